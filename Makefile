@@ -1,0 +1,98 @@
+# Every target sets up what it needs: `make demo` and `make test` work on a fresh clone.
+# Stamp files in .venv/ record what has been done, so that nothing is done twice.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+BUF_VERSION := 1.75.0
+BUF := $(VENV)/node/node_modules/.bin/buf
+
+# A debug build replaces the release build in place and back, so each has its own stamp.
+BUILT := $(VENV)/.stamp-$(if $(filter-out 0,$(RISKD_DEBUG)),debug,release)
+# An interpreter without AddressSanitizer loads a module with it only if the run time is there first.
+ASAN = LD_PRELOAD="$$(cc -print-file-name=libasan.so) $$(cc -print-file-name=libstdc++.so)" \
+	ASAN_OPTIONS=detect_leaks=0
+SANITIZED = $(if $(filter-out 0,$(RISKD_DEBUG)),$(ASAN))
+export PYTHON RISKD_DEBUG
+
+PROTOS := $(wildcard proto/riskd/v1/*.proto)
+CORE := $(wildcard ext/riskd/core/*.pyx ext/riskd/core/*.pxd ext/riskd/core/*.h)
+CLIENT := $(wildcard clients/python/pyproject.toml)
+CHECKED := $(wildcard riskd benchmarks tests)
+TESTS := $(wildcard tests clients/python/tests)
+
+.DELETE_ON_ERROR:
+.PHONY: help demo test test-debug lint format bench proto wheel wheel-check constraints clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: $(BUILT) ## run the service with sample data
+	$(SANITIZED) $(BIN)/riskd demo
+
+test: $(BUILT) ## run all tests
+	$(SANITIZED) $(BIN)/python -m pytest -q $(TESTS)
+
+test-debug: ## run all tests with every check of our own, ASan and UBSan
+	$(MAKE) test RISKD_DEBUG=1
+
+bench: $(BUILT) ## run all benchmarks
+	$(BIN)/python benchmarks/run.py
+
+lint: $(BUILT) $(VENV)/.stamp-buf-$(BUF_VERSION) ## check style, types, stubs and the proto contract
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	PATH=$(BIN):$$PATH cython-lint ext
+	$(BIN)/mypy $(CHECKED) .ci/*.py
+	$(if $(CLIENT),$(BIN)/mypy clients/python)
+	$(SANITIZED) MYPYPATH=ext $(BIN)/python -m mypy.stubtest riskd.core --concise --ignore-disjoint-bases \
+		--allowlist .ci/stubtest-allowlist.txt --ignore-unused-allowlist
+	$(BUF) lint proto
+	$(BUF) format --diff --exit-code proto
+	.ci/buf-breaking $(BUF)
+
+format: $(VENV)/.stamp-tools $(VENV)/.stamp-buf-$(BUF_VERSION) ## rewrite Python and proto files in the house style
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+	$(BUF) format --write proto
+
+proto: $(VENV)/.stamp-tools ## generate the protobuf code
+	$(BIN)/python .ci/generate_proto.py
+
+wheel: $(VENV)/.stamp-tools ## build a wheel into dist/
+	rm -rf build/lib* dist
+	RISKD_DEBUG= PIP_CONSTRAINT=$(CURDIR)/.ci/constraints.txt $(BIN)/python -m build --wheel
+
+wheel-check: wheel ## install the wheel into an empty environment and import it
+	PYTHON=$(BIN)/python .ci/wheel-check
+
+constraints: $(VENV)/.stamp-tools ## pin all dependencies anew
+	$(BIN)/python .ci/constraints.py
+
+clean: ## remove everything that was built, installed or generated
+	rm -rf $(VENV) build dist *.egg-info riskd/v1 clients/python/riskd_client/v1
+	rm -rf .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	find ext riskd -name '*.so' -delete
+
+$(VENV)/.stamp-tools: .ci/constraints.txt .ci/require
+	.ci/require python cc
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r .ci/constraints.txt
+	@touch $@
+
+# Without build isolation, an editable install uses the compiler of .venv and its objects in build/.
+$(VENV)/.stamp-install: $(VENV)/.stamp-tools pyproject.toml setup.py $(CLIENT)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation \
+		--constraint .ci/constraints.txt --editable . $(if $(CLIENT),--editable clients/python)
+	@touch $@
+
+$(BUILT): $(VENV)/.stamp-install .ci/generate_proto.py $(PROTOS) $(CORE)
+	@rm -f $(VENV)/.stamp-debug $(VENV)/.stamp-release
+	$(BIN)/python .ci/generate_proto.py
+	$(BIN)/python setup.py --quiet build_ext --inplace
+	@touch $@
+
+$(VENV)/.stamp-buf-$(BUF_VERSION): $(VENV)/.stamp-tools
+	.ci/require npm
+	npm install --silent --no-fund --no-audit --prefix $(VENV)/node @bufbuild/buf@$(BUF_VERSION)
+	@touch $@

@@ -1,0 +1,98 @@
+"""Build the compiled core from ext/ and the protobuf code from proto/.
+
+Everything that does not depend on the machine or the environment is in pyproject.toml.
+"""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from Cython.Build import cythonize
+from setuptools import Extension, find_packages, setup
+from setuptools.command.sdist import sdist
+
+CORE = Path("ext/riskd/core")
+DEBUG = os.environ.get("RISKD_DEBUG", "") not in ("", "0")
+WERROR = os.environ.get("RISKD_WERROR", "") not in ("", "0")
+
+# No -march=native: a wheel runs on other machines. No -ffast-math and no contraction to fused
+# multiply-adds: a double has the same bits on every machine and at every optimisation level.
+FLAGS = [
+    "-std=c11",
+    "-ffp-contract=off",
+    "-fno-math-errno",
+    "-Wall",
+    "-Wextra",
+    "-Wconversion",
+    "-Wshadow",
+]
+# CPython's own flags contain -fwrapv, which would hide signed overflow from UBSan.
+SANITIZE = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
+FLAGS += ["-O1", "-g", "-DRISKD_DEBUG=1", "-fno-wrapv", *SANITIZE] if DEBUG else ["-O3"]
+FLAGS += ["-Werror"] if WERROR else []
+
+DIRECTIVES = {
+    "language_level": 3,
+    "boundscheck": DEBUG,
+    "wraparound": False,
+    "cdivision": True,
+    "embedsignature": True,
+}
+
+
+def remember_flags() -> Path:
+    """Return a file that is newer than every object compiled with other flags."""
+    path = Path("build/flags.txt")
+    text = " ".join(FLAGS)
+    if not path.exists() or path.read_text() != text:
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text)
+    return path
+
+
+def core_extensions() -> list[Extension]:
+    """Return one extension riskd.core.<module> for each .pyx file of the core."""
+    flags = remember_flags()
+    headers = [str(path) for path in sorted(CORE.glob("*.h"))]
+    extensions = [
+        Extension(
+            f"riskd.core.{path.stem}",
+            [str(path)],
+            include_dirs=[str(CORE)],
+            depends=[*headers, str(flags)],
+            extra_compile_args=FLAGS,
+            extra_link_args=SANITIZE if DEBUG else [],
+        )
+        for path in sorted(CORE.glob("*.pyx"))
+    ]
+    return cythonize(
+        extensions,
+        include_path=["ext"],
+        build_dir=f"build/cython-{'debug' if DEBUG else 'release'}",
+        compiler_directives=DIRECTIVES,
+        nthreads=os.cpu_count() or 1,
+    )
+
+
+class SdistWithProto(sdist):
+    """sdist that contains all a build needs."""
+
+    def add_defaults(self) -> None:
+        super().add_defaults()
+        for pattern in ("proto/**/*.proto", "proto/buf.yaml", ".ci/generate_proto.py"):
+            self.filelist.extend(str(path) for path in Path().glob(pattern))
+        for pattern in ("*.pxd", "*.h", "*.pyi"):
+            self.filelist.extend(str(path) for path in CORE.glob(pattern))
+
+
+if __name__ == "__main__":
+    # Before setup(), which looks for packages and modules in all its commands.
+    subprocess.run([sys.executable, ".ci/generate_proto.py"], check=True)
+    setup(
+        packages=[*find_packages(include=["riskd", "riskd.*"]), "riskd.core"],
+        package_dir={"riskd.core": str(CORE)},
+        ext_modules=core_extensions(),
+        cmdclass={"sdist": SdistWithProto},
+        options={"build_ext": {"parallel": os.cpu_count() or 1}},
+    )
