@@ -6,11 +6,12 @@ Everything that does not depend on the machine or the environment is in pyprojec
 import os
 import subprocess
 import sys
+import sysconfig
 from pathlib import Path
 
 from Cython.Build import cythonize
 from setuptools import Extension, find_packages, setup
-from setuptools.command.sdist import sdist
+from setuptools.command.build_ext import build_ext
 
 CORE = Path("ext/riskd/core")
 DEBUG = os.environ.get("RISKD_DEBUG", "") not in ("", "0")
@@ -19,6 +20,8 @@ WERROR = os.environ.get("RISKD_WERROR", "") not in ("", "0")
 # No -march=native: a wheel runs on other machines. No -ffast-math and no contraction to fused
 # multiply-adds: a double has the same bits on every machine and at every optimisation level.
 FLAGS = [
+    # The warnings are for our code: those in CPython's own headers are CPython's.
+    f"-isystem{sysconfig.get_path('include')}",
     "-std=c11",
     "-ffp-contract=off",
     "-fno-math-errno",
@@ -75,15 +78,12 @@ def core_extensions() -> list[Extension]:
     )
 
 
-class SdistWithProto(sdist):
-    """sdist that contains all a build needs."""
+class BuildExt(build_ext):
+    """build_ext that counts as its sources, and so in an sdist, all that the build reads."""
 
-    def add_defaults(self) -> None:
-        super().add_defaults()
-        for pattern in ("proto/**/*.proto", "proto/buf.yaml", ".ci/generate_proto.py"):
-            self.filelist.extend(str(path) for path in Path().glob(pattern))
-        for pattern in ("*.pxd", "*.h", "*.pyi"):
-            self.filelist.extend(str(path) for path in CORE.glob(pattern))
+    def get_source_files(self) -> list[str]:
+        patterns = ("ext/**/*.p*", "ext/**/*.h", "proto/**/*.*", ".ci/generate_proto.py")
+        return [str(path) for pattern in patterns for path in Path().glob(pattern)]
 
 
 if __name__ == "__main__":
@@ -93,6 +93,6 @@ if __name__ == "__main__":
         packages=[*find_packages(include=["riskd", "riskd.*"]), "riskd.core"],
         package_dir={"riskd.core": str(CORE)},
         ext_modules=core_extensions(),
-        cmdclass={"sdist": SdistWithProto},
+        cmdclass={"build_ext": BuildExt},
         options={"build_ext": {"parallel": os.cpu_count() or 1}},
     )
