@@ -79,7 +79,15 @@ def core_extensions() -> list[Extension]:
 
 
 class BuildExt(build_ext):
-    """build_ext that counts as its sources, and so in an sdist, all that the build reads."""
+    """build_ext that compiles once for an editable install and names all that it reads."""
+
+    def run(self) -> None:
+        if self.editable_mode:
+            # setuptools would compile to a temporary directory, one module at a time and all of
+            # them again at the next build in place.
+            self.spawn([sys.executable, "setup.py", "--quiet", "build_ext", "--inplace"])
+        else:
+            super().run()
 
     def get_source_files(self) -> list[str]:
         patterns = ("ext/**/*.p*", "ext/**/*.h", "proto/**/*.*", ".ci/generate_proto.py")
