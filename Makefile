@@ -9,7 +9,8 @@ BUF := $(VENV)/node/node_modules/.bin/buf
 
 # A debug build replaces the release build in place and back, so each has its own stamp.
 BUILT := $(VENV)/.stamp-$(if $(filter-out 0,$(RISKD_DEBUG)),debug,release)
-# An interpreter without AddressSanitizer loads a module with it only if the run time is there first.
+READY := $(BUILT) $(VENV)/.stamp-install
+# A plain interpreter loads a module with AddressSanitizer only after ASan's own run time.
 ASAN = LD_PRELOAD="$$(cc -print-file-name=libasan.so) $$(cc -print-file-name=libstdc++.so)" \
 	ASAN_OPTIONS=detect_leaks=0
 SANITIZED = $(if $(filter-out 0,$(RISKD_DEBUG)),$(ASAN))
@@ -27,26 +28,26 @@ TESTS := $(wildcard tests clients/python/tests)
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-demo: $(BUILT) ## run the service with sample data
+demo: $(READY) ## run the service with sample data
 	$(SANITIZED) $(BIN)/riskd demo
 
-test: $(BUILT) ## run all tests
+test: $(READY) ## run all tests
 	$(SANITIZED) $(BIN)/python -m pytest -q $(TESTS)
 
 test-debug: ## run all tests with every check of our own, ASan and UBSan
 	$(MAKE) test RISKD_DEBUG=1
 
-bench: $(BUILT) ## run all benchmarks
+bench: $(READY) ## run all benchmarks
 	$(BIN)/python benchmarks/run.py
 
-lint: $(BUILT) $(VENV)/.stamp-buf-$(BUF_VERSION) ## check style, types, stubs and the proto contract
+lint: $(READY) $(VENV)/.stamp-buf-$(BUF_VERSION) ## check style, types, stubs and the proto contract
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	PATH=$(BIN):$$PATH cython-lint ext
 	$(BIN)/mypy $(CHECKED) .ci/*.py
 	$(if $(CLIENT),$(BIN)/mypy clients/python)
-	$(SANITIZED) MYPYPATH=ext $(BIN)/python -m mypy.stubtest riskd.core --concise --ignore-disjoint-bases \
-		--allowlist .ci/stubtest-allowlist.txt --ignore-unused-allowlist
+	$(SANITIZED) MYPYPATH=ext $(BIN)/python -m mypy.stubtest riskd.core --concise \
+		--ignore-disjoint-bases --ignore-unused-allowlist --allowlist .ci/stubtest-allowlist.txt
 	$(BUF) lint proto
 	$(BUF) format --diff --exit-code proto
 	.ci/buf-breaking $(BUF)
@@ -80,16 +81,16 @@ $(VENV)/.stamp-tools: .ci/constraints.txt .ci/require
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r .ci/constraints.txt
 	@touch $@
 
-# Without build isolation, an editable install uses the compiler of .venv and its objects in build/.
-$(VENV)/.stamp-install: $(VENV)/.stamp-tools pyproject.toml setup.py $(CLIENT)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation \
-		--constraint .ci/constraints.txt --editable . $(if $(CLIENT),--editable clients/python)
+# setup.py also generates the protobuf code. What is up to date is not built again.
+$(BUILT): $(VENV)/.stamp-tools setup.py .ci/generate_proto.py $(PROTOS) $(CORE)
+	@rm -f $(VENV)/.stamp-debug $(VENV)/.stamp-release
+	$(BIN)/python setup.py --quiet build_ext --inplace
 	@touch $@
 
-$(BUILT): $(VENV)/.stamp-install .ci/generate_proto.py $(PROTOS) $(CORE)
-	@rm -f $(VENV)/.stamp-debug $(VENV)/.stamp-release
-	$(BIN)/python .ci/generate_proto.py
-	$(BIN)/python setup.py --quiet build_ext --inplace
+# After the build, so that a compiler's message is not buried in pip's.
+$(VENV)/.stamp-install: pyproject.toml setup.py $(CLIENT) $(VENV)/.stamp-tools | $(BUILT)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation \
+		--constraint .ci/constraints.txt --editable . $(if $(CLIENT),--editable clients/python)
 	@touch $@
 
 $(VENV)/.stamp-buf-$(BUF_VERSION): $(VENV)/.stamp-tools
