@@ -1,0 +1,1 @@
+"""The compiled core: exact money, margin, decisions, wire codec."""

@@ -1,0 +1,369 @@
+"""State: accounts, positions, working orders, instruments, remembered answers. Tables over flat memory.
+
+Capacities are fixed when the book is opened; a full table is the caller's reason, not a crash. Nothing
+depends on where an entry lies: indexes are looked up, never walked, and an account's positions are
+chained by rising instrument id.
+"""
+
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdlib cimport calloc, free
+from libc.string cimport memcpy, memset
+
+from riskd.core.money cimport debug_assert
+from riskd.core.types cimport (
+    NOWHERE,
+    TRADING_STATE_NORMAL,
+    Account,
+    Instrument,
+    Order,
+    Position,
+    Schedule,
+)
+
+cdef extern from "core.h" nogil:
+    void size_is "riskd_size_is"(AnswerHead object, int size) noexcept
+
+
+# --- index -----------------------------------------------------------------------------------
+
+cdef bint _index_open(Index *index, uint64_t capacity, uint64_t seed) noexcept nogil:
+    """At most half full, so that a probe is short."""
+    cdef uint64_t size = 16
+    while size < 2 * capacity:
+        size *= 2
+    index.entries = <IndexEntry *>calloc(size, sizeof(IndexEntry))
+    index.mask = size - 1
+    index.seed = seed
+    return index.entries != NULL
+
+
+cdef inline uint64_t _hash(const Index *index, uint64_t major, uint64_t minor) noexcept nogil:
+    """Mix a key with the index's secret seed: ids come from outside, and must not choose their chain.
+
+    The finaliser is that of SplitMix64 (Steele, Lea, Flood 2014).
+    """
+    cdef uint64_t bits = major * <uint64_t>0x9E3779B97F4A7C15 ^ minor ^ index.seed
+    bits = (bits ^ (bits >> 30)) * <uint64_t>0xBF58476D1CE4E5B9
+    bits = (bits ^ (bits >> 27)) * <uint64_t>0x94D049BB133111EB
+    return bits ^ (bits >> 31)
+
+
+cdef uint32_t _index_find(const Index *index, uint64_t major, uint64_t minor) noexcept nogil:
+    cdef uint64_t place = _hash(index, major, minor) & index.mask
+    cdef const IndexEntry *entry = &index.entries[place]
+    while entry.used:
+        if entry.major == major and entry.minor == minor:
+            return entry.place
+        place = (place + 1) & index.mask
+        entry = &index.entries[place]
+    return NOWHERE
+
+
+cdef void _index_add(Index *index, uint64_t major, uint64_t minor, uint32_t target) noexcept nogil:
+    """Add a key that is not there."""
+    cdef uint64_t place = _hash(index, major, minor) & index.mask
+    while index.entries[place].used:
+        place = (place + 1) & index.mask
+    index.entries[place].major = major
+    index.entries[place].minor = minor
+    index.entries[place].place = target
+    index.entries[place].used = 1
+
+
+cdef void _index_drop(Index *index, uint64_t major, uint64_t minor) noexcept nogil:
+    """Drop a key that is there, and move later entries of its chain back, so that no grave is left."""
+    cdef uint64_t hole = _hash(index, major, minor) & index.mask
+    cdef uint64_t place, home
+    while not (index.entries[hole].major == major and index.entries[hole].minor == minor):
+        debug_assert(index.entries[hole].used)
+        hole = (hole + 1) & index.mask
+    place = hole
+    while True:
+        place = (place + 1) & index.mask
+        if not index.entries[place].used:
+            break
+        home = _hash(index, index.entries[place].major, index.entries[place].minor) & index.mask
+        # An entry may move into the hole if its home is not between the hole and itself.
+        if ((place - home) & index.mask) >= ((place - hole) & index.mask):
+            index.entries[hole] = index.entries[place]
+            hole = place
+    index.entries[hole].used = 0
+
+
+# --- book ------------------------------------------------------------------------------------
+
+cdef bint book_open(
+    Book *book,
+    uint32_t accounts,
+    uint32_t positions,
+    uint32_t orders,
+    uint32_t instruments,
+    uint32_t schedules,
+    uint32_t gateways,
+    uint64_t answer_bytes,
+    uint64_t seed,
+) noexcept nogil:
+    """Allocate everything; False when memory is short (then close the book)."""
+    memset(book, 0, sizeof(Book))
+    book.service_state = TRADING_STATE_NORMAL
+    book.account_capacity = accounts
+    book.position_capacity = positions
+    book.position_free = NOWHERE
+    book.order_capacity = orders
+    book.order_free = NOWHERE
+    book.instrument_capacity = instruments
+    book.schedule_capacity = schedules
+    book.gateway_capacity = gateways
+    book.answer_capacity = answer_bytes
+    book.accounts = <Account *>calloc(accounts, sizeof(Account))
+    book.positions = <Position *>calloc(positions, sizeof(Position))
+    book.orders = <Order *>calloc(orders, sizeof(Order))
+    book.instruments = <Instrument *>calloc(instruments, sizeof(Instrument))
+    book.schedules = <Schedule *>calloc(schedules, sizeof(Schedule))
+    book.gateways = <Gateway *>calloc(gateways, sizeof(Gateway))
+    book.answers = <uint8_t *>calloc(answer_bytes, 1)
+    return (
+        book.accounts != NULL
+        and book.positions != NULL
+        and book.orders != NULL
+        and book.instruments != NULL
+        and book.schedules != NULL
+        and book.gateways != NULL
+        and book.answers != NULL
+        and _index_open(&book.account_index, accounts, seed)
+        and _index_open(&book.position_index, positions, seed + 1)
+        and _index_open(&book.order_index, orders, seed + 2)
+        and _index_open(&book.gateway_index, gateways, seed + 3)
+        and _index_open(&book.answer_index, answer_bytes / answer_size(0), seed + 4)
+    )
+
+
+cdef void book_close(Book *book) noexcept nogil:
+    free(book.accounts)
+    free(book.positions)
+    free(book.orders)
+    free(book.instruments)
+    free(book.schedules)
+    free(book.gateways)
+    free(book.answers)
+    free(book.account_index.entries)
+    free(book.position_index.entries)
+    free(book.order_index.entries)
+    free(book.gateway_index.entries)
+    free(book.answer_index.entries)
+    memset(book, 0, sizeof(Book))
+
+
+# --- accounts, instruments -------------------------------------------------------------------
+
+cdef Account *account_find(Book *book, uint64_t account_id) noexcept nogil:
+    cdef uint32_t place = _index_find(&book.account_index, 0, account_id)
+    return NULL if place == NOWHERE else &book.accounts[place]
+
+
+cdef Account *account_add(Book *book, uint64_t account_id) noexcept nogil:
+    """Return a new account, or NULL when the table is full."""
+    cdef Account *account
+    if book.account_count == book.account_capacity:
+        return NULL
+    account = &book.accounts[book.account_count]
+    account.account_id = account_id
+    account.first_position = NOWHERE
+    account.trading_state = TRADING_STATE_NORMAL
+    _index_add(&book.account_index, 0, account_id, book.account_count)
+    book.account_count += 1
+    return account
+
+
+cdef uint32_t account_place(const Book *book, const Account *account) noexcept nogil:
+    return <uint32_t>(account - book.accounts)
+
+
+cdef Instrument *instrument_find(Book *book, uint32_t instrument_id) noexcept nogil:
+    """Ids count from 1 in the order of creation."""
+    if instrument_id == 0 or instrument_id > book.instrument_count:
+        return NULL
+    return &book.instruments[instrument_id - 1]
+
+
+# --- positions -------------------------------------------------------------------------------
+
+cdef Position *position_find(Book *book, const Account *account, uint32_t instrument_id) noexcept nogil:
+    cdef uint32_t place = _index_find(&book.position_index, account_place(book, account), instrument_id)
+    return NULL if place == NOWHERE else &book.positions[place]
+
+
+cdef Position *position_add(Book *book, Account *account, uint32_t instrument_id) noexcept nogil:
+    """Return a new position, or NULL when the table is full."""
+    cdef Position *position
+    cdef uint32_t place = book.position_free
+    cdef uint32_t *link = &account.first_position
+    if place != NOWHERE:
+        book.position_free = book.positions[place].next_of_account
+    elif book.position_top < book.position_capacity:
+        place = book.position_top
+        book.position_top += 1
+    else:
+        return NULL
+    position = &book.positions[place]
+    memset(position, 0, sizeof(Position))
+    position.account_index = account_place(book, account)
+    position.instrument_id = instrument_id
+    position.in_use = 1
+    while link[0] != NOWHERE and book.positions[link[0]].instrument_id < instrument_id:
+        link = &book.positions[link[0]].next_of_account
+    position.next_of_account = link[0]
+    link[0] = place
+    _index_add(&book.position_index, position.account_index, instrument_id, place)
+    book.position_count += 1
+    return position
+
+
+cdef void position_drop_if_absent(Book *book, Position *position) noexcept nogil:
+    """Free a position that says nothing any more: flat, no orders, no settings of its own."""
+    cdef uint32_t place = <uint32_t>(position - book.positions)
+    cdef uint32_t *link
+    if position.lots != 0 or position.working_orders != 0 or position.margin_mode != 0 or position.leverage != 0:
+        return
+    debug_assert(position.wallet == 0 and position.entry_value == 0)
+    debug_assert(position.buy.value == 0 and position.sell.value == 0)
+    link = &book.accounts[position.account_index].first_position
+    while link[0] != place:
+        link = &book.positions[link[0]].next_of_account
+    link[0] = position.next_of_account
+    _index_drop(&book.position_index, position.account_index, position.instrument_id)
+    position.in_use = 0
+    position.next_of_account = book.position_free
+    book.position_free = place
+    book.position_count -= 1
+
+
+# --- working orders --------------------------------------------------------------------------
+
+cdef Order *order_find(Book *book, uint64_t reservation_id) noexcept nogil:
+    cdef uint32_t place = _index_find(&book.order_index, 0, reservation_id)
+    return NULL if place == NOWHERE else &book.orders[place]
+
+
+cdef Order *order_add(Book *book, uint64_t reservation_id) noexcept nogil:
+    """Return a new order, or NULL when the table is full."""
+    cdef Order *order
+    cdef uint32_t place = book.order_free
+    if place != NOWHERE:
+        book.order_free = book.orders[place].position_index
+    elif book.order_top < book.order_capacity:
+        place = book.order_top
+        book.order_top += 1
+    else:
+        return NULL
+    order = &book.orders[place]
+    memset(order, 0, sizeof(Order))
+    order.reservation_id = reservation_id
+    order.in_use = 1
+    _index_add(&book.order_index, 0, reservation_id, place)
+    book.order_count += 1
+    return order
+
+
+cdef void order_drop(Book *book, Order *order) noexcept nogil:
+    cdef uint32_t place = <uint32_t>(order - book.orders)
+    debug_assert(order.in_use)
+    _index_drop(&book.order_index, 0, order.reservation_id)
+    order.in_use = 0
+    order.position_index = book.order_free
+    book.order_free = place
+    book.order_count -= 1
+
+
+# --- gateways --------------------------------------------------------------------------------
+
+cdef uint32_t gateway_state(const Book *book, uint32_t gateway_id) noexcept nogil:
+    cdef uint32_t place = _index_find(&book.gateway_index, 0, gateway_id)
+    return TRADING_STATE_NORMAL if place == NOWHERE else book.gateways[place].trading_state
+
+
+cdef bint gateway_set(Book *book, uint32_t gateway_id, uint32_t trading_state) noexcept nogil:
+    """Return False when the table is full. A gateway that is NORMAL takes no room."""
+    cdef uint32_t place = _index_find(&book.gateway_index, 0, gateway_id)
+    cdef uint32_t last
+    if place != NOWHERE:
+        if trading_state != TRADING_STATE_NORMAL:
+            book.gateways[place].trading_state = trading_state
+            return True
+        # The last one moves into its place.
+        _index_drop(&book.gateway_index, 0, gateway_id)
+        book.gateway_count -= 1
+        last = book.gateway_count
+        if place != last:
+            book.gateways[place] = book.gateways[last]
+            _index_drop(&book.gateway_index, 0, book.gateways[place].gateway_id)
+            _index_add(&book.gateway_index, 0, book.gateways[place].gateway_id, place)
+        return True
+    if trading_state == TRADING_STATE_NORMAL:
+        return True
+    if book.gateway_count == book.gateway_capacity:
+        return False
+    book.gateways[book.gateway_count].gateway_id = gateway_id
+    book.gateways[book.gateway_count].trading_state = trading_state
+    _index_add(&book.gateway_index, 0, gateway_id, book.gateway_count)
+    book.gateway_count += 1
+    return True
+
+
+# --- remembered answers ----------------------------------------------------------------------
+#
+# A ring of bytes. An entry is an AnswerHead and the reply, together rounded up to 16 bytes; it may wrap
+# around the end. Places in the index count in 16 bytes.
+
+cdef uint64_t answer_size(uint32_t reply_size) noexcept nogil:
+    return (sizeof(AnswerHead) + <uint64_t>reply_size + 15) & ~<uint64_t>15
+
+
+cdef void answer_copy(const Book *book, uint64_t offset, uint8_t *target, uint64_t size) noexcept nogil:
+    """Copy bytes out of the ring."""
+    cdef uint64_t first
+    offset %= book.answer_capacity
+    first = min(size, book.answer_capacity - offset)
+    memcpy(target, book.answers + offset, first)
+    memcpy(target + first, book.answers, size - first)
+
+
+cdef void _answer_write(Book *book, uint64_t offset, const uint8_t *source, uint64_t size) noexcept nogil:
+    cdef uint64_t first
+    offset %= book.answer_capacity
+    first = min(size, book.answer_capacity - offset)
+    memcpy(book.answers + offset, source, first)
+    memcpy(book.answers, source + first, size - first)
+
+
+cdef bint answer_find(
+    const Book *book, uint32_t kind, uint32_t gateway_id, uint64_t id, AnswerHead *head, uint64_t *reply_offset
+) noexcept nogil:
+    cdef uint64_t major = <uint64_t>kind << 32 | gateway_id
+    cdef uint32_t place = _index_find(&book.answer_index, major, id)
+    cdef uint64_t offset
+    if place == NOWHERE:
+        return False
+    offset = <uint64_t>place * 16
+    answer_copy(book, offset, <uint8_t *>head, sizeof(AnswerHead))
+    reply_offset[0] = offset + sizeof(AnswerHead)
+    return True
+
+
+cdef void answer_add(Book *book, const AnswerHead *head, const uint8_t *reply) noexcept nogil:
+    """Remember an answer; the oldest are forgotten as far as the room is needed."""
+    cdef uint64_t size = answer_size(head.reply_size)
+    cdef uint64_t offset
+    cdef AnswerHead oldest
+    size_is(oldest, 128)
+    debug_assert(size <= book.answer_capacity)
+    while book.answer_used + size > book.answer_capacity:
+        answer_copy(book, book.answer_start, <uint8_t *>&oldest, sizeof(AnswerHead))
+        _index_drop(&book.answer_index, <uint64_t>oldest.kind << 32 | oldest.gateway_id, oldest.id)
+        book.answer_start = (book.answer_start + answer_size(oldest.reply_size)) % book.answer_capacity
+        book.answer_used -= answer_size(oldest.reply_size)
+    offset = (book.answer_start + book.answer_used) % book.answer_capacity
+    _answer_write(book, offset, <const uint8_t *>head, sizeof(AnswerHead))
+    _answer_write(book, offset + sizeof(AnswerHead), reply, head.reply_size)
+    _index_add(&book.answer_index, <uint64_t>head.kind << 32 | head.gateway_id, head.id, <uint32_t>(offset / 16))
+    book.answer_used += size

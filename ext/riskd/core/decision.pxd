@@ -1,0 +1,19 @@
+"""The ladder of a pre-trade check."""
+
+from libc.stdint cimport uint32_t, uint64_t
+
+from riskd.core.book cimport Book
+from riskd.core.types cimport OrderReply, OrderRequest, WorkingSum, Position, Account
+
+# What an accepted order puts on the books.
+ctypedef struct Hold:
+    long long margin_price_ticks
+    long long open_loss
+    long long value
+
+cdef uint32_t check_order(
+    const Book *book, const OrderRequest *order, uint64_t now_ns, OrderReply *reply, Hold *hold
+) noexcept nogil
+cdef void max_order_lots(
+    const Book *book, const OrderRequest *order, uint64_t now_ns, uint64_t *lots, uint32_t *reason
+) noexcept nogil

@@ -1,0 +1,647 @@
+"""The ladder of a pre-trade check (docs/decision.md, CheckOrder): reads the book, changes nothing.
+
+`_form` finds who and what an order is about, `_prepare` computes once what does not depend on its
+quantity, `_evaluate` runs the rules for one quantity. Rejects for size or margin run `_evaluate` again
+by bisection, to say how much would have passed.
+"""
+
+from libc.math cimport llround
+from libc.stdint cimport INT64_MAX, int64_t, uint32_t, uint64_t
+from libc.string cimport memset
+
+from riskd.core.black cimport Greeks, black76
+from riskd.core.book cimport Book, account_find, gateway_state, instrument_find, position_find
+from riskd.core.limits cimport (
+    below_order_notional_min,
+    below_order_quantity_min,
+    exceeds_order_notional_max,
+    exceeds_order_quantity_max,
+    exceeds_position_notional_max,
+    outside_collar,
+)
+from riskd.core.margin cimport (
+    Exposure,
+    initial_of,
+    is_liquidatable_at,
+    liquidation_requirement_of,
+    maintenance_of,
+    notional_max_at,
+    tier_index_of,
+)
+from riskd.core.money cimport (
+    LEVERAGE_ONE,
+    PPB,
+    ceil_div,
+    clamp,
+    debug_assert,
+    fits,
+    floor_div,
+    i128,
+    larger,
+    magnitude,
+    multiply,
+)
+from riskd.core.pool cimport (
+    Fill,
+    Holding,
+    Pool,
+    Share,
+    Terms,
+    available_of,
+    bankruptcy_price_ticks_of,
+    fill_of,
+    holding_of,
+    liquidation_price_ticks_of,
+    mark_reason_of,
+    mark_value_down,
+    mark_value_up,
+    pool_add,
+    pool_fits,
+    pool_of,
+    share_of,
+    terms_of,
+    unrealised_pnl_of,
+)
+from riskd.core.types cimport *
+
+
+# What does not depend on the quantity of the order.
+ctypedef struct Case:
+    const Book *book
+    const OrderRequest *order
+    const Account *account
+    const Instrument *instrument
+    uint64_t now_ns
+    Terms terms
+    Holding holding
+    int64_t reducible           # the largest strictly reducing quantity
+    int64_t price_ticks         # the assumed price; 0 while a market order has no mark
+    Pool others                 # sums over the account's other positions
+    Pool before                 # sums without the order
+    Share share_before
+
+# What one quantity comes to.
+ctypedef struct Figures:
+    bint reducing
+    bint sums_fit               # the working sums with the order fit
+    i128 value
+    i128 margin_price
+    i128 open_loss
+    Share share
+    Pool after                  # sums with the order
+    Fill fill
+    bint has_fill               # the fill and the figures below are known and fit
+    i128 backing                # money behind the position after the fill, for its liquidation price
+    i128 pnl
+    i128 equity
+    i128 requirement
+
+
+cdef inline void _violate(
+    DecisionDetail *detail, uint32_t *first, uint32_t reason, i128 limit, i128 use, i128 order_use
+) noexcept nogil:
+    """Note a broken rule: the first is the reason, all are listed."""
+    cdef Violation *violation
+    if first[0] == REASON_NONE:
+        first[0] = reason
+    if detail == NULL or detail.violation_count == VIOLATIONS_MAX:
+        return
+    violation = &detail.violations[detail.violation_count]
+    violation.reason = reason
+    violation.limit = clamp(limit)
+    violation.use = clamp(use)
+    violation.order_use = clamp(order_use)
+    detail.violation_count += 1
+
+
+# --- steps 3 and 4 ---------------------------------------------------------------------------
+
+cdef uint32_t _form(const Book *book, const OrderRequest *order, Case *case) noexcept nogil:
+    """Step 3: what the order says, and whether it is about something that exists."""
+    cdef bint is_market = order.order_type == ORDER_TYPE_MARKET
+    if order.view > DECISION_VIEW_FULL:
+        return REASON_VIEW_NOT_SUPPORTED
+    if order.mode > CHECK_MODE_CHECK_ONLY:
+        return REASON_CHECK_MODE_NOT_SUPPORTED
+    case.account = account_find(<Book *>book, order.account_id)
+    if case.account == NULL:
+        return REASON_ACCOUNT_UNKNOWN
+    case.instrument = instrument_find(<Book *>book, order.instrument_id)
+    if case.instrument == NULL:
+        return REASON_INSTRUMENT_UNKNOWN
+    if order.side != SIDE_BUY and order.side != SIDE_SELL:
+        return REASON_SIDE_INVALID
+    if order.order_type != ORDER_TYPE_LIMIT and not is_market:
+        return REASON_ORDER_TYPE_NOT_SUPPORTED
+    if order.time_in_force > TIME_IN_FORCE_FOK:
+        return REASON_TIME_IN_FORCE_NOT_SUPPORTED
+    if order.flags & ~<uint32_t>(ORDER_FLAG_REDUCE_ONLY | ORDER_FLAG_POST_ONLY):
+        return REASON_FLAG_NOT_SUPPORTED
+    if order.position_side > POSITION_SIDE_NET:
+        return REASON_POSITION_SIDE_NOT_SUPPORTED
+    if order.quantity_lots == 0:
+        return REASON_QUANTITY_MUST_BE_POSITIVE
+    if is_market and order.price_ticks != 0:
+        return REASON_PRICE_OUT_OF_RANGE
+    if not is_market and (order.price_ticks < 1 or order.price_ticks > NUMBER_MAX):
+        return REASON_PRICE_OUT_OF_RANGE
+    if order.trigger_price_ticks != 0 or order.trailing_offset_ticks != 0 or order.expire_time_ns != 0:
+        return REASON_PRICE_OUT_OF_RANGE
+    if case.account.asset_id != case.instrument.asset_id:
+        return REASON_SETTLEMENT_ASSET_MISMATCH
+    terms_of(
+        book,
+        case.account,
+        case.instrument,
+        position_find(<Book *>book, case.account, order.instrument_id),
+        &case.terms,
+    )
+    if order.margin_mode != MARGIN_MODE_UNSPECIFIED and order.margin_mode != case.terms.margin_mode:
+        return REASON_MARGIN_MODE_MISMATCH
+    if order.quantity_lots > <uint64_t>NUMBER_MAX:
+        return REASON_QUANTITY_OUT_OF_RANGE
+    return REASON_NONE
+
+
+cdef uint32_t _state(const Case *case, bint reducing) noexcept nogil:
+    """Step 4: whether trading is allowed, and the mark known."""
+    cdef uint32_t service = case.book.service_state
+    cdef uint32_t gateway = gateway_state(case.book, case.order.gateway_id)
+    cdef const Instrument *instrument = case.instrument
+    if service == TRADING_STATE_HALTED:
+        return REASON_SERVICE_HALTED
+    if gateway == TRADING_STATE_HALTED:
+        return REASON_GATEWAY_HALTED
+    if case.account.trading_state == TRADING_STATE_HALTED:
+        return REASON_ACCOUNT_HALTED
+    if instrument.trading_state == TRADING_STATE_HALTED:
+        return REASON_INSTRUMENT_HALTED
+    if instrument.expiry_ns != 0 and instrument.expiry_ns <= case.now_ns:
+        return REASON_INSTRUMENT_EXPIRED
+    if reducing:
+        if case.order.order_type == ORDER_TYPE_MARKET and instrument.mark.price == 0:
+            return REASON_MARK_MISSING
+        return REASON_NONE
+    if service == TRADING_STATE_REDUCE_ONLY:
+        return REASON_SERVICE_REDUCE_ONLY
+    if gateway == TRADING_STATE_REDUCE_ONLY:
+        return REASON_GATEWAY_REDUCE_ONLY
+    if case.account.trading_state == TRADING_STATE_REDUCE_ONLY:
+        return REASON_ACCOUNT_REDUCE_ONLY
+    if instrument.trading_state == TRADING_STATE_REDUCE_ONLY:
+        return REASON_INSTRUMENT_REDUCE_ONLY
+    return mark_reason_of(instrument, case.now_ns)
+
+
+cdef i128 _assumed_price(const Case *case) noexcept nogil:
+    """Return the price in ticks that the order is margined at; 0 for a market order without a mark."""
+    cdef const Instrument *instrument = case.instrument
+    cdef i128 scale = <i128>PPB * instrument.units_per_tick
+    cdef i128 mark = instrument.mark.price
+    if case.order.order_type == ORDER_TYPE_LIMIT:
+        return case.order.price_ticks
+    if mark == 0:
+        return 0
+    if case.order.side == SIDE_BUY:
+        return ceil_div(mark * (PPB + instrument.market_buffer_ppb), scale)
+    return larger(1, floor_div(mark * (PPB - instrument.market_buffer_ppb), scale))
+
+
+cdef void _prepare(const Book *book, const OrderRequest *order, uint64_t now_ns, Case *case) noexcept nogil:
+    """Compute what does not depend on the quantity. `_form` was passed, but for the quantity's bound."""
+    cdef const Position *position = position_find(<Book *>book, case.account, order.instrument_id)
+    cdef i128 price
+    case.book = book
+    case.order = order
+    case.now_ns = now_ns
+    holding_of(position, &case.holding)
+    case.reducible = 0
+    if order.side == SIDE_SELL and case.holding.lots > 0:
+        case.reducible = max(<int64_t>0, case.holding.lots - case.holding.sell.lots)
+    elif order.side == SIDE_BUY and case.holding.lots < 0:
+        case.reducible = max(<int64_t>0, -case.holding.lots - case.holding.buy.lots)
+    price = _assumed_price(case)
+    # Beyond the range is one above it: F-13 says so.
+    case.price_ticks = <int64_t>price if price <= NUMBER_MAX else NUMBER_MAX + 1
+    pool_of(book, case.account, order.instrument_id, now_ns, &case.others)
+    share_of(&case.terms, &case.holding, &case.share_before)
+    case.before = case.others
+    pool_add(&case.before, &case.share_before)
+
+
+# --- steps 5 and 6 ---------------------------------------------------------------------------
+
+cdef void _figure(const Case *case, i128 lots, Figures *figures) noexcept nogil:
+    """Compute the account with the order, and the position after its fill."""
+    cdef const Instrument *instrument = case.instrument
+    cdef int64_t mark = instrument.mark.price
+    cdef bint is_buy = case.order.side == SIDE_BUY
+    cdef Holding holding = case.holding
+    cdef WorkingSum *working = &holding.buy if is_buy else &holding.sell
+    cdef i128 notional
+    figures.margin_price = case.price_ticks
+    figures.open_loss = 0
+    if not case.terms.is_option and mark != 0:
+        if is_buy:
+            figures.open_loss = larger(0, figures.value - mark_value_down(&case.terms, lots, mark))
+        else:
+            figures.margin_price = larger(case.price_ticks, ceil_div(mark, instrument.units_per_tick))
+            figures.open_loss = larger(0, mark_value_up(&case.terms, lots, mark) - figures.value)
+    figures.has_fill = False
+    figures.fill.fits = False
+    figures.share = case.share_before
+    figures.after = case.before
+    figures.sums_fit = _add_to(working, case, lots, figures)
+    if not figures.sums_fit:
+        return
+    share_of(&case.terms, &holding, &figures.share)
+    figures.after = case.others
+    pool_add(&figures.after, &figures.share)
+
+    fill_of(&case.terms, &case.holding, case.order.side, case.price_ticks, lots, &figures.fill)
+    if not figures.fill.fits or not case.others.known or (mark == 0 and not case.terms.is_option):
+        return
+    figures.has_fill = True
+    if case.terms.is_option:
+        return
+    notional = mark_value_up(&case.terms, magnitude(figures.fill.lots), mark)
+    figures.pnl = unrealised_pnl_of(&case.terms, figures.fill.lots, figures.fill.entry_value)
+    figures.requirement = liquidation_requirement_of(case.terms.ladder, notional) if figures.fill.lots != 0 else 0
+    if case.terms.margin_mode == MARGIN_MODE_ISOLATED:
+        figures.backing = figures.fill.wallet
+        figures.equity = figures.backing + figures.pnl
+    else:
+        figures.equity = case.others.cash + figures.fill.cash_change + case.others.pnl + figures.pnl
+        figures.backing = figures.equity - figures.pnl - case.others.requirement
+        figures.requirement += case.others.requirement
+    figures.has_fill = (
+        fits(notional)
+        and fits(figures.backing)
+        and fits(figures.pnl)
+        and fits(figures.equity)
+        and fits(figures.requirement)
+        and fits(case.others.cash + figures.fill.cash_change)
+    )
+
+
+cdef bint _add_to(WorkingSum *working, const Case *case, i128 lots, Figures *figures) noexcept nogil:
+    """Add the order to the working sums of its side; False if one does not fit (M-3)."""
+    cdef i128 value
+    if not multiply(figures.margin_price * lots, case.instrument.tick_value, &value):
+        return False
+    if lots + working.lots > NUMBER_MAX or not fits(value + working.value):
+        return False
+    if not fits(figures.open_loss + working.open_loss):
+        return False
+    working.lots += <int64_t>lots
+    working.value += <int64_t>value
+    working.open_loss += <int64_t>figures.open_loss
+    return True
+
+
+cdef uint32_t _evaluate(
+    const Case *case, i128 lots, DecisionDetail *detail, Figures *figures, bint *reached
+) noexcept nogil:
+    """Run steps 4 to 6 for a quantity. With a detail every violated rule is noted, without it the first ends it.
+
+    `reached` says whether step 5 was reached: only then are the figures set.
+    """
+    cdef const Instrument *instrument = case.instrument
+    cdef uint32_t first = REASON_NONE
+    cdef i128 bound, before
+    cdef int64_t notional_max
+    cdef Exposure exposure
+    reached[0] = False
+    figures.reducing = lots <= case.reducible
+    first = _state(case, figures.reducing)
+    if first != REASON_NONE:
+        return first
+    if case.price_ticks > NUMBER_MAX or not multiply(
+        lots * case.price_ticks, instrument.tick_value, &figures.value
+    ):
+        return REASON_NOTIONAL_OVERFLOWS
+    if not fits(figures.value):
+        return REASON_NOTIONAL_OVERFLOWS
+    reached[0] = True
+    _figure(case, lots, figures)
+
+    if case.order.flags & ORDER_FLAG_REDUCE_ONLY and not figures.reducing:
+        _violate(detail, &first, REASON_REDUCE_ONLY_WOULD_INCREASE, case.reducible, 0, lots)
+        if detail == NULL:
+            return first
+    if case.terms.is_option and case.order.side == SIDE_SELL and not figures.reducing:
+        _violate(detail, &first, REASON_SHORT_OPTION_NOT_PERMITTED, case.reducible, 0, lots)
+        if detail == NULL:
+            return first
+    if case.order.order_type == ORDER_TYPE_LIMIT and outside_collar(instrument, case.order.side, case.price_ticks):
+        _violate(detail, &first, REASON_PRICE_OUTSIDE_COLLAR, _collar_bound(case), 0, case.price_ticks)
+        if detail == NULL:
+            return first
+    if figures.reducing:
+        if not figures.sums_fit:
+            _violate(detail, &first, REASON_MARGIN_OVERFLOWS, 0, 0, 0)
+        return first
+
+    if below_order_quantity_min(instrument, lots):
+        _violate(detail, &first, REASON_BELOW_ORDER_QUANTITY_MIN, instrument.order_lots_min, 0, lots)
+        if detail == NULL:
+            return first
+    if exceeds_order_quantity_max(instrument, lots):
+        _violate(detail, &first, REASON_EXCEEDS_ORDER_QUANTITY_MAX, instrument.order_lots_max, 0, lots)
+        if detail == NULL:
+            return first
+    if below_order_notional_min(instrument, figures.value):
+        _violate(detail, &first, REASON_BELOW_ORDER_NOTIONAL_MIN, instrument.order_notional_min, 0, figures.value)
+        if detail == NULL:
+            return first
+    if exceeds_order_notional_max(instrument, figures.value):
+        _violate(detail, &first, REASON_EXCEEDS_ORDER_NOTIONAL_MAX, instrument.order_notional_max, 0, figures.value)
+        if detail == NULL:
+            return first
+    if not case.terms.is_option:
+        notional_max = notional_max_at(case.terms.ladder, case.terms.leverage)
+        if case.order.side == SIDE_BUY:
+            before, bound = case.share_before.buy_notional, figures.share.buy_notional
+        else:
+            before, bound = case.share_before.sell_notional, figures.share.sell_notional
+        if exceeds_position_notional_max(notional_max, bound):
+            _violate(
+                detail, &first, REASON_EXCEEDS_POSITION_NOTIONAL_MAX, larger(0, notional_max), before, bound - before
+            )
+            if detail == NULL:
+                return first
+
+    if case.others.mark_reason != REASON_NONE:
+        _violate(detail, &first, case.others.mark_reason, 0, 0, 0)
+        return first
+    debug_assert(case.before.known)
+    if not figures.sums_fit or not figures.has_fill or not pool_fits(&figures.after) or not pool_fits(&case.before):
+        _violate(detail, &first, REASON_MARGIN_OVERFLOWS, 0, 0, 0)
+        return first
+    if available_of(&figures.after) < 0:
+        _violate(
+            detail,
+            &first,
+            REASON_MARGIN_INSUFFICIENT,
+            available_of(&case.before),
+            0,
+            figures.after.initial_margin - case.before.initial_margin,
+        )
+        if detail == NULL:
+            return first
+    if not case.terms.is_option and figures.fill.lots != 0:
+        exposure.lots = <int64_t>figures.fill.lots
+        exposure.entry_value = <int64_t>figures.fill.entry_value
+        exposure.wallet = <int64_t>figures.backing
+        if is_liquidatable_at(&exposure, case.terms.ladder, &case.terms.unit, instrument.mark.price):
+            _violate(detail, &first, REASON_BORN_LIQUIDATABLE, figures.equity, 0, figures.requirement)
+    return first
+
+
+cdef i128 _collar_bound(const Case *case) noexcept nogil:
+    """Return the last price inside the collar, in ticks."""
+    cdef const Instrument *instrument = case.instrument
+    cdef i128 scale = <i128>PPB * instrument.units_per_tick
+    cdef i128 mark = instrument.mark.price
+    if case.order.side == SIDE_BUY:
+        return floor_div(mark * (PPB + instrument.price_collar_ppb), scale)
+    return ceil_div(mark * (PPB - instrument.price_collar_ppb), scale)
+
+
+cdef uint32_t _room(const Case *case) noexcept nogil:
+    """Step 7: whether the tables have room for the order."""
+    cdef const Book *book = case.book
+    if book.order_count == book.order_capacity:
+        return REASON_ORDERS_FULL
+    if book.position_count == book.position_capacity and (
+        position_find(<Book *>book, case.account, case.order.instrument_id) == NULL
+    ):
+        return REASON_POSITIONS_FULL
+    return REASON_NONE
+
+
+# --- how much would have passed --------------------------------------------------------------
+
+cdef inline bint _passes(const Case *case, i128 lots, uint32_t *reason) noexcept nogil:
+    cdef Figures figures
+    cdef bint reached
+    reason[0] = _evaluate(case, lots, NULL, &figures, &reached)
+    return reason[0] == REASON_NONE
+
+
+cdef i128 _largest_passing(const Case *case, i128 above, uint32_t *reason) noexcept nogil:
+    """Return the largest quantity below `above` found by bisection (0 if none), and why one lot more does not pass.
+
+    `above` does not pass. The invariant (low passes, high does not) makes the answer exact: it passes
+    and one lot more does not.
+    """
+    cdef i128 low = 1
+    cdef i128 high = above
+    cdef i128 middle
+    cdef i128 lot_value = <i128>case.price_ticks * case.instrument.tick_value
+    cdef uint32_t why
+    if case.reducible > 0:
+        low = case.reducible
+    else:
+        low = larger(low, case.instrument.order_lots_min)
+        if lot_value > 0:
+            low = larger(low, ceil_div(case.instrument.order_notional_min, lot_value))
+    if low >= high or not _passes(case, low, &why):
+        return 0
+    while high - low > 1:
+        middle = low + (high - low) / 2
+        if _passes(case, middle, &why):
+            low = middle
+        else:
+            high = middle
+            reason[0] = why
+    return low
+
+
+cdef inline bint _has_largest(uint32_t reason) noexcept nogil:
+    """Whether a smaller quantity may pass where this reason stopped one."""
+    return (
+        reason == REASON_QUANTITY_OUT_OF_RANGE
+        or reason == REASON_NOTIONAL_OVERFLOWS
+        or reason == REASON_EXCEEDS_ORDER_QUANTITY_MAX
+        or reason == REASON_EXCEEDS_ORDER_NOTIONAL_MAX
+        or reason == REASON_EXCEEDS_POSITION_NOTIONAL_MAX
+        or reason == REASON_REDUCE_ONLY_WOULD_INCREASE
+        or reason == REASON_SHORT_OPTION_NOT_PERMITTED
+        or reason == REASON_MARGIN_INSUFFICIENT
+        or reason == REASON_BORN_LIQUIDATABLE
+        or reason == REASON_MARGIN_OVERFLOWS
+    )
+
+
+# --- the reply -------------------------------------------------------------------------------
+
+cdef inline int64_t _pico(double value) noexcept nogil:
+    """Return a model figure as an integer of 1e-12, nearest; clamped to what fits."""
+    cdef double scaled = value * 1e12
+    if scaled >= 9.2e18:
+        return INT64_MAX
+    if scaled <= -9.2e18:
+        return -INT64_MAX
+    return llround(scaled)
+
+
+cdef void _explain_greeks(const Case *case, DecisionDetail *detail) noexcept nogil:
+    """Add price and Greeks, when there is a volatility and a forward."""
+    cdef const Instrument *option = case.instrument
+    cdef const Instrument *underlying = instrument_find(<Book *>case.book, option.underlying_id)
+    cdef double forward = 0.0
+    cdef double years = 0.0
+    cdef Greeks greeks
+    if option.mark.volatility_ppb == 0:
+        return
+    if option.mark.forward != 0:
+        forward = <double>option.mark.forward * option.unit_price
+    elif underlying != NULL and underlying.mark.price != 0:
+        forward = <double>underlying.mark.price * underlying.unit_price
+    else:
+        return
+    if option.expiry_ns > case.now_ns:
+        years = <double>(option.expiry_ns - case.now_ns) / (365.0 * 86400.0 * 1e9)
+    if not black76(
+        option.option_type == OPTION_TYPE_CALL,
+        forward,
+        <double>option.strike_units * option.unit_price,
+        <double>option.mark.volatility_ppb * 1e-9,
+        years,
+        <double>option.interest_rate_ppb * 1e-9,
+        &greeks,
+    ):
+        return
+    detail.has_greeks = True
+    detail.greeks.price = _pico(greeks.price)
+    detail.greeks.delta = _pico(greeks.delta)
+    detail.greeks.gamma = _pico(greeks.gamma)
+    detail.greeks.vega_per_vol_point = _pico(greeks.vega_per_vol_point)
+    detail.greeks.theta_per_day = _pico(greeks.theta_per_day)
+    detail.greeks.rho_per_point = _pico(greeks.rho_per_point)
+
+
+cdef void _explain(const Case *case, const Figures *figures, DecisionDetail *detail) noexcept nogil:
+    """Fill in the detail from the figures of the whole order's fill."""
+    cdef const Terms *terms = &case.terms
+    cdef i128 notional, ratio, bankrupt
+    detail.mark_price = case.instrument.mark.price
+    detail.mark_time_ns = case.instrument.mark.time_ns
+    detail.leverage = <uint32_t>terms.leverage
+    if figures.fill.fits:
+        detail.position_lots = <int64_t>figures.fill.lots
+    if terms.is_option:
+        return
+    detail.schedule_version = case.book.schedules[case.instrument.schedule_id - 1].version
+    if not figures.has_fill:
+        detail.position_lots = 0
+        return
+    notional = mark_value_up(terms, magnitude(figures.fill.lots), case.instrument.mark.price)
+    detail.initial_margin = clamp(initial_of(terms.ladder, notional, notional, terms.leverage))
+    detail.maintenance_margin = clamp(maintenance_of(terms.ladder, notional))
+    detail.unrealised_pnl = clamp(figures.pnl)
+    detail.equity = clamp(figures.equity)
+    detail.tier_index = tier_index_of(terms.ladder, notional)
+    if figures.requirement == 0:
+        detail.margin_ratio_ppm = 0
+    elif figures.equity <= 0:
+        detail.margin_ratio_ppm = INT64_MAX
+    else:
+        ratio = ceil_div(figures.requirement * 1000000, figures.equity)
+        detail.margin_ratio_ppm = clamp(ratio)
+    # The pool goes bankrupt with its profit and loss, not with the others' requirement.
+    bankrupt = figures.fill.wallet if terms.margin_mode == MARGIN_MODE_ISOLATED else figures.equity - figures.pnl
+    detail.bankruptcy_price_ticks = bankruptcy_price_ticks_of(
+        terms, figures.fill.lots, figures.fill.entry_value, bankrupt
+    )
+
+
+cdef void _report_sums(const Pool *pool, OrderReply *reply) noexcept nogil:
+    """Initial margin and what is available; 0 while they are unknown or do not fit."""
+    if pool.known and pool_fits(pool):
+        reply.initial_margin = <int64_t>pool.initial_margin
+        reply.available = <int64_t>available_of(pool)
+
+
+cdef uint32_t check_order(
+    const Book *book, const OrderRequest *order, uint64_t now_ns, OrderReply *reply, Hold *hold
+) noexcept nogil:
+    """Decide on an order (steps 3 to 6) and fill in the reply but for reservation id and revision."""
+    cdef Case case
+    cdef Figures figures
+    cdef bint reached = False
+    cdef bint wants_all = order.view == DECISION_VIEW_FULL
+    cdef uint32_t reason
+    cdef uint32_t unused = REASON_NONE
+    cdef DecisionDetail *collected = NULL
+    memset(reply, 0, sizeof(OrderReply))
+    reply.decision = DECISION_REJECTED
+    reason = _form(book, order, &case)
+    reply.reason = reason
+    if reason != REASON_NONE and reason != REASON_QUANTITY_OUT_OF_RANGE:
+        return reason
+    _prepare(book, order, now_ns, &case)
+    if reason == REASON_QUANTITY_OUT_OF_RANGE:
+        reply.max_quantity_lots = <uint64_t>_largest_passing(&case, <i128>NUMBER_MAX + 1, &unused)
+        return reason
+    if wants_all:
+        collected = &reply.detail
+    reason = _evaluate(&case, order.quantity_lots, collected, &figures, &reached)
+    if reason == REASON_NONE and order.mode != CHECK_MODE_CHECK_ONLY:
+        reason = _room(&case)
+        if reason != REASON_NONE:
+            _violate(collected, &unused, reason, 0, 0, 0)
+    reply.reason = reason
+    if reached and order.view >= DECISION_VIEW_MARGIN:
+        reply.has_detail = True
+        _explain(&case, &figures, &reply.detail)
+        if wants_all and case.terms.is_option:
+            _explain_greeks(&case, &reply.detail)
+    if reason != REASON_NONE:
+        _report_sums(&case.before, reply)
+        if _has_largest(reason):
+            reply.max_quantity_lots = <uint64_t>_largest_passing(&case, order.quantity_lots, &unused)
+        return reason
+    reply.decision = DECISION_ACCEPTED
+    _report_sums(&figures.after, reply)
+    if figures.after.known and case.before.known and fits(
+        figures.after.initial_margin - case.before.initial_margin
+    ):
+        reply.reserved_margin = <int64_t>(figures.after.initial_margin - case.before.initial_margin)
+    if case.terms.is_option:
+        pass
+    elif figures.fill.fits and figures.fill.lots == 0:
+        reply.liquidation_status = LIQUIDATION_STATUS_NO_POSITION
+    elif figures.fill.fits and (case.terms.margin_mode == MARGIN_MODE_ISOLATED or case.others.known):
+        reply.liquidation_status = liquidation_price_ticks_of(
+            &case.terms,
+            figures.fill.lots,
+            figures.fill.entry_value,
+            figures.fill.wallet
+            if case.terms.margin_mode == MARGIN_MODE_ISOLATED
+            else case.others.cash + figures.fill.cash_change + case.others.pnl - case.others.requirement,
+            &reply.liquidation_price_ticks,
+        )
+    hold.margin_price_ticks = <int64_t>figures.margin_price
+    hold.open_loss = <int64_t>figures.open_loss
+    hold.value = <int64_t>(figures.margin_price * order.quantity_lots * case.instrument.tick_value)
+    return reason
+
+
+cdef void max_order_lots(
+    const Book *book, const OrderRequest *order, uint64_t now_ns, uint64_t *lots, uint32_t *reason
+) noexcept nogil:
+    """Find the largest quantity that passes, and the reason that stops one lot more."""
+    cdef Case case
+    cdef i128 largest
+    lots[0] = 0
+    reason[0] = _form(book, order, &case)
+    if reason[0] != REASON_NONE:
+        return
+    _prepare(book, order, now_ns, &case)
+    reason[0] = REASON_QUANTITY_OUT_OF_RANGE
+    largest = _largest_passing(&case, <i128>NUMBER_MAX + 1, reason)
+    if largest == 0:
+        _passes(&case, 1, reason)
+    lots[0] = <uint64_t>largest

@@ -1,0 +1,26 @@
+"""apply(): one hot request in, one reply out, on one book."""
+
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
+
+from riskd.core.book cimport Book
+from riskd.core.wire cimport Malformed, Writer
+
+cdef enum HotMethod:
+    HOT_CHECK_ORDER = 1
+    HOT_REPORT_EXECUTION = 2
+    HOT_GET_RESERVATION = 3
+    HOT_REPORT_MARKS = 4
+
+cdef enum:
+    # The largest reply: 1024 refused marks of at most 14 bytes each, and room to spare.
+    REPLY_SIZE_MAX = 32768
+
+cdef bint engine_apply(
+    Book *book,
+    uint32_t method,
+    const uint8_t *request,
+    size_t size,
+    uint64_t now_ns,
+    Writer *writer,
+    Malformed *malformed,
+) noexcept nogil

@@ -1,0 +1,140 @@
+"""The engine: state and decisions. Numbers are integers as in docs/decision.md."""
+
+from collections.abc import Sequence
+from typing import Final, final
+
+from riskd.core.rows import AccountRow as AccountRow
+from riskd.core.rows import AssetRow as AssetRow
+from riskd.core.rows import InstrumentRow as InstrumentRow
+from riskd.core.rows import MarkRow as MarkRow
+from riskd.core.rows import PositionRow as PositionRow
+from riskd.core.rows import ScheduleRow as ScheduleRow
+from riskd.core.rows import SummaryRow as SummaryRow
+from riskd.core.rows import Tier as Tier
+
+METHOD_CHECK_ORDER: Final = 1
+METHOD_REPORT_EXECUTION: Final = 2
+METHOD_GET_RESERVATION: Final = 3
+METHOD_REPORT_MARKS: Final = 4
+
+SCOPE_SERVICE: Final = 1
+SCOPE_GATEWAY: Final = 2
+SCOPE_ACCOUNT: Final = 3
+SCOPE_INSTRUMENT: Final = 4
+
+class MalformedRequest(ValueError):
+    """The request's bytes are not a valid message: names the field and what is wrong. Nothing changed."""
+
+@final
+class Engine:
+    """All state of one partition. Thread-safe: one lock around each call."""
+
+    def __init__(
+        self,
+        *,
+        accounts_max: int = ...,
+        positions_max: int = ...,
+        orders_max: int = ...,
+        instruments_max: int = ...,
+        schedules_max: int = ...,
+        gateways_max: int = ...,
+        answer_bytes: int = ...,
+    ) -> None: ...
+    @property
+    def revision(self) -> int: ...
+    def handle(self, method: int, request: bytes, now_ns: int) -> bytes:
+        """Apply one hot request (its protobuf bytes) and return the reply's bytes.
+
+        Raises MalformedRequest if the bytes are not a valid message, and ValueError for an unknown method.
+        """
+    def create_asset(self, symbol: str, scale: int) -> tuple[int, int]:
+        """Return (reason, asset id)."""
+    def upsert_schedule(
+        self,
+        name: str,
+        asset_id: int,
+        tiers: Sequence[tuple[int, int, int, int]],
+        notional_max: int = 0,
+        liquidation_fee_ppb: int = 0,
+    ) -> tuple[int, int]:
+        """Tiers are (floor, initial_rate_ppb, maintenance_rate_ppb, leverage_max). Return (reason, schedule id)."""
+    def upsert_instrument(
+        self,
+        symbol: str,
+        kind: int,
+        asset_id: int,
+        schedule_id: int,
+        tick_mantissa: int,
+        tick_exponent: int,
+        lot_mantissa: int,
+        lot_exponent: int,
+        mark_units_per_tick: int = 1,
+        order_lots_min: int = 0,
+        order_lots_max: int = 0,
+        order_notional_min: int = 0,
+        order_notional_max: int = 0,
+        price_collar_ppb: int = 0,
+        market_buffer_ppb: int = 0,
+        taker_fee_ppb: int = 0,
+        mark_age_max_ns: int = 0,
+        trading_state: int = 1,
+        expiry_ns: int = 0,
+        strike_units: int = 0,
+        option_type: int = 0,
+        interest_rate_ppb: int = 0,
+        underlying_id: int = 0,
+    ) -> tuple[int, int]:
+        """Steps are mantissa * 10^exponent. Return (reason, instrument id)."""
+    def create_account(
+        self, account_id: int, asset_id: int, margin_mode: int, leverage: int, cash: int
+    ) -> int:
+        """Return the reason."""
+    def adjust_collateral(
+        self, account_id: int, asset_id: int, amount: int, validate_only: bool, now_ns: int
+    ) -> tuple[int, int, int]:
+        """Return (reason, cash, available) as after it."""
+    def transfer_margin(
+        self, account_id: int, instrument_id: int, amount: int, validate_only: bool, now_ns: int
+    ) -> tuple[int, int, int]:
+        """Return (reason, isolated wallet, available) as after it."""
+    def change_margin_mode(
+        self, account_id: int, instrument_id: int, margin_mode: int, validate_only: bool, now_ns: int
+    ) -> tuple[int, int, int]:
+        """Return (reason, isolated wallet, available) as after it."""
+    def set_leverage(
+        self, account_id: int, instrument_id: int, leverage: int, validate_only: bool, now_ns: int
+    ) -> tuple[int, int, int]:
+        """Return (reason, leverage, available) as after it."""
+    def set_trading_state(self, scope: int, scope_id: int, trading_state: int) -> int:
+        """Return the reason."""
+    def assets(self) -> list[AssetRow]: ...
+    def schedules(self) -> list[ScheduleRow]: ...
+    def instruments(self) -> list[InstrumentRow]: ...
+    def mark(self, instrument_id: int) -> MarkRow | None:
+        """Return the mark, or None if none was reported. Raises KeyError for an unknown instrument."""
+    def account(self, account_id: int) -> AccountRow | None: ...
+    def accounts(self, after_id: int, count_max: int) -> list[AccountRow]:
+        """Return up to count_max accounts with larger ids, in order."""
+    def summary(self, account_id: int) -> SummaryRow | None: ...
+    def positions(self, account_id: int) -> list[PositionRow] | None:
+        """Return the account's positions (with x not 0, working orders or own settings) by instrument id."""
+    def max_order_lots(
+        self,
+        account_id: int,
+        instrument_id: int,
+        side: int,
+        order_type: int,
+        price_ticks: int,
+        now_ns: int,
+    ) -> tuple[int, int]:
+        """Return (lots, reason that stops one lot more; or, with 0 lots, the first reason of one lot)."""
+    def trading_states(self) -> list[tuple[int, int, int]]:
+        """Return (scope, id, state) of everything that is not NORMAL."""
+    def working_reservations(self, scope: int, scope_id: int, count_max: int) -> list[int]:
+        """Return up to count_max reservation ids of working orders in the scope, in order."""
+    def state_lines(self) -> list[str]:
+        """Return the state as text, one fact a line, in canonical order; see docs/state.md."""
+    def state_hash(self) -> str:
+        """Return BLAKE2b-256 (hex) of the state lines, each ended by a newline."""
+    def answers_hash(self) -> str:
+        """Return BLAKE2b-256 (hex) of the remembered answers, oldest first; see docs/state.md."""

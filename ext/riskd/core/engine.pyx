@@ -1,0 +1,1359 @@
+"""The engine: `engine_apply` takes one hot request to its reply; `Engine` is the same and the rest for Python.
+
+The engine is a deterministic state machine: the same requests with the same times on the same book give
+the same replies and the same state. Decisions are made in decision.pyx, which cannot change anything; what is
+reserved is written here, and cannot fail.
+"""
+
+import hashlib
+import os
+
+from riskd.core.rows import (
+    AccountRow,
+    AssetRow,
+    InstrumentRow,
+    MarkRow,
+    PositionRow,
+    ScheduleRow,
+    SummaryRow,
+    Tier as TierRow,
+)
+
+from libc.stdint cimport INT64_MAX, int64_t, uint8_t, uint32_t, uint64_t
+from libc.string cimport memcmp, memcpy, memset
+
+cimport riskd.core.admin as admin
+from riskd.core.admin cimport Change
+from riskd.core.book cimport (
+    ANSWER_EXECUTION,
+    ANSWER_ORDER,
+    AnswerHead,
+    Asset,
+    Book,
+    account_add,
+    account_find,
+    answer_add,
+    answer_copy,
+    answer_find,
+    answer_size,
+    book_close,
+    book_open,
+    instrument_find,
+    order_add,
+    order_drop,
+    order_find,
+    position_add,
+    position_drop_if_absent,
+    position_find,
+)
+from riskd.core.decision cimport Hold, check_order, max_order_lots
+from riskd.core.margin cimport Exposure, bankruptcy_price_of, initial_of, is_liquidatable_at, ladder_fault, liquidation_price_of, liquidation_requirement_of, maintenance_of
+from riskd.core.money cimport LEVERAGE_ONE, PPB, clamp, debug_assert, fits, i128, magnitude, multiply
+from riskd.core.pool cimport (
+    Fill,
+    Holding,
+    Pool,
+    Share,
+    Terms,
+    available_of,
+    fill_of,
+    holding_of,
+    liquidation_price_ticks_of,
+    mark_value_up,
+    pool_fits,
+    pool_of,
+    share_of,
+    terms_of,
+    unrealised_pnl_of,
+)
+from riskd.core.types cimport *
+from riskd.core.wire cimport (
+    FAULT_EMPTY,
+    FAULT_NONE,
+    FAULT_OUT_OF_RANGE,
+    FAULT_TOO_MANY,
+    FAULT_TRUNCATED,
+    FAULT_UNKNOWN_FIELD,
+    FAULT_VARINT_TOO_LONG,
+    FAULT_WIRE_TYPE,
+    Malformed,
+    MarkRefusal,
+    Writer,
+    decode_execution,
+    decode_marks,
+    decode_order,
+    decode_reservation,
+    encode_execution_reply,
+    encode_marks_reply,
+    encode_order_reply,
+    write_bytes,
+    write_signed,
+    write_unsigned,
+)
+
+cdef extern from "<pthread.h>" nogil:
+    ctypedef struct pthread_mutex_t:
+        pass
+    int pthread_mutex_init(pthread_mutex_t *mutex, const void *attributes)
+    int pthread_mutex_lock(pthread_mutex_t *mutex)
+    int pthread_mutex_unlock(pthread_mutex_t *mutex)
+    int pthread_mutex_destroy(pthread_mutex_t *mutex)
+
+cdef extern from "core.h" nogil:
+    void size_of_order_is "riskd_size_is"(Order object, int size) noexcept
+    void size_of_position_is "riskd_size_is"(Position object, int size) noexcept
+    void size_of_content_is "riskd_size_is"(OrderRequest object, int size) noexcept
+
+
+# --- CheckOrder ------------------------------------------------------------------------------
+
+cdef void _reserve(Book *book, const OrderRequest *request, const Hold *hold, uint64_t reservation_id) noexcept nogil:
+    """Write an accepted order on the books. The check has made sure that all of it fits."""
+    cdef Account *account = account_find(book, request.account_id)
+    cdef Position *position = position_find(book, account, request.instrument_id)
+    cdef WorkingSum *working
+    cdef Order *order
+    if position == NULL:
+        position = position_add(book, account, request.instrument_id)
+    order = order_add(book, reservation_id)
+    debug_assert(position != NULL and order != NULL)
+    order.client_order_id = request.client_order_id
+    order.gateway_id = request.gateway_id
+    order.position_index = <uint32_t>(position - book.positions)
+    order.side = <uint8_t>request.side
+    order.order_type = <uint8_t>request.order_type
+    order.time_in_force = <uint8_t>request.time_in_force
+    order.flags = request.flags
+    order.price_ticks = request.price_ticks
+    order.quantity_lots = <int64_t>request.quantity_lots
+    order.remaining_lots = order.quantity_lots
+    order.margin_price_ticks = hold.margin_price_ticks
+    order.open_loss = hold.open_loss
+    working = &position.buy if request.side == SIDE_BUY else &position.sell
+    working.lots += order.quantity_lots
+    working.value += hold.value
+    working.open_loss += hold.open_loss
+    position.working_orders += 1
+    account.working_orders += 1
+
+
+cdef void _remember(
+    Book *book, uint32_t kind, uint32_t gateway_id, uint64_t id, const void *content, size_t size, const Writer *writer
+) noexcept nogil:
+    cdef AnswerHead head
+    memset(&head, 0, sizeof(AnswerHead))
+    head.kind = kind
+    head.gateway_id = gateway_id
+    head.id = id
+    head.reply_size = <uint32_t>writer.size
+    debug_assert(size <= sizeof(head.content))
+    memcpy(head.content, content, size)
+    answer_add(book, &head, writer.start)
+
+
+cdef uint32_t _recall(
+    const Book *book, uint32_t kind, uint32_t gateway_id, uint64_t id, const void *content, size_t size, Writer *writer
+) noexcept nogil:
+    """Return 0 if the id was not answered before, 1 if its first answer was written, 2 if its content is another."""
+    cdef AnswerHead head
+    cdef uint64_t offset
+    if not answer_find(book, kind, gateway_id, id, &head, &offset):
+        return 0
+    if memcmp(head.content, content, size) != 0:
+        return 2
+    answer_copy(book, offset, writer.start, head.reply_size)
+    writer.size = head.reply_size
+    return 1
+
+
+cdef void _apply_order(Book *book, OrderRequest *request, uint64_t now_ns, Writer *writer) noexcept nogil:
+    cdef OrderReply reply
+    cdef Hold hold
+    cdef uint32_t reason, recalled
+    cdef bint reserves = request.mode != CHECK_MODE_CHECK_ONLY
+    memset(&reply, 0, sizeof(OrderReply))
+    reply.decision = DECISION_REJECTED
+    reply.revision = book.revision
+    # When it was sent is not what it says: a repeat is sent later.
+    request.sent_time_ns = 0
+    if request.client_order_id == 0:
+        reply.reason = REASON_CLIENT_ORDER_ID_MISSING
+        encode_order_reply(writer, &reply)
+        return
+    if request.gateway_id == 0:
+        reply.reason = REASON_GATEWAY_ID_MISSING
+        encode_order_reply(writer, &reply)
+        return
+    if reserves:
+        recalled = _recall(
+            book, ANSWER_ORDER, request.gateway_id, request.client_order_id, request, sizeof(OrderRequest), writer
+        )
+        if recalled == 1:
+            return
+        if recalled == 2:
+            reply.reason = REASON_CLIENT_ORDER_ID_REUSED
+            encode_order_reply(writer, &reply)
+            return
+    reason = check_order(book, request, now_ns, &reply, &hold)
+    if not reserves:
+        reply.revision = book.revision
+        encode_order_reply(writer, &reply)
+        return
+    book.revision += 1
+    reply.revision = book.revision
+    if reason == REASON_NONE:
+        reply.reservation_id = book.revision
+        _reserve(book, request, &hold, book.revision)
+    encode_order_reply(writer, &reply)
+    _remember(
+        book, ANSWER_ORDER, request.gateway_id, request.client_order_id, request, sizeof(OrderRequest), writer
+    )
+
+
+# --- ReportExecution -------------------------------------------------------------------------
+
+cdef uint32_t _execution_form(const ExecutionRequest *request, const Order *order) noexcept nogil:
+    """Step 2 of ReportExecution, but for what the fill itself finds."""
+    if request.kind < EXECUTION_KIND_FILL or request.kind > EXECUTION_KIND_VENUE_REJECT:
+        return REASON_EXECUTION_KIND_NOT_SUPPORTED
+    if order == NULL:
+        return REASON_RESERVATION_UNKNOWN
+    if request.kind != EXECUTION_KIND_FILL:
+        if request.price_ticks != 0 or request.quantity_lots != 0 or request.fee_minor != 0:
+            return REASON_EXECUTION_QUANTITY_MISMATCH
+        return REASON_NONE
+    if request.price_ticks < 1 or request.price_ticks > NUMBER_MAX:
+        return REASON_PRICE_OUT_OF_RANGE
+    if request.quantity_lots == 0:
+        return REASON_QUANTITY_MUST_BE_POSITIVE
+    if request.quantity_lots > <uint64_t>NUMBER_MAX:
+        return REASON_QUANTITY_OUT_OF_RANGE
+    if request.quantity_lots > <uint64_t>order.remaining_lots:
+        return REASON_EXECUTION_EXCEEDS_REMAINING
+    if request.fee_minor > NUMBER_MAX or request.fee_minor < -NUMBER_MAX:
+        return REASON_AMOUNT_OUT_OF_RANGE
+    return REASON_NONE
+
+
+cdef void _take_off(Position *position, Order *order, int64_t lots, const Instrument *instrument) noexcept nogil:
+    """Take lots of an order off the working sums."""
+    cdef WorkingSum *working = &position.buy if order.side == SIDE_BUY else &position.sell
+    cdef int64_t open_loss = order.open_loss
+    if lots != order.remaining_lots:
+        open_loss = <int64_t>(<i128>order.open_loss * lots / order.remaining_lots)
+    working.lots -= lots
+    working.value -= order.margin_price_ticks * instrument.tick_value * lots
+    working.open_loss -= open_loss
+    order.open_loss -= open_loss
+    order.remaining_lots -= lots
+    debug_assert(working.lots >= 0 and working.value >= 0 and working.open_loss >= 0)
+
+
+cdef uint32_t _fill(
+    Book *book, Account *account, Position *position, const Instrument *instrument, Order *order,
+    const ExecutionRequest *request, ExecutionReply *reply
+) noexcept nogil:
+    """Apply a fill: all figures first, then all changes."""
+    cdef Terms terms
+    cdef Holding holding
+    cdef Fill fill
+    cdef i128 cash
+    cdef Asset *asset = &book.assets[instrument.asset_id - 1]
+    terms_of(book, account, instrument, position, &terms)
+    holding_of(position, &holding)
+    fill_of(&terms, &holding, order.side, request.price_ticks, request.quantity_lots, &fill)
+    cash = account.cash + fill.cash_change - request.fee_minor
+    if not fill.fits or not fits(cash) or not fits(asset.deficit + fill.deficit):
+        return REASON_MARGIN_OVERFLOWS
+    position.lots = <int64_t>fill.lots
+    position.entry_value = <int64_t>fill.entry_value
+    position.wallet = <int64_t>fill.wallet
+    account.cash = <int64_t>cash
+    asset.deficit += <int64_t>fill.deficit
+    reply.realised_pnl = <int64_t>fill.realised_pnl
+    _take_off(position, order, <int64_t>request.quantity_lots, instrument)
+    return REASON_NONE
+
+
+cdef void _report_position(
+    const Book *book, const Account *account, const Instrument *instrument, const Position *position,
+    uint64_t now_ns, ExecutionReply *reply
+) noexcept nogil:
+    """Report the account and the position as they are now."""
+    cdef Terms terms
+    cdef Pool pool, others
+    cdef i128 backing
+    pool_of(book, account, 0, now_ns, &pool)
+    if pool.known and pool_fits(&pool):
+        reply.available = <int64_t>available_of(&pool)
+    reply.position_lots = position.lots
+    reply.isolated_wallet = position.wallet
+    terms_of(book, account, instrument, position, &terms)
+    if terms.is_option:
+        return
+    if terms.margin_mode == MARGIN_MODE_ISOLATED or position.lots == 0:
+        backing = position.wallet
+    else:
+        pool_of(book, account, position.instrument_id, now_ns, &others)
+        if not others.known:
+            return
+        backing = others.cash + others.pnl - others.requirement
+    reply.liquidation_status = liquidation_price_ticks_of(
+        &terms, position.lots, position.entry_value, backing, &reply.liquidation_price_ticks
+    )
+
+
+cdef void _apply_execution(Book *book, ExecutionRequest *request, uint64_t now_ns, Writer *writer) noexcept nogil:
+    cdef ExecutionReply reply
+    cdef Order *order
+    cdef Position *position
+    cdef Account *account
+    cdef const Instrument *instrument
+    cdef uint32_t recalled
+    memset(&reply, 0, sizeof(ExecutionReply))
+    reply.decision = DECISION_REJECTED
+    reply.revision = book.revision
+    request.venue_time_ns = 0
+    if request.gateway_id == 0:
+        reply.reason = REASON_GATEWAY_ID_MISSING
+        encode_execution_reply(writer, &reply)
+        return
+    if request.execution_id == 0:
+        reply.reason = REASON_EXECUTION_ID_MISSING
+        encode_execution_reply(writer, &reply)
+        return
+    recalled = _recall(
+        book, ANSWER_EXECUTION, request.gateway_id, request.execution_id, request, sizeof(ExecutionRequest), writer
+    )
+    if recalled == 1:
+        return
+    if recalled == 2:
+        reply.reason = REASON_EXECUTION_ID_REUSED
+        encode_execution_reply(writer, &reply)
+        return
+    order = order_find(book, request.reservation_id)
+    reply.reason = _execution_form(request, order)
+    if reply.reason == REASON_NONE:
+        position = &book.positions[order.position_index]
+        account = &book.accounts[position.account_index]
+        instrument = &book.instruments[position.instrument_id - 1]
+        if request.kind == EXECUTION_KIND_FILL:
+            reply.reason = _fill(book, account, position, instrument, order, request, &reply)
+        else:
+            _take_off(position, order, order.remaining_lots, instrument)
+    book.revision += 1
+    reply.revision = book.revision
+    if reply.reason == REASON_NONE:
+        reply.decision = DECISION_ACCEPTED
+        reply.remaining_lots = <uint64_t>order.remaining_lots if request.kind == EXECUTION_KIND_FILL else 0
+        if order.remaining_lots == 0:
+            order_drop(book, order)
+            position.working_orders -= 1
+            account.working_orders -= 1
+        _report_position(book, account, instrument, position, now_ns, &reply)
+        position_drop_if_absent(book, position)
+    encode_execution_reply(writer, &reply)
+    _remember(
+        book, ANSWER_EXECUTION, request.gateway_id, request.execution_id, request, sizeof(ExecutionRequest), writer
+    )
+
+
+# --- GetReservation, ReportMarks -------------------------------------------------------------
+
+cdef void _answer_reservation(const Book *book, const ReservationRequest *request, Writer *writer) noexcept nogil:
+    """A read: the working order, and the remembered answer when asked by the gateway's own id."""
+    cdef AnswerHead head
+    cdef uint8_t answer[4096]
+    cdef uint64_t offset
+    cdef uint64_t reservation_id = request.reservation_id
+    cdef bint remembered = False
+    cdef const Order *order
+    cdef const Position *position
+    cdef uint32_t state = RESERVATION_STATE_UNKNOWN
+    if reservation_id == 0 and answer_find(
+        book, ANSWER_ORDER, request.gateway_id, request.client_order_id, &head, &offset
+    ):
+        remembered = head.reply_size <= sizeof(answer)
+        debug_assert(remembered)
+        answer_copy(book, offset, answer, head.reply_size)
+        state = RESERVATION_STATE_CLOSED
+        reservation_id = _reservation_id_in(answer, head.reply_size)
+    order = order_find(<Book *>book, reservation_id)
+    if order != NULL:
+        state = RESERVATION_STATE_WORKING
+    elif request.reservation_id != 0:
+        # Reservation ids are revisions that were given: one that is gone cannot be told from one that was none.
+        reservation_id = 0
+    write_unsigned(writer, 1, state)
+    write_unsigned(writer, 2, book.revision)
+    write_unsigned(writer, 3, reservation_id)
+    if order != NULL:
+        position = &book.positions[order.position_index]
+        write_unsigned(writer, 4, book.accounts[position.account_index].account_id)
+        write_unsigned(writer, 5, position.instrument_id)
+        write_unsigned(writer, 6, order.side)
+        write_signed(writer, 7, order.price_ticks)
+        write_unsigned(writer, 8, <uint64_t>order.quantity_lots)
+        write_unsigned(writer, 9, <uint64_t>order.remaining_lots)
+    if remembered:
+        write_bytes(writer, 15, answer, head.reply_size)
+
+
+cdef uint64_t _reservation_id_in(const uint8_t *answer, size_t size) noexcept nogil:
+    """Read field 3 of a CheckOrderResponse that we wrote: fields 1 and 2 take a tag and a varint each."""
+    cdef size_t place = 0
+    cdef uint32_t field
+    cdef uint32_t shift
+    cdef uint64_t value
+    while place < size:
+        field = answer[place] >> 3
+        place += 1
+        value = 0
+        shift = 0
+        while place < size:
+            value |= <uint64_t>(answer[place] & 0x7F) << shift
+            shift += 7
+            place += 1
+            if answer[place - 1] < 0x80:
+                break
+        if field == 3:
+            return value
+        if field > 3:
+            return 0
+    return 0
+
+
+cdef uint32_t _take_mark(Book *book, const MarkReport *report) noexcept nogil:
+    cdef Instrument *instrument = instrument_find(book, report.instrument_id)
+    if instrument == NULL:
+        return REASON_INSTRUMENT_UNKNOWN
+    if report.price < 1 or report.price > NUMBER_MAX:
+        return REASON_MARK_OUT_OF_RANGE
+    if report.volatility_ppb > 10 * <uint64_t>PPB or report.forward < 0 or report.forward > NUMBER_MAX:
+        return REASON_OPTION_MARK_OUT_OF_RANGE
+    if report.time_ns < instrument.mark.time_ns:
+        return REASON_MARK_OUT_OF_ORDER
+    instrument.mark.price = report.price
+    instrument.mark.time_ns = report.time_ns
+    if report.volatility_ppb != 0:
+        instrument.mark.volatility_ppb = report.volatility_ppb
+    if report.forward != 0:
+        instrument.mark.forward = report.forward
+    return REASON_NONE
+
+
+cdef void _apply_marks(Book *book, const MarkReport *marks, uint32_t count, Writer *writer) noexcept nogil:
+    cdef MarkRefusal refusals[MARKS_PER_REPORT_MAX]
+    cdef uint32_t refused = 0
+    cdef uint32_t index, reason
+    for index in range(count):
+        reason = _take_mark(book, &marks[index])
+        if reason != REASON_NONE:
+            refusals[refused].index = index
+            refusals[refused].reason = reason
+            refused += 1
+    if refused < count:
+        book.revision += 1
+    encode_marks_reply(writer, book.revision, count - refused, refusals, refused)
+
+
+# --- apply -----------------------------------------------------------------------------------
+
+cdef bint engine_apply(
+    Book *book,
+    uint32_t method,
+    const uint8_t *request,
+    size_t size,
+    uint64_t now_ns,
+    Writer *writer,
+    Malformed *malformed,
+) noexcept nogil:
+    """Take one hot request to its reply; False when it is malformed, and then nothing has changed."""
+    cdef OrderRequest order
+    cdef ExecutionRequest execution
+    cdef ReservationRequest reservation
+    cdef MarkReport marks[MARKS_PER_REPORT_MAX]
+    cdef uint32_t count
+    malformed.fault = FAULT_NONE
+    malformed.field = 0
+    writer.size = 0
+    if method == HOT_CHECK_ORDER:
+        if not decode_order(request, size, &order, malformed):
+            return False
+        _apply_order(book, &order, now_ns, writer)
+    elif method == HOT_REPORT_EXECUTION:
+        if not decode_execution(request, size, &execution, malformed):
+            return False
+        _apply_execution(book, &execution, now_ns, writer)
+    elif method == HOT_GET_RESERVATION:
+        if not decode_reservation(request, size, &reservation, malformed):
+            return False
+        _answer_reservation(book, &reservation, writer)
+    elif method == HOT_REPORT_MARKS:
+        if not decode_marks(request, size, marks, MARKS_PER_REPORT_MAX, &count, malformed):
+            return False
+        _apply_marks(book, marks, count, writer)
+    return True
+
+
+# --- for Python ------------------------------------------------------------------------------
+
+METHOD_CHECK_ORDER = HOT_CHECK_ORDER
+METHOD_REPORT_EXECUTION = HOT_REPORT_EXECUTION
+METHOD_GET_RESERVATION = HOT_GET_RESERVATION
+METHOD_REPORT_MARKS = HOT_REPORT_MARKS
+
+SCOPE_SERVICE = admin.SCOPE_SERVICE
+SCOPE_GATEWAY = admin.SCOPE_GATEWAY
+SCOPE_ACCOUNT = admin.SCOPE_ACCOUNT
+SCOPE_INSTRUMENT = admin.SCOPE_INSTRUMENT
+
+
+class MalformedRequest(ValueError):
+    """The request's bytes are not a valid message: names the field and what is wrong. Nothing changed."""
+
+
+_FAULTS = {
+    FAULT_TRUNCATED: "is truncated",
+    FAULT_UNKNOWN_FIELD: "is not a field of the message",
+    FAULT_WIRE_TYPE: "has the wrong wire type",
+    FAULT_VARINT_TOO_LONG: "is a varint of more than 64 bits",
+    FAULT_OUT_OF_RANGE: "is outside the range of its type",
+    FAULT_TOO_MANY: f"is repeated more than {MARKS_PER_REPORT_MAX} times",
+    FAULT_EMPTY: "is missing: at least one is needed",
+}
+
+
+cdef object _malformed_error(const Malformed *malformed):
+    what = f"field {malformed.field}" if malformed.field else "field number"
+    return MalformedRequest(f"{what} {_FAULTS[malformed.fault]}")
+
+
+cdef bint _in(value, low, high):
+    return isinstance(value, int) and low <= value <= high
+
+
+cdef bytes _name(value, size_max):
+    """Return a name as ASCII bytes, or None if it is not printable ASCII without spaces of 1 to size_max bytes."""
+    if not isinstance(value, str) or not 1 <= len(value) <= size_max:
+        return None
+    if any(not 33 <= ord(character) <= 126 for character in value):
+        return None
+    return value.encode()
+
+
+cdef class _Locked:
+    """The book's lock as a context. Waiting for it holds no GIL, so that its holder can go on."""
+    cdef Engine _engine
+
+    def __cinit__(self, Engine engine):
+        self._engine = engine
+
+    def __enter__(self):
+        with nogil:
+            pthread_mutex_lock(&self._engine._mutex)
+
+    def __exit__(self, *unused):
+        pthread_mutex_unlock(&self._engine._mutex)
+
+
+cdef class Engine:
+    cdef Book _book
+    cdef pthread_mutex_t _mutex
+    cdef uint8_t _reply[REPLY_SIZE_MAX]
+    cdef dict _asset_ids
+    cdef dict _schedule_ids
+    cdef dict _instrument_ids
+
+    def __cinit__(
+        self,
+        *,
+        accounts_max=100_000,
+        positions_max=200_000,
+        orders_max=200_000,
+        instruments_max=4096,
+        schedules_max=4096,
+        gateways_max=1024,
+        answer_bytes=1 << 26,
+    ):
+        for name, value, low, high in (
+            ("accounts_max", accounts_max, 1, 1 << 30),
+            ("positions_max", positions_max, 1, 1 << 30),
+            ("orders_max", orders_max, 1, 1 << 30),
+            ("instruments_max", instruments_max, 1, 1 << 20),
+            ("schedules_max", schedules_max, 1, 1 << 20),
+            ("gateways_max", gateways_max, 1, 1 << 20),
+            ("answer_bytes", answer_bytes, 4096, 1 << 35),
+        ):
+            if not _in(value, low, high):
+                raise ValueError(f"{name} {value} is not within {low} to {high}")
+        if answer_bytes % 16:
+            raise ValueError(f"answer_bytes {answer_bytes} is not a multiple of 16")
+        pthread_mutex_init(&self._mutex, NULL)
+        if not book_open(
+            &self._book,
+            accounts_max,
+            positions_max,
+            orders_max,
+            instruments_max,
+            schedules_max,
+            gateways_max,
+            answer_bytes,
+            int.from_bytes(os.urandom(8), "little"),
+        ):
+            book_close(&self._book)
+            raise MemoryError("the tables do not fit in memory")
+        self._asset_ids = {}
+        self._schedule_ids = {}
+        self._instrument_ids = {}
+
+    def __dealloc__(self):
+        book_close(&self._book)
+        pthread_mutex_destroy(&self._mutex)
+
+    @property
+    def revision(self):
+        with _Locked(self):
+            return self._book.revision
+
+    def handle(self, method, request, now_ns):
+        cdef const uint8_t[::1] view = request
+        cdef const uint8_t *start = &view[0] if view.shape[0] > 0 else NULL
+        cdef size_t size = <size_t>view.shape[0]
+        cdef uint32_t hot_method = method
+        cdef uint64_t now = now_ns
+        cdef Malformed malformed
+        cdef Writer writer
+        cdef uint8_t reply[4096]
+        cdef uint8_t *large = NULL
+        cdef size_t reply_size
+        cdef bint well_formed
+        cdef bytes copied = None
+        if hot_method < HOT_CHECK_ORDER or hot_method > HOT_REPORT_MARKS:
+            raise ValueError(f"method {method} is not within {HOT_CHECK_ORDER} to {HOT_REPORT_MARKS}")
+        writer.start = self._reply
+        writer.capacity = REPLY_SIZE_MAX
+        with nogil:
+            pthread_mutex_lock(&self._mutex)
+            well_formed = engine_apply(&self._book, hot_method, start, size, now, &writer, &malformed)
+            reply_size = writer.size
+            if well_formed and reply_size <= sizeof(reply):
+                memcpy(reply, self._reply, reply_size)
+                pthread_mutex_unlock(&self._mutex)
+                large = reply
+        if large == NULL:
+            # Still locked: the reply lies in the engine's own buffer, or there is none.
+            if well_formed:
+                copied = self._reply[:<Py_ssize_t>reply_size]
+            pthread_mutex_unlock(&self._mutex)
+            if not well_formed:
+                raise _malformed_error(&malformed)
+            return copied
+        return reply[:<Py_ssize_t>reply_size]
+
+    # Definitions
+
+    def create_asset(self, symbol, scale):
+        name = _name(symbol, 15)
+        if name is None or not (name.isalnum() and name == name.upper()) or not _in(scale, 0, 12):
+            return REASON_DEFINITION_INVALID, 0
+        with _Locked(self):
+            if symbol in self._asset_ids:
+                return REASON_ALREADY_EXISTS, 0
+            if self._book.asset_count == ASSETS_MAX:
+                return REASON_DEFINITION_INVALID, 0
+            memcpy(self._book.assets[self._book.asset_count].symbol, <const char *>name, <size_t>len(name))
+            self._book.assets[self._book.asset_count].scale = scale
+            self._book.asset_count += 1
+            self._book.revision += 1
+            self._asset_ids[symbol] = self._book.asset_count
+            return REASON_NONE, self._book.asset_count
+
+    def upsert_schedule(self, name, asset_id, tiers, notional_max=0, liquidation_fee_ppb=0):
+        cdef Ladder ladder
+        cdef Schedule *schedule
+        cdef uint32_t index
+        encoded = _name(name, NAME_SIZE - 1)
+        if encoded is None:
+            return REASON_DEFINITION_INVALID, 0
+        with _Locked(self):
+            if not _in(asset_id, 1, self._book.asset_count):
+                return REASON_ASSET_UNKNOWN, 0
+            if not 1 <= len(tiers) <= TIERS_MAX:
+                return REASON_DEFINITION_INVALID, 0
+            if not _in(notional_max, 0, INT64_MAX) or not _in(liquidation_fee_ppb, 0, PPB - 1):
+                return REASON_DEFINITION_INVALID, 0
+            memset(&ladder, 0, sizeof(Ladder))
+            ladder.count = <uint32_t>len(tiers)
+            ladder.notional_max = notional_max
+            ladder.liquidation_fee_ppb = liquidation_fee_ppb
+            for index, (floor, initial, maintenance, leverage) in enumerate(tiers):
+                if not (
+                    _in(floor, 0, INT64_MAX)
+                    and _in(initial, 0, PPB)
+                    and _in(maintenance, 1, PPB - 1)
+                    and _in(leverage, LEVERAGE_ONE, 1000 * LEVERAGE_ONE)
+                ):
+                    return REASON_DEFINITION_INVALID, 0
+                ladder.tiers[index].floor = floor
+                ladder.tiers[index].initial_ppb = initial
+                ladder.tiers[index].maintenance_ppb = maintenance
+                ladder.tiers[index].leverage_max = leverage
+            if ladder_fault(&ladder, &index) != NULL:
+                return REASON_DEFINITION_INVALID, 0
+            schedule_id = self._schedule_ids.get(name)
+            if schedule_id is None:
+                if self._book.schedule_count == self._book.schedule_capacity:
+                    return REASON_SCHEDULES_FULL, 0
+                self._book.schedule_count += 1
+                schedule_id = self._book.schedule_count
+                schedule = &self._book.schedules[schedule_id - 1]
+                memcpy(schedule.name, <const char *>encoded, <size_t>len(encoded))
+                schedule.asset_id = asset_id
+                self._schedule_ids[name] = schedule_id
+            else:
+                schedule = &self._book.schedules[schedule_id - 1]
+                if schedule.asset_id != asset_id:
+                    return REASON_FIELD_IMMUTABLE, 0
+            schedule.ladder = ladder
+            schedule.version += 1
+            self._book.revision += 1
+            return REASON_NONE, schedule_id
+
+    def upsert_instrument(
+        self,
+        symbol,
+        kind,
+        asset_id,
+        schedule_id,
+        tick_mantissa,
+        tick_exponent,
+        lot_mantissa,
+        lot_exponent,
+        mark_units_per_tick=1,
+        order_lots_min=0,
+        order_lots_max=0,
+        order_notional_min=0,
+        order_notional_max=0,
+        price_collar_ppb=0,
+        market_buffer_ppb=0,
+        taker_fee_ppb=0,
+        mark_age_max_ns=0,
+        trading_state=TRADING_STATE_NORMAL,
+        expiry_ns=0,
+        strike_units=0,
+        option_type=0,
+        interest_rate_ppb=0,
+        underlying_id=0,
+    ):
+        cdef Instrument instrument
+        cdef Instrument *target
+        cdef bint is_option = kind == INSTRUMENT_KIND_LINEAR_OPTION
+        encoded = _name(symbol, NAME_SIZE - 1)
+        if encoded is None or not _in(kind, INSTRUMENT_KIND_LINEAR_PERPETUAL, INSTRUMENT_KIND_LINEAR_OPTION):
+            return REASON_DEFINITION_INVALID, 0
+        with _Locked(self):
+            if not _in(asset_id, 1, self._book.asset_count):
+                return REASON_ASSET_UNKNOWN, 0
+            if is_option:
+                if schedule_id != 0:
+                    return REASON_DEFINITION_INVALID, 0
+            elif not _in(schedule_id, 1, self._book.schedule_count):
+                return REASON_SCHEDULE_UNKNOWN, 0
+            elif self._book.schedules[schedule_id - 1].asset_id != asset_id:
+                return REASON_DEFINITION_INVALID, 0
+            if not (
+                _in(tick_mantissa, 1, 10**12)
+                and _in(tick_exponent, -12, 12)
+                and _in(lot_mantissa, 1, 10**12)
+                and _in(lot_exponent, -12, 12)
+                and _in(mark_units_per_tick, 1, PPB)
+                and _in(order_lots_min, 0, NUMBER_MAX)
+                and _in(order_lots_max, 0, NUMBER_MAX)
+                and (order_lots_max == 0 or order_lots_max >= order_lots_min)
+                and _in(order_notional_min, 0, INT64_MAX)
+                and _in(order_notional_max, 0, INT64_MAX)
+                and _in(price_collar_ppb, 0, PPB)
+                and _in(market_buffer_ppb, 0, PPB - 1)
+                and _in(taker_fee_ppb, 0, PPB)
+                and _in(mark_age_max_ns, 0, INT64_MAX)
+                and _in(trading_state, TRADING_STATE_NORMAL, TRADING_STATE_HALTED)
+            ):
+                return REASON_DEFINITION_INVALID, 0
+            if is_option:
+                if not (
+                    _in(expiry_ns, 1, INT64_MAX)
+                    and _in(strike_units, 1, NUMBER_MAX)
+                    and _in(option_type, OPTION_TYPE_CALL, OPTION_TYPE_PUT)
+                    and _in(interest_rate_ppb, -PPB, PPB)
+                    and _in(underlying_id, 0, self._book.instrument_count)
+                ):
+                    return REASON_DEFINITION_INVALID, 0
+            elif any((expiry_ns, strike_units, option_type, interest_rate_ppb, underlying_id)):
+                return REASON_DEFINITION_INVALID, 0
+            tick_value = _whole_power(
+                tick_mantissa * lot_mantissa,
+                tick_exponent + lot_exponent + self._book.assets[asset_id - 1].scale,
+            )
+            if tick_value is None or not 1 <= tick_value <= 1 << 40:
+                return REASON_DEFINITION_INVALID, 0
+            divisor = _greatest_common_divisor(tick_value, mark_units_per_tick)
+            memset(&instrument, 0, sizeof(Instrument))
+            memcpy(instrument.symbol, <const char *>encoded, <size_t>len(encoded))
+            instrument.kind = kind
+            instrument.asset_id = asset_id
+            instrument.schedule_id = schedule_id
+            instrument.tick_value = tick_value
+            instrument.units_per_tick = mark_units_per_tick
+            instrument.value_numerator = tick_value // divisor
+            instrument.value_denominator = mark_units_per_tick // divisor
+            instrument.unit_price = float(tick_mantissa) * 10.0**tick_exponent / float(mark_units_per_tick)
+            instrument.tick_mantissa = tick_mantissa
+            instrument.tick_exponent = tick_exponent
+            instrument.lot_mantissa = lot_mantissa
+            instrument.lot_exponent = lot_exponent
+            instrument.order_lots_min = order_lots_min
+            instrument.order_lots_max = order_lots_max
+            instrument.order_notional_min = order_notional_min
+            instrument.order_notional_max = order_notional_max
+            instrument.price_collar_ppb = price_collar_ppb
+            instrument.market_buffer_ppb = market_buffer_ppb
+            instrument.taker_fee_ppb = taker_fee_ppb
+            instrument.mark_age_max_ns = mark_age_max_ns
+            instrument.trading_state = trading_state
+            instrument.expiry_ns = expiry_ns
+            instrument.strike_units = strike_units
+            instrument.option_type = option_type
+            instrument.interest_rate_ppb = interest_rate_ppb
+            instrument.underlying_id = underlying_id
+            instrument_id = self._instrument_ids.get(symbol)
+            if instrument_id is None:
+                if self._book.instrument_count == self._book.instrument_capacity:
+                    return REASON_INSTRUMENTS_FULL, 0
+                self._book.instrument_count += 1
+                instrument_id = self._book.instrument_count
+                self._instrument_ids[symbol] = instrument_id
+            else:
+                target = &self._book.instruments[instrument_id - 1]
+                if not _same_contract(target, &instrument):
+                    return REASON_FIELD_IMMUTABLE, 0
+                instrument.mark = target.mark
+            self._book.instruments[instrument_id - 1] = instrument
+            self._book.revision += 1
+            return REASON_NONE, instrument_id
+
+    def create_account(self, account_id, asset_id, margin_mode, leverage, cash):
+        cdef Account *account
+        if not _in(account_id, 1, (1 << 64) - 1):
+            return REASON_DEFINITION_INVALID
+        with _Locked(self):
+            if not _in(asset_id, 1, self._book.asset_count):
+                return REASON_ASSET_UNKNOWN
+            if not (
+                _in(margin_mode, MARGIN_MODE_CROSS, MARGIN_MODE_ISOLATED)
+                and _in(leverage, LEVERAGE_ONE, 1000 * LEVERAGE_ONE)
+                and _in(cash, 0, 1 << 62)
+            ):
+                return REASON_DEFINITION_INVALID
+            if account_find(&self._book, account_id) != NULL:
+                return REASON_ALREADY_EXISTS
+            account = account_add(&self._book, account_id)
+            if account == NULL:
+                return REASON_ACCOUNTS_FULL
+            account.asset_id = asset_id
+            account.margin_mode = margin_mode
+            account.leverage = leverage
+            account.cash = cash
+            self._book.revision += 1
+            return REASON_NONE
+
+    # Changes
+
+    def adjust_collateral(self, account_id, asset_id, amount, validate_only, now_ns):
+        cdef Change change
+        cdef uint32_t reason = REASON_UNSPECIFIED
+        if not _in(account_id, 0, (1 << 64) - 1) or not _in(asset_id, 0, ASSETS_MAX):
+            return (REASON_ACCOUNT_UNKNOWN if not _in(account_id, 0, (1 << 64) - 1) else REASON_ASSET_UNKNOWN), 0, 0
+        with _Locked(self):
+            # An amount that does not fit is an amount of 0: A-1.
+            reason = admin.adjust_collateral(
+                &self._book, account_id, asset_id, _fitting(amount), validate_only, now_ns, &change
+            )
+        return reason, change.figure, change.available
+
+    def transfer_margin(self, account_id, instrument_id, amount, validate_only, now_ns):
+        cdef Change change
+        cdef uint32_t reason = REASON_UNSPECIFIED
+        with _Locked(self):
+            reason = admin.transfer_margin(
+                &self._book, account_id, instrument_id, _fitting(amount), validate_only, now_ns, &change
+            )
+        return reason, change.figure, change.available
+
+    def change_margin_mode(self, account_id, instrument_id, margin_mode, validate_only, now_ns):
+        cdef Change change
+        cdef uint32_t reason = REASON_UNSPECIFIED
+        with _Locked(self):
+            reason = admin.change_margin_mode(
+                &self._book, account_id, instrument_id, margin_mode, validate_only, now_ns, &change
+            )
+        return reason, change.figure, change.available
+
+    def set_leverage(self, account_id, instrument_id, leverage, validate_only, now_ns):
+        cdef Change change
+        cdef uint32_t reason = REASON_UNSPECIFIED
+        with _Locked(self):
+            reason = admin.set_leverage(
+                &self._book, account_id, instrument_id, _fitting(leverage), validate_only, now_ns, &change
+            )
+        return reason, change.figure, change.available
+
+    def set_trading_state(self, scope, scope_id, trading_state):
+        with _Locked(self):
+            return admin.set_trading_state(&self._book, scope, scope_id, trading_state)
+
+    # Reads
+
+    def assets(self):
+        with _Locked(self):
+            return [
+                AssetRow(index + 1, self._book.assets[index].symbol.decode(), self._book.assets[index].scale)
+                for index in range(self._book.asset_count)
+            ]
+
+    def schedules(self):
+        with _Locked(self):
+            return [self._schedule_row(index) for index in range(self._book.schedule_count)]
+
+    def instruments(self):
+        with _Locked(self):
+            return [self._instrument_row(index) for index in range(self._book.instrument_count)]
+
+    cdef _schedule_row(self, uint32_t index):
+        cdef Schedule *schedule = &self._book.schedules[index]
+        cdef const Ladder *ladder = &schedule.ladder
+        return ScheduleRow(
+            index + 1,
+            schedule.name.decode(),
+            schedule.asset_id,
+            schedule.version,
+            ladder.notional_max,
+            ladder.liquidation_fee_ppb,
+            tuple([
+                TierRow(
+                    ladder.tiers[place].floor,
+                    ladder.tiers[place].initial_ppb,
+                    ladder.tiers[place].maintenance_ppb,
+                    ladder.tiers[place].deduction,
+                    ladder.tiers[place].leverage_max,
+                )
+                for place in range(ladder.count)
+            ]),
+        )
+
+    cdef _instrument_row(self, uint32_t index):
+        cdef Instrument *row = &self._book.instruments[index]
+        return InstrumentRow(
+            index + 1,
+            row.symbol.decode(),
+            row.kind,
+            row.asset_id,
+            row.schedule_id,
+            row.tick_mantissa,
+            row.tick_exponent,
+            row.lot_mantissa,
+            row.lot_exponent,
+            row.units_per_tick,
+            row.order_lots_min,
+            row.order_lots_max,
+            row.order_notional_min,
+            row.order_notional_max,
+            row.price_collar_ppb,
+            row.market_buffer_ppb,
+            row.taker_fee_ppb,
+            row.mark_age_max_ns,
+            row.trading_state,
+            row.expiry_ns,
+            row.strike_units,
+            row.option_type,
+            row.interest_rate_ppb,
+            row.underlying_id,
+        )
+
+    def mark(self, instrument_id):
+        cdef const Instrument *instrument
+        with _Locked(self):
+            instrument = instrument_find(&self._book, instrument_id)
+            if instrument == NULL:
+                raise KeyError(f"instrument {instrument_id} is not known")
+            if instrument.mark.price == 0:
+                return None
+            return MarkRow(
+                instrument_id,
+                instrument.mark.price,
+                instrument.mark.time_ns,
+                instrument.mark.volatility_ppb,
+                instrument.mark.forward,
+            )
+
+    cdef _account_row(self, const Account *account):
+        return AccountRow(
+            account.account_id,
+            account.asset_id,
+            account.margin_mode,
+            account.leverage,
+            account.cash,
+            account.trading_state,
+        )
+
+    def account(self, account_id):
+        cdef const Account *account
+        with _Locked(self):
+            account = account_find(&self._book, account_id)
+            return None if account == NULL else self._account_row(account)
+
+    def accounts(self, after_id, count_max):
+        with _Locked(self):
+            places = sorted(
+                (self._book.accounts[index].account_id, index)
+                for index in range(self._book.account_count)
+                if self._book.accounts[index].account_id > after_id
+            )
+            return [self._account_row(&self._book.accounts[<uint32_t>index]) for _, index in places[:count_max]]
+
+    def summary(self, account_id):
+        cdef Account *account
+        cdef Pool pool
+        with _Locked(self):
+            account = account_find(&self._book, account_id)
+            if account == NULL:
+                return None
+            pool_of(&self._book, account, 0, 0, &pool)
+            known = bool(pool.known and pool_fits(&pool))
+            return SummaryRow(
+                account.account_id,
+                account.asset_id,
+                account.cash,
+                clamp(pool.pnl) if known else 0,
+                clamp(pool.initial_margin) if known else 0,
+                clamp(pool.maintenance) if known else 0,
+                clamp(pool.requirement) if known else 0,
+                clamp(available_of(&pool)) if known else 0,
+                clamp(pool.isolated_wallets),
+                account.working_orders,
+                known,
+            )
+
+    cdef _position_row(self, const Account *account, const Position *position, const Pool *all_of_it):
+        cdef const Instrument *instrument = &self._book.instruments[position.instrument_id - 1]
+        cdef Terms terms
+        cdef Holding holding
+        cdef Share share
+        cdef Pool others
+        cdef Exposure exposure
+        cdef int64_t liquidation_price = 0
+        cdef uint32_t status = LIQUIDATION_STATUS_UNSPECIFIED
+        cdef i128 notional = 0
+        cdef i128 pnl = 0
+        cdef i128 initial, backing, equity
+        cdef i128 maintenance = 0
+        cdef i128 requirement = 0
+        cdef int64_t bankruptcy = 0
+        cdef bint liquidatable = False
+        cdef bint known
+        terms_of(&self._book, account, instrument, position, &terms)
+        holding_of(position, &holding)
+        share_of(&terms, &holding, &share)
+        known = share.known and (instrument.mark.price != 0 or position.lots == 0)
+        initial = share.initial_margin
+        if not terms.is_option:
+            pool_of(&self._book, account, position.instrument_id, 0, &others)
+            if terms.margin_mode == MARGIN_MODE_ISOLATED:
+                backing = position.wallet
+            else:
+                backing = others.cash + others.pnl - others.requirement
+                known = known and others.known
+            exposure.lots = position.lots
+            exposure.entry_value = position.entry_value
+            exposure.wallet = clamp(backing)
+            if position.lots == 0:
+                status = LIQUIDATION_STATUS_NO_POSITION
+            elif terms.margin_mode == MARGIN_MODE_ISOLATED or others.known:
+                status = liquidation_price_of(&exposure, terms.ladder, &terms.unit, &liquidation_price)
+                if terms.margin_mode == MARGIN_MODE_CROSS:
+                    exposure.wallet = clamp(others.cash + others.pnl)
+                bankruptcy = bankruptcy_price_of(&exposure, &terms.unit)
+                exposure.wallet = clamp(backing)
+            if known and position.lots != 0:
+                notional = mark_value_up(&terms, magnitude(position.lots), instrument.mark.price)
+                pnl = unrealised_pnl_of(&terms, position.lots, position.entry_value)
+                maintenance = maintenance_of(terms.ladder, notional)
+                requirement = liquidation_requirement_of(terms.ladder, notional)
+                liquidatable = is_liquidatable_at(&exposure, terms.ladder, &terms.unit, instrument.mark.price)
+                if terms.margin_mode == MARGIN_MODE_ISOLATED:
+                    initial += initial_of(terms.ladder, notional, notional, terms.leverage)
+        elif known and position.lots != 0:
+            notional = mark_value_up(&terms, magnitude(position.lots), instrument.mark.price)
+            pnl = unrealised_pnl_of(&terms, position.lots, position.entry_value)
+        if terms.margin_mode == MARGIN_MODE_ISOLATED and not terms.is_option:
+            equity = position.wallet + pnl
+        else:
+            equity = all_of_it.cash + all_of_it.pnl
+            if not all_of_it.known:
+                equity = 0
+                known = known and terms.is_option
+        return PositionRow(
+            position.instrument_id,
+            terms.margin_mode,
+            terms.leverage,
+            position.lots,
+            position.entry_value,
+            position.wallet,
+            instrument.mark.price,
+            clamp(notional) if known else 0,
+            clamp(pnl) if known else 0,
+            clamp(initial) if known else 0,
+            clamp(maintenance) if known else 0,
+            clamp(requirement) if known else 0,
+            clamp(equity) if known else 0,
+            status,
+            liquidation_price,
+            bankruptcy,
+            bool(liquidatable),
+            position.buy.lots,
+            position.sell.lots,
+            bool(known),
+        )
+
+    def positions(self, account_id):
+        cdef Account *account
+        cdef uint32_t place
+        cdef Pool pool
+        with _Locked(self):
+            account = account_find(&self._book, account_id)
+            if account == NULL:
+                return None
+            pool_of(&self._book, account, 0, 0, &pool)
+            rows = []
+            place = account.first_position
+            while place != NOWHERE:
+                rows.append(self._position_row(account, &self._book.positions[place], &pool))
+                place = self._book.positions[place].next_of_account
+            return rows
+
+    def max_order_lots(self, account_id, instrument_id, side, order_type, price_ticks, now_ns):
+        cdef OrderRequest request
+        cdef uint64_t lots
+        cdef uint32_t reason
+        memset(&request, 0, sizeof(OrderRequest))
+        request.account_id = account_id
+        request.instrument_id = instrument_id
+        request.side = side
+        request.order_type = order_type
+        request.price_ticks = price_ticks
+        request.quantity_lots = 1
+        request.mode = CHECK_MODE_CHECK_ONLY
+        with _Locked(self):
+            max_order_lots(&self._book, &request, now_ns, &lots, &reason)
+        return lots, reason
+
+    def trading_states(self):
+        with _Locked(self):
+            states = []
+            if self._book.service_state != TRADING_STATE_NORMAL:
+                states.append((SCOPE_SERVICE, 0, self._book.service_state))
+            gateways = [
+                (SCOPE_GATEWAY, self._book.gateways[index].gateway_id, self._book.gateways[index].trading_state)
+                for index in range(self._book.gateway_count)
+            ]
+            accounts = [
+                (SCOPE_ACCOUNT, self._book.accounts[index].account_id, self._book.accounts[index].trading_state)
+                for index in range(self._book.account_count)
+                if self._book.accounts[index].trading_state != TRADING_STATE_NORMAL
+            ]
+            instruments = [
+                (SCOPE_INSTRUMENT, index + 1, self._book.instruments[index].trading_state)
+                for index in range(self._book.instrument_count)
+                if self._book.instruments[index].trading_state != TRADING_STATE_NORMAL
+            ]
+            return states + sorted(gateways) + sorted(accounts) + instruments
+
+    def working_reservations(self, scope, scope_id, count_max):
+        cdef const Order *order
+        cdef const Position *position
+        cdef uint32_t index
+        found = []
+        with _Locked(self):
+            for index in range(self._book.order_top):
+                order = &self._book.orders[index]
+                if not order.in_use:
+                    continue
+                position = &self._book.positions[order.position_index]
+                if (
+                    scope == SCOPE_SERVICE
+                    or (scope == SCOPE_GATEWAY and order.gateway_id == scope_id)
+                    or (
+                        scope == SCOPE_ACCOUNT
+                        and self._book.accounts[position.account_index].account_id == scope_id
+                    )
+                    or (scope == SCOPE_INSTRUMENT and position.instrument_id == scope_id)
+                ):
+                    found.append(order.reservation_id)
+        return sorted(found)[:max(0, count_max)]
+
+    # Canonical state
+
+    def state_lines(self):
+        with _Locked(self):
+            return [
+                *self._definition_lines(),
+                *self._account_lines(),
+                *self._position_lines(),
+                *self._order_lines(),
+                *[
+                    f"deficit {index + 1} {self._book.assets[index].deficit}"
+                    for index in range(self._book.asset_count)
+                    if self._book.assets[index].deficit != 0
+                ],
+            ]
+
+    cdef list _definition_lines(self):
+        cdef const Mark *mark
+        cdef uint32_t index
+        lines = []
+        for index in range(self._book.asset_count):
+            lines.append(f"asset {index + 1} {self._book.assets[index].symbol.decode()} {self._book.assets[index].scale}")
+        for index in range(self._book.schedule_count):
+            row = self._schedule_row(index)
+            tiers = " ".join(":".join(map(str, tier)) for tier in row.tiers)
+            lines.append(f"schedule {' '.join(map(str, (row.schedule_id, row.name, row.asset_id, row.version, row.notional_max, row.liquidation_fee_ppb)))} {tiers}")
+        for index in range(self._book.instrument_count):
+            lines.append(f"instrument {' '.join(map(str, self._instrument_row(index)))}")
+        for index in range(self._book.instrument_count):
+            mark = &self._book.instruments[index].mark
+            if mark.price != 0:
+                lines.append(f"mark {index + 1} {mark.price} {mark.time_ns} {mark.volatility_ppb} {mark.forward}")
+        if self._book.service_state != TRADING_STATE_NORMAL:
+            lines.append(f"service {self._book.service_state}")
+        gateways = sorted(
+            (self._book.gateways[index].gateway_id, self._book.gateways[index].trading_state)
+            for index in range(self._book.gateway_count)
+        )
+        lines += [f"gateway {gateway} {state}" for gateway, state in gateways]
+        return lines
+
+    cdef list _account_lines(self):
+        return [
+            f"account {' '.join(map(str, row))}"
+            for row in sorted([
+                self._account_row(&self._book.accounts[<uint32_t>index]) for index in range(self._book.account_count)
+            ])
+        ]
+
+    cdef list _position_lines(self):
+        cdef const Position *position
+        cdef uint32_t index
+        rows = []
+        for index in range(self._book.position_top):
+            position = &self._book.positions[index]
+            if position.in_use and (position.lots != 0 or position.margin_mode != 0 or position.leverage != 0):
+                rows.append((
+                    self._book.accounts[position.account_index].account_id,
+                    position.instrument_id,
+                    position.margin_mode,
+                    position.leverage,
+                    position.lots,
+                    position.entry_value,
+                    position.wallet,
+                ))
+        return [f"position {' '.join(map(str, row))}" for row in sorted(rows)]
+
+    cdef list _order_lines(self):
+        cdef const Order *order
+        cdef const Position *position
+        cdef uint32_t index
+        rows = []
+        for index in range(self._book.order_top):
+            order = &self._book.orders[index]
+            if not order.in_use:
+                continue
+            position = &self._book.positions[order.position_index]
+            rows.append((
+                order.reservation_id,
+                self._book.accounts[position.account_index].account_id,
+                position.instrument_id,
+                order.gateway_id,
+                order.client_order_id,
+                order.side,
+                order.order_type,
+                order.time_in_force,
+                order.flags,
+                order.price_ticks,
+                order.quantity_lots,
+                order.remaining_lots,
+                order.margin_price_ticks,
+                order.open_loss,
+            ))
+        return [f"order {' '.join(map(str, row))}" for row in sorted(rows)]
+
+    def state_hash(self):
+        return _digest(self.state_lines())
+
+    def answers_hash(self):
+        cdef AnswerHead head
+        cdef uint64_t offset
+        cdef uint64_t done = 0
+        cdef uint8_t reply[4096]
+        lines = []
+        with _Locked(self):
+            while done < self._book.answer_used:
+                offset = self._book.answer_start + done
+                answer_copy(&self._book, offset, <uint8_t *>&head, sizeof(AnswerHead))
+                answer_copy(&self._book, offset + sizeof(AnswerHead), reply, head.reply_size)
+                lines.append(f"answer {head.kind} {head.gateway_id} {head.id} {reply[:head.reply_size].hex()}")
+                done += answer_size(head.reply_size)
+        return _digest(lines)
+
+
+cdef _digest(lines):
+    digest = hashlib.blake2b(digest_size=32)
+    for line in lines:
+        digest.update(line.encode() + b"\n")
+    return digest.hexdigest()
+
+
+cdef int64_t _fitting(amount):
+    """Return the amount, or 0 (which every change refuses) if it does not fit."""
+    return amount if _in(amount, -INT64_MAX, INT64_MAX) else 0
+
+
+cdef object _whole_power(mantissa, exponent):
+    """Return mantissa * 10^exponent if it is whole, else None."""
+    if exponent >= 0:
+        return mantissa * 10**exponent
+    quotient, remainder = divmod(mantissa, 10**-exponent)
+    return quotient if remainder == 0 else None
+
+
+cdef object _greatest_common_divisor(a, b):
+    while b:
+        a, b = b, a % b
+    return a
+
+
+cdef bint _same_contract(const Instrument *a, const Instrument *b) noexcept nogil:
+    """Whether what cannot change is the same."""
+    return (
+        a.kind == b.kind
+        and a.asset_id == b.asset_id
+        and a.tick_mantissa == b.tick_mantissa
+        and a.tick_exponent == b.tick_exponent
+        and a.lot_mantissa == b.lot_mantissa
+        and a.lot_exponent == b.lot_exponent
+        and a.units_per_tick == b.units_per_tick
+        and a.expiry_ns == b.expiry_ns
+        and a.strike_units == b.strike_units
+        and a.option_type == b.option_type
+        and a.interest_rate_ppb == b.interest_rate_ppb
+        and a.underlying_id == b.underlying_id
+    )

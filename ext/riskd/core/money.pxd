@@ -1,0 +1,53 @@
+"""Exact integer arithmetic of money: 128-bit intermediates, explicit rounding, no wrap.
+
+The caller bounds its inputs so that sums stay inside 128 bits; products of three or more factors go
+through `multiply`, which says when they do not.
+"""
+
+from libc.stdint cimport INT64_MAX, INT64_MIN, int64_t
+
+cdef extern from "core.h" nogil:
+    # Declared as the widest integer that Cython knows, so that mixed expressions keep this type.
+    ctypedef long long i128 "riskd_i128"
+    void debug_assert "riskd_debug_assert"(bint condition) noexcept
+    bint multiply "riskd_multiply"(i128 a, i128 b, i128 *product) noexcept
+
+cdef enum:
+    # One as a rate: rates count in 1e-9.
+    PPB = 1000000000
+    # Leverage counts in hundredths.
+    LEVERAGE_ONE = 100
+
+cdef inline bint fits(i128 amount) noexcept nogil:
+    """Return whether the amount fits the money type, a signed 64-bit integer (its least value is left out)."""
+    return -<i128>INT64_MAX <= amount and amount <= <i128>INT64_MAX
+
+cdef inline int64_t clamp(i128 amount) noexcept nogil:
+    """Return the nearest amount that fits 64 bits."""
+    if amount > <i128>INT64_MAX:
+        return INT64_MAX
+    if amount < <i128>INT64_MIN:
+        return INT64_MIN
+    return <int64_t>amount
+
+cdef inline i128 floor_div(i128 dividend, i128 divisor) noexcept nogil:
+    """Return dividend / divisor towards minus infinity; divisor > 0."""
+    cdef i128 quotient = dividend / divisor
+    debug_assert(divisor > 0)
+    if quotient * divisor > dividend:
+        quotient -= 1
+    return quotient
+
+cdef inline i128 ceil_div(i128 dividend, i128 divisor) noexcept nogil:
+    """Return dividend / divisor towards plus infinity; divisor > 0."""
+    cdef i128 quotient = dividend / divisor
+    debug_assert(divisor > 0)
+    if quotient * divisor < dividend:
+        quotient += 1
+    return quotient
+
+cdef inline i128 larger(i128 a, i128 b) noexcept nogil:
+    return a if a > b else b
+
+cdef inline i128 magnitude(i128 a) noexcept nogil:
+    return a if a >= 0 else -a

@@ -1,0 +1,79 @@
+"""What positions add to their account's sums, and what a fill does to a position."""
+
+from libc.stdint cimport int64_t, uint32_t, uint64_t
+
+from riskd.core.book cimport Book
+from riskd.core.margin cimport UnitValue
+from riskd.core.money cimport i128
+from riskd.core.types cimport Account, Instrument, Ladder, Mark, Position, WorkingSum
+
+# What a position is margined with: the effective settings and the instrument's numbers.
+ctypedef struct Terms:
+    const Instrument *instrument
+    const Ladder *ladder            # NULL for options
+    UnitValue unit
+    int64_t leverage
+    uint32_t margin_mode
+    bint is_option
+
+ctypedef struct Holding:
+    int64_t lots
+    int64_t entry_value
+    int64_t wallet
+    WorkingSum buy
+    WorkingSum sell
+
+# What one position adds to the sums of its account. Unknown while a mark that it needs is missing.
+ctypedef struct Share:
+    i128 initial_margin
+    i128 pnl
+    i128 maintenance
+    i128 requirement
+    i128 buy_notional
+    i128 sell_notional
+    bint known
+
+# The sums of an account.
+ctypedef struct Pool:
+    i128 cash
+    i128 pnl
+    i128 initial_margin
+    i128 maintenance
+    i128 requirement
+    i128 isolated_wallets
+    uint32_t mark_reason            # first missing or stale mark that the sums need, or REASON_NONE
+    bint known
+
+ctypedef struct Fill:
+    i128 lots
+    i128 entry_value
+    i128 wallet
+    i128 cash_change
+    i128 realised_pnl
+    i128 deficit
+    bint fits
+
+cdef i128 mark_value_up(const Terms *terms, i128 lots, int64_t price) noexcept nogil
+cdef i128 mark_value_down(const Terms *terms, i128 lots, int64_t price) noexcept nogil
+cdef void terms_of(
+    const Book *book, const Account *account, const Instrument *instrument, const Position *position, Terms *terms
+) noexcept nogil
+cdef void holding_of(const Position *position, Holding *holding) noexcept nogil
+cdef i128 unrealised_pnl_of(const Terms *terms, i128 lots, i128 entry_value) noexcept nogil
+cdef void share_of(const Terms *terms, const Holding *holding, Share *share) noexcept nogil
+cdef uint32_t mark_reason_of(const Instrument *instrument, uint64_t now_ns) noexcept nogil
+cdef void pool_of(
+    const Book *book, const Account *account, uint32_t instrument_id_left_out, uint64_t now_ns, Pool *pool
+) noexcept nogil
+cdef void pool_add(Pool *pool, const Share *share) noexcept nogil
+cdef bint pool_fits(const Pool *pool) noexcept nogil
+cdef i128 available_of(const Pool *pool) noexcept nogil
+cdef void fill_of(
+    const Terms *terms, const Holding *holding, uint32_t side, int64_t price_ticks, i128 lots, Fill *fill
+) noexcept nogil
+cdef uint32_t liquidation_price_ticks_of(
+    const Terms *terms, i128 lots, i128 entry_value, i128 wallet, int64_t *price_ticks
+) noexcept nogil
+cdef int64_t bankruptcy_price_ticks_of(
+    const Terms *terms, i128 lots, i128 entry_value, i128 wallet
+) noexcept nogil

@@ -1,0 +1,349 @@
+"""What positions add to their account's sums, and what a fill does to a position.
+
+Figures are 128 bits wide here, so that sums of 64-bit figures cannot wrap; whether they fit the money type
+is checked where they are stored or returned. The rules are those of docs/decision.md.
+"""
+
+from libc.stdint cimport INT64_MAX, int64_t, uint32_t, uint64_t
+from libc.string cimport memset
+
+from riskd.core.book cimport Book
+from riskd.core.margin cimport (
+    Exposure,
+    UnitValue,
+    bankruptcy_price_of,
+    initial_of,
+    liquidation_price_of,
+    liquidation_requirement_of,
+    maintenance_of,
+)
+from riskd.core.money cimport (
+    LEVERAGE_ONE,
+    PPB,
+    ceil_div,
+    clamp,
+    fits,
+    floor_div,
+    i128,
+    larger,
+    magnitude,
+    multiply,
+)
+from riskd.core.types cimport (
+    INSTRUMENT_KIND_LINEAR_OPTION,
+    LIQUIDATION_STATUS_AT_PRICE,
+    LIQUIDATION_STATUS_UNSPECIFIED,
+    MARGIN_MODE_CROSS,
+    MARGIN_MODE_ISOLATED,
+    NOWHERE,
+    NUMBER_MAX,
+    REASON_MARK_MISSING,
+    REASON_MARK_STALE,
+    REASON_NONE,
+    SIDE_BUY,
+    Account,
+    Instrument,
+    Position,
+    WorkingSum,
+)
+
+# What a product that does not fit 128 bits is taken for: far above any money, so that no check passes it.
+cdef inline i128 _beyond() noexcept nogil:
+    return <i128>INT64_MAX * 4
+
+
+cdef i128 mark_value_up(const Terms *terms, i128 lots, int64_t price) noexcept nogil:
+    """Nup: the value of lots at a mark, rounded up."""
+    cdef i128 value
+    if not multiply(lots * price, terms.unit.numerator, &value):
+        return _beyond()
+    return ceil_div(value, terms.unit.denominator)
+
+
+cdef i128 mark_value_down(const Terms *terms, i128 lots, int64_t price) noexcept nogil:
+    """Ndown: the value of lots at a mark, rounded down."""
+    cdef i128 value
+    if not multiply(lots * price, terms.unit.numerator, &value):
+        return _beyond()
+    return floor_div(value, terms.unit.denominator)
+
+
+cdef void terms_of(
+    const Book *book, const Account *account, const Instrument *instrument, const Position *position, Terms *terms
+) noexcept nogil:
+    """Resolve settings: the position's own (position may be NULL), else the account's defaults."""
+    cdef uint32_t own_leverage = 0
+    cdef uint32_t own_mode = 0
+    if position != NULL:
+        own_leverage = position.leverage
+        own_mode = position.margin_mode
+    terms.instrument = instrument
+    terms.unit.numerator = instrument.value_numerator
+    terms.unit.denominator = instrument.value_denominator
+    terms.margin_mode = own_mode if own_mode != 0 else account.margin_mode
+    terms.is_option = instrument.kind == INSTRUMENT_KIND_LINEAR_OPTION
+    if terms.is_option:
+        terms.ladder = NULL
+        terms.leverage = LEVERAGE_ONE
+        return
+    terms.ladder = &book.schedules[instrument.schedule_id - 1].ladder
+    if own_leverage != 0:
+        terms.leverage = own_leverage
+    else:
+        terms.leverage = min(<int64_t>account.leverage, terms.ladder.tiers[0].leverage_max)
+
+
+cdef void holding_of(const Position *position, Holding *holding) noexcept nogil:
+    """Copy a position's figures; a position that does not exist (NULL) is flat."""
+    memset(holding, 0, sizeof(Holding))
+    if position == NULL:
+        return
+    holding.lots = position.lots
+    holding.entry_value = position.entry_value
+    holding.wallet = position.wallet
+    holding.buy = position.buy
+    holding.sell = position.sell
+
+
+cdef i128 unrealised_pnl_of(const Terms *terms, i128 lots, i128 entry_value) noexcept nogil:
+    """Long: Ndown - V. Short: V - Nup."""
+    cdef int64_t price = terms.instrument.mark.price
+    if lots > 0:
+        return mark_value_down(terms, lots, price) - entry_value
+    if lots < 0:
+        return entry_value - mark_value_up(terms, -lots, price)
+    return 0
+
+
+cdef i128 _side_requirement(
+    const Terms *terms, const WorkingSum *working, i128 closable, i128 held, bint with_held, i128 *side_notional
+) noexcept nogil:
+    """Return what one side needs: the position as far as it counts, what its orders open, their open loss, their fee."""
+    cdef i128 open_lots = working.lots - closable
+    cdef i128 open_value = 0
+    cdef i128 open_loss = 0
+    cdef i128 fee = 0
+    if open_lots > 0:
+        open_value = ceil_div(<i128>working.value * open_lots, working.lots)
+        open_loss = ceil_div(<i128>working.open_loss * open_lots, working.lots)
+        fee = ceil_div(open_value * terms.instrument.taker_fee_ppb, PPB)
+    side_notional[0] = held + open_value
+    return (
+        initial_of(terms.ladder, side_notional[0] if with_held else open_value, side_notional[0], terms.leverage)
+        + open_loss
+        + fee
+    )
+
+
+cdef void share_of(const Terms *terms, const Holding *holding, Share *share) noexcept nogil:
+    """Compute what a position with its working orders adds to its account's sums."""
+    cdef bint is_cross = terms.margin_mode == MARGIN_MODE_CROSS
+    cdef i128 lots = magnitude(holding.lots)
+    cdef i128 held = 0
+    cdef i128 notional
+    memset(share, 0, sizeof(Share))
+    share.known = True
+    if terms.is_option:
+        share.initial_margin = holding.buy.value + ceil_div(
+            <i128>holding.buy.value * terms.instrument.taker_fee_ppb, PPB
+        )
+        return
+    if is_cross and lots != 0:
+        if terms.instrument.mark.price == 0:
+            share.known = False
+            return
+        notional = mark_value_up(terms, lots, terms.instrument.mark.price)
+        held = notional
+        share.pnl = unrealised_pnl_of(terms, holding.lots, holding.entry_value)
+        share.maintenance = maintenance_of(terms.ladder, notional)
+        share.requirement = liquidation_requirement_of(terms.ladder, notional)
+    elif lots != 0:
+        held = holding.entry_value
+    # Buys and sells are never summed: the worse side counts, and what closes is free.
+    share.initial_margin = larger(
+        _side_requirement(
+            terms,
+            &holding.buy,
+            lots if holding.lots < 0 else 0,
+            held if holding.lots > 0 else 0,
+            is_cross,
+            &share.buy_notional,
+        ),
+        _side_requirement(
+            terms,
+            &holding.sell,
+            lots if holding.lots > 0 else 0,
+            held if holding.lots < 0 else 0,
+            is_cross,
+            &share.sell_notional,
+        ),
+    )
+
+
+cdef uint32_t mark_reason_of(const Instrument *instrument, uint64_t now_ns) noexcept nogil:
+    """S-10, S-11: whether the mark may be used now. A mark from the future counts as of now."""
+    if instrument.mark.price == 0:
+        return REASON_MARK_MISSING
+    if (
+        instrument.mark_age_max_ns != 0
+        and now_ns > instrument.mark.time_ns
+        and now_ns - instrument.mark.time_ns > instrument.mark_age_max_ns
+    ):
+        return REASON_MARK_STALE
+    return REASON_NONE
+
+
+cdef void pool_add(Pool *pool, const Share *share) noexcept nogil:
+    pool.pnl += share.pnl
+    pool.initial_margin += share.initial_margin
+    pool.maintenance += share.maintenance
+    pool.requirement += share.requirement
+    if not share.known:
+        pool.known = False
+
+
+cdef void pool_of(
+    const Book *book, const Account *account, uint32_t instrument_id_left_out, uint64_t now_ns, Pool *pool
+) noexcept nogil:
+    """Sum an account's positions but one (instrument id 0: all of them)."""
+    cdef uint32_t place = account.first_position
+    cdef uint32_t reason
+    cdef const Position *position
+    cdef const Instrument *instrument
+    cdef Terms terms
+    cdef Holding holding
+    cdef Share share
+    memset(pool, 0, sizeof(Pool))
+    pool.cash = account.cash
+    pool.known = True
+    pool.mark_reason = REASON_NONE
+    while place != NOWHERE:
+        position = &book.positions[place]
+        place = position.next_of_account
+        pool.isolated_wallets += position.wallet
+        if position.instrument_id == instrument_id_left_out:
+            continue
+        instrument = &book.instruments[position.instrument_id - 1]
+        terms_of(book, account, instrument, position, &terms)
+        holding_of(position, &holding)
+        share_of(&terms, &holding, &share)
+        pool_add(pool, &share)
+        if pool.mark_reason == REASON_NONE and position.lots != 0 and (
+            terms.margin_mode == MARGIN_MODE_CROSS and not terms.is_option
+        ):
+            reason = mark_reason_of(instrument, now_ns)
+            if reason != REASON_NONE:
+                pool.mark_reason = reason
+
+
+cdef i128 available_of(const Pool *pool) noexcept nogil:
+    return pool.cash + pool.pnl - pool.initial_margin
+
+
+cdef bint pool_fits(const Pool *pool) noexcept nogil:
+    return fits(pool.cash) and fits(pool.pnl) and fits(pool.initial_margin) and fits(available_of(pool))
+
+
+cdef void fill_of(
+    const Terms *terms, const Holding *holding, uint32_t side, int64_t price_ticks, i128 lots, Fill *fill
+) noexcept nogil:
+    """Compute what a fill does; changes nothing. The fee is the caller's."""
+    cdef i128 tick_value = terms.instrument.tick_value
+    cdef i128 held = magnitude(holding.lots)
+    cdef i128 signed_lots = lots if side == SIDE_BUY else -lots
+    cdef i128 reduced = 0
+    cdef i128 opened, released, freed, credit, need, reduced_value, opened_value, value
+    memset(fill, 0, sizeof(Fill))
+    if not multiply(price_ticks * lots, tick_value, &value) or not fits(value):
+        return
+    fill.lots = holding.lots + signed_lots
+    fill.entry_value = holding.entry_value
+    fill.wallet = holding.wallet
+    if (holding.lots > 0) != (signed_lots > 0) and held > 0:
+        reduced = min(lots, held)
+    opened = lots - reduced
+    reduced_value = price_ticks * tick_value * reduced
+    opened_value = price_ticks * tick_value * opened
+    if reduced > 0:
+        if holding.lots > 0:
+            released = ceil_div(<i128>holding.entry_value * reduced, held)
+            fill.realised_pnl = reduced_value - released
+        else:
+            released = floor_div(<i128>holding.entry_value * reduced, held)
+            fill.realised_pnl = released - reduced_value
+        fill.entry_value -= released
+        if terms.is_option:
+            pass
+        elif terms.margin_mode == MARGIN_MODE_ISOLATED:
+            freed = floor_div(<i128>holding.wallet * reduced, held)
+            fill.wallet -= freed
+            credit = freed + fill.realised_pnl
+            if credit >= 0:
+                fill.cash_change += credit
+            elif fill.wallet + credit >= 0:
+                fill.wallet += credit
+            else:
+                # Bankrupt: the loss beyond the wallet is not the pool's.
+                fill.deficit = -(fill.wallet + credit)
+                fill.wallet = 0
+        else:
+            fill.cash_change += fill.realised_pnl
+    fill.entry_value += opened_value
+    if terms.is_option:
+        fill.cash_change -= price_ticks * tick_value * signed_lots
+    elif opened > 0 and terms.margin_mode == MARGIN_MODE_ISOLATED:
+        need = initial_of(terms.ladder, opened_value, fill.entry_value, terms.leverage)
+        fill.cash_change -= need
+        fill.wallet += need
+    fill.fits = (
+        fits(fill.entry_value)
+        and fits(fill.wallet)
+        and fits(fill.cash_change)
+        and fits(fill.realised_pnl)
+        and fits(fill.deficit)
+        and magnitude(fill.lots) <= NUMBER_MAX
+    )
+
+
+cdef uint32_t liquidation_price_ticks_of(
+    const Terms *terms, i128 lots, i128 entry_value, i128 wallet, int64_t *price_ticks
+) noexcept nogil:
+    """Write the liquidation price in ticks, rounded against the account, and return its status."""
+    cdef Exposure exposure
+    cdef int64_t price
+    cdef uint32_t status
+    price_ticks[0] = 0
+    if terms.is_option or not fits(wallet):
+        return LIQUIDATION_STATUS_UNSPECIFIED
+    exposure.lots = <int64_t>lots
+    exposure.entry_value = <int64_t>entry_value
+    exposure.wallet = <int64_t>wallet
+    status = liquidation_price_of(&exposure, terms.ladder, &terms.unit, &price)
+    if status == LIQUIDATION_STATUS_AT_PRICE:
+        price_ticks[0] = _ticks_against(terms, lots, price)
+    return status
+
+
+cdef int64_t bankruptcy_price_ticks_of(
+    const Terms *terms, i128 lots, i128 entry_value, i128 wallet
+) noexcept nogil:
+    """Return the bankruptcy price in ticks, rounded against the account; 0 if there is none."""
+    cdef Exposure exposure
+    cdef int64_t price
+    if terms.is_option or not fits(wallet) or lots == 0:
+        return 0
+    exposure.lots = <int64_t>lots
+    exposure.entry_value = <int64_t>entry_value
+    exposure.wallet = <int64_t>wallet
+    price = bankruptcy_price_of(&exposure, &terms.unit)
+    return _ticks_against(terms, lots, price) if price > 0 else 0
+
+
+cdef inline int64_t _ticks_against(const Terms *terms, i128 lots, int64_t price) noexcept nogil:
+    """Round mark units to ticks: up for a long, down for a short, never below 1."""
+    cdef i128 ticks
+    if lots > 0:
+        ticks = ceil_div(price, terms.instrument.units_per_tick)
+    else:
+        ticks = floor_div(price, terms.instrument.units_per_tick)
+    return clamp(ticks) if ticks > 1 else 1

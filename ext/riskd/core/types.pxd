@@ -1,0 +1,376 @@
+"""The domain on one page: what the engine keeps, and what a hot request says.
+
+Prices are ticks or mark units, quantities lots, money minor units of the settlement asset, rates ppb,
+leverage hundredths (docs/decision.md). Numbers of enums are those of proto/riskd/v1 and stay for ever;
+tests/unit/test_types.py compares them.
+"""
+
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+
+cdef extern from "core.h" nogil:
+    """
+    #define RISKD_LIMIT_53 (1LL << 53)
+    """
+    # The largest price, mark and quantity: what a double holds exactly, so that any client can print it.
+    const int64_t NUMBER_MAX "RISKD_LIMIT_53"
+
+cdef enum:
+    TIERS_MAX = 32
+    NAME_SIZE = 32
+    ASSETS_MAX = 256
+    MARKS_PER_REPORT_MAX = 1024
+    VIOLATIONS_MAX = 16
+
+# An index that points nowhere.
+cdef enum: NOWHERE = 0xFFFFFFFF
+
+cdef enum Side:
+    SIDE_BUY = 1
+    SIDE_SELL = 2
+
+cdef enum PositionSide:
+    POSITION_SIDE_NET = 1
+
+cdef enum OrderType:
+    ORDER_TYPE_LIMIT = 1
+    ORDER_TYPE_MARKET = 2
+
+cdef enum TimeInForce:
+    TIME_IN_FORCE_FOK = 3
+
+cdef enum MarginMode:
+    MARGIN_MODE_UNSPECIFIED = 0
+    MARGIN_MODE_CROSS = 1
+    MARGIN_MODE_ISOLATED = 2
+
+cdef enum TradingState:
+    TRADING_STATE_NORMAL = 1
+    TRADING_STATE_REDUCE_ONLY = 2
+    TRADING_STATE_HALTED = 3
+
+cdef enum OrderFlag:
+    ORDER_FLAG_REDUCE_ONLY = 1
+    ORDER_FLAG_POST_ONLY = 2
+
+cdef enum CheckMode:
+    CHECK_MODE_CHECK_ONLY = 2
+
+cdef enum DecisionView:
+    DECISION_VIEW_MARGIN = 2
+    DECISION_VIEW_FULL = 3
+
+cdef enum Decision:
+    DECISION_ACCEPTED = 1
+    DECISION_REJECTED = 2
+
+cdef enum LiquidationStatus:
+    LIQUIDATION_STATUS_UNSPECIFIED = 0
+    LIQUIDATION_STATUS_AT_PRICE = 1
+    LIQUIDATION_STATUS_CANNOT_BE_LIQUIDATED = 2
+    LIQUIDATION_STATUS_NO_POSITION = 3
+
+cdef enum ExecutionKind:
+    EXECUTION_KIND_FILL = 1
+    EXECUTION_KIND_CANCEL = 2
+    EXECUTION_KIND_EXPIRE = 3
+    EXECUTION_KIND_VENUE_REJECT = 4
+
+cdef enum ReservationState:
+    RESERVATION_STATE_UNKNOWN = 1
+    RESERVATION_STATE_WORKING = 2
+    RESERVATION_STATE_CLOSED = 3
+
+cdef enum InstrumentKind:
+    INSTRUMENT_KIND_LINEAR_PERPETUAL = 1
+    INSTRUMENT_KIND_LINEAR_OPTION = 2
+
+cdef enum OptionType:
+    OPTION_TYPE_CALL = 1
+    OPTION_TYPE_PUT = 2
+
+cdef enum Reason:
+    REASON_UNSPECIFIED = 0
+    REASON_NONE = 1
+    REASON_CLIENT_ORDER_ID_MISSING = 10
+    REASON_GATEWAY_ID_MISSING = 11
+    REASON_ACCOUNT_UNKNOWN = 12
+    REASON_INSTRUMENT_UNKNOWN = 13
+    REASON_SIDE_INVALID = 14
+    REASON_ORDER_TYPE_NOT_SUPPORTED = 15
+    REASON_TIME_IN_FORCE_NOT_SUPPORTED = 16
+    REASON_FLAG_NOT_SUPPORTED = 17
+    REASON_POSITION_SIDE_NOT_SUPPORTED = 18
+    REASON_QUANTITY_MUST_BE_POSITIVE = 19
+    REASON_QUANTITY_OUT_OF_RANGE = 20
+    REASON_PRICE_OUT_OF_RANGE = 21
+    REASON_NOTIONAL_OVERFLOWS = 22
+    REASON_SETTLEMENT_ASSET_MISMATCH = 23
+    REASON_MARGIN_MODE_MISMATCH = 24
+    REASON_CHECK_MODE_NOT_SUPPORTED = 25
+    REASON_VIEW_NOT_SUPPORTED = 26
+    REASON_SERVICE_HALTED = 40
+    REASON_GATEWAY_HALTED = 41
+    REASON_ACCOUNT_HALTED = 42
+    REASON_INSTRUMENT_HALTED = 43
+    REASON_INSTRUMENT_EXPIRED = 44
+    REASON_SERVICE_REDUCE_ONLY = 45
+    REASON_GATEWAY_REDUCE_ONLY = 46
+    REASON_ACCOUNT_REDUCE_ONLY = 47
+    REASON_INSTRUMENT_REDUCE_ONLY = 48
+    REASON_MARK_MISSING = 49
+    REASON_MARK_STALE = 50
+    REASON_CLIENT_ORDER_ID_REUSED = 60
+    REASON_EXECUTION_ID_REUSED = 61
+    REASON_EXECUTION_ID_MISSING = 62
+    REASON_BELOW_ORDER_QUANTITY_MIN = 80
+    REASON_EXCEEDS_ORDER_QUANTITY_MAX = 81
+    REASON_BELOW_ORDER_NOTIONAL_MIN = 82
+    REASON_EXCEEDS_ORDER_NOTIONAL_MAX = 83
+    REASON_PRICE_OUTSIDE_COLLAR = 84
+    REASON_EXCEEDS_POSITION_NOTIONAL_MAX = 85
+    REASON_REDUCE_ONLY_WOULD_INCREASE = 86
+    REASON_SHORT_OPTION_NOT_PERMITTED = 87
+    REASON_MARGIN_INSUFFICIENT = 100
+    REASON_BORN_LIQUIDATABLE = 101
+    REASON_MARGIN_OVERFLOWS = 102
+    REASON_RESERVATION_UNKNOWN = 120
+    REASON_EXECUTION_EXCEEDS_REMAINING = 121
+    REASON_EXECUTION_KIND_NOT_SUPPORTED = 122
+    REASON_EXECUTION_QUANTITY_MISMATCH = 123
+    REASON_ACCOUNTS_FULL = 140
+    REASON_POSITIONS_FULL = 141
+    REASON_ORDERS_FULL = 142
+    REASON_INSTRUMENTS_FULL = 143
+    REASON_GATEWAYS_FULL = 144
+    REASON_SCHEDULES_FULL = 145
+    REASON_MARK_OUT_OF_RANGE = 160
+    REASON_MARK_OUT_OF_ORDER = 161
+    REASON_OPTION_MARK_OUT_OF_RANGE = 162
+    REASON_AMOUNT_OUT_OF_RANGE = 180
+    REASON_EXCEEDS_AVAILABLE = 181
+    REASON_EXCEEDS_REMOVABLE_MARGIN = 182
+    REASON_NO_ISOLATED_POSITION = 183
+    REASON_LEVERAGE_OUT_OF_RANGE = 184
+    REASON_LEVERAGE_LOWERED_ON_ISOLATED = 185
+    REASON_POSITION_NOT_FLAT = 186
+    REASON_ALREADY_EXISTS = 187
+    REASON_DEFINITION_INVALID = 188
+    REASON_FIELD_IMMUTABLE = 189
+    REASON_SCHEDULE_UNKNOWN = 190
+    REASON_ASSET_UNKNOWN = 191
+
+# --- what the engine keeps -------------------------------------------------------------------
+
+ctypedef struct Tier:
+    int64_t floor
+    int64_t initial_ppb
+    int64_t maintenance_ppb
+    int64_t deduction
+    int64_t leverage_max
+
+ctypedef struct Ladder:
+    Tier tiers[TIERS_MAX]
+    int64_t notional_max            # 0 = no bound
+    int64_t liquidation_fee_ppb
+    uint32_t count
+    uint32_t reserved
+
+ctypedef struct Schedule:
+    Ladder ladder
+    uint64_t version
+    uint32_t asset_id
+    uint32_t reserved
+    char name[NAME_SIZE]
+
+ctypedef struct Mark:
+    int64_t price                   # mark units; 0 = never reported
+    uint64_t time_ns
+    uint64_t volatility_ppb         # 0 = never reported
+    int64_t forward                 # mark units; 0 = never reported
+
+ctypedef struct Instrument:
+    Mark mark
+    int64_t tick_value              # minor units of one lot at one tick
+    int64_t units_per_tick
+    int64_t value_numerator         # one lot at one mark unit is value_numerator / value_denominator
+    int64_t value_denominator       # minor units, in lowest terms
+    int64_t order_lots_min
+    int64_t order_lots_max
+    int64_t order_notional_min
+    int64_t order_notional_max
+    int64_t price_collar_ppb
+    int64_t market_buffer_ppb
+    int64_t taker_fee_ppb
+    uint64_t mark_age_max_ns
+    uint64_t expiry_ns
+    int64_t strike_units
+    int64_t interest_rate_ppb
+    int64_t tick_mantissa
+    int64_t lot_mantissa
+    double unit_price               # quote currency of one mark unit, for the models
+    int32_t tick_exponent
+    int32_t lot_exponent
+    uint32_t schedule_id
+    uint32_t asset_id
+    uint32_t underlying_id
+    uint8_t kind
+    uint8_t option_type
+    uint8_t trading_state
+    uint8_t reserved
+    char symbol[NAME_SIZE]
+
+ctypedef struct WorkingSum:
+    int64_t lots
+    int64_t value
+    int64_t open_loss
+
+ctypedef struct Position:
+    int64_t lots                    # signed
+    int64_t entry_value
+    int64_t wallet                  # isolated only
+    WorkingSum buy
+    WorkingSum sell
+    uint32_t account_index
+    uint32_t instrument_id
+    uint32_t next_of_account        # by rising instrument id
+    uint32_t leverage               # hundredths; 0 = the default
+    uint32_t working_orders
+    uint8_t margin_mode             # 0 = the default
+    uint8_t in_use
+    uint16_t reserved
+
+ctypedef struct Account:
+    uint64_t account_id
+    int64_t cash
+    uint32_t asset_id
+    uint32_t leverage
+    uint32_t first_position
+    uint32_t working_orders
+    uint8_t margin_mode
+    uint8_t trading_state
+    uint16_t reserved
+    uint32_t reserved_too
+
+ctypedef struct Order:
+    uint64_t reservation_id
+    uint64_t client_order_id
+    int64_t price_ticks
+    int64_t quantity_lots
+    int64_t remaining_lots
+    int64_t margin_price_ticks
+    int64_t open_loss
+    uint32_t position_index
+    uint32_t gateway_id
+    uint32_t flags
+    uint8_t side
+    uint8_t order_type
+    uint8_t time_in_force
+    uint8_t in_use
+
+# --- what a hot request says -----------------------------------------------------------------
+
+ctypedef struct OrderRequest:
+    uint64_t account_id
+    uint64_t client_order_id
+    int64_t price_ticks
+    uint64_t quantity_lots
+    int64_t trigger_price_ticks
+    int64_t trailing_offset_ticks
+    uint64_t expire_time_ns
+    uint64_t sent_time_ns
+    uint32_t instrument_id
+    uint32_t gateway_id
+    uint32_t flags
+    uint32_t side
+    uint32_t order_type
+    uint32_t time_in_force
+    uint32_t margin_mode
+    uint32_t mode
+    uint32_t view
+    uint32_t position_side
+
+ctypedef struct ExecutionRequest:
+    uint64_t execution_id
+    uint64_t reservation_id
+    int64_t price_ticks
+    uint64_t quantity_lots
+    int64_t fee_minor
+    uint64_t venue_time_ns
+    uint32_t gateway_id
+    uint32_t kind
+
+ctypedef struct ReservationRequest:
+    uint64_t reservation_id
+    uint64_t client_order_id
+    uint32_t gateway_id
+    uint32_t reserved
+
+ctypedef struct MarkReport:
+    int64_t price
+    uint64_t time_ns
+    uint64_t volatility_ppb
+    int64_t forward
+    uint32_t instrument_id
+    uint32_t reserved
+
+# --- what a hot reply says -------------------------------------------------------------------
+
+ctypedef struct Violation:
+    int64_t limit
+    int64_t use
+    int64_t order_use
+    uint32_t reason
+    uint32_t reserved
+
+ctypedef struct GreeksPico:
+    int64_t price
+    int64_t delta
+    int64_t gamma
+    int64_t vega_per_vol_point
+    int64_t theta_per_day
+    int64_t rho_per_point
+
+ctypedef struct DecisionDetail:
+    int64_t initial_margin
+    int64_t maintenance_margin
+    int64_t unrealised_pnl
+    int64_t equity
+    int64_t margin_ratio_ppm
+    int64_t bankruptcy_price_ticks
+    int64_t position_lots
+    int64_t mark_price
+    uint64_t mark_time_ns
+    uint64_t schedule_version
+    uint32_t tier_index
+    uint32_t leverage
+    GreeksPico greeks
+    Violation violations[VIOLATIONS_MAX]
+    uint32_t violation_count
+    bint has_greeks
+
+ctypedef struct OrderReply:
+    uint64_t reservation_id
+    uint64_t revision
+    int64_t initial_margin
+    int64_t available
+    int64_t liquidation_price_ticks
+    uint64_t max_quantity_lots
+    int64_t reserved_margin
+    uint32_t decision
+    uint32_t reason
+    uint32_t liquidation_status
+    bint has_detail
+    DecisionDetail detail
+
+ctypedef struct ExecutionReply:
+    uint64_t revision
+    uint64_t remaining_lots
+    int64_t position_lots
+    int64_t realised_pnl
+    int64_t available
+    int64_t liquidation_price_ticks
+    int64_t isolated_wallet
+    uint32_t decision
+    uint32_t reason
+    uint32_t liquidation_status
+    uint32_t reserved
