@@ -1,0 +1,168 @@
+"""The client for threads."""
+
+import threading
+from collections.abc import Callable, Iterator
+from types import TracebackType
+from typing import Any, Concatenate, ParamSpec, Self, TypeVar
+
+import grpc
+
+from riskd_client.catalogue import CatalogueIncompleteError
+from riskd_client.operations import RPCS, Call, Operations, Page, Pages, Rpc
+from riskd_client.session import ChannelOptions, Session, channel_options, describe
+
+Params = ParamSpec("Params")
+Result = TypeVar("Result")
+
+
+def _call(
+    plan: Callable[Concatenate[Operations, Params], Call[Result]],
+) -> Callable[Concatenate["Client", Params], Result]:
+    """Return the method that makes a planned call."""
+
+    def method(client: "Client", /, *args: Params.args, **kwargs: Params.kwargs) -> Result:
+        return client._run(client._planned(lambda: plan(client._operations, *args, **kwargs)))
+
+    describe(method, plan)
+    return method
+
+
+def _pages(
+    plan: Callable[Concatenate[Operations, Params], Pages[Result]],
+) -> Callable[Concatenate["Client", Params], Iterator[Result]]:
+    """Return the method that iterates over a planned list, a page at a time."""
+
+    def method(
+        client: "Client", /, *args: Params.args, **kwargs: Params.kwargs
+    ) -> Iterator[Result]:
+        return client._iterate(plan(client._operations, *args, **kwargs))
+
+    describe(method, plan, Iterator)
+    return method
+
+
+class Client(Session):
+    """A connection to riskd. Threads may share it.
+
+    with Client("localhost:50051") as client:
+        decision = client.check_order(1, "BTC-PERP", "buy", "0.5", "65000.5")
+
+    target is "host:port", credentials those of TLS (None: plaintext). gateway_id names the sender
+    of orders: each gateway has its own, because client order ids and execution ids are unique per
+    gateway. timeout in seconds is the deadline of a call that does not state one. options are
+    those of grpc channels.
+
+    Nothing is sent before `with` or the first call that needs the catalogue of instruments. Failed
+    calls raise RiskdError, refused input ValueError or TypeError.
+    """
+
+    def __init__(
+        self,
+        target: str,
+        *,
+        gateway_id: int = 1,
+        credentials: grpc.ChannelCredentials | None = None,
+        timeout: float = 5.0,
+        options: ChannelOptions = (),
+    ) -> None:
+        super().__init__(gateway_id, timeout)
+        self._refreshing = threading.Lock()
+        settings = channel_options(options)
+        if credentials is None:
+            self._channel = grpc.insecure_channel(target, settings)
+        else:
+            self._channel = grpc.secure_channel(target, credentials, settings)
+        self._methods: dict[Rpc, Callable[..., Any]] = {
+            rpc: self._channel.unary_unary(
+                rpc.path,
+                request_serializer=lambda message: message.SerializeToString(),
+                response_deserializer=rpc.response.FromString,
+            )
+            for rpc in RPCS
+        }
+
+    def refresh(self) -> None:
+        """Load all instruments and assets anew."""
+        with self._refreshing:
+            # Instruments first: the assets listed after them contain those of all of them.
+            instruments = list(self.list_instruments())
+            self.catalogue.load(self.list_assets(), instruments)
+
+    def close(self) -> None:
+        """Close the connection; calls that are under way fail."""
+        self._channel.close()
+
+    def __enter__(self) -> Self:
+        try:
+            self.refresh()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _planned(self, plan: Callable[[], Call[Result]]) -> Call[Result]:
+        try:
+            return plan()
+        except CatalogueIncompleteError:
+            self.refresh()
+            return plan()
+
+    def _run(self, call: Call[Result]) -> Result:
+        seconds = self._seconds(call)
+        try:
+            reply = self._methods[call.rpc](call.request, timeout=seconds)
+        except grpc.RpcError as failed:
+            raise call.failure(failed) from failed
+        try:
+            return call.read(reply)
+        except CatalogueIncompleteError:
+            self.refresh()
+            return call.read(reply)
+
+    def _iterate(self, pages: Pages[Result]) -> Iterator[Result]:
+        token = ""
+        while True:
+            page: Page[Result] = self._run(pages.call(token))
+            yield from page.items
+            token = page.next_page_token
+            if not token:
+                return
+
+    check_order = _call(Operations.check_order)
+    report_fill = _call(Operations.report_fill)
+    report_cancel = _call(Operations.report_cancel)
+    report_expire = _call(Operations.report_expire)
+    report_venue_reject = _call(Operations.report_venue_reject)
+    get_reservation = _call(Operations.get_reservation)
+    report_marks = _call(Operations.report_marks)
+    get_mark = _call(Operations.get_mark)
+    create_account = _call(Operations.create_account)
+    get_account = _call(Operations.get_account)
+    list_accounts = _pages(Operations.list_accounts)
+    adjust_collateral = _call(Operations.adjust_collateral)
+    transfer_margin = _call(Operations.transfer_margin)
+    change_margin_mode = _call(Operations.change_margin_mode)
+    set_leverage = _call(Operations.set_leverage)
+    create_asset = _call(Operations.create_asset)
+    list_assets = _call(Operations.list_assets)
+    upsert_instrument = _call(Operations.upsert_instrument)
+    list_instruments = _pages(Operations.list_instruments)
+    upsert_margin_schedule = _call(Operations.upsert_margin_schedule)
+    list_margin_schedules = _pages(Operations.list_margin_schedules)
+    margin_summary = _call(Operations.margin_summary)
+    position_margins = _call(Operations.position_margins)
+    liquidation_price = _call(Operations.liquidation_price)
+    max_order_size = _call(Operations.max_order_size)
+    greeks = _call(Operations.greeks)
+    engage_kill_switch = _call(Operations.engage_kill_switch)
+    release_kill_switch = _call(Operations.release_kill_switch)
+    change_trading_state = _call(Operations.change_trading_state)
+    list_trading_states = _call(Operations.list_trading_states)

@@ -1,0 +1,1360 @@
+"""Every call of the service once: values to a request, and a reply to values. No input or output.
+
+A method of Operations returns a Call; Client and AsyncClient differ only in how they make it.
+"""
+
+import secrets
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from enum import Enum
+from typing import Any, Generic, TypeVar
+
+import grpc
+from google.protobuf.message import Message
+
+from riskd_client.catalogue import Catalogue, CatalogueIncompleteError, Listing
+from riskd_client.errors import (
+    FailedCall,
+    InvalidInput,
+    OffStep,
+    OutcomeUnknown,
+    OutOfRange,
+    RiskdError,
+    from_failed_call,
+)
+from riskd_client.numbers import MINOR_MAX, Amount, exact, minor_units, money, text, whole
+from riskd_client.v1 import account_service_pb2 as account_pb
+from riskd_client.v1 import control_service_pb2 as control_pb
+from riskd_client.v1 import instrument_service_pb2 as instrument_pb
+from riskd_client.v1 import margin_service_pb2 as margin_pb
+from riskd_client.v1 import market_data_service_pb2 as market_pb
+from riskd_client.v1 import order_risk_service_pb2 as order_pb
+from riskd_client.v1 import types_pb2 as types_pb
+from riskd_client.values import (
+    Account,
+    Asset,
+    CollateralResult,
+    Decision,
+    DecisionDetail,
+    DecisionView,
+    ExecutionResult,
+    Greeks,
+    HasReservation,
+    HeldMark,
+    Instrument,
+    InstrumentKind,
+    KillSwitchResult,
+    LeverageResult,
+    LiquidationPrice,
+    LiquidationStatus,
+    MarginMode,
+    MarginSchedule,
+    MarginSummary,
+    MarginTier,
+    Mark,
+    MarksResult,
+    MaxOrderSize,
+    ModelGreeks,
+    OptionType,
+    OrderDecision,
+    PositionMargin,
+    PositionSide,
+    Reason,
+    Reservation,
+    ReservationState,
+    Scope,
+    ScopeState,
+    Side,
+    StateResult,
+    TimeInForce,
+    TradingState,
+    Unit,
+    Violation,
+    WalletResult,
+    WireEnum,
+)
+
+Result = TypeVar("Result")
+Item = TypeVar("Item")
+Member = TypeVar("Member", bound=WireEnum)
+
+# The service gives as many on one page.
+PAGE_SIZE = 1000
+MARKS_MAX = 1024
+COMMENT_BYTES_MAX = 255
+
+
+# --- calls ----------------------------------------------------------------------------------------
+
+
+class Effect(Enum):
+    """What a call does to the service, and so what may be done when its answer is lost."""
+
+    READ = "read"
+    IDEMPOTENT = "idempotent"
+    """A change whose repeat does nothing more: it carries an identity, a time, or a halt."""
+    ONCE = "once"
+    """A change whose repeat may do it again, or undo what another caller did since."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rpc:
+    """A method of the contract."""
+
+    service: str
+    name: str
+    response: type[Message]
+    effect: Effect = Effect.READ
+
+    @property
+    def path(self) -> str:
+        """HTTP/2 path of the method."""
+        return f"/riskd.v1.{self.service}/{self.name}"
+
+    @property
+    def is_retried(self) -> bool:
+        """Whether the channel repeats it by itself when the service is unavailable."""
+        return self.effect is not Effect.ONCE
+
+
+@dataclass(frozen=True, slots=True)
+class Call(Generic[Result]):
+    """A call to make: its request, and how to read its reply. timeout None is the client's."""
+
+    rpc: Rpc
+    request: Message
+    read: Callable[[Any], Result]
+    timeout: float | None
+    advice: str = "read the state before repeating it"
+    client_order_id: int | None = None
+    execution_id: int | None = None
+
+    def failure(self, failed: FailedCall) -> RiskdError:
+        """Return the exception for a failure of this call."""
+        return from_failed_call(
+            failed,
+            method=self.rpc.name,
+            is_change=self.rpc.effect is not Effect.READ,
+            is_retried=self.rpc.is_retried,
+            advice=self.advice,
+            client_order_id=self.client_order_id,
+            execution_id=self.execution_id,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Page(Generic[Item]):
+    """Some items of a list, and the token of the next page ("" after the last)."""
+
+    items: tuple[Item, ...]
+    next_page_token: str
+
+
+@dataclass(frozen=True, slots=True)
+class Pages(Generic[Item]):
+    """A list that comes in pages: the call for each page token, "" first."""
+
+    call: Callable[[str], Call[Page[Item]]]
+
+
+def _account(name: str, response: type[Message], effect: Effect = Effect.READ) -> Rpc:
+    return Rpc("AccountService", name, response, effect)
+
+
+def _control(name: str, response: type[Message], effect: Effect = Effect.READ) -> Rpc:
+    return Rpc("ControlService", name, response, effect)
+
+
+def _instrument(name: str, response: type[Message], effect: Effect = Effect.READ) -> Rpc:
+    return Rpc("InstrumentService", name, response, effect)
+
+
+def _margin(name: str, response: type[Message]) -> Rpc:
+    return Rpc("MarginService", name, response)
+
+
+def _market(name: str, response: type[Message], effect: Effect = Effect.READ) -> Rpc:
+    return Rpc("MarketDataService", name, response, effect)
+
+
+def _order(name: str, response: type[Message], effect: Effect = Effect.READ) -> Rpc:
+    return Rpc("OrderRiskService", name, response, effect)
+
+
+CHECK_ORDER = _order("CheckOrder", order_pb.CheckOrderResponse, Effect.IDEMPOTENT)
+REPORT_EXECUTION = _order("ReportExecution", order_pb.ReportExecutionResponse, Effect.IDEMPOTENT)
+GET_RESERVATION = _order("GetReservation", order_pb.GetReservationResponse)
+REPORT_MARKS = _market("ReportMarks", market_pb.ReportMarksResponse, Effect.IDEMPOTENT)
+GET_MARK = _market("GetMark", market_pb.GetMarkResponse)
+CREATE_ACCOUNT = _account("CreateAccount", account_pb.CreateAccountResponse, Effect.ONCE)
+GET_ACCOUNT = _account("GetAccount", account_pb.GetAccountResponse)
+LIST_ACCOUNTS = _account("ListAccounts", account_pb.ListAccountsResponse)
+ADJUST_COLLATERAL = _account("AdjustCollateral", account_pb.AdjustCollateralResponse, Effect.ONCE)
+TRANSFER_MARGIN = _account("TransferMargin", account_pb.TransferMarginResponse, Effect.ONCE)
+CHANGE_MARGIN_MODE = _account("ChangeMarginMode", account_pb.ChangeMarginModeResponse, Effect.ONCE)
+SET_LEVERAGE = _account("SetLeverage", account_pb.SetLeverageResponse, Effect.ONCE)
+CREATE_ASSET = _instrument("CreateAsset", instrument_pb.CreateAssetResponse, Effect.ONCE)
+LIST_ASSETS = _instrument("ListAssets", instrument_pb.ListAssetsResponse)
+UPSERT_INSTRUMENT = _instrument(
+    "UpsertInstrument", instrument_pb.UpsertInstrumentResponse, Effect.ONCE
+)
+LIST_INSTRUMENTS = _instrument("ListInstruments", instrument_pb.ListInstrumentsResponse)
+UPSERT_MARGIN_SCHEDULE = _instrument(
+    "UpsertMarginSchedule", instrument_pb.UpsertMarginScheduleResponse, Effect.ONCE
+)
+LIST_MARGIN_SCHEDULES = _instrument(
+    "ListMarginSchedules", instrument_pb.ListMarginSchedulesResponse
+)
+GET_MARGIN_SUMMARY = _margin("GetMarginSummary", margin_pb.GetMarginSummaryResponse)
+LIST_POSITION_MARGINS = _margin("ListPositionMargins", margin_pb.ListPositionMarginsResponse)
+COMPUTE_LIQUIDATION_PRICE = _margin(
+    "ComputeLiquidationPrice", margin_pb.ComputeLiquidationPriceResponse
+)
+COMPUTE_MAX_ORDER_SIZE = _margin("ComputeMaxOrderSize", margin_pb.ComputeMaxOrderSizeResponse)
+COMPUTE_GREEKS = _margin("ComputeGreeks", margin_pb.ComputeGreeksResponse)
+# A halt is idempotent: to halt what is halted changes nothing, and it must get through.
+ENGAGE_KILL_SWITCH = _control(
+    "EngageKillSwitch", control_pb.EngageKillSwitchResponse, Effect.IDEMPOTENT
+)
+RELEASE_KILL_SWITCH = _control(
+    "ReleaseKillSwitch", control_pb.ReleaseKillSwitchResponse, Effect.ONCE
+)
+CHANGE_TRADING_STATE = _control(
+    "ChangeTradingState", control_pb.ChangeTradingStateResponse, Effect.ONCE
+)
+LIST_TRADING_STATES = _control("ListTradingStates", control_pb.ListTradingStatesResponse)
+
+RPCS: tuple[Rpc, ...] = tuple(value for value in list(globals().values()) if type(value) is Rpc)
+
+
+# --- values to messages ---------------------------------------------------------------------------
+
+
+def _wire(member: WireEnum) -> Any:
+    """Return the number of a member, as the generated constructors take it."""
+    return int(member)
+
+
+def _member(kind: type[Member], value: Member | str, field: str) -> Member:
+    """Return a member by itself or by its name in either case. Raises InvalidInput."""
+    if isinstance(value, kind):
+        return value
+    if isinstance(value, str) and value.upper() in kind.__members__:
+        return kind[value.upper()]
+    names = ", ".join(name for name in kind.__members__ if name != "UNSPECIFIED")
+    raise InvalidInput(f"{field} {value!r} is not one of {names}")
+
+
+def _optional_text(value: Amount | None, field: str) -> str:
+    return "" if value is None else text(value, field)
+
+
+def _comment(value: str) -> str:
+    size_bytes = len(value.encode())
+    if size_bytes > COMMENT_BYTES_MAX:
+        raise OutOfRange(f"comment has {size_bytes} bytes, more than {COMMENT_BYTES_MAX}")
+    return value
+
+
+def _schedule_message(schedule: MarginSchedule) -> instrument_pb.MarginSchedule:
+    return instrument_pb.MarginSchedule(
+        name=schedule.name,
+        settlement_asset=schedule.settlement_asset,
+        tiers=[
+            instrument_pb.MarginTier(
+                floor_notional=text(tier.floor_notional, "floor_notional"),
+                initial_rate=text(tier.initial_rate, "initial_rate"),
+                maintenance_rate=text(tier.maintenance_rate, "maintenance_rate"),
+                max_leverage=text(tier.max_leverage, "max_leverage"),
+            )
+            for tier in schedule.tiers
+        ],
+        notional_max=_optional_text(schedule.notional_max, "notional_max"),
+        liquidation_fee_rate=text(schedule.liquidation_fee_rate, "liquidation_fee_rate"),
+    )
+
+
+def _instrument_message(instrument: Instrument) -> instrument_pb.Instrument:
+    def number(field: str) -> str:
+        return _optional_text(getattr(instrument, field), field)
+
+    return instrument_pb.Instrument(
+        symbol=instrument.symbol,
+        kind=_wire(_member(InstrumentKind, instrument.kind, "kind")),
+        settlement_asset=instrument.settlement_asset,
+        margin_schedule=instrument.margin_schedule,
+        tick_size=number("tick_size"),
+        lot_size=number("lot_size"),
+        mark_units_per_tick=instrument.mark_units_per_tick,
+        order_quantity_min=number("order_quantity_min"),
+        order_quantity_max=number("order_quantity_max"),
+        order_notional_min=number("order_notional_min"),
+        order_notional_max=number("order_notional_max"),
+        price_collar_rate=number("price_collar_rate"),
+        market_order_buffer_rate=number("market_order_buffer_rate"),
+        taker_fee_rate=number("taker_fee_rate"),
+        mark_age_max_ms=instrument.mark_age_max_ms,
+        trading_state=_wire(_member(TradingState, instrument.trading_state, "trading_state")),
+        expiry_time_ns=instrument.expiry_time_ns,
+        strike=number("strike"),
+        option_type=_wire(_member(OptionType, instrument.option_type, "option_type")),
+        interest_rate=number("interest_rate"),
+        underlying_instrument_id=instrument.underlying_instrument_id,
+    )
+
+
+# --- messages to values ---------------------------------------------------------------------------
+
+# What the numbers of a violation count, by rule.
+_UNITS: dict[Reason, Unit] = {
+    Reason.BELOW_ORDER_QUANTITY_MIN: Unit.QUANTITY,
+    Reason.EXCEEDS_ORDER_QUANTITY_MAX: Unit.QUANTITY,
+    Reason.REDUCE_ONLY_WOULD_INCREASE: Unit.QUANTITY,
+    Reason.SHORT_OPTION_NOT_PERMITTED: Unit.QUANTITY,
+    Reason.PRICE_OUTSIDE_COLLAR: Unit.PRICE,
+    Reason.BELOW_ORDER_NOTIONAL_MIN: Unit.MONEY,
+    Reason.EXCEEDS_ORDER_NOTIONAL_MAX: Unit.MONEY,
+    Reason.EXCEEDS_POSITION_NOTIONAL_MAX: Unit.MONEY,
+    Reason.MARGIN_INSUFFICIENT: Unit.MONEY,
+    Reason.BORN_LIQUIDATABLE: Unit.MONEY,
+}
+
+# Rejects that come with the largest quantity that would pass, zero if none does.
+_SIZED = frozenset(
+    {
+        Reason.QUANTITY_OUT_OF_RANGE,
+        Reason.NOTIONAL_OVERFLOWS,
+        Reason.EXCEEDS_ORDER_QUANTITY_MAX,
+        Reason.EXCEEDS_ORDER_NOTIONAL_MAX,
+        Reason.EXCEEDS_POSITION_NOTIONAL_MAX,
+        Reason.REDUCE_ONLY_WOULD_INCREASE,
+        Reason.SHORT_OPTION_NOT_PERMITTED,
+        Reason.MARGIN_INSUFFICIENT,
+        Reason.BORN_LIQUIDATABLE,
+        Reason.MARGIN_OVERFLOWS,
+    }
+)
+
+_ACCEPTED = frozenset({Decision.ACCEPTED, Decision.ACCEPTED_WITH_WARNING})
+_ZERO = Decimal(0)
+
+
+def _optional(number: str) -> Decimal | None:
+    return Decimal(number) if number else None
+
+
+def _number(number: str) -> Decimal:
+    return Decimal(number) if number else _ZERO
+
+
+def _liquidation_price(status: LiquidationStatus, ticks: int, listing: Listing) -> Decimal | None:
+    return listing.price(ticks) if status is LiquidationStatus.AT_PRICE else None
+
+
+def _violation(message: order_pb.Violation, listing: Listing) -> Violation:
+    reason = Reason(message.reason)
+    unit = _UNITS.get(reason, Unit.RAW)
+    convert: Callable[[int], Decimal] = {
+        Unit.QUANTITY: listing.quantity,
+        Unit.PRICE: listing.price,
+        Unit.MONEY: listing.money,
+        Unit.RAW: Decimal,
+    }[unit]
+    return Violation(
+        reason, unit, convert(message.limit), convert(message.use), convert(message.order_use)
+    )
+
+
+def _greeks(message: order_pb.Greeks) -> Greeks:
+    return Greeks(
+        price=money(message.price_pico, 12),
+        delta=money(message.delta_pico, 12),
+        gamma=money(message.gamma_pico, 12),
+        vega_per_vol_point=money(message.vega_per_vol_point_pico, 12),
+        theta_per_day=money(message.theta_per_day_pico, 12),
+        rho_per_point=money(message.rho_per_point_pico, 12),
+    )
+
+
+def read_detail(message: order_pb.DecisionDetail, listing: Listing) -> DecisionDetail:
+    """Return the explanation of a decision on an instrument."""
+    ratio = message.margin_ratio_ppm
+    bankruptcy = message.bankruptcy_price_ticks
+    return DecisionDetail(
+        position_initial_margin=listing.money(message.position_initial_margin_minor),
+        position_maintenance_margin=listing.money(message.position_maintenance_margin_minor),
+        position_unrealised_pnl=listing.money(message.position_unrealised_pnl_minor),
+        equity=listing.money(message.equity_minor),
+        margin_ratio=None if ratio == MINOR_MAX else money(ratio, 6),
+        bankruptcy_price=listing.price(bankruptcy) if bankruptcy else None,
+        position=listing.quantity(message.position_lots),
+        mark_price=listing.mark_price(message.mark_price) if message.mark_price else None,
+        mark_time_ns=message.mark_time_ns,
+        schedule_version=message.schedule_version,
+        tier_index=message.tier_index,
+        leverage=money(message.leverage_hundredths, 2),
+        greeks=_greeks(message.greeks) if message.HasField("greeks") else None,
+        violations=tuple(_violation(row, listing) for row in message.violations),
+    )
+
+
+def read_decision(
+    message: order_pb.CheckOrderResponse, listing: Listing, client_order_id: int
+) -> OrderDecision:
+    """Return the decision on an order of an instrument.
+
+    Raises OutcomeUnknown for a reply without a verdict: zero is neither yes nor no.
+    """
+    decision = Decision(message.decision)
+    if decision is Decision.UNSPECIFIED:
+        raise OutcomeUnknown(
+            "the reply holds no decision; the outcome is unknown",
+            code=grpc.StatusCode.INTERNAL,
+            method="CheckOrder",
+            client_order_id=client_order_id,
+        )
+    reason = Reason(message.reason)
+    accepted = decision in _ACCEPTED
+    max_lots = message.max_quantity_lots
+    has_max = not accepted and (max_lots > 0 or reason in _SIZED)
+    # The account's figures are then in minor units of another asset.
+    foreign = reason is Reason.SETTLEMENT_ASSET_MISMATCH
+    status = LiquidationStatus(message.liquidation_status)
+    return OrderDecision(
+        accepted=accepted,
+        decision=decision,
+        reason=reason,
+        symbol=listing.instrument.symbol,
+        client_order_id=client_order_id,
+        reservation_id=message.reservation_id,
+        revision=message.revision,
+        initial_margin=_ZERO if foreign else listing.money(message.initial_margin_minor),
+        available=_ZERO if foreign else listing.money(message.available_minor),
+        reserved=listing.money(message.reserved_minor),
+        liquidation_status=status,
+        liquidation_price=_liquidation_price(status, message.liquidation_price_ticks, listing),
+        max_quantity=listing.quantity(max_lots) if has_max else None,
+        detail=read_detail(message.detail, listing) if message.HasField("detail") else None,
+    )
+
+
+def read_execution(
+    message: order_pb.ReportExecutionResponse, listing: Listing, execution_id: int
+) -> ExecutionResult:
+    """Return what an execution changed. Raises OutcomeUnknown without a verdict."""
+    decision = Decision(message.decision)
+    if decision is Decision.UNSPECIFIED:
+        raise OutcomeUnknown(
+            "the reply holds no decision; the outcome is unknown",
+            code=grpc.StatusCode.INTERNAL,
+            method="ReportExecution",
+            execution_id=execution_id,
+        )
+    status = LiquidationStatus(message.liquidation_status)
+    return ExecutionResult(
+        accepted=decision in _ACCEPTED,
+        decision=decision,
+        reason=Reason(message.reason),
+        revision=message.revision,
+        remaining=listing.quantity(message.remaining_lots),
+        position=listing.quantity(message.position_lots),
+        realised_pnl=listing.money(message.realised_pnl_minor),
+        available=listing.money(message.available_minor),
+        liquidation_status=status,
+        liquidation_price=_liquidation_price(status, message.liquidation_price_ticks, listing),
+        isolated_wallet=listing.money(message.isolated_wallet_minor),
+    )
+
+
+def _read_account(message: account_pb.Account, revision: int) -> Account:
+    return Account(
+        account_id=message.account_id,
+        settlement_asset=message.settlement_asset,
+        default_margin_mode=MarginMode(message.default_margin_mode),
+        default_leverage=_number(message.default_leverage),
+        cash=_number(message.cash),
+        trading_state=TradingState(message.trading_state),
+        revision=revision,
+    )
+
+
+def _read_asset(message: instrument_pb.Asset) -> Asset:
+    return Asset(message.asset_id, message.symbol, message.scale)
+
+
+def _read_schedule(message: instrument_pb.MarginSchedule) -> MarginSchedule:
+    return MarginSchedule(
+        name=message.name,
+        settlement_asset=message.settlement_asset,
+        tiers=tuple(
+            MarginTier(
+                floor_notional=_number(tier.floor_notional),
+                initial_rate=_number(tier.initial_rate),
+                maintenance_rate=_number(tier.maintenance_rate),
+                max_leverage=_number(tier.max_leverage),
+                deduction=_number(tier.deduction),
+            )
+            for tier in message.tiers
+        ),
+        notional_max=_optional(message.notional_max),
+        liquidation_fee_rate=_number(message.liquidation_fee_rate),
+        schedule_id=message.schedule_id,
+        version=message.version,
+    )
+
+
+def read_instrument(message: instrument_pb.Instrument) -> Instrument:
+    """Return an instrument."""
+    return Instrument(
+        symbol=message.symbol,
+        kind=InstrumentKind(message.kind),
+        settlement_asset=message.settlement_asset,
+        tick_size=exact(message.tick_size, "tick_size"),
+        lot_size=exact(message.lot_size, "lot_size"),
+        margin_schedule=message.margin_schedule,
+        mark_units_per_tick=message.mark_units_per_tick,
+        order_quantity_min=_optional(message.order_quantity_min),
+        order_quantity_max=_optional(message.order_quantity_max),
+        order_notional_min=_optional(message.order_notional_min),
+        order_notional_max=_optional(message.order_notional_max),
+        price_collar_rate=_optional(message.price_collar_rate),
+        market_order_buffer_rate=_number(message.market_order_buffer_rate),
+        taker_fee_rate=_number(message.taker_fee_rate),
+        mark_age_max_ms=message.mark_age_max_ms,
+        trading_state=TradingState(message.trading_state),
+        expiry_time_ns=message.expiry_time_ns,
+        strike=_optional(message.strike),
+        option_type=OptionType(message.option_type),
+        interest_rate=_number(message.interest_rate),
+        underlying_instrument_id=message.underlying_instrument_id,
+        instrument_id=message.instrument_id,
+    )
+
+
+def _read_summary(message: margin_pb.MarginSummary, revision: int) -> MarginSummary:
+    return MarginSummary(
+        account_id=message.account_id,
+        settlement_asset=message.settlement_asset,
+        cash=_number(message.cash),
+        cross_unrealised_pnl=_optional(message.cross_unrealised_pnl),
+        cross_equity=_optional(message.cross_equity),
+        initial_margin=_optional(message.initial_margin),
+        cross_maintenance_margin=_optional(message.cross_maintenance_margin),
+        available=_optional(message.available),
+        isolated_wallets=_optional(message.isolated_wallets),
+        cross_margin_ratio=_optional(message.cross_margin_ratio),
+        cross_liquidatable=message.cross_liquidatable,
+        working_order_count=message.working_order_count,
+        revision=revision,
+    )
+
+
+def _read_position(message: margin_pb.PositionMargin, revision: int) -> PositionMargin:
+    return PositionMargin(
+        instrument_id=message.instrument_id,
+        symbol=message.symbol,
+        position_side=PositionSide(message.position_side),
+        margin_mode=MarginMode(message.margin_mode),
+        leverage=_number(message.leverage),
+        quantity=_number(message.quantity),
+        entry_price=_optional(message.entry_price),
+        entry_value=_optional(message.entry_value),
+        mark_price=_optional(message.mark_price),
+        notional=_optional(message.notional),
+        unrealised_pnl=_optional(message.unrealised_pnl),
+        initial_margin=_optional(message.initial_margin),
+        maintenance_margin=_optional(message.maintenance_margin),
+        isolated_wallet=_optional(message.isolated_wallet),
+        margin_ratio=_optional(message.margin_ratio),
+        liquidation_status=LiquidationStatus(message.liquidation_status),
+        liquidation_price=_optional(message.liquidation_price),
+        bankruptcy_price=_optional(message.bankruptcy_price),
+        liquidatable=message.liquidatable,
+        working_buy_quantity=_optional(message.working_buy_quantity),
+        working_sell_quantity=_optional(message.working_sell_quantity),
+        revision=revision,
+    )
+
+
+def _read_wallet(
+    message: account_pb.TransferMarginResponse | account_pb.ChangeMarginModeResponse,
+) -> WalletResult:
+    return WalletResult(
+        _number(message.isolated_wallet), _number(message.available), message.revision
+    )
+
+
+def _read_state(
+    message: control_pb.ReleaseKillSwitchResponse | control_pb.ChangeTradingStateResponse,
+) -> StateResult:
+    return StateResult(TradingState(message.trading_state), message.revision)
+
+
+# --- the calls of the service ---------------------------------------------------------------------
+
+
+class OrderIds:
+    """Client order ids: a random start of 63 bits, then one up. Safe to share between threads.
+
+    A restarted gateway so does not meet the ids of its last run.
+    """
+
+    def __init__(self, start: int | None = None) -> None:
+        self._next = secrets.randbits(63) if start is None else start
+        self._taking = threading.Lock()
+
+    def take(self) -> int:
+        """Return the next id, 1 to 2^64 - 1."""
+        with self._taking:
+            self._next = self._next % (2**64 - 1) + 1
+            return self._next
+
+
+class Operations:
+    """Plans calls: each method checks and converts its arguments and returns the Call.
+
+    Every method takes `timeout` in seconds; None is the client's.
+    """
+
+    def __init__(
+        self,
+        gateway_id: int,
+        catalogue: Catalogue,
+        order_ids: OrderIds,
+        clock: Callable[[], int] = time.time_ns,
+    ) -> None:
+        self.gateway_id = whole(gateway_id, "gateway_id", 32)
+        self.catalogue = catalogue
+        self.order_ids = order_ids
+        self.clock = clock
+
+    # Orders.
+
+    def check_order(
+        self,
+        account: int,
+        symbol: str,
+        side: Side | str,
+        quantity: Amount,
+        price: Amount | None = None,
+        *,
+        client_order_id: int | None = None,
+        time_in_force: TimeInForce | str = TimeInForce.GTC,
+        reduce_only: bool = False,
+        post_only: bool = False,
+        margin_mode: MarginMode | str = MarginMode.UNSPECIFIED,
+        view: DecisionView | str = DecisionView.BASIC,
+        check_only: bool = False,
+        timeout: float | None = None,
+    ) -> Call[OrderDecision]:
+        """Decide on an order and, unless check_only, reserve what it needs if it is accepted.
+
+        Without a price it is a market order. client_order_id is generated unless given; the same
+        order with the same id gets the first answer again. margin_mode must be the position's, or
+        UNSPECIFIED. The decision's detail comes with view MARGIN or FULL.
+
+        Raises OffTick, OffLot, UnknownSymbol, OutOfRange, InvalidInput or TypeError before
+        anything is sent; OutcomeUnknown when no answer came.
+        """
+        listing = self.catalogue.listing(symbol)
+        flags = 0
+        if reduce_only:
+            flags |= order_pb.ORDER_FLAG_REDUCE_ONLY
+        if post_only:
+            flags |= order_pb.ORDER_FLAG_POST_ONLY
+        mode = order_pb.CHECK_MODE_CHECK_ONLY if check_only else order_pb.CHECK_MODE_RESERVE
+        is_market = price is None
+        request = order_pb.CheckOrderRequest(
+            account_id=whole(account, "account", 64),
+            instrument_id=listing.instrument.instrument_id,
+            side=_wire(_member(Side, side, "side")),
+            order_type=types_pb.ORDER_TYPE_MARKET if is_market else types_pb.ORDER_TYPE_LIMIT,
+            time_in_force=_wire(_member(TimeInForce, time_in_force, "time_in_force")),
+            margin_mode=_wire(_member(MarginMode, margin_mode, "margin_mode")),
+            price_ticks=0 if price is None else listing.price_ticks(price),
+            quantity_lots=listing.quantity_lots(quantity),
+            flags=flags,
+            gateway_id=self.gateway_id,
+            sent_time_ns=self.clock(),
+            mode=mode,
+            view=_wire(_member(DecisionView, view, "view")),
+        )
+        if client_order_id is None:
+            order_id = self.order_ids.take()
+        else:
+            order_id = whole(client_order_id, "client_order_id", 64)
+        request.client_order_id = order_id
+        return Call(
+            CHECK_ORDER,
+            request,
+            lambda reply: read_decision(reply, listing, order_id),
+            timeout,
+            advice=f"repeat the same order with client_order_id={order_id}, or ask "
+            f"get_reservation(client_order_id={order_id}, symbol={symbol!r})",
+            client_order_id=order_id,
+        )
+
+    def report_fill(
+        self,
+        order: HasReservation,
+        price: Amount,
+        quantity: Amount,
+        *,
+        execution_id: int,
+        fee: Amount = 0,
+        time_ns: int | None = None,
+        timeout: float | None = None,
+    ) -> Call[ExecutionResult]:
+        """Report a fill, whole or in part, of a reserved order.
+
+        order is the OrderDecision, the Reservation, or a ReservationRef. execution_id is the
+        venue's, unique per gateway: a repeat gets the first answer again. fee is in the settlement
+        asset, negative for a rebate. time_ns is the venue's time, for statistics.
+        """
+        listing = self.catalogue.listing(order.symbol)
+        return self._report(
+            order,
+            listing,
+            order_pb.EXECUTION_KIND_FILL,
+            execution_id,
+            time_ns,
+            timeout,
+            price_ticks=listing.price_ticks(price),
+            quantity_lots=listing.quantity_lots(quantity),
+            fee_minor=listing.money_minor(fee, "fee"),
+        )
+
+    def report_cancel(
+        self,
+        order: HasReservation,
+        *,
+        execution_id: int,
+        time_ns: int | None = None,
+        timeout: float | None = None,
+    ) -> Call[ExecutionResult]:
+        """Report that a reserved order was cancelled: what is left of it is released."""
+        listing = self.catalogue.listing(order.symbol)
+        kind = order_pb.EXECUTION_KIND_CANCEL
+        return self._report(order, listing, kind, execution_id, time_ns, timeout)
+
+    def report_expire(
+        self,
+        order: HasReservation,
+        *,
+        execution_id: int,
+        time_ns: int | None = None,
+        timeout: float | None = None,
+    ) -> Call[ExecutionResult]:
+        """Report that a reserved order expired: what is left of it is released."""
+        listing = self.catalogue.listing(order.symbol)
+        kind = order_pb.EXECUTION_KIND_EXPIRE
+        return self._report(order, listing, kind, execution_id, time_ns, timeout)
+
+    def report_venue_reject(
+        self,
+        order: HasReservation,
+        *,
+        execution_id: int,
+        time_ns: int | None = None,
+        timeout: float | None = None,
+    ) -> Call[ExecutionResult]:
+        """Report that the venue refused a reserved order: what is left of it is released."""
+        listing = self.catalogue.listing(order.symbol)
+        kind = order_pb.EXECUTION_KIND_VENUE_REJECT
+        return self._report(order, listing, kind, execution_id, time_ns, timeout)
+
+    def _report(
+        self,
+        order: HasReservation,
+        listing: Listing,
+        kind: order_pb.ExecutionKind.ValueType,
+        execution_id: int,
+        time_ns: int | None,
+        timeout: float | None,
+        *,
+        price_ticks: int = 0,
+        quantity_lots: int = 0,
+        fee_minor: int = 0,
+    ) -> Call[ExecutionResult]:
+        if order.reservation_id == 0:
+            raise InvalidInput(f"nothing is reserved by {order!r}: reservation_id is 0")
+        identity = whole(execution_id, "execution_id", 64)
+        request = order_pb.ReportExecutionRequest(
+            gateway_id=self.gateway_id,
+            execution_id=identity,
+            reservation_id=whole(order.reservation_id, "reservation_id", 64),
+            kind=kind,
+            price_ticks=price_ticks,
+            quantity_lots=quantity_lots,
+            fee_minor=fee_minor,
+            venue_time_ns=0 if time_ns is None else whole(time_ns, "time_ns", 64),
+        )
+        return Call(
+            REPORT_EXECUTION,
+            request,
+            lambda reply: read_execution(reply, listing, identity),
+            timeout,
+            advice=f"repeat the same report with execution_id={identity}",
+            execution_id=identity,
+        )
+
+    def get_reservation(
+        self,
+        *,
+        client_order_id: int | None = None,
+        reservation_id: int | None = None,
+        symbol: str = "",
+        timeout: float | None = None,
+    ) -> Call[Reservation]:
+        """Say where an order stands, by this gateway's client_order_id or by reservation_id.
+
+        With client_order_id also name the order's symbol: the remembered answer does not, and its
+        numbers need it. UNKNOWN right after a timeout is no proof: the order may still arrive.
+        Repeating it with the same client_order_id is.
+        """
+        if (client_order_id is None) == (reservation_id is None):
+            raise InvalidInput("give either client_order_id or reservation_id")
+        if client_order_id is not None and not symbol:
+            raise InvalidInput("client_order_id needs the symbol of the order beside it")
+        stated = self.catalogue.listing(symbol) if symbol else None
+        if client_order_id is not None:
+            request = order_pb.GetReservationRequest(
+                gateway_id=self.gateway_id,
+                client_order_id=whole(client_order_id, "client_order_id", 64),
+            )
+        else:
+            assert reservation_id is not None
+            request = order_pb.GetReservationRequest(
+                reservation_id=whole(reservation_id, "reservation_id", 64)
+            )
+
+        def read(reply: order_pb.GetReservationResponse) -> Reservation:
+            listing = stated
+            if reply.instrument_id:
+                listing = self.catalogue.listing_of(reply.instrument_id)
+                if listing is None:
+                    raise CatalogueIncompleteError(f"no instrument {reply.instrument_id} in it")
+            answer = None
+            if client_order_id is not None and reply.HasField("first_answer"):
+                assert listing is not None
+                answer = read_decision(reply.first_answer, listing, client_order_id)
+            return Reservation(
+                state=ReservationState(reply.state),
+                revision=reply.revision,
+                reservation_id=reply.reservation_id,
+                symbol=listing.instrument.symbol if listing else "",
+                account_id=reply.account_id,
+                side=Side(reply.side),
+                price=listing.price(reply.price_ticks) if listing and reply.price_ticks else None,
+                quantity=listing.quantity(reply.quantity_lots) if listing else _ZERO,
+                remaining=listing.quantity(reply.remaining_lots) if listing else _ZERO,
+                first_answer=answer,
+            )
+
+        return Call(GET_RESERVATION, request, read, timeout)
+
+    # Marks.
+
+    def report_marks(
+        self, marks: Mapping[str, Amount | Mark], *, timeout: float | None = None
+    ) -> Call[MarksResult]:
+        """Report mark prices by symbol, 1 to 1024; a Mark also carries a time and option inputs.
+
+        A mark that the service refuses is in the result's refusals; the others count.
+        """
+        if not 1 <= len(marks) <= MARKS_MAX:
+            raise OutOfRange(f"marks holds {len(marks)}, not 1 to {MARKS_MAX}")
+        now_ns = self.clock()
+        symbols = list(marks)
+        request = market_pb.ReportMarksRequest(
+            marks=[self._mark_message(symbol, marks[symbol], now_ns) for symbol in symbols]
+        )
+
+        def read(reply: market_pb.ReportMarksResponse) -> MarksResult:
+            refusals = {symbols[row.index]: Reason(row.reason) for row in reply.refusals}
+            return MarksResult(reply.revision, reply.taken_count, refusals)
+
+        advice = "report the marks again; an older one is refused"
+        return Call(REPORT_MARKS, request, read, timeout, advice=advice)
+
+    def _mark_message(self, symbol: str, value: Amount | Mark, now_ns: int) -> market_pb.Mark:
+        listing = self.catalogue.listing(symbol)
+        mark = value if isinstance(value, Mark) else Mark(value)
+        message = market_pb.Mark(
+            instrument_id=listing.instrument.instrument_id,
+            mark_price=listing.mark_units(mark.price),
+            time_ns=now_ns if mark.time_ns is None else whole(mark.time_ns, "time_ns", 64),
+        )
+        if mark.implied_volatility is not None:
+            volatility = exact(mark.implied_volatility, "implied_volatility")
+            if not 0 < volatility <= 10:
+                raise OutOfRange(f"implied_volatility {volatility:f} is not above 0, up to 10")
+            message.implied_volatility_ppb = minor_units(
+                volatility, 9, "implied_volatility", OffStep
+            )
+        if mark.forward is not None:
+            message.forward_price = listing.mark_units(mark.forward, "forward")
+        return message
+
+    def get_mark(self, symbol: str, *, timeout: float | None = None) -> Call[HeldMark | None]:
+        """Return the mark that decisions use now, or None if none was reported."""
+        listing = self.catalogue.listing(symbol)
+        request = market_pb.GetMarkRequest(instrument_id=listing.instrument.instrument_id)
+
+        def read(reply: market_pb.GetMarkResponse) -> HeldMark | None:
+            if not reply.HasField("mark"):
+                return None
+            mark = reply.mark
+            volatility = mark.implied_volatility_ppb
+            return HeldMark(
+                symbol=symbol,
+                price=listing.mark_price(mark.mark_price),
+                time_ns=mark.time_ns,
+                implied_volatility=money(volatility, 9) if volatility else None,
+                forward=listing.mark_price(mark.forward_price) if mark.forward_price else None,
+                revision=reply.revision,
+            )
+
+        return Call(GET_MARK, request, read, timeout)
+
+    # Accounts.
+
+    def create_account(
+        self,
+        account: int,
+        settlement_asset: str,
+        *,
+        default_margin_mode: MarginMode | str = MarginMode.CROSS,
+        default_leverage: Amount | None = None,
+        initial_collateral: Amount = 0,
+        timeout: float | None = None,
+    ) -> Call[Account]:
+        """Open an account. default_leverage None is the service's default, 20."""
+        mode = _member(MarginMode, default_margin_mode, "default_margin_mode")
+        request = account_pb.CreateAccountRequest(
+            account_id=whole(account, "account", 64),
+            settlement_asset=settlement_asset,
+            default_margin_mode=_wire(mode),
+            default_leverage=_optional_text(default_leverage, "default_leverage"),
+            initial_collateral=text(initial_collateral, "initial_collateral"),
+        )
+        return Call(
+            CREATE_ACCOUNT,
+            request,
+            lambda reply: _read_account(reply.account, reply.revision),
+            timeout,
+        )
+
+    def get_account(self, account: int, *, timeout: float | None = None) -> Call[Account]:
+        """Return an account. Raises NotFound."""
+        request = account_pb.GetAccountRequest(account_id=whole(account, "account", 64))
+        return Call(
+            GET_ACCOUNT,
+            request,
+            lambda reply: _read_account(reply.account, reply.revision),
+            timeout,
+        )
+
+    def list_accounts(self, *, timeout: float | None = None) -> Pages[Account]:
+        """Iterate over all accounts in the order of their ids; timeout is for each page."""
+
+        def read(reply: account_pb.ListAccountsResponse) -> Page[Account]:
+            rows = tuple(_read_account(row, reply.revision) for row in reply.accounts)
+            return Page(rows, reply.next_page_token)
+
+        def call(token: str) -> Call[Page[Account]]:
+            request = account_pb.ListAccountsRequest(page_size=PAGE_SIZE, page_token=token)
+            return Call(LIST_ACCOUNTS, request, read, timeout)
+
+        return Pages(call)
+
+    def adjust_collateral(
+        self,
+        account: int,
+        asset: str,
+        amount: Amount,
+        *,
+        validate_only: bool = False,
+        timeout: float | None = None,
+    ) -> Call[CollateralResult]:
+        """Deposit (positive) to or withdraw (negative) from the pool of an account.
+
+        validate_only shows the result and changes nothing. It carries no identity: after
+        OutcomeUnknown read the account before repeating it.
+        """
+        request = account_pb.AdjustCollateralRequest(
+            account_id=whole(account, "account", 64),
+            asset=asset,
+            amount=text(amount, "amount"),
+            validate_only=validate_only,
+        )
+        return Call(
+            ADJUST_COLLATERAL,
+            request,
+            lambda reply: CollateralResult(
+                _read_account(reply.account, reply.revision),
+                _number(reply.available),
+                reply.revision,
+            ),
+            timeout,
+        )
+
+    def transfer_margin(
+        self,
+        account: int,
+        symbol: str,
+        amount: Amount,
+        *,
+        validate_only: bool = False,
+        timeout: float | None = None,
+    ) -> Call[WalletResult]:
+        """Add to (positive) or take from (negative) the wallet of an isolated position.
+
+        validate_only shows the result and changes nothing. It carries no identity: after
+        OutcomeUnknown read the position before repeating it.
+        """
+        request = account_pb.TransferMarginRequest(
+            account_id=whole(account, "account", 64),
+            instrument_id=self._instrument_id(symbol),
+            amount=text(amount, "amount"),
+            validate_only=validate_only,
+        )
+        return Call(TRANSFER_MARGIN, request, _read_wallet, timeout)
+
+    def change_margin_mode(
+        self,
+        account: int,
+        symbol: str,
+        margin_mode: MarginMode | str,
+        *,
+        validate_only: bool = False,
+        timeout: float | None = None,
+    ) -> Call[WalletResult]:
+        """Change the margin mode of a position that is flat and has no working orders."""
+        request = account_pb.ChangeMarginModeRequest(
+            account_id=whole(account, "account", 64),
+            instrument_id=self._instrument_id(symbol),
+            margin_mode=_wire(_member(MarginMode, margin_mode, "margin_mode")),
+            validate_only=validate_only,
+        )
+        return Call(CHANGE_MARGIN_MODE, request, _read_wallet, timeout)
+
+    def set_leverage(
+        self,
+        account: int,
+        symbol: str,
+        leverage: Amount,
+        *,
+        validate_only: bool = False,
+        timeout: float | None = None,
+    ) -> Call[LeverageResult]:
+        """Set the leverage of a position, in steps of 0.01."""
+        request = account_pb.SetLeverageRequest(
+            account_id=whole(account, "account", 64),
+            instrument_id=self._instrument_id(symbol),
+            leverage=text(leverage, "leverage"),
+            validate_only=validate_only,
+        )
+        return Call(
+            SET_LEVERAGE,
+            request,
+            lambda reply: LeverageResult(
+                _number(reply.leverage), _number(reply.available), reply.revision
+            ),
+            timeout,
+        )
+
+    # Instruments.
+
+    def create_asset(self, symbol: str, scale: int, *, timeout: float | None = None) -> Call[Asset]:
+        """Create an asset whose minor unit is 10^-scale, scale 0 to 12."""
+        if isinstance(scale, bool) or not isinstance(scale, int):
+            raise TypeError(f"scale is {scale!r} ({type(scale).__name__}), not an int")
+        if not 0 <= scale <= 12:
+            raise OutOfRange(f"scale {scale} is not within 0 to 12")
+        request = instrument_pb.CreateAssetRequest(symbol=symbol, scale=scale)
+        return Call(
+            CREATE_ASSET,
+            request,
+            lambda reply: self.catalogue.add_asset(_read_asset(reply.asset)),
+            timeout,
+        )
+
+    def list_assets(self, *, timeout: float | None = None) -> Call[tuple[Asset, ...]]:
+        """Return all assets in the order of their ids."""
+        return Call(
+            LIST_ASSETS,
+            instrument_pb.ListAssetsRequest(),
+            lambda reply: tuple(_read_asset(row) for row in reply.assets),
+            timeout,
+        )
+
+    def upsert_instrument(
+        self, instrument: Instrument, *, timeout: float | None = None
+    ) -> Call[Instrument]:
+        """Create an instrument, or change limits, fees, schedule or expiry of the one so named.
+
+        Start a change from what is there:
+        `dataclasses.replace(client.catalogue.instrument("BTC-PERP"), order_quantity_max=...)`.
+        """
+        request = instrument_pb.UpsertInstrumentRequest(instrument=_instrument_message(instrument))
+        return Call(
+            UPSERT_INSTRUMENT,
+            request,
+            lambda reply: self.catalogue.add_instrument(read_instrument(reply.instrument)),
+            timeout,
+        )
+
+    def list_instruments(self, *, timeout: float | None = None) -> Pages[Instrument]:
+        """Iterate over all instruments in the order of their ids; timeout is for each page."""
+
+        def read(reply: instrument_pb.ListInstrumentsResponse) -> Page[Instrument]:
+            return Page(tuple(map(read_instrument, reply.instruments)), reply.next_page_token)
+
+        def call(token: str) -> Call[Page[Instrument]]:
+            request = instrument_pb.ListInstrumentsRequest(page_size=PAGE_SIZE, page_token=token)
+            return Call(LIST_INSTRUMENTS, request, read, timeout)
+
+        return Pages(call)
+
+    def upsert_margin_schedule(
+        self, schedule: MarginSchedule, *, timeout: float | None = None
+    ) -> Call[MarginSchedule]:
+        """Create a margin schedule, or replace the tiers of the one so named."""
+        request = instrument_pb.UpsertMarginScheduleRequest(schedule=_schedule_message(schedule))
+        return Call(
+            UPSERT_MARGIN_SCHEDULE, request, lambda reply: _read_schedule(reply.schedule), timeout
+        )
+
+    def list_margin_schedules(self, *, timeout: float | None = None) -> Pages[MarginSchedule]:
+        """Iterate over all margin schedules in the order of their ids; timeout is for each page."""
+
+        def read(reply: instrument_pb.ListMarginSchedulesResponse) -> Page[MarginSchedule]:
+            return Page(tuple(map(_read_schedule, reply.schedules)), reply.next_page_token)
+
+        def call(token: str) -> Call[Page[MarginSchedule]]:
+            request = instrument_pb.ListMarginSchedulesRequest(
+                page_size=PAGE_SIZE, page_token=token
+            )
+            return Call(LIST_MARGIN_SCHEDULES, request, read, timeout)
+
+        return Pages(call)
+
+    # Margin.
+
+    def margin_summary(self, account: int, *, timeout: float | None = None) -> Call[MarginSummary]:
+        """Return the sums of an account."""
+        request = margin_pb.GetMarginSummaryRequest(account_id=whole(account, "account", 64))
+        return Call(
+            GET_MARGIN_SUMMARY,
+            request,
+            lambda reply: _read_summary(reply.summary, reply.revision),
+            timeout,
+        )
+
+    def position_margins(
+        self, account: int, *, timeout: float | None = None
+    ) -> Call[tuple[PositionMargin, ...]]:
+        """Return the positions of an account with their margin, in the order of instrument ids."""
+        request = margin_pb.ListPositionMarginsRequest(account_id=whole(account, "account", 64))
+        return Call(
+            LIST_POSITION_MARGINS,
+            request,
+            lambda reply: tuple(_read_position(row, reply.revision) for row in reply.positions),
+            timeout,
+        )
+
+    def liquidation_price(
+        self, account: int, symbol: str, *, timeout: float | None = None
+    ) -> Call[LiquidationPrice]:
+        """Return liquidation and bankruptcy price of a position, to one mark unit."""
+        request = margin_pb.ComputeLiquidationPriceRequest(
+            account_id=whole(account, "account", 64), instrument_id=self._instrument_id(symbol)
+        )
+        return Call(
+            COMPUTE_LIQUIDATION_PRICE,
+            request,
+            lambda reply: LiquidationPrice(
+                LiquidationStatus(reply.liquidation_status),
+                _optional(reply.liquidation_price),
+                _optional(reply.bankruptcy_price),
+                reply.revision,
+            ),
+            timeout,
+        )
+
+    def max_order_size(
+        self,
+        account: int,
+        symbol: str,
+        side: Side | str,
+        price: Amount | None = None,
+        *,
+        timeout: float | None = None,
+    ) -> Call[MaxOrderSize]:
+        """Return the largest order that would be accepted; without a price, of a market order."""
+        listing = self.catalogue.listing(symbol)
+        is_market = price is None
+        if price is not None:
+            listing.price_ticks(price)
+        request = margin_pb.ComputeMaxOrderSizeRequest(
+            account_id=whole(account, "account", 64),
+            instrument_id=listing.instrument.instrument_id,
+            side=_wire(_member(Side, side, "side")),
+            order_type=types_pb.ORDER_TYPE_MARKET if is_market else types_pb.ORDER_TYPE_LIMIT,
+            price=_optional_text(price, "price"),
+        )
+        return Call(
+            COMPUTE_MAX_ORDER_SIZE,
+            request,
+            lambda reply: MaxOrderSize(
+                _number(reply.quantity), Reason(reply.limiting_reason), reply.revision
+            ),
+            timeout,
+        )
+
+    def greeks(
+        self,
+        option_type: OptionType | str,
+        *,
+        forward: float,
+        strike: float,
+        volatility: float,
+        time_years: float,
+        interest_rate: float = 0.0,
+        timeout: float | None = None,
+    ) -> Call[ModelGreeks]:
+        """Return Black-76 price and Greeks of a long option of 1 underlying.
+
+        volatility is for one year (0.65), interest_rate continuously compounded. A model, not
+        money: floats are taken here.
+        """
+        request = margin_pb.ComputeGreeksRequest(
+            option_type=_wire(_member(OptionType, option_type, "option_type")),
+            forward=forward,
+            strike=strike,
+            volatility=volatility,
+            time_years=time_years,
+            interest_rate=interest_rate,
+        )
+        return Call(
+            COMPUTE_GREEKS,
+            request,
+            lambda reply: ModelGreeks(
+                price=reply.price,
+                delta=reply.delta,
+                gamma=reply.gamma,
+                vega_per_vol_point=reply.vega_per_vol_point,
+                theta_per_day=reply.theta_per_day,
+                rho_per_point=reply.rho_per_point,
+                revision=reply.revision,
+            ),
+            timeout,
+        )
+
+    # Control.
+
+    def engage_kill_switch(
+        self, scope: Scope, *, comment: str = "", timeout: float | None = None
+    ) -> Call[KillSwitchResult]:
+        """Halt a scope at once: no order of it is accepted any more, not even a reducing one.
+
+        The result lists its working reservations, which are to be cancelled at the venue.
+        """
+        request = control_pb.EngageKillSwitchRequest(
+            scope=self._scope_message(scope), comment=_comment(comment)
+        )
+        return Call(
+            ENGAGE_KILL_SWITCH,
+            request,
+            lambda reply: KillSwitchResult(
+                TradingState(reply.trading_state),
+                tuple(reply.reservation_ids),
+                reply.truncated,
+                reply.revision,
+            ),
+            timeout,
+            advice="engage it again",
+        )
+
+    def release_kill_switch(
+        self,
+        scope: Scope,
+        trading_state: TradingState | str = TradingState.NORMAL,
+        *,
+        comment: str = "",
+        timeout: float | None = None,
+    ) -> Call[StateResult]:
+        """End a halt: the scope goes to NORMAL or REDUCE_ONLY."""
+        request = control_pb.ReleaseKillSwitchRequest(
+            scope=self._scope_message(scope),
+            trading_state=_wire(_member(TradingState, trading_state, "trading_state")),
+            comment=_comment(comment),
+        )
+        return Call(RELEASE_KILL_SWITCH, request, _read_state, timeout)
+
+    def change_trading_state(
+        self,
+        scope: Scope,
+        trading_state: TradingState | str,
+        *,
+        comment: str = "",
+        timeout: float | None = None,
+    ) -> Call[StateResult]:
+        """Set the trading state of a scope."""
+        request = control_pb.ChangeTradingStateRequest(
+            scope=self._scope_message(scope),
+            trading_state=_wire(_member(TradingState, trading_state, "trading_state")),
+            comment=_comment(comment),
+        )
+        return Call(CHANGE_TRADING_STATE, request, _read_state, timeout)
+
+    def list_trading_states(self, *, timeout: float | None = None) -> Call[tuple[ScopeState, ...]]:
+        """Return every scope that is not in state NORMAL."""
+
+        def read(reply: control_pb.ListTradingStatesResponse) -> tuple[ScopeState, ...]:
+            return tuple(
+                ScopeState(self._read_scope(row.scope), TradingState(row.trading_state))
+                for row in reply.states
+            )
+
+        return Call(LIST_TRADING_STATES, control_pb.ListTradingStatesRequest(), read, timeout)
+
+    def _instrument_id(self, symbol: str) -> int:
+        return self.catalogue.listing(symbol).instrument.instrument_id
+
+    def _scope_message(self, scope: Scope) -> control_pb.Scope:
+        target = scope.target
+        if scope.kind == "instrument" and isinstance(target, str):
+            return control_pb.Scope(instrument_id=self._instrument_id(target))
+        if scope.kind == "service":
+            return control_pb.Scope(service=True)
+        if isinstance(target, str):
+            raise TypeError(f"{scope.kind} is {target!r}, not an int")
+        match scope.kind:
+            case "gateway":
+                return control_pb.Scope(gateway_id=whole(target, "gateway", 32))
+            case "account":
+                return control_pb.Scope(account_id=whole(target, "account", 64))
+            case "instrument":
+                return control_pb.Scope(instrument_id=whole(target, "instrument", 32))
+        raise InvalidInput(f"no such scope: {scope!r}")
+
+    def _read_scope(self, message: control_pb.Scope) -> Scope:
+        match message.WhichOneof("target"):
+            case "service":
+                return Scope.service()
+            case "gateway_id":
+                return Scope.gateway(message.gateway_id)
+            case "account_id":
+                return Scope.account(message.account_id)
+            case "instrument_id":
+                listing = self.catalogue.listing_of(message.instrument_id)
+                return Scope.instrument(
+                    listing.instrument.symbol if listing else message.instrument_id
+                )
+            case _:
+                return Scope("unrecognised")  # a kind of scope that is newer than this client

@@ -1,0 +1,83 @@
+"""What both clients share: their state, settings of the channel, methods made from Operations."""
+
+import functools
+import inspect
+import json
+from collections.abc import Callable
+from typing import Any, get_args
+
+from riskd_client.catalogue import Catalogue
+from riskd_client.operations import RPCS, Call, Operations, OrderIds
+
+# Only what may be repeated is: reads, and changes that carry an identity. UNAVAILABLE only: any
+# other status is an answer.
+RETRY_POLICY = {
+    "maxAttempts": 4,
+    "initialBackoff": "0.02s",
+    "maxBackoff": "0.5s",
+    "backoffMultiplier": 3,
+    "retryableStatusCodes": ["UNAVAILABLE"],
+}
+
+ChannelOptions = tuple[tuple[str, Any], ...]
+
+
+def channel_options(options: ChannelOptions) -> ChannelOptions:
+    """Return options after the client's own, which they override."""
+    config = {
+        "methodConfig": [
+            {
+                "name": [
+                    {"service": f"riskd.v1.{rpc.service}", "method": rpc.name}
+                    for rpc in RPCS
+                    if rpc.is_retried
+                ],
+                "retryPolicy": RETRY_POLICY,
+            }
+        ]
+    }
+    own = {"grpc.enable_retries": 1, "grpc.service_config": json.dumps(config)}
+    return tuple({**own, **dict(options)}.items())
+
+
+class Session:
+    """The state of a client that does not depend on how it makes its calls."""
+
+    def __init__(self, gateway_id: int, timeout: float) -> None:
+        self._timeout = checked_timeout(timeout)
+        self._operations = Operations(gateway_id, Catalogue(), OrderIds())
+
+    @property
+    def catalogue(self) -> Catalogue:
+        """The instruments and assets as they were last loaded, with conversions and rounding."""
+        return self._operations.catalogue
+
+    @property
+    def gateway_id(self) -> int:
+        """The sender of this client's orders."""
+        return self._operations.gateway_id
+
+    def _seconds(self, call: Call[Any]) -> float:
+        return self._timeout if call.timeout is None else checked_timeout(call.timeout)
+
+
+def checked_timeout(seconds: float) -> float:
+    """Return seconds. Raises ValueError unless above zero (a call always has a deadline)."""
+    if not 0 < seconds < float("inf"):
+        raise ValueError(f"timeout {seconds!r} s is not above zero and finite")
+    return seconds
+
+
+def describe(method: Callable[..., Any], plan: Callable[..., Any], container: Any = None) -> None:
+    """Give a client's method the name, documentation and signature of the plan behind it.
+
+    Where the plan returns Call[X] the method returns X, or container[X].
+    """
+    functools.update_wrapper(method, plan)
+    signature = inspect.signature(plan)
+    (result,) = get_args(signature.return_annotation)
+    if container is not None:
+        result = container[result]
+    vars(method)["__signature__"] = signature.replace(return_annotation=result)
+    method.__annotations__ = {**plan.__annotations__, "return": result}
+    method.__qualname__ = plan.__name__

@@ -1,0 +1,680 @@
+"""The values that callers give and get: enums and frozen dataclasses, with exact decimals.
+
+Prices are in quote currency per unit of the underlying, quantities in units of the underlying,
+money in units of the settlement asset.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from enum import Enum, IntEnum
+from typing import Protocol, Self
+
+from riskd_client.numbers import Amount, exact
+
+
+class WireEnum(IntEnum):
+    """An enum of the contract, by its numbers.
+
+    Servers are upgraded before their clients, so a reply may hold a number that is not listed
+    here: it becomes a member named UNRECOGNISED_<number>, never an error.
+    """
+
+    @classmethod
+    def _missing_(cls, value: object) -> Self | None:
+        if not isinstance(value, int):
+            return None
+        member = int.__new__(cls, value)
+        member._name_ = f"UNRECOGNISED_{value}"
+        member._value_ = value
+        return member
+
+
+class Side(WireEnum):
+    """Side of an order."""
+
+    UNSPECIFIED = 0
+    BUY = 1
+    SELL = 2
+
+
+class PositionSide(WireEnum):
+    """Which position of an account on an instrument; NET unless in hedge mode."""
+
+    UNSPECIFIED = 0
+    NET = 1
+    LONG = 2
+    SHORT = 3
+
+
+class TimeInForce(WireEnum):
+    """How long an order lives."""
+
+    UNSPECIFIED = 0
+    GTC = 1
+    IOC = 2
+    FOK = 3
+    GTD = 4
+
+
+class MarginMode(WireEnum):
+    """How a position is margined."""
+
+    UNSPECIFIED = 0
+    CROSS = 1
+    ISOLATED = 2
+
+
+class TradingState(WireEnum):
+    """What may be traded of a scope."""
+
+    UNSPECIFIED = 0
+    NORMAL = 1
+    REDUCE_ONLY = 2
+    HALTED = 3
+
+
+class Decision(WireEnum):
+    """The answer to an order or an execution."""
+
+    UNSPECIFIED = 0
+    ACCEPTED = 1
+    REJECTED = 2
+    ACCEPTED_WITH_WARNING = 3
+
+
+class LiquidationStatus(WireEnum):
+    """What a liquidation price says."""
+
+    UNSPECIFIED = 0
+    AT_PRICE = 1
+    CANNOT_BE_LIQUIDATED = 2
+    NO_POSITION = 3
+
+
+class DecisionView(WireEnum):
+    """How much of the explanation a decision carries."""
+
+    UNSPECIFIED = 0
+    BASIC = 1
+    MARGIN = 2
+    FULL = 3
+
+
+class ReservationState(WireEnum):
+    """Where an order stands."""
+
+    UNSPECIFIED = 0
+    UNKNOWN = 1
+    WORKING = 2
+    CLOSED = 3
+
+
+class InstrumentKind(WireEnum):
+    """What an instrument is."""
+
+    UNSPECIFIED = 0
+    LINEAR_PERPETUAL = 1
+    LINEAR_OPTION = 2
+    INVERSE_PERPETUAL = 3
+    LINEAR_FUTURE = 4
+    INVERSE_FUTURE = 5
+    INVERSE_OPTION = 6
+    SPOT = 7
+    QUANTO_PERPETUAL = 8
+
+
+class OptionType(WireEnum):
+    """Right of an option."""
+
+    UNSPECIFIED = 0
+    CALL = 1
+    PUT = 2
+
+
+class Reason(WireEnum):
+    """Why: one stable number for each rule. The comments name the rules of docs/decision.md."""
+
+    UNSPECIFIED = 0
+    NONE = 1
+
+    CLIENT_ORDER_ID_MISSING = 10  # F-1
+    GATEWAY_ID_MISSING = 11  # F-2
+    ACCOUNT_UNKNOWN = 12  # F-3
+    INSTRUMENT_UNKNOWN = 13  # F-4
+    SIDE_INVALID = 14  # F-5
+    ORDER_TYPE_NOT_SUPPORTED = 15  # F-6
+    TIME_IN_FORCE_NOT_SUPPORTED = 16  # F-7
+    FLAG_NOT_SUPPORTED = 17  # F-8
+    POSITION_SIDE_NOT_SUPPORTED = 18  # F-9
+    QUANTITY_MUST_BE_POSITIVE = 19  # F-10
+    QUANTITY_OUT_OF_RANGE = 20  # F-11
+    PRICE_OUT_OF_RANGE = 21  # F-12
+    NOTIONAL_OVERFLOWS = 22  # F-13
+    SETTLEMENT_ASSET_MISMATCH = 23  # F-14
+    MARGIN_MODE_MISMATCH = 24  # F-15
+    CHECK_MODE_NOT_SUPPORTED = 25  # F-16
+    VIEW_NOT_SUPPORTED = 26  # F-17
+
+    SERVICE_HALTED = 40  # S-1
+    GATEWAY_HALTED = 41  # S-2
+    ACCOUNT_HALTED = 42  # S-3
+    INSTRUMENT_HALTED = 43  # S-4
+    INSTRUMENT_EXPIRED = 44  # S-5
+    SERVICE_REDUCE_ONLY = 45  # S-6
+    GATEWAY_REDUCE_ONLY = 46  # S-7
+    ACCOUNT_REDUCE_ONLY = 47  # S-8
+    INSTRUMENT_REDUCE_ONLY = 48  # S-9
+    MARK_MISSING = 49  # S-10
+    MARK_STALE = 50  # S-11
+
+    CLIENT_ORDER_ID_REUSED = 60  # I-1
+    EXECUTION_ID_REUSED = 61  # I-2
+    EXECUTION_ID_MISSING = 62  # I-3
+
+    BELOW_ORDER_QUANTITY_MIN = 80  # L-1
+    EXCEEDS_ORDER_QUANTITY_MAX = 81  # L-2
+    BELOW_ORDER_NOTIONAL_MIN = 82  # L-3
+    EXCEEDS_ORDER_NOTIONAL_MAX = 83  # L-4
+    PRICE_OUTSIDE_COLLAR = 84  # L-5
+    EXCEEDS_POSITION_NOTIONAL_MAX = 85  # L-6
+    REDUCE_ONLY_WOULD_INCREASE = 86  # L-7
+    SHORT_OPTION_NOT_PERMITTED = 87  # L-8
+
+    MARGIN_INSUFFICIENT = 100  # M-1
+    BORN_LIQUIDATABLE = 101  # M-2
+    MARGIN_OVERFLOWS = 102  # M-3
+
+    RESERVATION_UNKNOWN = 120  # E-1
+    EXECUTION_EXCEEDS_REMAINING = 121  # E-2
+    EXECUTION_KIND_NOT_SUPPORTED = 122  # E-3
+    EXECUTION_QUANTITY_MISMATCH = 123  # E-4
+
+    ACCOUNTS_FULL = 140  # C-1
+    POSITIONS_FULL = 141  # C-2
+    ORDERS_FULL = 142  # C-3
+    INSTRUMENTS_FULL = 143  # C-4
+    GATEWAYS_FULL = 144  # C-5
+    SCHEDULES_FULL = 145  # C-6
+
+    MARK_OUT_OF_RANGE = 160  # D-1
+    MARK_OUT_OF_ORDER = 161  # D-2
+    OPTION_MARK_OUT_OF_RANGE = 162  # D-3
+
+    AMOUNT_OUT_OF_RANGE = 180  # A-1
+    EXCEEDS_AVAILABLE = 181  # A-2
+    EXCEEDS_REMOVABLE_MARGIN = 182  # A-3
+    NO_ISOLATED_POSITION = 183  # A-4
+    LEVERAGE_OUT_OF_RANGE = 184  # A-5
+    LEVERAGE_LOWERED_ON_ISOLATED = 185  # A-6
+    POSITION_NOT_FLAT = 186  # A-7
+    ALREADY_EXISTS = 187  # A-8
+    DEFINITION_INVALID = 188  # A-9
+    FIELD_IMMUTABLE = 189  # A-10
+    SCHEDULE_UNKNOWN = 190  # A-11
+    ASSET_UNKNOWN = 191  # A-12
+
+
+# --- catalogue ------------------------------------------------------------------------------------
+
+
+def _normalise(record: object, *fields: str) -> None:
+    """Turn the named amounts of a frozen dataclass into decimals; None stays."""
+    for field in fields:
+        value = getattr(record, field)
+        if value is not None:
+            object.__setattr__(record, field, exact(value, field))
+
+
+@dataclass(frozen=True, slots=True)
+class Asset:
+    """Money that accounts hold; one minor unit is 10^-scale."""
+
+    asset_id: int
+    symbol: str
+    scale: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MarginTier:
+    """What holds for notionals above floor_notional, up to the next tier's.
+
+    deduction is computed by the service; leave it out on input.
+    """
+
+    floor_notional: Decimal
+    initial_rate: Decimal
+    maintenance_rate: Decimal
+    max_leverage: Decimal
+    deduction: Decimal | None = None
+
+    def __post_init__(self) -> None:
+        _normalise(self, "floor_notional", "initial_rate", "maintenance_rate", "max_leverage")
+        _normalise(self, "deduction")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MarginSchedule:
+    """Margin rates by notional. schedule_id and version are given by the service."""
+
+    name: str
+    settlement_asset: str
+    tiers: tuple[MarginTier, ...]
+    notional_max: Decimal | None = None
+    liquidation_fee_rate: Decimal = Decimal(0)
+    schedule_id: int = 0
+    version: int = 0
+
+    def __post_init__(self) -> None:
+        _normalise(self, "notional_max", "liquidation_fee_rate")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Instrument:
+    """An instrument. instrument_id is given by the service; None is no bound.
+
+    expiry_time_ns is in nanoseconds since 1970, 0 for perpetuals; mark_age_max_ms 0 is no bound.
+    """
+
+    symbol: str
+    kind: InstrumentKind
+    settlement_asset: str
+    tick_size: Decimal
+    lot_size: Decimal
+    margin_schedule: str = ""
+    mark_units_per_tick: int = 1
+    order_quantity_min: Decimal | None = None
+    order_quantity_max: Decimal | None = None
+    order_notional_min: Decimal | None = None
+    order_notional_max: Decimal | None = None
+    price_collar_rate: Decimal | None = None
+    market_order_buffer_rate: Decimal = Decimal(0)
+    taker_fee_rate: Decimal = Decimal(0)
+    mark_age_max_ms: int = 0
+    trading_state: TradingState = TradingState.NORMAL
+    expiry_time_ns: int = 0
+    strike: Decimal | None = None
+    option_type: OptionType = OptionType.UNSPECIFIED
+    interest_rate: Decimal = Decimal(0)
+    underlying_instrument_id: int = 0
+    instrument_id: int = 0
+
+    def __post_init__(self) -> None:
+        _normalise(self, "tick_size", "lot_size", "order_quantity_min", "order_quantity_max")
+        _normalise(self, "order_notional_min", "order_notional_max", "price_collar_rate")
+        _normalise(self, "market_order_buffer_rate", "taker_fee_rate", "strike", "interest_rate")
+
+
+# --- orders ---------------------------------------------------------------------------------------
+
+
+class HasReservation(Protocol):
+    """What an execution is reported on: an OrderDecision, a Reservation or a ReservationRef."""
+
+    @property
+    def symbol(self) -> str: ...
+    @property
+    def reservation_id(self) -> int: ...
+
+
+@dataclass(frozen=True, slots=True)
+class ReservationRef:
+    """A reservation as a gateway may have stored it.
+
+    The symbol must be the order's: it decides what a price, a quantity and a fee mean.
+    """
+
+    symbol: str
+    reservation_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class Greeks:
+    """Black-76 price and Greeks of a long option of 1 underlying, to 1e-12."""
+
+    price: Decimal
+    delta: Decimal
+    gamma: Decimal
+    vega_per_vol_point: Decimal
+    theta_per_day: Decimal
+    rho_per_point: Decimal
+
+
+class Unit(Enum):
+    """What the numbers of a violation count."""
+
+    QUANTITY = "quantity"
+    PRICE = "price"
+    MONEY = "money"
+    RAW = "raw"
+    """As on the wire: the rule has no numbers, or is newer than this client."""
+
+
+@dataclass(frozen=True, slots=True)
+class Violation:
+    """A violated rule: its bound, what counts against it without the order, what the order adds."""
+
+    reason: Reason
+    unit: Unit
+    limit: Decimal
+    use: Decimal
+    order_use: Decimal
+
+
+@dataclass(frozen=True, slots=True)
+class DecisionDetail:
+    """The explanation; figures of the position are those after the fill at the order's price.
+
+    They are zero where docs/decision.md says that they cannot be computed. margin_ratio is None
+    when equity is zero or negative, bankruptcy_price when there is none, mark_price without a
+    mark. greeks and violations come with DecisionView.FULL only.
+    """
+
+    position_initial_margin: Decimal
+    position_maintenance_margin: Decimal
+    position_unrealised_pnl: Decimal
+    equity: Decimal
+    margin_ratio: Decimal | None
+    bankruptcy_price: Decimal | None
+    position: Decimal
+    mark_price: Decimal | None
+    mark_time_ns: int
+    schedule_version: int
+    tier_index: int
+    leverage: Decimal
+    greeks: Greeks | None
+    violations: tuple[Violation, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class OrderDecision:
+    """The decision on an order. A reject is an answer, not an error.
+
+    accepted is True for Decision.ACCEPTED and ACCEPTED_WITH_WARNING only. reservation_id is 0
+    unless margin was reserved. initial_margin and available are the account's, with the order when
+    it was accepted; like reserved they are zero where the service does not know them, and where
+    the account does not settle in the instrument's asset. liquidation_price is None unless
+    liquidation_status is AT_PRICE; max_quantity is None unless the reject is for size or margin.
+    """
+
+    accepted: bool
+    decision: Decision
+    reason: Reason
+    symbol: str
+    client_order_id: int
+    reservation_id: int
+    revision: int
+    initial_margin: Decimal
+    available: Decimal
+    reserved: Decimal
+    liquidation_status: LiquidationStatus
+    liquidation_price: Decimal | None
+    max_quantity: Decimal | None
+    detail: DecisionDetail | None
+
+
+@dataclass(frozen=True, slots=True)
+class ExecutionResult:
+    """What an execution changed; of a reject only decision, reason and revision count.
+
+    accepted means applied. available is zero where the service does not know it.
+    """
+
+    accepted: bool
+    decision: Decision
+    reason: Reason
+    revision: int
+    remaining: Decimal
+    position: Decimal
+    realised_pnl: Decimal
+    available: Decimal
+    liquidation_status: LiquidationStatus
+    liquidation_price: Decimal | None
+    isolated_wallet: Decimal
+
+
+@dataclass(frozen=True, slots=True)
+class Reservation:
+    """Where an order stands.
+
+    Account, side, price (None for a market order) and quantities are those of a working order;
+    of any other they are 0, None or UNSPECIFIED. symbol is "" if neither the service nor the
+    caller named one. first_answer is there when asked by client_order_id, while remembered.
+    """
+
+    state: ReservationState
+    revision: int
+    reservation_id: int
+    symbol: str
+    account_id: int
+    side: Side
+    price: Decimal | None
+    quantity: Decimal
+    remaining: Decimal
+    first_answer: OrderDecision | None
+
+
+# --- marks ----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """A mark to report. time_ns is now if None; the others keep what the service holds if None.
+
+    implied_volatility is for one year (0.65), forward the underlying's forward price.
+    """
+
+    price: Amount
+    time_ns: int | None = None
+    implied_volatility: Amount | None = None
+    forward: Amount | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class HeldMark:
+    """The mark that decisions use now."""
+
+    symbol: str
+    price: Decimal
+    time_ns: int
+    implied_volatility: Decimal | None
+    forward: Decimal | None
+    revision: int
+
+
+@dataclass(frozen=True, slots=True)
+class MarksResult:
+    """What became of a batch of marks: those not in refusals were taken."""
+
+    revision: int
+    taken_count: int
+    refusals: Mapping[str, Reason]
+
+
+# --- accounts -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """An account; cash is its pool: what it holds outside the wallets of isolated positions."""
+
+    account_id: int
+    settlement_asset: str
+    default_margin_mode: MarginMode
+    default_leverage: Decimal
+    cash: Decimal
+    trading_state: TradingState
+    revision: int
+
+
+@dataclass(frozen=True, slots=True)
+class CollateralResult:
+    """The account after a deposit or a withdrawal."""
+
+    account: Account
+    available: Decimal
+    revision: int
+
+
+@dataclass(frozen=True, slots=True)
+class WalletResult:
+    """An isolated wallet and the pool after a transfer or a change of mode."""
+
+    isolated_wallet: Decimal
+    available: Decimal
+    revision: int
+
+
+@dataclass(frozen=True, slots=True)
+class LeverageResult:
+    """The leverage of a position and the pool after it."""
+
+    leverage: Decimal
+    available: Decimal
+    revision: int
+
+
+# --- margin ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class MarginSummary:
+    """Sums of an account. A figure is None where the service leaves it empty (unknown)."""
+
+    account_id: int
+    settlement_asset: str
+    cash: Decimal
+    cross_unrealised_pnl: Decimal | None
+    cross_equity: Decimal | None
+    initial_margin: Decimal | None
+    cross_maintenance_margin: Decimal | None
+    available: Decimal | None
+    isolated_wallets: Decimal | None
+    cross_margin_ratio: Decimal | None
+    cross_liquidatable: bool
+    working_order_count: int
+    revision: int
+
+
+@dataclass(frozen=True, slots=True)
+class PositionMargin:
+    """A position and its margin. A figure is None where the service leaves it empty."""
+
+    instrument_id: int
+    symbol: str
+    position_side: PositionSide
+    margin_mode: MarginMode
+    leverage: Decimal
+    quantity: Decimal
+    entry_price: Decimal | None
+    entry_value: Decimal | None
+    mark_price: Decimal | None
+    notional: Decimal | None
+    unrealised_pnl: Decimal | None
+    initial_margin: Decimal | None
+    maintenance_margin: Decimal | None
+    isolated_wallet: Decimal | None
+    margin_ratio: Decimal | None
+    liquidation_status: LiquidationStatus
+    liquidation_price: Decimal | None
+    bankruptcy_price: Decimal | None
+    liquidatable: bool
+    working_buy_quantity: Decimal | None
+    working_sell_quantity: Decimal | None
+    revision: int
+
+
+@dataclass(frozen=True, slots=True)
+class LiquidationPrice:
+    """Liquidation and bankruptcy price of a position; price is None unless status is AT_PRICE."""
+
+    status: LiquidationStatus
+    price: Decimal | None
+    bankruptcy_price: Decimal | None
+    revision: int
+
+
+@dataclass(frozen=True, slots=True)
+class MaxOrderSize:
+    """The largest order that would be accepted, and the rule that stops one lot more."""
+
+    quantity: Decimal
+    limiting_reason: Reason
+    revision: int
+
+
+@dataclass(frozen=True, slots=True)
+class ModelGreeks:
+    """Black-76 price and Greeks from given parameters, in floating point."""
+
+    price: float
+    delta: float
+    gamma: float
+    vega_per_vol_point: float
+    theta_per_day: float
+    rho_per_point: float
+    revision: int
+
+
+# --- control --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """What a trading state is set on: make one with service(), gateway(), account(), instrument().
+
+    target is a gateway or account id, or an instrument's symbol (its id, where the catalogue does
+    not know it).
+    """
+
+    kind: str
+    target: int | str = 0
+
+    @classmethod
+    def service(cls) -> Self:
+        """Return the scope of the whole service."""
+        return cls("service")
+
+    @classmethod
+    def gateway(cls, gateway_id: int) -> Self:
+        """Return the scope of one gateway."""
+        return cls("gateway", gateway_id)
+
+    @classmethod
+    def account(cls, account_id: int) -> Self:
+        """Return the scope of one account."""
+        return cls("account", account_id)
+
+    @classmethod
+    def instrument(cls, symbol: str | int) -> Self:
+        """Return the scope of one instrument, by its symbol or id."""
+        return cls("instrument", symbol)
+
+
+@dataclass(frozen=True, slots=True)
+class KillSwitchResult:
+    """A halted scope, and its working reservations: to be cancelled at the venue.
+
+    At most 10000 are listed; truncated tells that there are more.
+    """
+
+    trading_state: TradingState
+    reservation_ids: tuple[int, ...]
+    truncated: bool
+    revision: int
+
+
+@dataclass(frozen=True, slots=True)
+class StateResult:
+    """The trading state of a scope after a change."""
+
+    trading_state: TradingState
+    revision: int
+
+
+@dataclass(frozen=True, slots=True)
+class ScopeState:
+    """A scope that is not in state NORMAL."""
+
+    scope: Scope
+    trading_state: TradingState

@@ -1,0 +1,539 @@
+"""What a call becomes on the wire, and what its reply becomes."""
+
+import inspect
+import threading
+from dataclasses import FrozenInstanceError, replace
+from decimal import ROUND_DOWN, ROUND_UP, Decimal
+from typing import Any
+
+import pytest
+
+from riskd_client import (
+    AsyncClient,
+    Client,
+    Decision,
+    DecisionView,
+    InstrumentKind,
+    InvalidInput,
+    LiquidationStatus,
+    MarginMode,
+    MarginTier,
+    Mark,
+    OffLot,
+    OffMinorUnit,
+    OffTick,
+    OptionType,
+    OutcomeUnknown,
+    OutOfRange,
+    PositionSide,
+    Reason,
+    ReservationRef,
+    ReservationState,
+    Scope,
+    Side,
+    TimeInForce,
+    TradingState,
+    Unit,
+    UnknownSymbol,
+)
+from riskd_client.catalogue import Catalogue, CatalogueIncompleteError
+from riskd_client.operations import Operations, OrderIds, read_decision
+from riskd_client.session import channel_options
+from riskd_client.v1 import instrument_service_pb2 as instrument_pb
+from riskd_client.v1 import market_data_service_pb2 as market_pb
+from riskd_client.v1 import order_risk_service_pb2 as order_pb
+from riskd_client.v1 import types_pb2 as types_pb
+from riskd_client.values import Asset, Instrument, WireEnum
+
+NOW_NS = 1_700_000_000_000_000_000
+
+BTC = Instrument(
+    symbol="BTC-PERP",
+    kind=InstrumentKind.LINEAR_PERPETUAL,
+    settlement_asset="USDT",
+    tick_size=Decimal("0.1"),
+    lot_size=Decimal("0.001"),
+    mark_units_per_tick=100,
+    instrument_id=7,
+)
+ETH = replace(BTC, symbol="ETH-PERP", tick_size=Decimal("0.05"), instrument_id=8)
+
+
+@pytest.fixture
+def operations() -> Operations:
+    catalogue = Catalogue()
+    catalogue.load([Asset(1, "USDT", 6)], [BTC, ETH])
+    return Operations(3, catalogue, OrderIds(41), clock=lambda: NOW_NS)
+
+
+def test_a_limit_order_becomes_ticks_and_lots(operations: Operations) -> None:
+    call = operations.check_order(
+        9,
+        "BTC-PERP",
+        "buy",
+        "0.5",
+        "65000.5",
+        time_in_force="ioc",
+        reduce_only=True,
+        post_only=True,
+        margin_mode=MarginMode.ISOLATED,
+        view=DecisionView.FULL,
+    )
+    assert call.request == order_pb.CheckOrderRequest(
+        account_id=9,
+        instrument_id=7,
+        client_order_id=42,
+        side=types_pb.SIDE_BUY,
+        order_type=types_pb.ORDER_TYPE_LIMIT,
+        time_in_force=types_pb.TIME_IN_FORCE_IOC,
+        margin_mode=types_pb.MARGIN_MODE_ISOLATED,
+        price_ticks=650005,
+        quantity_lots=500,
+        flags=3,
+        gateway_id=3,
+        sent_time_ns=NOW_NS,
+        mode=order_pb.CHECK_MODE_RESERVE,
+        view=order_pb.DECISION_VIEW_FULL,
+    )
+    assert call.client_order_id == 42
+
+
+def test_an_order_without_a_price_is_a_market_order(operations: Operations) -> None:
+    call = operations.check_order(9, "BTC-PERP", Side.SELL, 2, check_only=True)
+    request: Any = call.request
+    assert request.order_type == types_pb.ORDER_TYPE_MARKET
+    assert request.price_ticks == 0
+    assert request.quantity_lots == 2000
+    assert request.mode == order_pb.CHECK_MODE_CHECK_ONLY
+
+
+def test_a_given_client_order_id_is_sent_and_takes_none_of_the_generated(
+    operations: Operations,
+) -> None:
+    given = operations.check_order(9, "BTC-PERP", "buy", 1, client_order_id=5)
+    generated = operations.check_order(9, "BTC-PERP", "buy", 1)
+    assert (given.client_order_id, generated.client_order_id) == (5, 42)
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"price": 65000.5}, TypeError, "price of BTC-PERP is 65000.5 (float)"),
+        ({"quantity": 0.5}, TypeError, "quantity of BTC-PERP is 0.5 (float)"),
+        ({"price": "65000.55"}, OffTick, "nearest: 65000.5 or 65000.6"),
+        ({"quantity": "0.0005"}, OffLot, "nearest: 0.001"),
+        ({"quantity": "0.0015"}, OffLot, "nearest: 0.001 or 0.002"),
+        ({"quantity": 0}, OutOfRange, "not above zero"),
+        ({"price": "-1"}, OutOfRange, "not above zero"),
+        ({"price": "1e30"}, OutOfRange, "the largest"),
+        ({"symbol": "BTC-PREP"}, UnknownSymbol, "did you mean BTC-PERP"),
+        ({"symbol": "btc-perp"}, UnknownSymbol, "did you mean BTC-PERP"),
+        ({"symbol": "XXXX"}, UnknownSymbol, "2 are known"),
+        ({"symbol": 7}, TypeError, "symbol is 7 (int), not a str"),
+        ({"side": "long"}, InvalidInput, "side 'long' is not one of BUY, SELL"),
+        ({"time_in_force": "day"}, InvalidInput, "GTC, IOC, FOK, GTD"),
+        ({"account": 0}, OutOfRange, "account 0 is not within"),
+        ({"account": "1"}, TypeError, "account is '1' (str)"),
+        ({"client_order_id": 0}, OutOfRange, "client_order_id 0"),
+    ],
+)
+def test_bad_input_is_refused_by_name_before_anything_is_sent(
+    operations: Operations, change: dict[str, Any], error: type[Exception], message: str
+) -> None:
+    order: dict[str, Any] = {
+        "account": 9,
+        "symbol": "BTC-PERP",
+        "side": "buy",
+        "quantity": "0.5",
+        "price": "65000.5",
+    }
+    with pytest.raises(error) as caught:
+        operations.check_order(**{**order, **change})
+    assert message in str(caught.value)
+    assert operations.order_ids.take() == 42, "a refused order takes no id"
+
+
+def test_nothing_is_planned_before_the_catalogue_is_loaded() -> None:
+    with pytest.raises(CatalogueIncompleteError):
+        Operations(1, Catalogue(), OrderIds()).check_order(1, "BTC-PERP", "buy", 1)
+
+
+def test_an_instrument_of_an_unloaded_asset_asks_for_loading_again(operations: Operations) -> None:
+    operations.catalogue.add_instrument(replace(BTC, symbol="SOL-PERP", settlement_asset="USDC"))
+    assert operations.catalogue.instrument("BTC-PERP") is BTC
+    with pytest.raises(CatalogueIncompleteError):
+        operations.catalogue.instrument("SOL-PERP")
+
+
+def test_an_added_instrument_can_be_traded(operations: Operations) -> None:
+    operations.catalogue.add_asset(Asset(2, "USDC", 2))
+    sol = replace(BTC, symbol="SOL-PERP", settlement_asset="USDC", instrument_id=9)
+    operations.catalogue.add_instrument(sol)
+    request: Any = operations.check_order(1, "SOL-PERP", "buy", 1).request
+    assert request.instrument_id == 9
+    assert operations.catalogue.symbols == ("BTC-PERP", "ETH-PERP", "SOL-PERP")
+
+
+def test_rounding_to_the_grid_is_explicit(operations: Operations) -> None:
+    listing = operations.catalogue.listing("BTC-PERP")
+    assert listing.round_price("65000.55") == Decimal("65000.6")
+    assert listing.round_price("65000.45") == Decimal("65000.4")
+    assert listing.round_quantity("0.0019", ROUND_DOWN) == Decimal("0.001")
+    assert listing.round_mark("65000.0001", ROUND_UP) == Decimal("65000.001")
+
+
+def test_client_order_ids_stay_within_64_bits_and_never_are_zero() -> None:
+    ids = OrderIds(2**64 - 2)
+    assert [ids.take() for _ in range(3)] == [2**64 - 1, 1, 2]
+
+
+def test_client_order_ids_of_many_threads_are_all_different() -> None:
+    ids = OrderIds()
+    taken: list[int] = []
+    threads = [
+        threading.Thread(target=lambda: taken.extend([ids.take() for _ in range(500)]))
+        for _ in range(8)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(set(taken)) == 4000
+
+
+def decision(operations: Operations, **fields: Any) -> Any:
+    message = order_pb.CheckOrderResponse(**fields)
+    return read_decision(message, operations.catalogue.listing("BTC-PERP"), 42)
+
+
+def test_an_accepted_decision_reads_in_decimals(operations: Operations) -> None:
+    result = decision(
+        operations,
+        decision=types_pb.DECISION_ACCEPTED,
+        reason=types_pb.REASON_CODE_NONE,
+        reservation_id=11,
+        revision=11,
+        initial_margin_minor=3_250_025_000,
+        available_minor=-1,
+        reserved_minor=3_250_025_000,
+        liquidation_price_ticks=585_001,
+        liquidation_status=types_pb.LIQUIDATION_STATUS_AT_PRICE,
+    )
+    assert result.accepted
+    assert result.reason is Reason.NONE
+    assert result.initial_margin == Decimal("3250.025")
+    assert result.available == Decimal("-0.000001")
+    assert result.liquidation_price == Decimal("58500.1")
+    assert result.max_quantity is None
+    assert result.detail is None
+    with pytest.raises(FrozenInstanceError):
+        result.accepted = False
+
+
+@pytest.mark.parametrize(
+    ("lots", "quantity"), [(0, Decimal(0)), (1500, Decimal("1.5"))], ids=["none", "some"]
+)
+def test_a_margin_reject_names_the_largest_quantity(
+    operations: Operations, lots: int, quantity: Decimal
+) -> None:
+    result = decision(
+        operations,
+        decision=types_pb.DECISION_REJECTED,
+        reason=types_pb.REASON_CODE_MARGIN_INSUFFICIENT,
+        max_quantity_lots=lots,
+    )
+    assert not result.accepted
+    assert result.max_quantity == quantity
+    assert result.liquidation_price is None
+
+
+def test_a_reject_that_no_size_would_cure_has_no_largest_quantity(operations: Operations) -> None:
+    result = decision(
+        operations,
+        decision=types_pb.DECISION_REJECTED,
+        reason=types_pb.REASON_CODE_SERVICE_HALTED,
+    )
+    assert result.max_quantity is None
+
+
+def test_figures_in_minor_units_of_another_asset_are_not_shown(operations: Operations) -> None:
+    result = decision(
+        operations,
+        decision=types_pb.DECISION_REJECTED,
+        reason=types_pb.REASON_CODE_SETTLEMENT_ASSET_MISMATCH,
+        available_minor=5,
+    )
+    assert result.available == 0
+
+
+def test_a_reply_without_a_verdict_is_neither_yes_nor_no(operations: Operations) -> None:
+    with pytest.raises(OutcomeUnknown) as caught:
+        decision(operations)
+    assert caught.value.client_order_id == 42
+
+
+def test_a_decision_of_a_newer_server_is_not_an_acceptance(operations: Operations) -> None:
+    result = decision(operations, decision=77, reason=999)
+    assert not result.accepted
+    assert result.reason.name == "UNRECOGNISED_999"
+    assert result.reason == 999
+
+
+def test_the_detail_reads_each_figure_in_its_unit(operations: Operations) -> None:
+    result = decision(
+        operations,
+        decision=types_pb.DECISION_REJECTED,
+        reason=types_pb.REASON_CODE_PRICE_OUTSIDE_COLLAR,
+        detail=order_pb.DecisionDetail(
+            equity_minor=1_500_000,
+            margin_ratio_ppm=250_000,
+            position_lots=-2,
+            mark_price=6_500_050,
+            mark_time_ns=NOW_NS,
+            leverage_hundredths=2050,
+            greeks=order_pb.Greeks(delta_pico=-500_000_000_000),
+            violations=[
+                order_pb.Violation(
+                    reason=types_pb.REASON_CODE_PRICE_OUTSIDE_COLLAR, limit=10, use=0, order_use=11
+                ),
+                order_pb.Violation(
+                    reason=types_pb.REASON_CODE_EXCEEDS_ORDER_QUANTITY_MAX, limit=5, order_use=6
+                ),
+                order_pb.Violation(
+                    reason=types_pb.REASON_CODE_MARGIN_INSUFFICIENT, limit=-3, order_use=4
+                ),
+                order_pb.Violation(reason=999, limit=8),  # type: ignore[arg-type]
+            ],
+        ),
+    )
+    detail = result.detail
+    assert detail.equity == Decimal("1.5")
+    assert detail.margin_ratio == Decimal("0.25")
+    assert detail.position == Decimal("-0.002")
+    assert detail.mark_price == Decimal("6500.05")
+    assert detail.leverage == Decimal("20.5")
+    assert detail.bankruptcy_price is None
+    assert detail.greeks.delta == Decimal("-0.5")
+    assert [(row.unit, row.limit, row.order_use) for row in detail.violations] == [
+        (Unit.PRICE, Decimal("1.0"), Decimal("1.1")),
+        (Unit.QUANTITY, Decimal("0.005"), Decimal("0.006")),
+        (Unit.MONEY, Decimal("-0.000003"), Decimal("0.000004")),
+        (Unit.RAW, Decimal(8), Decimal(0)),
+    ]
+
+
+def test_a_margin_ratio_without_equity_is_none(operations: Operations) -> None:
+    result = decision(
+        operations,
+        decision=types_pb.DECISION_ACCEPTED,
+        detail=order_pb.DecisionDetail(margin_ratio_ppm=2**63 - 1),
+    )
+    assert result.detail.margin_ratio is None
+
+
+def test_a_fill_becomes_ticks_lots_and_minor_units(operations: Operations) -> None:
+    order = ReservationRef("BTC-PERP", 11)
+    call = operations.report_fill(
+        order, "65000.5", "0.25", execution_id=77, fee="-1.25", time_ns=NOW_NS
+    )
+    assert call.request == order_pb.ReportExecutionRequest(
+        gateway_id=3,
+        execution_id=77,
+        reservation_id=11,
+        kind=order_pb.EXECUTION_KIND_FILL,
+        price_ticks=650005,
+        quantity_lots=250,
+        fee_minor=-1_250_000,
+        venue_time_ns=NOW_NS,
+    )
+    assert call.execution_id == 77
+
+
+@pytest.mark.parametrize(
+    ("method", "kind"),
+    [
+        ("report_cancel", order_pb.EXECUTION_KIND_CANCEL),
+        ("report_expire", order_pb.EXECUTION_KIND_EXPIRE),
+        ("report_venue_reject", order_pb.EXECUTION_KIND_VENUE_REJECT),
+    ],
+)
+def test_an_end_of_an_order_carries_no_numbers(
+    operations: Operations, method: str, kind: order_pb.ExecutionKind.ValueType
+) -> None:
+    call = getattr(operations, method)(ReservationRef("BTC-PERP", 11), execution_id=78)
+    assert call.request == order_pb.ReportExecutionRequest(
+        gateway_id=3, execution_id=78, reservation_id=11, kind=kind
+    )
+
+
+def test_a_fee_finer_than_a_minor_unit_is_refused(operations: Operations) -> None:
+    with pytest.raises(OffMinorUnit, match="fee of BTC-PERP"):
+        operations.report_fill(
+            ReservationRef("BTC-PERP", 11), 65000, 1, execution_id=1, fee="0.0000001"
+        )
+
+
+def test_an_execution_of_a_rejected_order_is_refused(operations: Operations) -> None:
+    with pytest.raises(InvalidInput, match="nothing is reserved"):
+        operations.report_cancel(ReservationRef("BTC-PERP", 0), execution_id=1)
+
+
+def test_a_working_reservation_reads_in_the_numbers_of_its_instrument(
+    operations: Operations,
+) -> None:
+    call = operations.get_reservation(reservation_id=11)
+    result = call.read(
+        order_pb.GetReservationResponse(
+            state=order_pb.RESERVATION_STATE_WORKING,
+            reservation_id=11,
+            account_id=9,
+            instrument_id=8,
+            side=types_pb.SIDE_SELL,
+            price_ticks=40_001,
+            quantity_lots=3,
+            remaining_lots=2,
+        )
+    )
+    assert (result.state, result.symbol) == (ReservationState.WORKING, "ETH-PERP")
+    assert (result.price, result.remaining) == (Decimal("2000.05"), Decimal("0.002"))
+
+
+def test_the_first_answer_of_a_closed_order_reads_by_the_stated_symbol(
+    operations: Operations,
+) -> None:
+    call = operations.get_reservation(client_order_id=42, symbol="BTC-PERP")
+    answer = order_pb.CheckOrderResponse(
+        decision=types_pb.DECISION_ACCEPTED, reservation_id=11, reserved_minor=1
+    )
+    reply = order_pb.GetReservationResponse(
+        state=order_pb.RESERVATION_STATE_CLOSED, first_answer=answer
+    )
+    first = call.read(reply).first_answer
+    assert first is not None
+    assert (first.symbol, first.client_order_id) == ("BTC-PERP", 42)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [{}, {"client_order_id": 1, "reservation_id": 1, "symbol": "BTC-PERP"}, {"client_order_id": 1}],
+)
+def test_a_reservation_is_asked_for_in_exactly_one_way(
+    operations: Operations, arguments: dict[str, Any]
+) -> None:
+    with pytest.raises(InvalidInput):
+        operations.get_reservation(**arguments)
+
+
+def test_marks_become_mark_units_and_refusals_name_their_symbols(operations: Operations) -> None:
+    call = operations.report_marks(
+        {
+            "BTC-PERP": "65000.051",
+            "ETH-PERP": Mark("2000", time_ns=5, implied_volatility="0.65", forward="2001"),
+        }
+    )
+    assert call.request == market_pb.ReportMarksRequest(
+        marks=[
+            market_pb.Mark(instrument_id=7, mark_price=65_000_051, time_ns=NOW_NS),
+            market_pb.Mark(
+                instrument_id=8,
+                mark_price=4_000_000,
+                time_ns=5,
+                implied_volatility_ppb=650_000_000,
+                forward_price=4_002_000,
+            ),
+        ]
+    )
+    refusal = market_pb.MarkRefusal(index=1, reason=types_pb.REASON_CODE_MARK_OUT_OF_ORDER)
+    result = call.read(market_pb.ReportMarksResponse(taken_count=1, refusals=[refusal]))
+    assert result.refusals == {"ETH-PERP": Reason.MARK_OUT_OF_ORDER}
+
+
+@pytest.mark.parametrize("marks", [{}, dict.fromkeys(map(str, range(1025)), 1)])
+def test_a_batch_of_marks_has_1_to_1024(operations: Operations, marks: dict[str, int]) -> None:
+    with pytest.raises(OutOfRange, match=f"marks holds {len(marks)}"):
+        operations.report_marks(marks)
+
+
+def test_an_instrument_reads_as_it_was_written(operations: Operations) -> None:
+    written: Any = operations.upsert_instrument(replace(BTC, price_collar_rate="0.05")).request  # type: ignore[arg-type]
+    message = instrument_pb.Instrument()
+    message.CopyFrom(written.instrument)
+    message.instrument_id = 7
+    read = operations.upsert_instrument(BTC).read(
+        instrument_pb.UpsertInstrumentResponse(instrument=message)
+    )
+    assert read == replace(BTC, price_collar_rate=Decimal("0.05"))
+
+
+def test_a_definition_with_a_float_is_refused_where_it_is_written() -> None:
+    with pytest.raises(TypeError, match=r"initial_rate is 0\.01"):
+        MarginTier(
+            floor_notional=Decimal(0),
+            initial_rate=0.01,  # type: ignore[arg-type]
+            maintenance_rate=Decimal("0.005"),
+            max_leverage=Decimal(100),
+        )
+
+
+@pytest.mark.parametrize(
+    ("scope", "field"),
+    [
+        (Scope.service(), {"service": True}),
+        (Scope.gateway(4), {"gateway_id": 4}),
+        (Scope.account(5), {"account_id": 5}),
+        (Scope.instrument("ETH-PERP"), {"instrument_id": 8}),
+    ],
+)
+def test_a_scope_is_written_and_read_by_what_it_names(
+    operations: Operations, scope: Scope, field: dict[str, Any]
+) -> None:
+    request: Any = operations.engage_kill_switch(scope).request
+    assert {row.name: value for row, value in request.scope.ListFields()} == field
+    assert operations._read_scope(request.scope) == scope
+
+
+def test_a_comment_that_is_too_long_is_refused(operations: Operations) -> None:
+    with pytest.raises(OutOfRange, match="comment has 256 bytes"):
+        operations.engage_kill_switch(Scope.service(), comment="é" * 128)
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "prefix"),
+    [
+        (Side, types_pb.Side, "SIDE"),
+        (PositionSide, types_pb.PositionSide, "POSITION_SIDE"),
+        (TimeInForce, types_pb.TimeInForce, "TIME_IN_FORCE"),
+        (MarginMode, types_pb.MarginMode, "MARGIN_MODE"),
+        (TradingState, types_pb.TradingState, "TRADING_STATE"),
+        (Decision, types_pb.Decision, "DECISION"),
+        (LiquidationStatus, types_pb.LiquidationStatus, "LIQUIDATION_STATUS"),
+        (Reason, types_pb.ReasonCode, "REASON_CODE"),
+        (DecisionView, order_pb.DecisionView, "DECISION_VIEW"),
+        (ReservationState, order_pb.ReservationState, "RESERVATION_STATE"),
+        (InstrumentKind, instrument_pb.InstrumentKind, "INSTRUMENT_KIND"),
+        (OptionType, instrument_pb.OptionType, "OPTION_TYPE"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_an_enum_has_the_names_and_numbers_of_the_contract(
+    ours: type[WireEnum], theirs: Any, prefix: str
+) -> None:
+    assert {f"{prefix}_{row.name}": row.value for row in ours} == dict(theirs.items())
+
+
+def test_both_clients_have_every_operation_with_the_same_parameters() -> None:
+    names = [name for name in vars(Operations) if not name.startswith("_")]
+    assert len(names) == 30
+    for name in names:
+        planned = inspect.signature(getattr(Operations, name)).parameters
+        assert inspect.signature(getattr(Client, name)).parameters == planned
+        assert inspect.signature(getattr(AsyncClient, name)).parameters == planned
+        assert getattr(Client, name).__doc__
+
+
+def test_only_calls_that_may_be_repeated_are_retried() -> None:
+    config = dict(channel_options(()))["grpc.service_config"]
+    for name in ("CheckOrder", "ReportExecution", "ListInstruments", "EngageKillSwitch"):
+        assert f'"{name}"' in config
+    for name in ("AdjustCollateral", "TransferMargin", "CreateAccount", "ReleaseKillSwitch"):
+        assert f'"{name}"' not in config
