@@ -23,6 +23,7 @@ FLAGS = [
     # The warnings are for our code: those in CPython's own headers are CPython's.
     f"-isystem{sysconfig.get_path('include')}",
     "-std=c11",
+    "-D_DEFAULT_SOURCE",
     "-ffp-contract=off",
     "-fno-math-errno",
     "-Wall",

@@ -6,7 +6,7 @@ chained by rising instrument id.
 """
 
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
-from libc.stdlib cimport calloc, free
+from libc.stdlib cimport free
 from libc.string cimport memcpy, memset
 
 from riskd.core.money cimport debug_assert
@@ -22,6 +22,7 @@ from riskd.core.types cimport (
 
 cdef extern from "core.h" nogil:
     void size_is "riskd_size_is"(AnswerHead object, int size) noexcept
+    void *table_open "riskd_table_open"(size_t count, size_t size) noexcept
 
 
 # --- index -----------------------------------------------------------------------------------
@@ -31,7 +32,7 @@ cdef bint _index_open(Index *index, uint64_t capacity, uint64_t seed) noexcept n
     cdef uint64_t size = 16
     while size < 2 * capacity:
         size *= 2
-    index.entries = <IndexEntry *>calloc(size, sizeof(IndexEntry))
+    index.entries = <IndexEntry *>table_open(size, sizeof(IndexEntry))
     index.mask = size - 1
     index.seed = seed
     return index.entries != NULL
@@ -115,13 +116,13 @@ cdef bint book_open(
     book.schedule_capacity = schedules
     book.gateway_capacity = gateways
     book.answer_capacity = answer_bytes
-    book.accounts = <Account *>calloc(accounts, sizeof(Account))
-    book.positions = <Position *>calloc(positions, sizeof(Position))
-    book.orders = <Order *>calloc(orders, sizeof(Order))
-    book.instruments = <Instrument *>calloc(instruments, sizeof(Instrument))
-    book.schedules = <Schedule *>calloc(schedules, sizeof(Schedule))
-    book.gateways = <Gateway *>calloc(gateways, sizeof(Gateway))
-    book.answers = <uint8_t *>calloc(answer_bytes, 1)
+    book.accounts = <Account *>table_open(accounts, sizeof(Account))
+    book.positions = <Position *>table_open(positions, sizeof(Position))
+    book.orders = <Order *>table_open(orders, sizeof(Order))
+    book.instruments = <Instrument *>table_open(instruments, sizeof(Instrument))
+    book.schedules = <Schedule *>table_open(schedules, sizeof(Schedule))
+    book.gateways = <Gateway *>table_open(gateways, sizeof(Gateway))
+    book.answers = <uint8_t *>table_open(answer_bytes, 1)
     return (
         book.accounts != NULL
         and book.positions != NULL

@@ -5,6 +5,8 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
 
 __extension__ typedef __int128 riskd_i128;
 
@@ -29,6 +31,28 @@ __extension__ typedef __int128 riskd_i128;
 /* Whether a * b fits 128 bits; the product goes to *product. */
 static inline int riskd_multiply(riskd_i128 a, riskd_i128 b, riskd_i128 *product) {
     return !__builtin_mul_overflow(a, b, product);
+}
+
+/* Zeroed memory of a table, touched now so that no request pays for a page fault, in huge pages where
+ * the kernel gives them: tables are hit at random, and small pages would miss the TLB each time.
+ * NULL when memory is short. Released with free(). */
+static inline void *riskd_table_open(size_t count, size_t size) {
+    const size_t huge = (size_t)1 << 21;
+    size_t bytes;
+    void *table;
+    if (__builtin_mul_overflow(count, size, &bytes) || bytes > SIZE_MAX - huge) {
+        return NULL;
+    }
+    if (bytes < huge) {
+        return calloc(count, size);
+    }
+    bytes = (bytes + huge - 1) & ~(huge - 1);
+    table = aligned_alloc(huge, bytes);
+    if (table != NULL) {
+        (void)madvise(table, bytes, MADV_HUGEPAGE);
+        memset(table, 0, bytes);
+    }
+    return table;
 }
 
 #endif

@@ -7,7 +7,6 @@ by bisection, to say how much would have passed.
 
 from libc.math cimport llround
 from libc.stdint cimport INT64_MAX, int64_t, uint32_t, uint64_t
-from libc.string cimport memset
 
 from riskd.core.black cimport Greeks, black76
 from riskd.core.book cimport Book, account_find, gateway_state, instrument_find, position_find
@@ -567,7 +566,10 @@ cdef void _report_sums(const Pool *pool, OrderReply *reply) noexcept nogil:
 cdef uint32_t check_order(
     const Book *book, const OrderRequest *order, uint64_t now_ns, OrderReply *reply, Hold *hold
 ) noexcept nogil:
-    """Decide on an order (steps 3 to 6) and fill in the reply but for reservation id and revision."""
+    """Decide on an order (steps 3 to 7) and fill in the reply but for reservation id and revision.
+
+    The reply comes zeroed.
+    """
     cdef Case case
     cdef Figures figures
     cdef bint reached = False
@@ -575,7 +577,6 @@ cdef uint32_t check_order(
     cdef uint32_t reason
     cdef uint32_t unused = REASON_NONE
     cdef DecisionDetail *collected = NULL
-    memset(reply, 0, sizeof(OrderReply))
     reply.decision = DECISION_REJECTED
     reason = _form(book, order, &case)
     reply.reason = reason

@@ -442,10 +442,17 @@ cdef uint32_t _take_mark(Book *book, const MarkReport *report) noexcept nogil:
     return REASON_NONE
 
 
-cdef void _apply_marks(Book *book, const MarkReport *marks, uint32_t count, Writer *writer) noexcept nogil:
+cdef bint _apply_marks(
+    Book *book, const uint8_t *request, size_t size, Writer *writer, Malformed *malformed
+) noexcept nogil:
+    """Decode here, so that only this request pays for the room of a whole batch on the stack."""
+    cdef MarkReport marks[MARKS_PER_REPORT_MAX]
     cdef MarkRefusal refusals[MARKS_PER_REPORT_MAX]
+    cdef uint32_t count
     cdef uint32_t refused = 0
     cdef uint32_t index, reason
+    if not decode_marks(request, size, marks, MARKS_PER_REPORT_MAX, &count, malformed):
+        return False
     for index in range(count):
         reason = _take_mark(book, &marks[index])
         if reason != REASON_NONE:
@@ -455,6 +462,7 @@ cdef void _apply_marks(Book *book, const MarkReport *marks, uint32_t count, Writ
     if refused < count:
         book.revision += 1
     encode_marks_reply(writer, book.revision, count - refused, refusals, refused)
+    return True
 
 
 # --- apply -----------------------------------------------------------------------------------
@@ -472,8 +480,6 @@ cdef bint engine_apply(
     cdef OrderRequest order
     cdef ExecutionRequest execution
     cdef ReservationRequest reservation
-    cdef MarkReport marks[MARKS_PER_REPORT_MAX]
-    cdef uint32_t count
     malformed.fault = FAULT_NONE
     malformed.field = 0
     writer.size = 0
@@ -490,9 +496,7 @@ cdef bint engine_apply(
             return False
         _answer_reservation(book, &reservation, writer)
     elif method == HOT_REPORT_MARKS:
-        if not decode_marks(request, size, marks, MARKS_PER_REPORT_MAX, &count, malformed):
-            return False
-        _apply_marks(book, marks, count, writer)
+        return _apply_marks(book, request, size, writer, malformed)
     return True
 
 
