@@ -1,0 +1,195 @@
+"""`riskd conform`: the vectors of this repository and those beside it, and what a bad row does."""
+
+import json
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from riskd import conform
+
+ROOT = Path(__file__).parents[2]
+OWN = sorted((ROOT / "tests" / "vectors").glob("*.jsonl"))
+BESIDE = ROOT.parent / "shared" / "vectors"
+
+FLAT = {"side": "long", "qty": 2, "entry": 100, "margin_quote": 20, "mmr": 0.01}
+ROW = {
+    "id": "flat",
+    "venue": "Binance USD-M",
+    "model": "isolated_liquidation_linear",
+    "inputs": FLAT,
+    # (200 - 20) / (2 * 0.99)
+    "expected": {"liquidation_price": 90.9090909},
+    "tolerance": {"value": 1e-7, "kind": "abs"},
+}
+OPTION = {"option_type": "call", "spot": 60, "strike": 65, "vol": 0.3, "time_years": 0.25}
+PRICE_ROW = {
+    **ROW,
+    "id": "haug",
+    "venue": "any",
+    "model": "bs_price",
+    "inputs": {**OPTION, "rate_cont": 0.08},
+    # Haug, chapter 1, the example of the Black-Scholes formula.
+    "expected": {"price": 2.1334},
+    "tolerance": {"value": 1e-4, "kind": "abs"},
+}
+
+
+def check(*rows: Any) -> conform.Report:
+    return conform.check(
+        [(f"rows:{index}", json.dumps(row).encode()) for index, row in enumerate(rows, start=1)]
+    )
+
+
+def check_files(paths: list[Path]) -> conform.Report:
+    return conform.check(
+        [
+            (f"{path.name}:{number}", line)
+            for path in paths
+            for number, line in enumerate(path.read_bytes().splitlines(), start=1)
+        ]
+    )
+
+
+def test_every_vector_of_this_repository_is_covered_and_passes() -> None:
+    report = check_files(OWN)
+    assert [failure.line() for failure in report.failures] == []
+    assert report.total().rows == report.total().passed >= 80
+
+
+def test_the_vectors_beside_the_repository_pass_where_they_are_covered(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    paths = sorted(BESIDE.glob("*.jsonl"))
+    if not paths:
+        with capsys.disabled():
+            print(f"\n{BESIDE}: no vectors there, only those of the repository were checked")
+        return
+    report = check_files(paths)
+    assert [failure.line() for failure in report.failures] == []
+    assert report.total().passed >= 218
+
+
+@pytest.mark.parametrize(
+    "inputs",
+    [
+        FLAT,
+        {"position": FLAT},
+        {**FLAT, "side": "BUY"},
+        {**FLAT, "qty": "2.0", "maint_amount": 0},
+        {"qty": 2, "entry_price": 100, "leverage": 10, "mmr": 0.01},
+        {"side": "long", "lots": 20, "lot_size": 0.1, "entry": 100, "wallet": 20, "mmr": 0.01},
+        {**FLAT, "margin_quote": None, "isolated_margin": 30, "unrealised_pnl": 10},
+        {**FLAT, "margin_quote": None, "isolated_margin": 30, "mark": 105},
+        {**FLAT, "tiers": [{"min": 0, "max": 1000, "mmr": 0.01}, {"min": 1000, "mmr": 0.5}]},
+    ],
+)
+def test_an_input_goes_by_several_names(inputs: dict[str, Any]) -> None:
+    assert check({**ROW, "inputs": inputs}).total().passed == 1
+
+
+@pytest.mark.parametrize("name", ["call", "CALL", "c"])
+def test_an_option_type_goes_by_several_names(name: str) -> None:
+    row = {**PRICE_ROW, "inputs": {**OPTION, "rate_cont": 0.08, "option_type": name}}
+    assert check(row).total().passed == 1
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"model": "portfolio_margin"},
+        {"venue": "Bybit"},
+        {"venue": "Binance USD-Margined"},
+        {"expected": {"liquidation_price": 90.9090909, "insurance_fund": 1}},
+    ],
+)
+def test_what_the_library_has_no_rule_for_is_not_covered(change: dict[str, Any]) -> None:
+    total = check({**ROW, **change}).total()
+    assert (total.passed, total.failed, total.not_covered) == (0, 0, 1)
+
+
+def test_a_figure_out_of_tolerance_fails_with_its_difference() -> None:
+    report = check({**ROW, "expected": {"liquidation_price": 91}})
+    assert [failure.line() for failure in report.failures] == [
+        "FAILED flat liquidation_price: expected 91, got 90.909090909090907, difference -0.0909091"
+    ]
+
+
+def test_an_expected_null_is_met_only_by_no_figure() -> None:
+    row = {**ROW, "expected": {"liquidation_price": None}}
+    assert check(row).total().failed == 1
+    assert check({**row, "inputs": {**FLAT, "margin_quote": 200}}).total().passed == 1
+
+
+@pytest.mark.parametrize(
+    ("row", "says"),
+    [
+        ([], "rows:1 row: a row must be a JSON object"),
+        ({**ROW, "id": 7}, "rows:1 row: id must be a text, got 7"),
+        ({**ROW, "inputs": 7}, "rows:1 row: inputs must be an object, got 7"),
+        ({**ROW, "expected": {}}, "rows:1 row: expected must name at least one output"),
+        ({**ROW, "tolerance": {"value": 1}}, "tolerance.kind must be abs or rel, got None"),
+        ({**ROW, "tolerance": {"kind": "abs"}}, "tolerance.value must be a number, got None"),
+        ({**ROW, "inputs": {**FLAT, "mmr": None}}, "flat inputs: inputs.mmr is missing"),
+        ({**ROW, "inputs": {**FLAT, "qty": "x"}}, "inputs.qty must be a number, got 'x'"),
+        ({**ROW, "inputs": {**FLAT, "qty": 0}}, "quantity must not be 0"),
+        ({**ROW, "inputs": {**FLAT, "side": "up"}}, "inputs.side must be long or short, got 'up'"),
+        ({**ROW, "inputs": {**FLAT, "tiers": 5}}, "inputs.tiers must be a list, got 5"),
+        ({**ROW, "inputs": {**FLAT, "tiers": [5]}}, "inputs.tiers[0] must be an object, got 5"),
+        ({**ROW, "venue": "OKX"}, "inputs.taker_fee is missing"),
+        ({**ROW, "expected": {"liquidation_price": "x"}}, "must be a number, got 'x'"),
+        ({**PRICE_ROW, "inputs": {**OPTION, "vol": -1}}, "volatility -1.0 must not be below 0"),
+        ({**PRICE_ROW, "inputs": {**OPTION, "vol": 1e400}}, "inputs.vol must be finite"),
+    ],
+)
+def test_a_malformed_row_fails_by_name(row: Any, says: str) -> None:
+    report = check(row)
+    assert report.total().failed == 1
+    assert says in report.failures[0].line()
+
+
+@pytest.mark.parametrize("line", [b"{", b"\xff", b"[" * 100_000, b"1" * 5000, b'"\\ud800"'])
+def test_a_line_that_is_not_json_fails_by_place(line: bytes) -> None:
+    report = conform.check([("file.jsonl:3", line)])
+    assert report.failures[0].row_id == "file.jsonl:3"
+
+
+def test_the_exit_status_is_one_if_a_row_failed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text(json.dumps(ROW) + "\n\n" + json.dumps(PRICE_ROW) + "\n")
+    assert conform.main([str(path)]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "venue          model                        rows  passed  failed  not covered",
+        "Binance USD-M  isolated_liquidation_linear     1       1       0            0",
+        "any            bs_price                        1       1       0            0",
+        "total                                          2       2       0            0",
+    ]
+    path.write_text(json.dumps({**ROW, "expected": {"liquidation_price": 91}}))
+    assert conform.main([str(path)]) == 1
+    assert conform.main([str(tmp_path / "none.jsonl")]) == 2
+    assert "none.jsonl: No such file" in capsys.readouterr().err
+
+
+def test_json_has_totals_groups_and_failures(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text(json.dumps({**ROW, "expected": {"liquidation_price": 91}}))
+    assert conform.main([str(path), "--json"]) == 1
+    report = json.loads(capsys.readouterr().out, parse_float=Decimal)
+    counts = {"rows": 1, "passed": 0, "failed": 1, "not_covered": 0}
+    venue = {"venue": "Binance USD-M", "model": "isolated_liquidation_linear"}
+    failure = report.pop("failures")[0]
+    assert report == {**counts, "groups": [{**venue, **counts}]}
+    assert (failure["id"], failure["output"]) == ("flat", "liquidation_price")
+    assert failure["expected"] == 91
+    assert round(failure["got"], 7) == Decimal("90.9090909")
+
+
+def test_the_longest_name_of_a_venue_counts() -> None:
+    assert conform.venue_of("Gate/OKX (via freqtrade)") is conform.VENUES["Gate"]
+    assert conform.venue_of("Binance USD-M (via freqtrade)") is conform.VENUES["Binance USD-M"]
+    assert conform.venue_of("Gateway").models == frozenset()
