@@ -45,7 +45,7 @@ class Venue:
     isolated_long_adds_tick: bool = False
     # vega and theta without a unit in their names are per 0.01 and per day; rho is not comparable.
     greeks_per_point: bool = False
-    # Gamma and theta of the last day follow a rule of the venue's own, which is not published.
+    # Gamma and theta of the last day are not compared: the venue scales at least one of them.
     scales_last_day: bool = False
 
 
@@ -57,30 +57,31 @@ _MARGIN = frozenset({"margin_linear"})
 # models, follows a rule of another family: maintenance on the entry value, rates as functions of
 # size, coin-settled contracts.
 VENUES: Mapping[str, Venue] = {
-    # binance.com FAQ, "How to calculate liquidation price of USD-M futures contracts", with the
-    # tier at the liquidation price; isolatedMargin and isolatedWallet of GET /fapi/v2/positionRisk.
+    # The venue's FAQ on liquidation prices, as in freqtrade@c9ae5e1e
+    # tests/exchange/test_binance.py; the tier at that price: positionRisk responses of 2024-10-24.
     "Binance USD-M": Venue(_TIERS | _LIQUIDATION | _MARGIN, margin_includes_pnl=True),
-    # binance.com FAQ, "Leverage and margin of COIN-M futures": brackets in coin, same table.
+    # The venue's FAQ on COIN-M leverage and margin: brackets in coin, the same table.
     "Binance COIN-M": Venue(frozenset({"maintenance_tier_table"})),
-    # mgnRatio = equity / (maintenance + taker fee) and liqPx of GET /api/v5/account/positions;
-    # tiers of GET /api/v5/public/position-tiers. Three live isolated longs print one tick more.
+    # Live position responses: mgnRatio = equity / (maintenance + taker fee), liqPx; tiers as in
+    # freqtrade@c9ae5e1e tests/exchange/test_okx.py. Three isolated longs were one tick higher.
     "OKX": Venue(
         frozenset({"maintenance_tier"}) | _LIQUIDATION | _MARGIN,
         fee_in_liquidation=True,
         tiers_by_size=True,
         isolated_long_adds_tick=True,
     ),
-    # gate.io help, liquidation price of USDT contracts, as in freqtrade/exchange/gate.py.
+    # freqtrade@c9ae5e1e tests/exchange/test_exchange.py
     "Gate": Venue(frozenset({"isolated_liquidation_linear"}), fee_in_liquidation=True),
     # phemex.com/help-center/liq-price-for-USDTM
     "Phemex": Venue(frozenset({"isolated_liquidation_linear"}), fee_in_liquidation=True),
-    # hyperliquid.gitbook.io, "Margining" and "Margin tiers": half of the initial margin rate at
-    # the asset's largest leverage.
+    # Half of the initial rate at the asset's largest leverage: freqtrade@3b1fb5af
+    # tests/exchange/test_hyperliquid.py.
     "Hyperliquid": Venue(_TIERS | _LIQUIDATION | _MARGIN, maintenance_of_initial=Decimal("0.5")),
     # kucoin.com/support/26694703491737: maintenance on the notional. Its liquidation price is of
     # another family.
     "KuCoin": Venue(frozenset({"maintenance_tier"})),
-    # Units of the Greeks in the ticker channels of docs.deribit.com and bybit-exchange.github.io.
+    # Units of the tickers' Greeks, seen in captures. Below one day Deribit's theta, and Bybit's
+    # gamma and theta, are not those of the formula.
     "Deribit": Venue(greeks_per_point=True, scales_last_day=True),
     "Bybit": Venue(greeks_per_point=True, scales_last_day=True),
 }

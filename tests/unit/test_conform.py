@@ -30,7 +30,7 @@ PRICE_ROW = {
     "venue": "any",
     "model": "bs_price",
     "inputs": {**OPTION, "rate_cont": 0.08},
-    # Haug, chapter 1, the example of the Black-Scholes formula.
+    # Haug's textbook, as in QuantLib@2a13d455 test-suite/europeanoption.cpp:291.
     "expected": {"price": 2.1334},
     "tolerance": {"value": 1e-4, "kind": "abs"},
 }
