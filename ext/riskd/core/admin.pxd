@@ -1,4 +1,7 @@
-"""Changes from outside the hot door: collateral, margin transfers, modes, leverage, trading states."""
+"""Changes from outside the hot door.
+
+Collateral, margin transfers, modes, leverage, trading states.
+"""
 
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
@@ -16,15 +19,41 @@ ctypedef struct Change:
     int64_t available
 
 cdef uint32_t adjust_collateral(
-    Book *book, uint64_t account_id, uint32_t asset_id, int64_t amount, bint validate_only, uint64_t now_ns, Change *change
+    Book *book,
+    uint64_t account_id,
+    uint32_t asset_id,
+    int64_t amount,
+    bint validate_only,
+    uint64_t now_ns,
+    Change *change,
 ) noexcept nogil
 cdef uint32_t transfer_margin(
-    Book *book, uint64_t account_id, uint32_t instrument_id, int64_t amount, bint validate_only, uint64_t now_ns, Change *change
+    Book *book,
+    uint64_t account_id,
+    uint32_t instrument_id,
+    int64_t amount,
+    bint validate_only,
+    uint64_t now_ns,
+    Change *change,
 ) noexcept nogil
 cdef uint32_t change_margin_mode(
-    Book *book, uint64_t account_id, uint32_t instrument_id, uint32_t mode, bint validate_only, uint64_t now_ns, Change *change
+    Book *book,
+    uint64_t account_id,
+    uint32_t instrument_id,
+    uint32_t mode,
+    bint validate_only,
+    uint64_t now_ns,
+    Change *change,
 ) noexcept nogil
 cdef uint32_t set_leverage(
-    Book *book, uint64_t account_id, uint32_t instrument_id, int64_t leverage, bint validate_only, uint64_t now_ns, Change *change
+    Book *book,
+    uint64_t account_id,
+    uint32_t instrument_id,
+    int64_t leverage,
+    bint validate_only,
+    uint64_t now_ns,
+    Change *change,
 ) noexcept nogil
-cdef uint32_t set_trading_state(Book *book, uint32_t scope, uint64_t scope_id, uint32_t state) noexcept nogil
+cdef uint32_t set_trading_state(
+    Book *book, uint32_t scope, uint64_t scope_id, uint32_t state
+) noexcept nogil

@@ -41,7 +41,11 @@ cdef inline int64_t _available_or_zero(const Pool *pool) noexcept nogil:
 
 
 cdef uint32_t _target(
-    Book *book, uint64_t account_id, uint32_t instrument_id, Account **account, Instrument **instrument
+    Book *book,
+    uint64_t account_id,
+    uint32_t instrument_id,
+    Account **account,
+    Instrument **instrument,
 ) noexcept nogil:
     """F-3, F-4, F-14."""
     account[0] = account_find(book, account_id)
@@ -56,7 +60,10 @@ cdef uint32_t _target(
 
 
 cdef uint32_t _leaves_pool(const Account *account, const Pool *pool, i128 amount) noexcept nogil:
-    """Whether an amount may leave the pool: unrealised profit backs orders, but cannot be paid out."""
+    """Whether an amount may leave the pool.
+
+    Unrealised profit backs orders, but cannot be paid out.
+    """
     if pool.mark_reason != REASON_NONE:
         return pool.mark_reason
     if not pool_fits(pool) or amount > available_of(pool) or amount > account.cash:
@@ -65,7 +72,13 @@ cdef uint32_t _leaves_pool(const Account *account, const Pool *pool, i128 amount
 
 
 cdef uint32_t adjust_collateral(
-    Book *book, uint64_t account_id, uint32_t asset_id, int64_t amount, bint validate_only, uint64_t now_ns, Change *change
+    Book *book,
+    uint64_t account_id,
+    uint32_t asset_id,
+    int64_t amount,
+    bint validate_only,
+    uint64_t now_ns,
+    Change *change,
 ) noexcept nogil:
     """Deposit or withdraw; the figure is the pool's cash."""
     cdef Account *account = account_find(book, account_id)
@@ -97,7 +110,13 @@ cdef uint32_t adjust_collateral(
 
 
 cdef uint32_t transfer_margin(
-    Book *book, uint64_t account_id, uint32_t instrument_id, int64_t amount, bint validate_only, uint64_t now_ns, Change *change
+    Book *book,
+    uint64_t account_id,
+    uint32_t instrument_id,
+    int64_t amount,
+    bint validate_only,
+    uint64_t now_ns,
+    Change *change,
 ) noexcept nogil:
     """Move margin between the pool and an isolated wallet; the figure is the wallet."""
     cdef Account *account
@@ -115,10 +134,14 @@ cdef uint32_t transfer_margin(
     terms_of(book, account, instrument, position, &terms)
     pool_of(book, account, 0, now_ns, &pool)
     change.available = _available_or_zero(&pool)
-    if position == NULL or position.lots == 0 or terms.is_option or terms.margin_mode != MARGIN_MODE_ISOLATED:
+    if position == NULL or position.lots == 0:
+        return REASON_NO_ISOLATED_POSITION
+    if terms.is_option or terms.margin_mode != MARGIN_MODE_ISOLATED:
         return REASON_NO_ISOLATED_POSITION
     change.figure = position.wallet
-    if amount == 0 or not fits(<i128>position.wallet + amount) or not fits(<i128>account.cash - amount):
+    if amount == 0 or not fits(
+        <i128>position.wallet + amount
+    ) or not fits(<i128>account.cash - amount):
         return REASON_AMOUNT_OUT_OF_RANGE
     if amount > 0:
         reason = _leaves_pool(account, &pool, amount)
@@ -145,7 +168,13 @@ cdef uint32_t transfer_margin(
 
 
 cdef uint32_t change_margin_mode(
-    Book *book, uint64_t account_id, uint32_t instrument_id, uint32_t mode, bint validate_only, uint64_t now_ns, Change *change
+    Book *book,
+    uint64_t account_id,
+    uint32_t instrument_id,
+    uint32_t mode,
+    bint validate_only,
+    uint64_t now_ns,
+    Change *change,
 ) noexcept nogil:
     """Set the mode of a flat position without orders; the figure is its wallet."""
     cdef Account *account
@@ -177,7 +206,13 @@ cdef uint32_t change_margin_mode(
 
 
 cdef uint32_t set_leverage(
-    Book *book, uint64_t account_id, uint32_t instrument_id, int64_t leverage, bint validate_only, uint64_t now_ns, Change *change
+    Book *book,
+    uint64_t account_id,
+    uint32_t instrument_id,
+    int64_t leverage,
+    bint validate_only,
+    uint64_t now_ns,
+    Change *change,
 ) noexcept nogil:
     """Set the leverage of a position; the figure is the leverage."""
     cdef Account *account
@@ -204,12 +239,18 @@ cdef uint32_t set_leverage(
     if holding.lots != 0 and terms.margin_mode == MARGIN_MODE_CROSS and instrument.mark.price == 0:
         return REASON_MARK_MISSING
     share_of(&terms, &holding, &before)
-    if terms.margin_mode == MARGIN_MODE_ISOLATED and holding.lots != 0 and leverage < terms.leverage:
+    if (
+        terms.margin_mode == MARGIN_MODE_ISOLATED
+        and holding.lots != 0
+        and leverage < terms.leverage
+    ):
         reason = REASON_LEVERAGE_LOWERED_ON_ISOLATED
     terms.leverage = leverage
     share_of(&terms, &holding, &after)
     notional_max = notional_max_at(terms.ladder, leverage)
-    if notional_max != 0 and (after.buy_notional > notional_max or after.sell_notional > notional_max):
+    if notional_max != 0 and (
+        after.buy_notional > notional_max or after.sell_notional > notional_max
+    ):
         return REASON_LEVERAGE_OUT_OF_RANGE
     if reason != REASON_NONE:
         return reason
@@ -232,7 +273,9 @@ cdef uint32_t set_leverage(
     return REASON_NONE
 
 
-cdef uint32_t set_trading_state(Book *book, uint32_t scope, uint64_t scope_id, uint32_t state) noexcept nogil:
+cdef uint32_t set_trading_state(
+    Book *book, uint32_t scope, uint64_t scope_id, uint32_t state
+) noexcept nogil:
     cdef Account *account
     cdef Instrument *instrument
     if state < TRADING_STATE_NORMAL or state > TRADING_STATE_HALTED:

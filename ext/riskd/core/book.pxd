@@ -1,4 +1,7 @@
-"""State: accounts, positions, working orders, instruments, remembered answers. Tables over flat memory."""
+"""State: accounts, positions, working orders, instruments, remembered answers.
+
+Tables over flat memory.
+"""
 
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
@@ -32,7 +35,8 @@ ctypedef struct Gateway:
     uint32_t gateway_id
     uint32_t trading_state
 
-# What is kept of an answered request: its kind and key, its content for comparison, its reply's size.
+# What is kept of an answered request: its kind and key, its content for comparison, its reply's
+# size.
 ctypedef struct AnswerHead:
     uint64_t id
     uint32_t gateway_id
@@ -110,7 +114,9 @@ cdef uint32_t account_place(const Book *book, const Account *account) noexcept n
 
 cdef Instrument *instrument_find(Book *book, uint32_t instrument_id) noexcept nogil
 
-cdef Position *position_find(Book *book, const Account *account, uint32_t instrument_id) noexcept nogil
+cdef Position *position_find(
+    Book *book, const Account *account, uint32_t instrument_id
+) noexcept nogil
 cdef Position *position_add(Book *book, Account *account, uint32_t instrument_id) noexcept nogil
 cdef void position_drop_if_absent(Book *book, Position *position) noexcept nogil
 
@@ -122,8 +128,15 @@ cdef uint32_t gateway_state(const Book *book, uint32_t gateway_id) noexcept nogi
 cdef bint gateway_set(Book *book, uint32_t gateway_id, uint32_t trading_state) noexcept nogil
 
 cdef bint answer_find(
-    const Book *book, uint32_t kind, uint32_t gateway_id, uint64_t id, AnswerHead *head, uint64_t *reply_offset
+    const Book *book,
+    uint32_t kind,
+    uint32_t gateway_id,
+    uint64_t id,
+    AnswerHead *head,
+    uint64_t *reply_offset,
 ) noexcept nogil
-cdef void answer_copy(const Book *book, uint64_t offset, uint8_t *target, uint64_t size) noexcept nogil
+cdef void answer_copy(
+    const Book *book, uint64_t offset, uint8_t *target, uint64_t size
+) noexcept nogil
 cdef void answer_add(Book *book, const AnswerHead *head, const uint8_t *reply) noexcept nogil
 cdef uint64_t answer_size(uint32_t reply_size) noexcept nogil

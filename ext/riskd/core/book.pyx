@@ -1,11 +1,12 @@
-"""State: accounts, positions, working orders, instruments, remembered answers. Tables over flat memory.
+"""State: accounts, positions, working orders, instruments, remembered answers. Tables over flat
+memory.
 
-Capacities are fixed when the book is opened; a full table is the caller's reason, not a crash. Nothing
-depends on where an entry lies: indexes are looked up, never walked, and an account's positions are
-chained by rising instrument id.
+Capacities are fixed when the book is opened; a full table is the caller's reason, not a crash.
+Nothing depends on where an entry lies: indexes are looked up, never walked, and an account's
+positions are chained by rising instrument id.
 """
 
-from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free
 from libc.string cimport memcpy, memset
 
@@ -39,7 +40,8 @@ cdef bint _index_open(Index *index, uint64_t capacity, uint64_t seed) noexcept n
 
 
 cdef inline uint64_t _hash(const Index *index, uint64_t major, uint64_t minor) noexcept nogil:
-    """Mix a key with the index's secret seed: ids come from outside, and must not choose their chain.
+    """Mix a key with the index's secret seed: ids come from outside, and must not choose their
+    chain.
 
     The finaliser is that of SplitMix64 (Steele, Lea, Flood 2014).
     """
@@ -72,7 +74,7 @@ cdef void _index_add(Index *index, uint64_t major, uint64_t minor, uint32_t targ
 
 
 cdef void _index_drop(Index *index, uint64_t major, uint64_t minor) noexcept nogil:
-    """Drop a key that is there, and move later entries of its chain back, so that no grave is left."""
+    """Drop a key that is there; later entries of its chain move back, so that no grave is left."""
     cdef uint64_t hole = _hash(index, major, minor) & index.mask
     cdef uint64_t place, home
     while not (index.entries[hole].major == major and index.entries[hole].minor == minor):
@@ -189,8 +191,12 @@ cdef Instrument *instrument_find(Book *book, uint32_t instrument_id) noexcept no
 
 # --- positions -------------------------------------------------------------------------------
 
-cdef Position *position_find(Book *book, const Account *account, uint32_t instrument_id) noexcept nogil:
-    cdef uint32_t place = _index_find(&book.position_index, account_place(book, account), instrument_id)
+cdef Position *position_find(
+    Book *book, const Account *account, uint32_t instrument_id
+) noexcept nogil:
+    cdef uint32_t place = _index_find(
+        &book.position_index, account_place(book, account), instrument_id
+    )
     return NULL if place == NOWHERE else &book.positions[place]
 
 
@@ -224,7 +230,9 @@ cdef void position_drop_if_absent(Book *book, Position *position) noexcept nogil
     """Free a position that says nothing any more: flat, no orders, no settings of its own."""
     cdef uint32_t place = <uint32_t>(position - book.positions)
     cdef uint32_t *link
-    if position.lots != 0 or position.working_orders != 0 or position.margin_mode != 0 or position.leverage != 0:
+    if position.lots != 0 or position.working_orders != 0:
+        return
+    if position.margin_mode != 0 or position.leverage != 0:
         return
     debug_assert(position.wallet == 0 and position.entry_value == 0)
     debug_assert(position.buy.value == 0 and position.sell.value == 0)
@@ -313,14 +321,17 @@ cdef bint gateway_set(Book *book, uint32_t gateway_id, uint32_t trading_state) n
 
 # --- remembered answers ----------------------------------------------------------------------
 #
-# A ring of bytes. An entry is an AnswerHead and the reply, together rounded up to 16 bytes; it may wrap
+# A ring of bytes. An entry is an AnswerHead and the reply, together rounded up to 16 bytes; it may
+# wrap
 # around the end. Places in the index count in 16 bytes.
 
 cdef uint64_t answer_size(uint32_t reply_size) noexcept nogil:
     return (sizeof(AnswerHead) + <uint64_t>reply_size + 15) & ~<uint64_t>15
 
 
-cdef void answer_copy(const Book *book, uint64_t offset, uint8_t *target, uint64_t size) noexcept nogil:
+cdef void answer_copy(
+    const Book *book, uint64_t offset, uint8_t *target, uint64_t size
+) noexcept nogil:
     """Copy bytes out of the ring."""
     cdef uint64_t first
     offset %= book.answer_capacity
@@ -329,7 +340,9 @@ cdef void answer_copy(const Book *book, uint64_t offset, uint8_t *target, uint64
     memcpy(target + first, book.answers, size - first)
 
 
-cdef void _answer_write(Book *book, uint64_t offset, const uint8_t *source, uint64_t size) noexcept nogil:
+cdef void _answer_write(
+    Book *book, uint64_t offset, const uint8_t *source, uint64_t size
+) noexcept nogil:
     cdef uint64_t first
     offset %= book.answer_capacity
     first = min(size, book.answer_capacity - offset)
@@ -338,7 +351,12 @@ cdef void _answer_write(Book *book, uint64_t offset, const uint8_t *source, uint
 
 
 cdef bint answer_find(
-    const Book *book, uint32_t kind, uint32_t gateway_id, uint64_t id, AnswerHead *head, uint64_t *reply_offset
+    const Book *book,
+    uint32_t kind,
+    uint32_t gateway_id,
+    uint64_t id,
+    AnswerHead *head,
+    uint64_t *reply_offset,
 ) noexcept nogil:
     cdef uint64_t major = <uint64_t>kind << 32 | gateway_id
     cdef uint32_t place = _index_find(&book.answer_index, major, id)
@@ -361,10 +379,17 @@ cdef void answer_add(Book *book, const AnswerHead *head, const uint8_t *reply) n
     while book.answer_used + size > book.answer_capacity:
         answer_copy(book, book.answer_start, <uint8_t *>&oldest, sizeof(AnswerHead))
         _index_drop(&book.answer_index, <uint64_t>oldest.kind << 32 | oldest.gateway_id, oldest.id)
-        book.answer_start = (book.answer_start + answer_size(oldest.reply_size)) % book.answer_capacity
+        book.answer_start = (
+            book.answer_start + answer_size(oldest.reply_size)
+        ) % book.answer_capacity
         book.answer_used -= answer_size(oldest.reply_size)
     offset = (book.answer_start + book.answer_used) % book.answer_capacity
     _answer_write(book, offset, <const uint8_t *>head, sizeof(AnswerHead))
     _answer_write(book, offset + sizeof(AnswerHead), reply, head.reply_size)
-    _index_add(&book.answer_index, <uint64_t>head.kind << 32 | head.gateway_id, head.id, <uint32_t>(offset / 16))
+    _index_add(
+        &book.answer_index,
+        <uint64_t>head.kind << 32 | head.gateway_id,
+        head.id,
+        <uint32_t>(offset / 16),
+    )
     book.answer_used += size

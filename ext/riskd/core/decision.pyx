@@ -1,8 +1,8 @@
 """The ladder of a pre-trade check (docs/decision.md, CheckOrder): reads the book, changes nothing.
 
 `_form` finds who and what an order is about, `_prepare` computes once what does not depend on its
-quantity, `_evaluate` runs the rules for one quantity. Rejects for size or margin run `_evaluate` again
-by bisection, to say how much would have passed.
+quantity, `_evaluate` runs the rules for one quantity. Rejects for size or margin run `_evaluate`
+again by bisection, to say how much would have passed.
 """
 
 from libc.math cimport llround
@@ -28,7 +28,6 @@ from riskd.core.margin cimport (
     tier_index_of,
 )
 from riskd.core.money cimport (
-    LEVERAGE_ONE,
     PPB,
     ceil_div,
     clamp,
@@ -90,7 +89,7 @@ ctypedef struct Figures:
     Pool after                  # sums with the order
     Fill fill
     bint has_fill               # the fill and the figures below are known and fit
-    i128 backing                # money behind the position after the fill, for its liquidation price
+    i128 backing                # money behind the position after the fill
     i128 pnl
     i128 equity
     i128 requirement
@@ -144,7 +143,7 @@ cdef uint32_t _form(const Book *book, const OrderRequest *order, Case *case) noe
         return REASON_PRICE_OUT_OF_RANGE
     if not is_market and (order.price_ticks < 1 or order.price_ticks > NUMBER_MAX):
         return REASON_PRICE_OUT_OF_RANGE
-    if order.trigger_price_ticks != 0 or order.trailing_offset_ticks != 0 or order.expire_time_ns != 0:
+    if order.trigger_price_ticks | order.trailing_offset_ticks or order.expire_time_ns != 0:
         return REASON_PRICE_OUT_OF_RANGE
     if case.account.asset_id != case.instrument.asset_id:
         return REASON_SETTLEMENT_ASSET_MISMATCH
@@ -193,7 +192,10 @@ cdef uint32_t _state(const Case *case, bint reducing) noexcept nogil:
 
 
 cdef i128 _assumed_price(const Case *case) noexcept nogil:
-    """Return the price in ticks that the order is margined at; 0 for a market order without a mark."""
+    """Return the price in ticks that the order is margined at.
+
+    0 for a market order without a mark.
+    """
     cdef const Instrument *instrument = case.instrument
     cdef i128 scale = <i128>PPB * instrument.units_per_tick
     cdef i128 mark = instrument.mark.price
@@ -206,8 +208,13 @@ cdef i128 _assumed_price(const Case *case) noexcept nogil:
     return larger(1, floor_div(mark * (PPB - instrument.market_buffer_ppb), scale))
 
 
-cdef void _prepare(const Book *book, const OrderRequest *order, uint64_t now_ns, Case *case) noexcept nogil:
-    """Compute what does not depend on the quantity. `_form` was passed, but for the quantity's bound."""
+cdef void _prepare(
+    const Book *book, const OrderRequest *order, uint64_t now_ns, Case *case
+) noexcept nogil:
+    """Compute what does not depend on the quantity.
+
+    `_form` was passed, but for the quantity's bound.
+    """
     cdef const Position *position = position_find(<Book *>book, case.account, order.instrument_id)
     cdef i128 price
     case.book = book
@@ -228,6 +235,16 @@ cdef void _prepare(const Book *book, const OrderRequest *order, uint64_t now_ns,
     pool_add(&case.before, &case.share_before)
 
 
+cdef i128 _backing(const Case *case, const Fill *fill) noexcept nogil:
+    """Return the money behind the position after a fill.
+
+    Its wallet, or what the pool has left for it.
+    """
+    if case.terms.margin_mode == MARGIN_MODE_ISOLATED:
+        return fill.wallet
+    return case.others.cash + fill.cash_change + case.others.pnl - case.others.requirement
+
+
 # --- steps 5 and 6 ---------------------------------------------------------------------------
 
 cdef void _figure(const Case *case, i128 lots, Figures *figures) noexcept nogil:
@@ -244,7 +261,9 @@ cdef void _figure(const Case *case, i128 lots, Figures *figures) noexcept nogil:
         if is_buy:
             figures.open_loss = larger(0, figures.value - mark_value_down(&case.terms, lots, mark))
         else:
-            figures.margin_price = larger(case.price_ticks, ceil_div(mark, instrument.units_per_tick))
+            figures.margin_price = larger(
+                case.price_ticks, ceil_div(mark, instrument.units_per_tick)
+            )
             figures.open_loss = larger(0, mark_value_up(&case.terms, lots, mark) - figures.value)
     figures.has_fill = False
     figures.fill.fits = False
@@ -265,13 +284,14 @@ cdef void _figure(const Case *case, i128 lots, Figures *figures) noexcept nogil:
         return
     notional = mark_value_up(&case.terms, magnitude(figures.fill.lots), mark)
     figures.pnl = unrealised_pnl_of(&case.terms, figures.fill.lots, figures.fill.entry_value)
-    figures.requirement = liquidation_requirement_of(case.terms.ladder, notional) if figures.fill.lots != 0 else 0
+    figures.requirement = liquidation_requirement_of(
+        case.terms.ladder, notional
+    ) if figures.fill.lots != 0 else 0
+    figures.backing = _backing(case, &figures.fill)
     if case.terms.margin_mode == MARGIN_MODE_ISOLATED:
-        figures.backing = figures.fill.wallet
-        figures.equity = figures.backing + figures.pnl
+        figures.equity = figures.fill.wallet + figures.pnl
     else:
         figures.equity = case.others.cash + figures.fill.cash_change + case.others.pnl + figures.pnl
-        figures.backing = figures.equity - figures.pnl - case.others.requirement
         figures.requirement += case.others.requirement
     figures.has_fill = (
         fits(notional)
@@ -283,7 +303,9 @@ cdef void _figure(const Case *case, i128 lots, Figures *figures) noexcept nogil:
     )
 
 
-cdef bint _add_to(WorkingSum *working, const Case *case, i128 lots, Figures *figures) noexcept nogil:
+cdef bint _add_to(
+    WorkingSum *working, const Case *case, i128 lots, Figures *figures
+) noexcept nogil:
     """Add the order to the working sums of its side; False if one does not fit (M-3)."""
     cdef i128 value
     if not multiply(figures.margin_price * lots, case.instrument.tick_value, &value):
@@ -301,7 +323,8 @@ cdef bint _add_to(WorkingSum *working, const Case *case, i128 lots, Figures *fig
 cdef uint32_t _evaluate(
     const Case *case, i128 lots, DecisionDetail *detail, Figures *figures, bint *reached
 ) noexcept nogil:
-    """Run steps 4 to 6 for a quantity. With a detail every violated rule is noted, without it the first ends it.
+    """Run steps 4 to 6 for a quantity. With a detail every violated rule is noted, without it the
+    first ends it.
 
     `reached` says whether step 5 was reached: only then are the figures set.
     """
@@ -332,8 +355,12 @@ cdef uint32_t _evaluate(
         _violate(detail, &first, REASON_SHORT_OPTION_NOT_PERMITTED, case.reducible, 0, lots)
         if detail == NULL:
             return first
-    if case.order.order_type == ORDER_TYPE_LIMIT and outside_collar(instrument, case.order.side, case.price_ticks):
-        _violate(detail, &first, REASON_PRICE_OUTSIDE_COLLAR, _collar_bound(case), 0, case.price_ticks)
+    if case.order.order_type == ORDER_TYPE_LIMIT and outside_collar(
+        instrument, case.order.side, case.price_ticks
+    ):
+        _violate(
+            detail, &first, REASON_PRICE_OUTSIDE_COLLAR, _collar_bound(case), 0, case.price_ticks
+        )
         if detail == NULL:
             return first
     if figures.reducing:
@@ -342,19 +369,37 @@ cdef uint32_t _evaluate(
         return first
 
     if below_order_quantity_min(instrument, lots):
-        _violate(detail, &first, REASON_BELOW_ORDER_QUANTITY_MIN, instrument.order_lots_min, 0, lots)
+        _violate(
+            detail, &first, REASON_BELOW_ORDER_QUANTITY_MIN, instrument.order_lots_min, 0, lots
+        )
         if detail == NULL:
             return first
     if exceeds_order_quantity_max(instrument, lots):
-        _violate(detail, &first, REASON_EXCEEDS_ORDER_QUANTITY_MAX, instrument.order_lots_max, 0, lots)
+        _violate(
+            detail, &first, REASON_EXCEEDS_ORDER_QUANTITY_MAX, instrument.order_lots_max, 0, lots
+        )
         if detail == NULL:
             return first
     if below_order_notional_min(instrument, figures.value):
-        _violate(detail, &first, REASON_BELOW_ORDER_NOTIONAL_MIN, instrument.order_notional_min, 0, figures.value)
+        _violate(
+            detail,
+            &first,
+            REASON_BELOW_ORDER_NOTIONAL_MIN,
+            instrument.order_notional_min,
+            0,
+            figures.value,
+        )
         if detail == NULL:
             return first
     if exceeds_order_notional_max(instrument, figures.value):
-        _violate(detail, &first, REASON_EXCEEDS_ORDER_NOTIONAL_MAX, instrument.order_notional_max, 0, figures.value)
+        _violate(
+            detail,
+            &first,
+            REASON_EXCEEDS_ORDER_NOTIONAL_MAX,
+            instrument.order_notional_max,
+            0,
+            figures.value,
+        )
         if detail == NULL:
             return first
     if not case.terms.is_option:
@@ -365,7 +410,12 @@ cdef uint32_t _evaluate(
             before, bound = case.share_before.sell_notional, figures.share.sell_notional
         if exceeds_position_notional_max(notional_max, bound):
             _violate(
-                detail, &first, REASON_EXCEEDS_POSITION_NOTIONAL_MAX, larger(0, notional_max), before, bound - before
+                detail,
+                &first,
+                REASON_EXCEEDS_POSITION_NOTIONAL_MAX,
+                larger(0, notional_max),
+                before,
+                bound - before,
             )
             if detail == NULL:
                 return first
@@ -374,7 +424,12 @@ cdef uint32_t _evaluate(
         _violate(detail, &first, case.others.mark_reason, 0, 0, 0)
         return first
     debug_assert(case.before.known)
-    if not figures.sums_fit or not figures.has_fill or not pool_fits(&figures.after) or not pool_fits(&case.before):
+    if not (
+        figures.sums_fit
+        and figures.has_fill
+        and pool_fits(&figures.after)
+        and pool_fits(&case.before)
+    ):
         _violate(detail, &first, REASON_MARGIN_OVERFLOWS, 0, 0, 0)
         return first
     if available_of(&figures.after) < 0:
@@ -392,8 +447,12 @@ cdef uint32_t _evaluate(
         exposure.lots = <int64_t>figures.fill.lots
         exposure.entry_value = <int64_t>figures.fill.entry_value
         exposure.wallet = <int64_t>figures.backing
-        if is_liquidatable_at(&exposure, case.terms.ladder, &case.terms.unit, instrument.mark.price):
-            _violate(detail, &first, REASON_BORN_LIQUIDATABLE, figures.equity, 0, figures.requirement)
+        if is_liquidatable_at(
+            &exposure, case.terms.ladder, &case.terms.unit, instrument.mark.price
+        ):
+            _violate(
+                detail, &first, REASON_BORN_LIQUIDATABLE, figures.equity, 0, figures.requirement
+            )
     return first
 
 
@@ -429,10 +488,11 @@ cdef inline bint _passes(const Case *case, i128 lots, uint32_t *reason) noexcept
 
 
 cdef i128 _largest_passing(const Case *case, i128 above, uint32_t *reason) noexcept nogil:
-    """Return the largest quantity below `above` found by bisection (0 if none), and why one lot more does not pass.
+    """Return the largest quantity below `above` found by bisection (0 if none), and why one lot
+    more does not pass.
 
-    `above` does not pass. The invariant (low passes, high does not) makes the answer exact: it passes
-    and one lot more does not.
+    `above` does not pass. The invariant (low passes, high does not) makes the answer exact: it
+    passes and one lot more does not.
     """
     cdef i128 low = 1
     cdef i128 high = above
@@ -550,7 +610,10 @@ cdef void _explain(const Case *case, const Figures *figures, DecisionDetail *det
         ratio = ceil_div(figures.requirement * 1000000, figures.equity)
         detail.margin_ratio_ppm = clamp(ratio)
     # The pool goes bankrupt with its profit and loss, not with the others' requirement.
-    bankrupt = figures.fill.wallet if terms.margin_mode == MARGIN_MODE_ISOLATED else figures.equity - figures.pnl
+    if terms.margin_mode == MARGIN_MODE_ISOLATED:
+        bankrupt = figures.fill.wallet
+    else:
+        bankrupt = figures.equity - figures.pnl
     detail.bankruptcy_price_ticks = bankruptcy_price_ticks_of(
         terms, figures.fill.lots, figures.fill.entry_value, bankrupt
     )
@@ -602,7 +665,9 @@ cdef uint32_t check_order(
     if reason != REASON_NONE:
         _report_sums(&case.before, reply)
         if _has_largest(reason):
-            reply.max_quantity_lots = <uint64_t>_largest_passing(&case, order.quantity_lots, &unused)
+            reply.max_quantity_lots = <uint64_t>_largest_passing(
+                &case, order.quantity_lots, &unused
+            )
         return reason
     reply.decision = DECISION_ACCEPTED
     _report_sums(&figures.after, reply)
@@ -614,14 +679,14 @@ cdef uint32_t check_order(
         pass
     elif figures.fill.fits and figures.fill.lots == 0:
         reply.liquidation_status = LIQUIDATION_STATUS_NO_POSITION
-    elif figures.fill.fits and (case.terms.margin_mode == MARGIN_MODE_ISOLATED or case.others.known):
+    elif figures.fill.fits and (
+        case.terms.margin_mode == MARGIN_MODE_ISOLATED or case.others.known
+    ):
         reply.liquidation_status = liquidation_price_ticks_of(
             &case.terms,
             figures.fill.lots,
             figures.fill.entry_value,
-            figures.fill.wallet
-            if case.terms.margin_mode == MARGIN_MODE_ISOLATED
-            else case.others.cash + figures.fill.cash_change + case.others.pnl - case.others.requirement,
+            _backing(&case, &figures.fill),
             &reply.liquidation_price_ticks,
         )
     hold.margin_price_ticks = <int64_t>figures.margin_price

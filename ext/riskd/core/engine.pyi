@@ -23,7 +23,10 @@ SCOPE_ACCOUNT: Final = 3
 SCOPE_INSTRUMENT: Final = 4
 
 class MalformedRequest(ValueError):
-    """The request's bytes are not a valid message: names the field and what is wrong. Nothing changed."""
+    """The request's bytes are not a valid message.
+
+    Names the field and what is wrong. Nothing changed.
+    """
 
 @final
 class Engine:
@@ -45,7 +48,8 @@ class Engine:
     def handle(self, method: int, request: bytes, now_ns: int) -> bytes:
         """Apply one hot request (its protobuf bytes) and return the reply's bytes.
 
-        Raises MalformedRequest if the bytes are not a valid message, and ValueError for an unknown method.
+        Raises MalformedRequest if the bytes are not a valid message, and ValueError for an unknown
+        method.
         """
     def create_asset(self, symbol: str, scale: int) -> tuple[int, int]:
         """Return (reason, asset id)."""
@@ -57,7 +61,10 @@ class Engine:
         notional_max: int = 0,
         liquidation_fee_ppb: int = 0,
     ) -> tuple[int, int]:
-        """Tiers are (floor, initial_rate_ppb, maintenance_rate_ppb, leverage_max). Return (reason, schedule id)."""
+        """Tiers are (floor, initial_rate_ppb, maintenance_rate_ppb, leverage_max).
+
+        Return (reason, schedule id).
+        """
     def upsert_instrument(
         self,
         symbol: str,
@@ -98,7 +105,12 @@ class Engine:
     ) -> tuple[int, int, int]:
         """Return (reason, isolated wallet, available) as after it."""
     def change_margin_mode(
-        self, account_id: int, instrument_id: int, margin_mode: int, validate_only: bool, now_ns: int
+        self,
+        account_id: int,
+        instrument_id: int,
+        margin_mode: int,
+        validate_only: bool,
+        now_ns: int,
     ) -> tuple[int, int, int]:
         """Return (reason, isolated wallet, available) as after it."""
     def set_leverage(
@@ -111,13 +123,16 @@ class Engine:
     def schedules(self) -> list[ScheduleRow]: ...
     def instruments(self) -> list[InstrumentRow]: ...
     def mark(self, instrument_id: int) -> MarkRow | None:
-        """Return the mark, or None if none was reported. Raises KeyError for an unknown instrument."""
+        """Return the mark, or None if none was reported.
+
+        Raises KeyError for an unknown instrument.
+        """
     def account(self, account_id: int) -> AccountRow | None: ...
     def accounts(self, after_id: int, count_max: int) -> list[AccountRow]:
         """Return up to count_max accounts with larger ids, in order."""
     def summary(self, account_id: int) -> SummaryRow | None: ...
     def positions(self, account_id: int) -> list[PositionRow] | None:
-        """Return the account's positions (with x not 0, working orders or own settings) by instrument id."""
+        """Return the account's positions (with x not 0, working orders or own settings) by instrument."""
     def max_order_lots(
         self,
         account_id: int,
@@ -127,7 +142,10 @@ class Engine:
         price_ticks: int,
         now_ns: int,
     ) -> tuple[int, int]:
-        """Return (lots, reason that stops one lot more; or, with 0 lots, the first reason of one lot)."""
+        """Return (lots, reason that stops one lot more.
+
+        Or, with 0 lots, the first reason of one lot).
+        """
     def trading_states(self) -> list[tuple[int, int, int]]:
         """Return (scope, id, state) of everything that is not NORMAL."""
     def working_reservations(self, scope: int, scope_id: int, count_max: int) -> list[int]:

@@ -1,8 +1,9 @@
-"""The engine: `engine_apply` takes one hot request to its reply; `Engine` is the same and the rest for Python.
+"""The engine: `engine_apply` takes one hot request to its reply; `Engine` is the same and the rest
+for Python.
 
-The engine is a deterministic state machine: the same requests with the same times on the same book give
-the same replies and the same state. Decisions are made in decision.pyx, which cannot change anything; what is
-reserved is written here, and cannot fail.
+The engine is a deterministic state machine: the same requests with the same times on the same book
+give the same replies and the same state. Decisions are made in decision.pyx, which cannot change
+anything; what is reserved is written here, and cannot fail.
 """
 
 import hashlib
@@ -47,8 +48,17 @@ from riskd.core.book cimport (
     position_find,
 )
 from riskd.core.decision cimport Hold, check_order, max_order_lots
-from riskd.core.margin cimport Exposure, bankruptcy_price_of, initial_of, is_liquidatable_at, ladder_fault, liquidation_price_of, liquidation_requirement_of, maintenance_of
-from riskd.core.money cimport LEVERAGE_ONE, PPB, clamp, debug_assert, fits, i128, magnitude, multiply
+from riskd.core.margin cimport (
+    Exposure,
+    bankruptcy_price_of,
+    initial_of,
+    is_liquidatable_at,
+    ladder_fault,
+    liquidation_price_of,
+    liquidation_requirement_of,
+    maintenance_of,
+)
+from riskd.core.money cimport LEVERAGE_ONE, PPB, clamp, debug_assert, fits, i128, magnitude
 from riskd.core.pool cimport (
     Fill,
     Holding,
@@ -107,7 +117,9 @@ cdef extern from "core.h" nogil:
 
 # --- CheckOrder ------------------------------------------------------------------------------
 
-cdef void _reserve(Book *book, const OrderRequest *request, const Hold *hold, uint64_t reservation_id) noexcept nogil:
+cdef void _reserve(
+    Book *book, const OrderRequest *request, const Hold *hold, uint64_t reservation_id
+) noexcept nogil:
     """Write an accepted order on the books. The check has made sure that all of it fits."""
     cdef Account *account = account_find(book, request.account_id)
     cdef Position *position = position_find(book, account, request.instrument_id)
@@ -138,7 +150,13 @@ cdef void _reserve(Book *book, const OrderRequest *request, const Hold *hold, ui
 
 
 cdef void _remember(
-    Book *book, uint32_t kind, uint32_t gateway_id, uint64_t id, const void *content, size_t size, const Writer *writer
+    Book *book,
+    uint32_t kind,
+    uint32_t gateway_id,
+    uint64_t id,
+    const void *content,
+    size_t size,
+    const Writer *writer,
 ) noexcept nogil:
     cdef AnswerHead head
     memset(&head, 0, sizeof(AnswerHead))
@@ -152,9 +170,15 @@ cdef void _remember(
 
 
 cdef uint32_t _recall(
-    const Book *book, uint32_t kind, uint32_t gateway_id, uint64_t id, const void *content, size_t size, Writer *writer
+    const Book *book,
+    uint32_t kind,
+    uint32_t gateway_id,
+    uint64_t id,
+    const void *content,
+    size_t size,
+    Writer *writer,
 ) noexcept nogil:
-    """Return 0 if the id was not answered before, 1 if its first answer was written, 2 if its content is another."""
+    """Return 0 for a new id, 1 if its first answer was written, 2 if its content is another."""
     cdef AnswerHead head
     cdef uint64_t offset
     if not answer_find(book, kind, gateway_id, id, &head, &offset):
@@ -166,7 +190,9 @@ cdef uint32_t _recall(
     return 1
 
 
-cdef void _apply_order(Book *book, OrderRequest *request, uint64_t now_ns, Writer *writer) noexcept nogil:
+cdef void _apply_order(
+    Book *book, OrderRequest *request, uint64_t now_ns, Writer *writer
+) noexcept nogil:
     cdef OrderReply reply
     cdef Hold hold
     cdef uint32_t reason, recalled
@@ -186,7 +212,13 @@ cdef void _apply_order(Book *book, OrderRequest *request, uint64_t now_ns, Write
         return
     if reserves:
         recalled = _recall(
-            book, ANSWER_ORDER, request.gateway_id, request.client_order_id, request, sizeof(OrderRequest), writer
+            book,
+            ANSWER_ORDER,
+            request.gateway_id,
+            request.client_order_id,
+            request,
+            sizeof(OrderRequest),
+            writer,
         )
         if recalled == 1:
             return
@@ -206,7 +238,13 @@ cdef void _apply_order(Book *book, OrderRequest *request, uint64_t now_ns, Write
         _reserve(book, request, &hold, book.revision)
     encode_order_reply(writer, &reply)
     _remember(
-        book, ANSWER_ORDER, request.gateway_id, request.client_order_id, request, sizeof(OrderRequest), writer
+        book,
+        ANSWER_ORDER,
+        request.gateway_id,
+        request.client_order_id,
+        request,
+        sizeof(OrderRequest),
+        writer,
     )
 
 
@@ -235,7 +273,9 @@ cdef uint32_t _execution_form(const ExecutionRequest *request, const Order *orde
     return REASON_NONE
 
 
-cdef void _take_off(Position *position, Order *order, int64_t lots, const Instrument *instrument) noexcept nogil:
+cdef void _take_off(
+    Position *position, Order *order, int64_t lots, const Instrument *instrument
+) noexcept nogil:
     """Take lots of an order off the working sums."""
     cdef WorkingSum *working = &position.buy if order.side == SIDE_BUY else &position.sell
     cdef int64_t open_loss = order.open_loss
@@ -276,7 +316,10 @@ cdef uint32_t _fill(
 
 
 cdef void _report_position(
-    const Book *book, const Account *account, const Instrument *instrument, const Position *position,
+    const Book *book,
+    const Account *account,
+    const Instrument *instrument,
+    const Position *position,
     uint64_t now_ns, ExecutionReply *reply
 ) noexcept nogil:
     """Report the account and the position as they are now."""
@@ -303,7 +346,9 @@ cdef void _report_position(
     )
 
 
-cdef void _apply_execution(Book *book, ExecutionRequest *request, uint64_t now_ns, Writer *writer) noexcept nogil:
+cdef void _apply_execution(
+    Book *book, ExecutionRequest *request, uint64_t now_ns, Writer *writer
+) noexcept nogil:
     cdef ExecutionReply reply
     cdef Order *order
     cdef Position *position
@@ -323,7 +368,13 @@ cdef void _apply_execution(Book *book, ExecutionRequest *request, uint64_t now_n
         encode_execution_reply(writer, &reply)
         return
     recalled = _recall(
-        book, ANSWER_EXECUTION, request.gateway_id, request.execution_id, request, sizeof(ExecutionRequest), writer
+        book,
+        ANSWER_EXECUTION,
+        request.gateway_id,
+        request.execution_id,
+        request,
+        sizeof(ExecutionRequest),
+        writer,
     )
     if recalled == 1:
         return
@@ -345,7 +396,7 @@ cdef void _apply_execution(Book *book, ExecutionRequest *request, uint64_t now_n
     reply.revision = book.revision
     if reply.reason == REASON_NONE:
         reply.decision = DECISION_ACCEPTED
-        reply.remaining_lots = <uint64_t>order.remaining_lots if request.kind == EXECUTION_KIND_FILL else 0
+        reply.remaining_lots = <uint64_t>order.remaining_lots
         if order.remaining_lots == 0:
             order_drop(book, order)
             position.working_orders -= 1
@@ -354,13 +405,21 @@ cdef void _apply_execution(Book *book, ExecutionRequest *request, uint64_t now_n
         position_drop_if_absent(book, position)
     encode_execution_reply(writer, &reply)
     _remember(
-        book, ANSWER_EXECUTION, request.gateway_id, request.execution_id, request, sizeof(ExecutionRequest), writer
+        book,
+        ANSWER_EXECUTION,
+        request.gateway_id,
+        request.execution_id,
+        request,
+        sizeof(ExecutionRequest),
+        writer,
     )
 
 
 # --- GetReservation, ReportMarks -------------------------------------------------------------
 
-cdef void _answer_reservation(const Book *book, const ReservationRequest *request, Writer *writer) noexcept nogil:
+cdef void _answer_reservation(
+    const Book *book, const ReservationRequest *request, Writer *writer
+) noexcept nogil:
     """A read: the working order, and the remembered answer when asked by the gateway's own id."""
     cdef AnswerHead head
     cdef uint8_t answer[4096]
@@ -382,7 +441,8 @@ cdef void _answer_reservation(const Book *book, const ReservationRequest *reques
     if order != NULL:
         state = RESERVATION_STATE_WORKING
     elif request.reservation_id != 0:
-        # Reservation ids are revisions that were given: one that is gone cannot be told from one that was none.
+        # Reservation ids are revisions that were given: one that is gone cannot be told from one
+        # that was none.
         reservation_id = 0
     write_unsigned(writer, 1, state)
     write_unsigned(writer, 2, book.revision)
@@ -400,7 +460,10 @@ cdef void _answer_reservation(const Book *book, const ReservationRequest *reques
 
 
 cdef uint64_t _reservation_id_in(const uint8_t *answer, size_t size) noexcept nogil:
-    """Read field 3 of a CheckOrderResponse that we wrote: fields 1 and 2 take a tag and a varint each."""
+    """Read field 3 of a CheckOrderResponse that we wrote.
+
+    Fields 1 and 2 take a tag and a varint each.
+    """
     cdef size_t place = 0
     cdef uint32_t field
     cdef uint32_t shift
@@ -429,7 +492,9 @@ cdef uint32_t _take_mark(Book *book, const MarkReport *report) noexcept nogil:
         return REASON_INSTRUMENT_UNKNOWN
     if report.price < 1 or report.price > NUMBER_MAX:
         return REASON_MARK_OUT_OF_RANGE
-    if report.volatility_ppb > 10 * <uint64_t>PPB or report.forward < 0 or report.forward > NUMBER_MAX:
+    if report.volatility_ppb > 10 * <uint64_t>PPB:
+        return REASON_OPTION_MARK_OUT_OF_RANGE
+    if report.forward < 0 or report.forward > NUMBER_MAX:
         return REASON_OPTION_MARK_OUT_OF_RANGE
     if report.time_ns < instrument.mark.time_ns:
         return REASON_MARK_OUT_OF_ORDER
@@ -476,7 +541,10 @@ cdef bint engine_apply(
     Writer *writer,
     Malformed *malformed,
 ) noexcept nogil:
-    """Take one hot request to its reply; False when it is malformed, and then nothing has changed."""
+    """Take one hot request to its reply.
+
+    False when it is malformed, and then nothing has changed.
+    """
     cdef OrderRequest order
     cdef ExecutionRequest execution
     cdef ReservationRequest reservation
@@ -514,7 +582,10 @@ SCOPE_INSTRUMENT = admin.SCOPE_INSTRUMENT
 
 
 class MalformedRequest(ValueError):
-    """The request's bytes are not a valid message: names the field and what is wrong. Nothing changed."""
+    """The request's bytes are not a valid message.
+
+    Names the field and what is wrong. Nothing changed.
+    """
 
 
 _FAULTS = {
@@ -538,7 +609,7 @@ cdef bint _in(value, low, high):
 
 
 cdef bytes _name(value, size_max):
-    """Return a name as ASCII bytes, or None if it is not printable ASCII without spaces of 1 to size_max bytes."""
+    """Return a name of 1 to size_max printable ASCII characters as bytes, None for any other."""
     if not isinstance(value, str) or not 1 <= len(value) <= size_max:
         return None
     if any(not 33 <= ord(character) <= 126 for character in value):
@@ -634,12 +705,16 @@ cdef class Engine:
         cdef bint well_formed
         cdef bytes copied = None
         if hot_method < HOT_CHECK_ORDER or hot_method > HOT_REPORT_MARKS:
-            raise ValueError(f"method {method} is not within {HOT_CHECK_ORDER} to {HOT_REPORT_MARKS}")
+            raise ValueError(
+                f"method {method} is not within {HOT_CHECK_ORDER} to {HOT_REPORT_MARKS}"
+            )
         writer.start = self._reply
         writer.capacity = REPLY_SIZE_MAX
         with nogil:
             pthread_mutex_lock(&self._mutex)
-            well_formed = engine_apply(&self._book, hot_method, start, size, now, &writer, &malformed)
+            well_formed = engine_apply(
+                &self._book, hot_method, start, size, now, &writer, &malformed
+            )
             reply_size = writer.size
             if well_formed and reply_size <= sizeof(reply):
                 memcpy(reply, self._reply, reply_size)
@@ -666,7 +741,11 @@ cdef class Engine:
                 return REASON_ALREADY_EXISTS, 0
             if self._book.asset_count == ASSETS_MAX:
                 return REASON_DEFINITION_INVALID, 0
-            memcpy(self._book.assets[self._book.asset_count].symbol, <const char *>name, <size_t>len(name))
+            memcpy(
+                self._book.assets[self._book.asset_count].symbol,
+                <const char *>name,
+                <size_t>len(name),
+            )
             self._book.assets[self._book.asset_count].scale = scale
             self._book.asset_count += 1
             self._book.revision += 1
@@ -754,7 +833,9 @@ cdef class Engine:
         cdef Instrument *target
         cdef bint is_option = kind == INSTRUMENT_KIND_LINEAR_OPTION
         encoded = _name(symbol, NAME_SIZE - 1)
-        if encoded is None or not _in(kind, INSTRUMENT_KIND_LINEAR_PERPETUAL, INSTRUMENT_KIND_LINEAR_OPTION):
+        if encoded is None or not _in(
+            kind, INSTRUMENT_KIND_LINEAR_PERPETUAL, INSTRUMENT_KIND_LINEAR_OPTION
+        ):
             return REASON_DEFINITION_INVALID, 0
         with _Locked(self):
             if not _in(asset_id, 1, self._book.asset_count):
@@ -811,7 +892,7 @@ cdef class Engine:
             instrument.units_per_tick = mark_units_per_tick
             instrument.value_numerator = tick_value // divisor
             instrument.value_denominator = mark_units_per_tick // divisor
-            instrument.unit_price = float(tick_mantissa) * 10.0**tick_exponent / float(mark_units_per_tick)
+            instrument.unit_price = tick_mantissa * 10.0**tick_exponent / mark_units_per_tick
             instrument.tick_mantissa = tick_mantissa
             instrument.tick_exponent = tick_exponent
             instrument.lot_mantissa = lot_mantissa
@@ -877,7 +958,11 @@ cdef class Engine:
         cdef Change change
         cdef uint32_t reason = REASON_UNSPECIFIED
         if not _in(account_id, 0, (1 << 64) - 1) or not _in(asset_id, 0, ASSETS_MAX):
-            return (REASON_ACCOUNT_UNKNOWN if not _in(account_id, 0, (1 << 64) - 1) else REASON_ASSET_UNKNOWN), 0, 0
+            return (
+                REASON_ACCOUNT_UNKNOWN if not _in(
+                    account_id, 0, (1 << 64) - 1
+                ) else REASON_ASSET_UNKNOWN,
+            ), 0, 0
         with _Locked(self):
             # An amount that does not fit is an amount of 0: A-1.
             reason = admin.adjust_collateral(
@@ -890,7 +975,13 @@ cdef class Engine:
         cdef uint32_t reason = REASON_UNSPECIFIED
         with _Locked(self):
             reason = admin.transfer_margin(
-                &self._book, account_id, instrument_id, _fitting(amount), validate_only, now_ns, &change
+                &self._book,
+                account_id,
+                instrument_id,
+                _fitting(amount),
+                validate_only,
+                now_ns,
+                &change,
             )
         return reason, change.figure, change.available
 
@@ -908,7 +999,13 @@ cdef class Engine:
         cdef uint32_t reason = REASON_UNSPECIFIED
         with _Locked(self):
             reason = admin.set_leverage(
-                &self._book, account_id, instrument_id, _fitting(leverage), validate_only, now_ns, &change
+                &self._book,
+                account_id,
+                instrument_id,
+                _fitting(leverage),
+                validate_only,
+                now_ns,
+                &change,
             )
         return reason, change.figure, change.available
 
@@ -921,7 +1018,11 @@ cdef class Engine:
     def assets(self):
         with _Locked(self):
             return [
-                AssetRow(index + 1, self._book.assets[index].symbol.decode(), self._book.assets[index].scale)
+                AssetRow(
+                    index + 1,
+                    self._book.assets[index].symbol.decode(),
+                    self._book.assets[index].scale,
+                )
                 for index in range(self._book.asset_count)
             ]
 
@@ -1023,7 +1124,9 @@ cdef class Engine:
                 for index in range(self._book.account_count)
                 if self._book.accounts[index].account_id > after_id
             )
-            return [self._account_row(&self._book.accounts[<uint32_t>index]) for _, index in places[:count_max]]
+            return [self._account_row(
+                &self._book.accounts[<uint32_t>index]
+            ) for _, index in places[:count_max]]
 
     def summary(self, account_id):
         cdef Account *account
@@ -1048,7 +1151,9 @@ cdef class Engine:
                 known,
             )
 
-    cdef _position_row(self, const Account *account, const Position *position, const Pool *all_of_it):
+    cdef _position_row(
+        self, const Account *account, const Position *position, const Pool *all_of_it
+    ):
         cdef const Instrument *instrument = &self._book.instruments[position.instrument_id - 1]
         cdef Terms terms
         cdef Holding holding
@@ -1083,7 +1188,9 @@ cdef class Engine:
             if position.lots == 0:
                 status = LIQUIDATION_STATUS_NO_POSITION
             elif terms.margin_mode == MARGIN_MODE_ISOLATED or others.known:
-                status = liquidation_price_of(&exposure, terms.ladder, &terms.unit, &liquidation_price)
+                status = liquidation_price_of(
+                    &exposure, terms.ladder, &terms.unit, &liquidation_price
+                )
                 if terms.margin_mode == MARGIN_MODE_CROSS:
                     exposure.wallet = clamp(others.cash + others.pnl)
                 bankruptcy = bankruptcy_price_of(&exposure, &terms.unit)
@@ -1093,7 +1200,9 @@ cdef class Engine:
                 pnl = unrealised_pnl_of(&terms, position.lots, position.entry_value)
                 maintenance = maintenance_of(terms.ladder, notional)
                 requirement = liquidation_requirement_of(terms.ladder, notional)
-                liquidatable = is_liquidatable_at(&exposure, terms.ladder, &terms.unit, instrument.mark.price)
+                liquidatable = is_liquidatable_at(
+                    &exposure, terms.ladder, &terms.unit, instrument.mark.price
+                )
                 if terms.margin_mode == MARGIN_MODE_ISOLATED:
                     initial += initial_of(terms.ladder, notional, notional, terms.leverage)
         elif known and position.lots != 0:
@@ -1167,11 +1276,19 @@ cdef class Engine:
             if self._book.service_state != TRADING_STATE_NORMAL:
                 states.append((SCOPE_SERVICE, 0, self._book.service_state))
             gateways = [
-                (SCOPE_GATEWAY, self._book.gateways[index].gateway_id, self._book.gateways[index].trading_state)
+                (
+                    SCOPE_GATEWAY,
+                    self._book.gateways[index].gateway_id,
+                    self._book.gateways[index].trading_state,
+                )
                 for index in range(self._book.gateway_count)
             ]
             accounts = [
-                (SCOPE_ACCOUNT, self._book.accounts[index].account_id, self._book.accounts[index].trading_state)
+                (
+                    SCOPE_ACCOUNT,
+                    self._book.accounts[index].account_id,
+                    self._book.accounts[index].trading_state,
+                )
                 for index in range(self._book.account_count)
                 if self._book.accounts[index].trading_state != TRADING_STATE_NORMAL
             ]
@@ -1226,17 +1343,33 @@ cdef class Engine:
         cdef uint32_t index
         lines = []
         for index in range(self._book.asset_count):
-            lines.append(f"asset {index + 1} {self._book.assets[index].symbol.decode()} {self._book.assets[index].scale}")
+            symbol = self._book.assets[index].symbol.decode()
+            lines.append(f"asset {index + 1} {symbol} {self._book.assets[index].scale}")
         for index in range(self._book.schedule_count):
             row = self._schedule_row(index)
             tiers = " ".join(":".join(map(str, tier)) for tier in row.tiers)
-            lines.append(f"schedule {' '.join(map(str, (row.schedule_id, row.name, row.asset_id, row.version, row.notional_max, row.liquidation_fee_ppb)))} {tiers}")
+            lines.append(
+                f"schedule {' '.join(
+                    map(
+                        str,
+                        (
+                            row.schedule_id,
+                            row.name,
+                            row.asset_id,
+                            row.version,
+                            row.notional_max,
+                            row.liquidation_fee_ppb,
+                        ),
+                    ),
+                )} {tiers}",
+            )
         for index in range(self._book.instrument_count):
             lines.append(f"instrument {' '.join(map(str, self._instrument_row(index)))}")
         for index in range(self._book.instrument_count):
             mark = &self._book.instruments[index].mark
             if mark.price != 0:
-                lines.append(f"mark {index + 1} {mark.price} {mark.time_ns} {mark.volatility_ppb} {mark.forward}")
+                row = (index + 1, mark.price, mark.time_ns, mark.volatility_ppb, mark.forward)
+                lines.append(f"mark {' '.join(map(str, row))}")
         if self._book.service_state != TRADING_STATE_NORMAL:
             lines.append(f"service {self._book.service_state}")
         gateways = sorted(
@@ -1250,7 +1383,9 @@ cdef class Engine:
         return [
             f"account {' '.join(map(str, row))}"
             for row in sorted([
-                self._account_row(&self._book.accounts[<uint32_t>index]) for index in range(self._book.account_count)
+                self._account_row(
+                    &self._book.accounts[<uint32_t>index]
+                ) for index in range(self._book.account_count)
             ])
         ]
 
@@ -1260,7 +1395,9 @@ cdef class Engine:
         rows = []
         for index in range(self._book.position_top):
             position = &self._book.positions[index]
-            if position.in_use and (position.lots != 0 or position.margin_mode != 0 or position.leverage != 0):
+            if position.in_use and (
+                position.lots != 0 or position.margin_mode != 0 or position.leverage != 0
+            ):
                 rows.append((
                     self._book.accounts[position.account_index].account_id,
                     position.instrument_id,
@@ -1314,7 +1451,8 @@ cdef class Engine:
                 offset = self._book.answer_start + done
                 answer_copy(&self._book, offset, <uint8_t *>&head, sizeof(AnswerHead))
                 answer_copy(&self._book, offset + sizeof(AnswerHead), reply, head.reply_size)
-                lines.append(f"answer {head.kind} {head.gateway_id} {head.id} {reply[:head.reply_size].hex()}")
+                written = reply[:head.reply_size].hex()
+                lines.append(f"answer {head.kind} {head.gateway_id} {head.id} {written}")
                 done += answer_size(head.reply_size)
         return _digest(lines)
 

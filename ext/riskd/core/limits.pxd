@@ -17,11 +17,15 @@ cdef inline bint below_order_notional_min(const Instrument *instrument, i128 val
     """L-3"""
     return value < instrument.order_notional_min
 
-cdef inline bint exceeds_order_notional_max(const Instrument *instrument, i128 value) noexcept nogil:
+cdef inline bint exceeds_order_notional_max(
+    const Instrument *instrument, i128 value
+) noexcept nogil:
     """L-4"""
     return instrument.order_notional_max != 0 and value > instrument.order_notional_max
 
-cdef inline bint outside_collar(const Instrument *instrument, uint32_t side, int64_t price_ticks) noexcept nogil:
+cdef inline bint outside_collar(
+    const Instrument *instrument, uint32_t side, int64_t price_ticks
+) noexcept nogil:
     """L-5: p U > mark (1 + collar) for a buy, p U < mark (1 - collar) for a sell."""
     cdef i128 price = <i128>price_ticks * instrument.units_per_tick * PPB
     cdef i128 mark = instrument.mark.price
@@ -31,6 +35,8 @@ cdef inline bint outside_collar(const Instrument *instrument, uint32_t side, int
         return price > mark * (PPB + instrument.price_collar_ppb)
     return price < mark * (PPB - instrument.price_collar_ppb)
 
-cdef inline bint exceeds_position_notional_max(int64_t notional_max, i128 side_notional) noexcept nogil:
+cdef inline bint exceeds_position_notional_max(
+    int64_t notional_max, i128 side_notional
+) noexcept nogil:
     """L-6: 0 is no bound, below 0 no room."""
     return notional_max != 0 and side_notional > notional_max

@@ -38,7 +38,10 @@ cdef inline i128 liquidation_requirement_of(const Ladder *ladder, i128 notional)
 cdef inline i128 initial_of(
     const Ladder *ladder, i128 amount, i128 notional, i128 leverage
 ) noexcept nogil:
-    """max(ceil(A / leverage), ceil(i_k A)), k the tier of N: what an amount A needs in a position of N."""
+    """max(ceil(A / leverage), ceil(i_k A)), k the tier of N.
+
+    What an amount A needs in a position of N.
+    """
     cdef const Tier *tier = &ladder.tiers[tier_index_of(ladder, notional)]
     return larger(
         ceil_div(amount * LEVERAGE_ONE, leverage), ceil_div(amount * tier.initial_ppb, PPB)

@@ -1,13 +1,13 @@
 """Margin of linear positions: tiers, requirements, liquidation and bankruptcy price.
 
-With s the sign of the position, N = |x| P v its notional at price P (v = value of one lot at one price
-unit), V its entry value and w the money behind it, equity is w + s (N - V) and the requirement of tier k is
-(m_k + phi) N - d_k. Because rates rise and deductions make the requirement continuous, it is the
-largest of all tiers' lines: convex in N, so equity minus requirement is concave, monotone for any rate
-below 1, and has one root or none.
+With s the sign of the position, N = |x| P v its notional at price P (v = value of one lot at one
+price unit), V its entry value and w the money behind it, equity is w + s (N - V) and the
+requirement of tier k is (m_k + phi) N - d_k. Because rates rise and deductions make the requirement
+continuous, it is the largest of all tiers' lines: convex in N, so equity minus requirement is
+concave, monotone for any rate below 1, and has one root or none.
 
-Everything is exact. A price is rounded to the last unit, seen from the safe side, at which the position
-can be liquidated: floored for a long, ceiled for a short.
+Everything is exact. A price is rounded to the last unit, seen from the safe side, at which the
+position can be liquidated: floored for a long, ceiled for a short.
 """
 
 from libc.stdint cimport INT64_MAX, int64_t, uint32_t
@@ -37,7 +37,10 @@ from riskd.core.types cimport (
 
 
 cdef int64_t notional_max_at(const Ladder *ladder, int64_t leverage) noexcept nogil:
-    """Return the largest notional at a leverage: the floor of the first tier that allows less, or the schedule's own bound; 0 is no bound."""
+    """Return the largest notional at a leverage.
+
+    The floor of the first tier that allows less, or the schedule's own bound; 0 is no bound.
+    """
     cdef int64_t bound = ladder.notional_max
     cdef uint32_t index
     for index in range(ladder.count):
@@ -49,7 +52,9 @@ cdef int64_t notional_max_at(const Ladder *ladder, int64_t leverage) noexcept no
     return bound
 
 
-cdef i128 _gap_at(const Exposure *exposure, const Ladder *ladder, uint32_t index, i128 notional) noexcept nogil:
+cdef i128 _gap_at(
+    const Exposure *exposure, const Ladder *ladder, uint32_t index, i128 notional
+) noexcept nogil:
     """Return (equity - requirement of tier k) * 10^9 at a whole notional."""
     cdef const Tier *tier = &ladder.tiers[index]
     cdef i128 change = notional - exposure.entry_value
@@ -65,9 +70,9 @@ cdef uint32_t liquidation_price_of(
 ) noexcept nogil:
     """Write the liquidation price in price units and return its status.
 
-    Long:  P = floor((V - w - d_k) / ((1 - m_k - phi) |x| v))
-    Short: P = ceil((V + w + d_k) / ((1 + m_k + phi) |x| v))
-    with k the tier of the notional at that price, found by the sign of the gap at the tiers' floors.
+    Long:  P = floor((V - w - d_k) / ((1 - m_k - phi) |x| v)) Short: P = ceil((V + w + d_k) / ((1 +
+    m_k + phi) |x| v)) with k the tier of the notional at that price, found by the sign of the gap
+    at the tiers' floors.
     """
     cdef uint32_t index = 0
     cdef const Tier *tier
@@ -92,13 +97,17 @@ cdef uint32_t liquidation_price_of(
     debug_assert(0 < rate < PPB)
     # 2^65 * 2^30 * 2^30 and 2^30 * 2^53 * 2^40 stay below 2^127.
     if exposure.lots > 0:
-        dividend = (<i128>exposure.entry_value - exposure.wallet - tier.deduction) * PPB * unit.denominator
+        dividend = (
+            <i128>exposure.entry_value - exposure.wallet - tier.deduction
+        ) * PPB * unit.denominator
         divisor = (PPB - rate) * lots * unit.numerator
         root = floor_div(dividend, divisor)
         if root < 1:
             return LIQUIDATION_STATUS_CANNOT_BE_LIQUIDATED
     else:
-        dividend = (<i128>exposure.entry_value + exposure.wallet + tier.deduction) * PPB * unit.denominator
+        dividend = (
+            <i128>exposure.entry_value + exposure.wallet + tier.deduction
+        ) * PPB * unit.denominator
         divisor = (PPB + rate) * lots * unit.numerator
         root = ceil_div(dividend, divisor)
         if root > NUMBER_MAX:
@@ -156,10 +165,11 @@ cdef bint is_liquidatable_at(
 
 
 cdef const char *ladder_fault(Ladder *ladder, uint32_t *index) noexcept nogil:
-    """Compute the deductions; return NULL if the ladder is lawful, else what is wrong with tier `index`.
+    """Compute the deductions; return NULL if the ladder is lawful, else what is wrong with tier
+    `index`.
 
-    Laws: floors rise from 0; maintenance rates rise and with the liquidation fee stay below 1; initial rates
-    never fall; leverage never rises; d_k = d_(k-1) + f_k (m_k - m_(k-1)) is whole.
+    Laws: floors rise from 0; maintenance rates rise and with the liquidation fee stay below 1;
+    initial rates never fall; leverage never rises; d_k = d_(k-1) + f_k (m_k - m_(k-1)) is whole.
     """
     cdef Tier *tier
     cdef Tier *below
@@ -225,7 +235,9 @@ def deductions(tiers):
     ladder.count = <uint32_t>len(tiers)
     for index, (floor, rate) in enumerate(tiers):
         ladder.tiers[index].floor = _whole(floor, f"tier {index}: floor", 0, INT64_MAX)
-        ladder.tiers[index].maintenance_ppb = _whole(rate, f"tier {index}: maintenance rate", 1, PPB - 1)
+        ladder.tiers[index].maintenance_ppb = _whole(
+            rate, f"tier {index}: maintenance rate", 1, PPB - 1
+        )
         ladder.tiers[index].leverage_max = LEVERAGE_ONE
     fault = ladder_fault(&ladder, &index)
     if fault != NULL:
@@ -246,23 +258,32 @@ cdef class TierLadder:
         memset(&self._ladder, 0, sizeof(Ladder))
         self._ladder.count = <uint32_t>len(tiers)
         self._ladder.notional_max = _whole(notional_max, "notional_max", 0, INT64_MAX)
-        self._ladder.liquidation_fee_ppb = _whole(liquidation_fee_ppb, "liquidation_fee_ppb", 0, PPB - 1)
+        self._ladder.liquidation_fee_ppb = _whole(
+            liquidation_fee_ppb, "liquidation_fee_ppb", 0, PPB - 1
+        )
         for index, (floor, initial, maintenance, deduction, leverage) in enumerate(tiers):
             tier = &self._ladder.tiers[index]
             tier.floor = _whole(floor, f"tier {index}: floor", 0, INT64_MAX)
             tier.initial_ppb = _whole(initial, f"tier {index}: initial rate", 0, PPB)
-            tier.maintenance_ppb = _whole(maintenance, f"tier {index}: maintenance rate", 1, PPB - 1)
-            tier.leverage_max = _whole(leverage, f"tier {index}: maximum leverage", LEVERAGE_ONE, 1000 * LEVERAGE_ONE)
+            tier.maintenance_ppb = _whole(
+                maintenance, f"tier {index}: maintenance rate", 1, PPB - 1
+            )
+            tier.leverage_max = _whole(
+                leverage, f"tier {index}: maximum leverage", LEVERAGE_ONE, 1000 * LEVERAGE_ONE
+            )
         checked = self._ladder
         fault = ladder_fault(&checked, &index)
-        # Deductions that a venue publishes are taken as they are, also where their sum is not ours to know.
+        # Deductions that a venue publishes are taken as they are, also where their sum is not ours
+        # to know.
         if fault != NULL and not all(row[3] is not None for row in tiers):
             raise ValueError(f"tier {index}: {fault.decode()}")
         for index, row in enumerate(tiers):
             if row[3] is None:
                 self._ladder.tiers[index].deduction = checked.tiers[index].deduction
             else:
-                self._ladder.tiers[index].deduction = _whole(row[3], f"tier {index}: deduction", -INT64_MAX, INT64_MAX)
+                self._ladder.tiers[index].deduction = _whole(
+                    row[3], f"tier {index}: deduction", -INT64_MAX, INT64_MAX
+                )
 
     def tier_index(self, notional):
         return tier_index_of(&self._ladder, _whole(notional, "notional", 0, INT64_MAX))
@@ -272,26 +293,43 @@ cdef class TierLadder:
 
     def initial(self, notional, leverage):
         cdef int64_t amount = _whole(notional, "notional", 0, INT64_MAX)
-        return clamp(initial_of(&self._ladder, amount, amount, _whole(leverage, "leverage", LEVERAGE_ONE, 1000 * LEVERAGE_ONE)))
+        return clamp(
+            initial_of(
+                &self._ladder,
+                amount,
+                amount,
+                _whole(leverage, "leverage", LEVERAGE_ONE, 1000 * LEVERAGE_ONE),
+            ),
+        )
 
     def liquidation_requirement(self, notional):
-        return clamp(liquidation_requirement_of(&self._ladder, _whole(notional, "notional", 0, INT64_MAX)))
+        return clamp(
+            liquidation_requirement_of(&self._ladder, _whole(notional, "notional", 0, INT64_MAX))
+        )
 
     def notional_max_at(self, leverage):
-        return notional_max_at(&self._ladder, _whole(leverage, "leverage", LEVERAGE_ONE, 1000 * LEVERAGE_ONE))
+        return notional_max_at(
+            &self._ladder, _whole(leverage, "leverage", LEVERAGE_ONE, 1000 * LEVERAGE_ONE)
+        )
 
     def liquidation_price(self, lots, entry_value, wallet, value_numerator, value_denominator):
         cdef Exposure exposure = _exposure(lots, entry_value, wallet)
         cdef UnitValue unit = _unit(value_numerator, value_denominator)
         cdef int64_t price
-        if liquidation_price_of(&exposure, &self._ladder, &unit, &price) != LIQUIDATION_STATUS_AT_PRICE:
+        if liquidation_price_of(
+            &exposure, &self._ladder, &unit, &price
+        ) != LIQUIDATION_STATUS_AT_PRICE:
             return None
         return price
 
     def is_liquidatable(self, lots, entry_value, wallet, value_numerator, value_denominator, price):
         cdef Exposure exposure = _exposure(lots, entry_value, wallet)
         cdef UnitValue unit = _unit(value_numerator, value_denominator)
-        return bool(is_liquidatable_at(&exposure, &self._ladder, &unit, _whole(price, "price", 1, NUMBER_MAX)))
+        return bool(
+            is_liquidatable_at(
+                &exposure, &self._ladder, &unit, _whole(price, "price", 1, NUMBER_MAX)
+            ),
+        )
 
 
 cdef Exposure _exposure(lots, entry_value, wallet) except *:

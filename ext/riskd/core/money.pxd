@@ -19,7 +19,7 @@ cdef enum:
     LEVERAGE_ONE = 100
 
 cdef inline bint fits(i128 amount) noexcept nogil:
-    """Return whether the amount fits the money type, a signed 64-bit integer (its least value is left out)."""
+    """Return whether the amount fits the money type: 64 bits, the least value left out."""
     return -<i128>INT64_MAX <= amount and amount <= <i128>INT64_MAX
 
 cdef inline int64_t clamp(i128 amount) noexcept nogil:

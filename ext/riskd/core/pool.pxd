@@ -56,20 +56,33 @@ ctypedef struct Fill:
 cdef i128 mark_value_up(const Terms *terms, i128 lots, int64_t price) noexcept nogil
 cdef i128 mark_value_down(const Terms *terms, i128 lots, int64_t price) noexcept nogil
 cdef void terms_of(
-    const Book *book, const Account *account, const Instrument *instrument, const Position *position, Terms *terms
+    const Book *book,
+    const Account *account,
+    const Instrument *instrument,
+    const Position *position,
+    Terms *terms,
 ) noexcept nogil
 cdef void holding_of(const Position *position, Holding *holding) noexcept nogil
 cdef i128 unrealised_pnl_of(const Terms *terms, i128 lots, i128 entry_value) noexcept nogil
 cdef void share_of(const Terms *terms, const Holding *holding, Share *share) noexcept nogil
 cdef uint32_t mark_reason_of(const Instrument *instrument, uint64_t now_ns) noexcept nogil
 cdef void pool_of(
-    const Book *book, const Account *account, uint32_t instrument_id_left_out, uint64_t now_ns, Pool *pool
+    const Book *book,
+    const Account *account,
+    uint32_t instrument_id_left_out,
+    uint64_t now_ns,
+    Pool *pool,
 ) noexcept nogil
 cdef void pool_add(Pool *pool, const Share *share) noexcept nogil
 cdef bint pool_fits(const Pool *pool) noexcept nogil
 cdef i128 available_of(const Pool *pool) noexcept nogil
 cdef void fill_of(
-    const Terms *terms, const Holding *holding, uint32_t side, int64_t price_ticks, i128 lots, Fill *fill
+    const Terms *terms,
+    const Holding *holding,
+    uint32_t side,
+    int64_t price_ticks,
+    i128 lots,
+    Fill *fill,
 ) noexcept nogil
 cdef uint32_t liquidation_price_ticks_of(
     const Terms *terms, i128 lots, i128 entry_value, i128 wallet, int64_t *price_ticks

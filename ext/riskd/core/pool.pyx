@@ -1,7 +1,7 @@
 """What positions add to their account's sums, and what a fill does to a position.
 
-Figures are 128 bits wide here, so that sums of 64-bit figures cannot wrap; whether they fit the money type
-is checked where they are stored or returned. The rules are those of docs/decision.md.
+Figures are 128 bits wide here, so that sums of 64-bit figures cannot wrap; whether they fit the
+money type is checked where they are stored or returned. The rules are those of docs/decision.md.
 """
 
 from libc.stdint cimport INT64_MAX, int64_t, uint32_t, uint64_t
@@ -10,7 +10,6 @@ from libc.string cimport memset
 from riskd.core.book cimport Book
 from riskd.core.margin cimport (
     Exposure,
-    UnitValue,
     bankruptcy_price_of,
     initial_of,
     liquidation_price_of,
@@ -47,7 +46,8 @@ from riskd.core.types cimport (
     WorkingSum,
 )
 
-# What a product that does not fit 128 bits is taken for: far above any money, so that no check passes it.
+# What a product that does not fit 128 bits is taken for: far above any money, so that no check
+# passes it.
 cdef inline i128 _beyond() noexcept nogil:
     return <i128>INT64_MAX * 4
 
@@ -69,7 +69,11 @@ cdef i128 mark_value_down(const Terms *terms, i128 lots, int64_t price) noexcept
 
 
 cdef void terms_of(
-    const Book *book, const Account *account, const Instrument *instrument, const Position *position, Terms *terms
+    const Book *book,
+    const Account *account,
+    const Instrument *instrument,
+    const Position *position,
+    Terms *terms,
 ) noexcept nogil:
     """Resolve settings: the position's own (position may be NULL), else the account's defaults."""
     cdef uint32_t own_leverage = 0
@@ -116,9 +120,17 @@ cdef i128 unrealised_pnl_of(const Terms *terms, i128 lots, i128 entry_value) noe
 
 
 cdef i128 _side_requirement(
-    const Terms *terms, const WorkingSum *working, i128 closable, i128 held, bint with_held, i128 *side_notional
+    const Terms *terms,
+    const WorkingSum *working,
+    i128 closable,
+    i128 held,
+    bint with_held,
+    i128 *side_notional,
 ) noexcept nogil:
-    """Return what one side needs: the position as far as it counts, what its orders open, their open loss, their fee."""
+    """Return what one side needs.
+
+    The position as far as it counts, what its orders open, their open loss, their fee.
+    """
     cdef i128 open_lots = working.lots - closable
     cdef i128 open_value = 0
     cdef i128 open_loss = 0
@@ -129,7 +141,12 @@ cdef i128 _side_requirement(
         fee = ceil_div(open_value * terms.instrument.taker_fee_ppb, PPB)
     side_notional[0] = held + open_value
     return (
-        initial_of(terms.ladder, side_notional[0] if with_held else open_value, side_notional[0], terms.leverage)
+        initial_of(
+            terms.ladder,
+            side_notional[0] if with_held else open_value,
+            side_notional[0],
+            terms.leverage,
+        )
         + open_loss
         + fee
     )
@@ -203,7 +220,11 @@ cdef void pool_add(Pool *pool, const Share *share) noexcept nogil:
 
 
 cdef void pool_of(
-    const Book *book, const Account *account, uint32_t instrument_id_left_out, uint64_t now_ns, Pool *pool
+    const Book *book,
+    const Account *account,
+    uint32_t instrument_id_left_out,
+    uint64_t now_ns,
+    Pool *pool,
 ) noexcept nogil:
     """Sum an account's positions but one (instrument id 0: all of them)."""
     cdef uint32_t place = account.first_position
@@ -241,11 +262,21 @@ cdef i128 available_of(const Pool *pool) noexcept nogil:
 
 
 cdef bint pool_fits(const Pool *pool) noexcept nogil:
-    return fits(pool.cash) and fits(pool.pnl) and fits(pool.initial_margin) and fits(available_of(pool))
+    return (
+        fits(pool.cash)
+        and fits(pool.pnl)
+        and fits(pool.initial_margin)
+        and fits(available_of(pool))
+    )
 
 
 cdef void fill_of(
-    const Terms *terms, const Holding *holding, uint32_t side, int64_t price_ticks, i128 lots, Fill *fill
+    const Terms *terms,
+    const Holding *holding,
+    uint32_t side,
+    int64_t price_ticks,
+    i128 lots,
+    Fill *fill,
 ) noexcept nogil:
     """Compute what a fill does; changes nothing. The fee is the caller's."""
     cdef i128 tick_value = terms.instrument.tick_value

@@ -1,4 +1,7 @@
-"""What the engine returns to Python, in integers: minor units, lots, mark units, ppb, hundredths of leverage."""
+"""What the engine returns to Python, in integers.
+
+Minor units, lots, mark units, ppb, hundredths of leverage.
+"""
 
 from typing import NamedTuple
 

@@ -1,8 +1,8 @@
 """The domain on one page: what the engine keeps, and what a hot request says.
 
-Prices are ticks or mark units, quantities lots, money minor units of the settlement asset, rates ppb,
-leverage hundredths (docs/decision.md). Numbers of enums are those of proto/riskd/v1 and stay for ever;
-tests/unit/test_types.py compares them.
+Prices are ticks or mark units, quantities lots, money minor units of the settlement asset, rates
+ppb, leverage hundredths (docs/decision.md). Numbers of enums are those of proto/riskd/v1 and stay
+for ever; tests/unit/test_types.py compares them.
 """
 
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
@@ -11,7 +11,8 @@ cdef extern from "core.h" nogil:
     """
     #define RISKD_LIMIT_53 (1LL << 53)
     """
-    # The largest price, mark and quantity: what a double holds exactly, so that any client can print it.
+    # The largest price, mark and quantity: what a double holds exactly, so that any client can
+    # print it.
     const int64_t NUMBER_MAX "RISKD_LIMIT_53"
 
 cdef enum:
@@ -192,7 +193,7 @@ ctypedef struct Instrument:
     Mark mark
     int64_t tick_value              # minor units of one lot at one tick
     int64_t units_per_tick
-    int64_t value_numerator         # one lot at one mark unit is value_numerator / value_denominator
+    int64_t value_numerator         # one lot at one mark unit is numerator / denominator
     int64_t value_denominator       # minor units, in lowest terms
     int64_t order_lots_min
     int64_t order_lots_max

@@ -1,4 +1,7 @@
-"""Protobuf wire codec of the hot messages: a two-field cursor over hostile bytes, a writer into a bounded buffer."""
+"""Protobuf wire codec of the hot messages.
+
+A two-field cursor over hostile bytes, a writer into a bounded buffer.
+"""
 
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
@@ -39,7 +42,9 @@ ctypedef struct MarkRefusal:
     uint32_t index
     uint32_t reason
 
-cdef bint decode_order(const uint8_t *start, size_t size, OrderRequest *order, Malformed *malformed) noexcept nogil
+cdef bint decode_order(
+    const uint8_t *start, size_t size, OrderRequest *order, Malformed *malformed
+) noexcept nogil
 cdef bint decode_execution(
     const uint8_t *start, size_t size, ExecutionRequest *execution, Malformed *malformed
 ) noexcept nogil
@@ -47,7 +52,12 @@ cdef bint decode_reservation(
     const uint8_t *start, size_t size, ReservationRequest *request, Malformed *malformed
 ) noexcept nogil
 cdef bint decode_marks(
-    const uint8_t *start, size_t size, MarkReport *marks, uint32_t capacity, uint32_t *count, Malformed *malformed
+    const uint8_t *start,
+    size_t size,
+    MarkReport *marks,
+    uint32_t capacity,
+    uint32_t *count,
+    Malformed *malformed,
 ) noexcept nogil
 
 cdef void encode_order_reply(Writer *writer, const OrderReply *reply) noexcept nogil
@@ -58,4 +68,6 @@ cdef void encode_marks_reply(
 
 cdef void write_unsigned(Writer *writer, uint32_t field, uint64_t value) noexcept nogil
 cdef void write_signed(Writer *writer, uint32_t field, int64_t value) noexcept nogil
-cdef void write_bytes(Writer *writer, uint32_t field, const uint8_t *start, size_t size) noexcept nogil
+cdef void write_bytes(
+    Writer *writer, uint32_t field, const uint8_t *start, size_t size
+) noexcept nogil

@@ -1,9 +1,9 @@
 """Protobuf wire codec of the hot messages of proto/riskd/v1.
 
-Read strictly: a field that is not in the contract, a wrong wire type, a truncated or overlong value or a
-number outside its type's range makes the whole message malformed. Enum numbers that are not known are
-left to the engine, which refuses them with a reason. As protobuf says, the last of a repeated singular
-field counts.
+Read strictly: a field that is not in the contract, a wrong wire type, a truncated or overlong value
+or a number outside its type's range makes the whole message malformed. Enum numbers that are not
+known are left to the engine, which refuses them with a reason. As protobuf says, the last of a
+repeated singular field counts.
 
 Written as protobuf writes it: fields in rising order of number, zero values left out, so that
 any protobuf library writes the same bytes.
@@ -49,7 +49,9 @@ cdef inline bint _take(Cursor *cursor, size_t count, const uint8_t **taken) noex
     return True
 
 
-cdef inline bint _varint(Cursor *cursor, uint64_t *value, Malformed *malformed, uint32_t field) noexcept nogil:
+cdef inline bint _varint(
+    Cursor *cursor, uint64_t *value, Malformed *malformed, uint32_t field
+) noexcept nogil:
     cdef const uint8_t *byte
     cdef uint64_t bits = 0
     cdef uint32_t shift = 0
@@ -66,7 +68,9 @@ cdef inline bint _varint(Cursor *cursor, uint64_t *value, Malformed *malformed, 
     return _fail(malformed, FAULT_VARINT_TOO_LONG, field)
 
 
-cdef inline bint _tag(Cursor *cursor, uint32_t *field, uint32_t *wire_type, Malformed *malformed) noexcept nogil:
+cdef inline bint _tag(
+    Cursor *cursor, uint32_t *field, uint32_t *wire_type, Malformed *malformed
+) noexcept nogil:
     cdef uint64_t tag
     if not _varint(cursor, &tag, malformed, 0):
         return False
@@ -138,7 +142,9 @@ cdef inline bint _fixed64(
 
 # --- decode ----------------------------------------------------------------------------------
 
-cdef bint decode_order(const uint8_t *start, size_t size, OrderRequest *order, Malformed *malformed) noexcept nogil:
+cdef bint decode_order(
+    const uint8_t *start, size_t size, OrderRequest *order, Malformed *malformed
+) noexcept nogil:
     cdef Cursor cursor
     cdef uint32_t field, wire_type
     cdef bint taken
@@ -276,7 +282,12 @@ cdef bint _decode_mark(Cursor cursor, MarkReport *mark, Malformed *malformed) no
 
 
 cdef bint decode_marks(
-    const uint8_t *start, size_t size, MarkReport *marks, uint32_t capacity, uint32_t *count, Malformed *malformed
+    const uint8_t *start,
+    size_t size,
+    MarkReport *marks,
+    uint32_t capacity,
+    uint32_t *count,
+    Malformed *malformed,
 ) noexcept nogil:
     cdef Cursor cursor, inner
     cdef uint32_t field, wire_type
@@ -309,7 +320,8 @@ cdef bint decode_marks(
 # --- encode ----------------------------------------------------------------------------------
 
 cdef inline void _write_varint(Writer *writer, uint64_t value) noexcept nogil:
-    # A caller's buffer holds the largest reply: running over is our own mistake, and stops short of the end.
+    # A caller's buffer holds the largest reply: running over is our own mistake, and stops short of
+    # the end.
     debug_assert(writer.size + 10 <= writer.capacity)
     if writer.size + 10 > writer.capacity:
         return
@@ -345,7 +357,9 @@ cdef inline void _write_fixed64(Writer *writer, uint32_t field, uint64_t value) 
     writer.size += 8
 
 
-cdef void write_bytes(Writer *writer, uint32_t field, const uint8_t *start, size_t size) noexcept nogil:
+cdef void write_bytes(
+    Writer *writer, uint32_t field, const uint8_t *start, size_t size
+) noexcept nogil:
     """Write a length-delimited field, also an empty one."""
     _write_varint(writer, field << 3 | WIRE_BYTES)
     _write_varint(writer, size)
@@ -376,7 +390,9 @@ cdef void _write_greeks(Writer *writer, uint32_t field, const GreeksPico *greeks
     write_bytes(writer, field, inner.start, inner.size)
 
 
-cdef void _write_violation(Writer *writer, uint32_t field, const Violation *violation) noexcept nogil:
+cdef void _write_violation(
+    Writer *writer, uint32_t field, const Violation *violation
+) noexcept nogil:
     cdef uint8_t buffer[64]
     cdef Writer inner = _inner_writer(buffer, sizeof(buffer))
     write_unsigned(&inner, 1, violation.reason)
@@ -386,7 +402,9 @@ cdef void _write_violation(Writer *writer, uint32_t field, const Violation *viol
     write_bytes(writer, field, inner.start, inner.size)
 
 
-cdef void _write_detail(Writer *writer, uint32_t field, const DecisionDetail *detail) noexcept nogil:
+cdef void _write_detail(
+    Writer *writer, uint32_t field, const DecisionDetail *detail
+) noexcept nogil:
     cdef uint8_t buffer[2048]
     cdef uint32_t index
     cdef Writer inner = _inner_writer(buffer, sizeof(buffer))
