@@ -198,6 +198,15 @@ _REFUSALS = frozenset(
     }
 )
 
+# Codes that turn a request away before it is looked at, when the service itself gives them.
+_TURNED_AWAY = frozenset(
+    {
+        grpc.StatusCode.UNAVAILABLE,
+        grpc.StatusCode.RESOURCE_EXHAUSTED,
+        grpc.StatusCode.ABORTED,
+    }
+)
+
 
 class FailedCall(Protocol):
     """What a grpc.RpcError of either API offers."""
@@ -235,14 +244,15 @@ def from_failed_call(
     """Return the exception for a failed call.
 
     The outcome of a change is unknown unless the answer refuses the request itself. Of a change
-    that the channel does not retry, an ErrorInfo is such an answer with any code but
-    DEADLINE_EXCEEDED; of a retried one it is not, because an earlier attempt may have got through.
+    that the channel does not retry, UNAVAILABLE and the like with an ErrorInfo are such an answer
+    too: the service said it. Of a retried one they are not, because an earlier attempt may have
+    got through; and INTERNAL never is, because a service can fail after its change.
     """
     code = failed.code()
     info = error_info(failed.trailing_metadata())
     message = failed.details() or "no details"
-    is_answer = bool(info.reason) and code is not grpc.StatusCode.DEADLINE_EXCEEDED
-    if is_change and code not in _REFUSALS and (is_retried or not is_answer):
+    is_turned_away = code in _TURNED_AWAY and bool(info.reason) and not is_retried
+    if is_change and code not in _REFUSALS and not is_turned_away:
         return OutcomeUnknown(
             f"{message}; the outcome is unknown: {advice}",
             code=code,

@@ -528,7 +528,7 @@ def read_instrument(message: instrument_pb.Instrument) -> Instrument:
         expiry_time_ns=message.expiry_time_ns,
         strike=_optional(message.strike),
         option_type=OptionType(message.option_type),
-        interest_rate=_number(message.interest_rate),
+        interest_rate=_optional(message.interest_rate),
         underlying_instrument_id=message.underlying_instrument_id,
         instrument_id=message.instrument_id,
     )

@@ -271,7 +271,7 @@ class MarginSchedule:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Instrument:
-    """An instrument. instrument_id is given by the service; None is no bound.
+    """An instrument. instrument_id is given by the service; None is no bound (no rate, no strike).
 
     expiry_time_ns is in nanoseconds since 1970, 0 for perpetuals; mark_age_max_ms 0 is no bound.
     """
@@ -295,7 +295,7 @@ class Instrument:
     expiry_time_ns: int = 0
     strike: Decimal | None = None
     option_type: OptionType = OptionType.UNSPECIFIED
-    interest_rate: Decimal = Decimal(0)
+    interest_rate: Decimal | None = None
     underlying_instrument_id: int = 0
     instrument_id: int = 0
 

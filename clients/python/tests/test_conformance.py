@@ -6,9 +6,11 @@ The numbers follow docs/decision.md; the arithmetic stands beside them.
 import asyncio
 import dataclasses
 import itertools
+import runpy
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from decimal import Decimal
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
@@ -51,6 +53,7 @@ except ImportError as missing:
     )
 
 D = Decimal
+ROOT = Path(__file__).resolve().parent.parent
 
 # 2027-01-01, and an expiry a year later: whatever the wall clock says, tests see the same times.
 NOW_NS = 1_798_761_600_000_000_000
@@ -223,7 +226,7 @@ def test_an_order_is_reserved_filled_and_margined(connect: Connect, target: str)
         price = await client.liquidation_price(1, "BTC-PERP")
         assert price.price == position.liquidation_price == D("45252.261")
 
-        await client.report_marks({"BTC-PERP": "66000"})
+        await client.report_marks({"BTC-PERP": Mark("66000", time_ns=NOW_NS + 1)})
         mark = await client.get_mark("BTC-PERP")
         assert mark is not None
         assert mark.price == D(66_000)
@@ -360,7 +363,7 @@ def test_an_option_is_paid_in_full_and_explained_by_its_greeks(
         assert await client.get_mark(symbol) is None
         unmarked = await client.check_order(1, symbol, "buy", 1, 5000)
         assert unmarked.reason is Reason.MARK_MISSING
-        mark = Mark("5000", implied_volatility="0.5", forward="65000")
+        mark = Mark("5000", time_ns=NOW_NS, implied_volatility="0.5", forward="65000")
         await client.report_marks({symbol: mark})
         held = await client.get_mark(symbol)
         assert held is not None
@@ -497,3 +500,27 @@ def test_unknown_accounts_and_stale_marks_are_answers(connect: Connect, target: 
         assert older.refusals == {"BTC-PERP": Reason.MARK_OUT_OF_ORDER}
 
     run(connect, target, scenario)
+
+
+@pytest.fixture
+def textbook() -> Iterator[str]:
+    settings = Settings(control_address="127.0.0.1:0", rulebooks=("textbook",))
+    with serving(settings, build_engine(settings)) as port:
+        yield f"127.0.0.1:{port}"
+
+
+def test_the_example_of_the_readme_runs(textbook: str, capsys: pytest.CaptureFixture[str]) -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    example = readme.split("```python\n")[1].split("```")[0]
+    exec(example.replace("localhost:50051", textbook), {})
+    assert "accepted=True" in capsys.readouterr().out
+
+
+def test_the_first_order_example_runs(textbook: str, capsys: pytest.CaptureFixture[str]) -> None:
+    main = runpy.run_path(str(ROOT / "examples" / "first_order.py"))["main"]
+    main(textbook)
+    shown = capsys.readouterr().out
+    assert "buy 0.5 at 50000: ACCEPTED (NONE)" in shown
+    # 0.2 * 50000 / 10
+    assert "initial margin 1000" in shown
+    assert "buy 50 at 50000: REJECTED (MARGIN_INSUFFICIENT)" in shown

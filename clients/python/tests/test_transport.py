@@ -297,6 +297,14 @@ def test_a_deposit_that_the_service_refuses_with_a_reason_was_not_made(server: S
     assert isinstance(error, Unavailable)
 
 
+def test_a_service_that_fails_inside_may_have_made_the_change(server: Server) -> None:
+    scripted, target = server
+    scripted.scripts["AdjustCollateral"] = fail(grpc.StatusCode.INTERNAL, "bug", "INTERNAL_ERROR")
+    error = raised(target, lambda client: client.adjust_collateral(1, "USDT", 1))
+    assert isinstance(error, OutcomeUnknown)
+    assert error.reason == "INTERNAL_ERROR"
+
+
 def test_nobody_at_the_address_is_unavailable() -> None:
     # Port 1 is reserved (tcpmux) and not listened to.
     error = raised("127.0.0.1:1", lambda client: None)
