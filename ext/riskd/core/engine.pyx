@@ -9,16 +9,7 @@ anything; what is reserved is written here, and cannot fail.
 import hashlib
 import os
 
-from riskd.core.rows import (
-    AccountRow,
-    AssetRow,
-    InstrumentRow,
-    MarkRow,
-    PositionRow,
-    ScheduleRow,
-    SummaryRow,
-    Tier as TierRow,
-)
+from riskd.core.rows import InstrumentRow
 
 from libc.stdint cimport INT64_MAX, int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcmp, memcpy, memset
@@ -31,12 +22,10 @@ from riskd.core.book cimport (
     AnswerHead,
     Asset,
     Book,
-    account_add,
     account_find,
     answer_add,
     answer_copy,
     answer_find,
-    answer_size,
     book_close,
     book_open,
     instrument_find,
@@ -48,35 +37,41 @@ from riskd.core.book cimport (
     position_find,
 )
 from riskd.core.decision cimport Hold, check_order, max_order_lots
-from riskd.core.margin cimport (
-    Exposure,
-    bankruptcy_price_of,
-    initial_of,
-    is_liquidatable_at,
-    ladder_fault,
-    liquidation_price_of,
-    liquidation_requirement_of,
-    maintenance_of,
+from riskd.core.definitions cimport (
+    define_account,
+    define_asset,
+    define_instrument,
+    define_schedule,
 )
-from riskd.core.money cimport LEVERAGE_ONE, PPB, clamp, debug_assert, fits, i128, magnitude
+from riskd.core.money cimport PPB, debug_assert, fits, i128
 from riskd.core.pool cimport (
     Fill,
     Holding,
     Pool,
-    Share,
     Terms,
     available_of,
     fill_of,
     holding_of,
     liquidation_price_ticks_of,
-    mark_value_up,
     pool_fits,
     pool_of,
-    share_of,
     terms_of,
-    unrealised_pnl_of,
 )
 from riskd.core.types cimport *
+from riskd.core.views cimport (
+    account_row_of,
+    account_rows,
+    answer_lines_of,
+    asset_rows,
+    instrument_rows,
+    mark_row,
+    position_rows,
+    schedule_rows,
+    state_lines_of,
+    summary_row,
+    trading_state_rows,
+    working_reservation_ids,
+)
 from riskd.core.wire cimport (
     FAULT_EMPTY,
     FAULT_NONE,
@@ -604,19 +599,6 @@ cdef object _malformed_error(const Malformed *malformed):
     return MalformedRequest(f"{what} {_FAULTS[malformed.fault]}")
 
 
-cdef bint _in(value, low, high):
-    return isinstance(value, int) and low <= value <= high
-
-
-cdef bytes _name(value, size_max):
-    """Return a name of 1 to size_max printable ASCII characters as bytes, None for any other."""
-    if not isinstance(value, str) or not 1 <= len(value) <= size_max:
-        return None
-    if any(not 33 <= ord(character) <= 126 for character in value):
-        return None
-    return value.encode()
-
-
 cdef class _Locked:
     """The book's lock as a context. Waiting for it holds no GIL, so that its holder can go on."""
     cdef Engine _engine
@@ -733,75 +715,20 @@ cdef class Engine:
     # Definitions
 
     def create_asset(self, symbol, scale):
-        name = _name(symbol, 15)
-        if name is None or not (name.isalnum() and name == name.upper()) or not _in(scale, 0, 12):
-            return REASON_DEFINITION_INVALID, 0
         with _Locked(self):
-            if symbol in self._asset_ids:
-                return REASON_ALREADY_EXISTS, 0
-            if self._book.asset_count == ASSETS_MAX:
-                return REASON_DEFINITION_INVALID, 0
-            memcpy(
-                self._book.assets[self._book.asset_count].symbol,
-                <const char *>name,
-                <size_t>len(name),
-            )
-            self._book.assets[self._book.asset_count].scale = scale
-            self._book.asset_count += 1
-            self._book.revision += 1
-            self._asset_ids[symbol] = self._book.asset_count
-            return REASON_NONE, self._book.asset_count
+            return define_asset(&self._book, self._asset_ids, symbol, scale)
 
     def upsert_schedule(self, name, asset_id, tiers, notional_max=0, liquidation_fee_ppb=0):
-        cdef Ladder ladder
-        cdef Schedule *schedule
-        cdef uint32_t index
-        encoded = _name(name, NAME_SIZE - 1)
-        if encoded is None:
-            return REASON_DEFINITION_INVALID, 0
         with _Locked(self):
-            if not _in(asset_id, 1, self._book.asset_count):
-                return REASON_ASSET_UNKNOWN, 0
-            if not 1 <= len(tiers) <= TIERS_MAX:
-                return REASON_DEFINITION_INVALID, 0
-            if not _in(notional_max, 0, INT64_MAX) or not _in(liquidation_fee_ppb, 0, PPB - 1):
-                return REASON_DEFINITION_INVALID, 0
-            memset(&ladder, 0, sizeof(Ladder))
-            ladder.count = <uint32_t>len(tiers)
-            ladder.notional_max = notional_max
-            ladder.liquidation_fee_ppb = liquidation_fee_ppb
-            for index, (floor, initial, maintenance, leverage) in enumerate(tiers):
-                if not (
-                    _in(floor, 0, INT64_MAX)
-                    and _in(initial, 0, PPB)
-                    and _in(maintenance, 1, PPB - 1)
-                    and _in(leverage, LEVERAGE_ONE, 1000 * LEVERAGE_ONE)
-                ):
-                    return REASON_DEFINITION_INVALID, 0
-                ladder.tiers[index].floor = floor
-                ladder.tiers[index].initial_ppb = initial
-                ladder.tiers[index].maintenance_ppb = maintenance
-                ladder.tiers[index].leverage_max = leverage
-            if ladder_fault(&ladder, &index) != NULL:
-                return REASON_DEFINITION_INVALID, 0
-            schedule_id = self._schedule_ids.get(name)
-            if schedule_id is None:
-                if self._book.schedule_count == self._book.schedule_capacity:
-                    return REASON_SCHEDULES_FULL, 0
-                self._book.schedule_count += 1
-                schedule_id = self._book.schedule_count
-                schedule = &self._book.schedules[schedule_id - 1]
-                memcpy(schedule.name, <const char *>encoded, <size_t>len(encoded))
-                schedule.asset_id = asset_id
-                self._schedule_ids[name] = schedule_id
-            else:
-                schedule = &self._book.schedules[schedule_id - 1]
-                if schedule.asset_id != asset_id:
-                    return REASON_FIELD_IMMUTABLE, 0
-            schedule.ladder = ladder
-            schedule.version += 1
-            self._book.revision += 1
-            return REASON_NONE, schedule_id
+            return define_schedule(
+                &self._book,
+                self._schedule_ids,
+                name,
+                asset_id,
+                tiers,
+                notional_max,
+                liquidation_fee_ppb,
+            )
 
     def upsert_instrument(
         self,
@@ -829,128 +756,40 @@ cdef class Engine:
         interest_rate_ppb=0,
         underlying_id=0,
     ):
-        cdef Instrument instrument
-        cdef Instrument *target
-        cdef bint is_option = kind == INSTRUMENT_KIND_LINEAR_OPTION
-        encoded = _name(symbol, NAME_SIZE - 1)
-        if encoded is None or not _in(
-            kind, INSTRUMENT_KIND_LINEAR_PERPETUAL, INSTRUMENT_KIND_LINEAR_OPTION
-        ):
-            return REASON_DEFINITION_INVALID, 0
+        row = InstrumentRow(
+            0,
+            symbol,
+            kind,
+            asset_id,
+            schedule_id,
+            tick_mantissa,
+            tick_exponent,
+            lot_mantissa,
+            lot_exponent,
+            mark_units_per_tick,
+            order_lots_min,
+            order_lots_max,
+            order_notional_min,
+            order_notional_max,
+            price_collar_ppb,
+            market_buffer_ppb,
+            taker_fee_ppb,
+            mark_age_max_ns,
+            trading_state,
+            expiry_ns,
+            strike_units,
+            option_type,
+            interest_rate_ppb,
+            underlying_id,
+        )
         with _Locked(self):
-            if not _in(asset_id, 1, self._book.asset_count):
-                return REASON_ASSET_UNKNOWN, 0
-            if is_option:
-                if schedule_id != 0:
-                    return REASON_DEFINITION_INVALID, 0
-            elif not _in(schedule_id, 1, self._book.schedule_count):
-                return REASON_SCHEDULE_UNKNOWN, 0
-            elif self._book.schedules[schedule_id - 1].asset_id != asset_id:
-                return REASON_DEFINITION_INVALID, 0
-            if not (
-                _in(tick_mantissa, 1, 10**12)
-                and _in(tick_exponent, -12, 12)
-                and _in(lot_mantissa, 1, 10**12)
-                and _in(lot_exponent, -12, 12)
-                and _in(mark_units_per_tick, 1, PPB)
-                and _in(order_lots_min, 0, NUMBER_MAX)
-                and _in(order_lots_max, 0, NUMBER_MAX)
-                and (order_lots_max == 0 or order_lots_max >= order_lots_min)
-                and _in(order_notional_min, 0, INT64_MAX)
-                and _in(order_notional_max, 0, INT64_MAX)
-                and _in(price_collar_ppb, 0, PPB)
-                and _in(market_buffer_ppb, 0, PPB - 1)
-                and _in(taker_fee_ppb, 0, PPB)
-                and _in(mark_age_max_ns, 0, INT64_MAX)
-                and _in(trading_state, TRADING_STATE_NORMAL, TRADING_STATE_HALTED)
-            ):
-                return REASON_DEFINITION_INVALID, 0
-            if is_option:
-                if not (
-                    _in(expiry_ns, 1, INT64_MAX)
-                    and _in(strike_units, 1, NUMBER_MAX)
-                    and _in(option_type, OPTION_TYPE_CALL, OPTION_TYPE_PUT)
-                    and _in(interest_rate_ppb, -PPB, PPB)
-                    and _in(underlying_id, 0, self._book.instrument_count)
-                ):
-                    return REASON_DEFINITION_INVALID, 0
-            elif any((expiry_ns, strike_units, option_type, interest_rate_ppb, underlying_id)):
-                return REASON_DEFINITION_INVALID, 0
-            tick_value = _whole_power(
-                tick_mantissa * lot_mantissa,
-                tick_exponent + lot_exponent + self._book.assets[asset_id - 1].scale,
-            )
-            if tick_value is None or not 1 <= tick_value <= 1 << 40:
-                return REASON_DEFINITION_INVALID, 0
-            divisor = _greatest_common_divisor(tick_value, mark_units_per_tick)
-            memset(&instrument, 0, sizeof(Instrument))
-            memcpy(instrument.symbol, <const char *>encoded, <size_t>len(encoded))
-            instrument.kind = kind
-            instrument.asset_id = asset_id
-            instrument.schedule_id = schedule_id
-            instrument.tick_value = tick_value
-            instrument.units_per_tick = mark_units_per_tick
-            instrument.value_numerator = tick_value // divisor
-            instrument.value_denominator = mark_units_per_tick // divisor
-            instrument.unit_price = tick_mantissa * 10.0**tick_exponent / mark_units_per_tick
-            instrument.tick_mantissa = tick_mantissa
-            instrument.tick_exponent = tick_exponent
-            instrument.lot_mantissa = lot_mantissa
-            instrument.lot_exponent = lot_exponent
-            instrument.order_lots_min = order_lots_min
-            instrument.order_lots_max = order_lots_max
-            instrument.order_notional_min = order_notional_min
-            instrument.order_notional_max = order_notional_max
-            instrument.price_collar_ppb = price_collar_ppb
-            instrument.market_buffer_ppb = market_buffer_ppb
-            instrument.taker_fee_ppb = taker_fee_ppb
-            instrument.mark_age_max_ns = mark_age_max_ns
-            instrument.trading_state = trading_state
-            instrument.expiry_ns = expiry_ns
-            instrument.strike_units = strike_units
-            instrument.option_type = option_type
-            instrument.interest_rate_ppb = interest_rate_ppb
-            instrument.underlying_id = underlying_id
-            instrument_id = self._instrument_ids.get(symbol)
-            if instrument_id is None:
-                if self._book.instrument_count == self._book.instrument_capacity:
-                    return REASON_INSTRUMENTS_FULL, 0
-                self._book.instrument_count += 1
-                instrument_id = self._book.instrument_count
-                self._instrument_ids[symbol] = instrument_id
-            else:
-                target = &self._book.instruments[instrument_id - 1]
-                if not _same_contract(target, &instrument):
-                    return REASON_FIELD_IMMUTABLE, 0
-                instrument.mark = target.mark
-            self._book.instruments[instrument_id - 1] = instrument
-            self._book.revision += 1
-            return REASON_NONE, instrument_id
+            return define_instrument(&self._book, self._instrument_ids, row)
 
     def create_account(self, account_id, asset_id, margin_mode, leverage, cash):
-        cdef Account *account
-        if not _in(account_id, 1, (1 << 64) - 1):
-            return REASON_DEFINITION_INVALID
         with _Locked(self):
-            if not _in(asset_id, 1, self._book.asset_count):
-                return REASON_ASSET_UNKNOWN
-            if not (
-                _in(margin_mode, MARGIN_MODE_CROSS, MARGIN_MODE_ISOLATED)
-                and _in(leverage, LEVERAGE_ONE, 1000 * LEVERAGE_ONE)
-                and _in(cash, 0, 1 << 62)
-            ):
-                return REASON_DEFINITION_INVALID
-            if account_find(&self._book, account_id) != NULL:
-                return REASON_ALREADY_EXISTS
-            account = account_add(&self._book, account_id)
-            if account == NULL:
-                return REASON_ACCOUNTS_FULL
-            account.asset_id = asset_id
-            account.margin_mode = margin_mode
-            account.leverage = leverage
-            account.cash = cash
-            self._book.revision += 1
-            return REASON_NONE
+            return define_account(
+                &self._book, account_id, asset_id, margin_mode, leverage, cash
+            )
 
     # Changes
 
@@ -1017,242 +856,35 @@ cdef class Engine:
 
     def assets(self):
         with _Locked(self):
-            return [
-                AssetRow(
-                    index + 1,
-                    self._book.assets[index].symbol.decode(),
-                    self._book.assets[index].scale,
-                )
-                for index in range(self._book.asset_count)
-            ]
+            return asset_rows(&self._book)
 
     def schedules(self):
         with _Locked(self):
-            return [self._schedule_row(index) for index in range(self._book.schedule_count)]
+            return schedule_rows(&self._book)
 
     def instruments(self):
         with _Locked(self):
-            return [self._instrument_row(index) for index in range(self._book.instrument_count)]
-
-    cdef _schedule_row(self, uint32_t index):
-        cdef Schedule *schedule = &self._book.schedules[index]
-        cdef const Ladder *ladder = &schedule.ladder
-        return ScheduleRow(
-            index + 1,
-            schedule.name.decode(),
-            schedule.asset_id,
-            schedule.version,
-            ladder.notional_max,
-            ladder.liquidation_fee_ppb,
-            tuple([
-                TierRow(
-                    ladder.tiers[place].floor,
-                    ladder.tiers[place].initial_ppb,
-                    ladder.tiers[place].maintenance_ppb,
-                    ladder.tiers[place].deduction,
-                    ladder.tiers[place].leverage_max,
-                )
-                for place in range(ladder.count)
-            ]),
-        )
-
-    cdef _instrument_row(self, uint32_t index):
-        cdef Instrument *row = &self._book.instruments[index]
-        return InstrumentRow(
-            index + 1,
-            row.symbol.decode(),
-            row.kind,
-            row.asset_id,
-            row.schedule_id,
-            row.tick_mantissa,
-            row.tick_exponent,
-            row.lot_mantissa,
-            row.lot_exponent,
-            row.units_per_tick,
-            row.order_lots_min,
-            row.order_lots_max,
-            row.order_notional_min,
-            row.order_notional_max,
-            row.price_collar_ppb,
-            row.market_buffer_ppb,
-            row.taker_fee_ppb,
-            row.mark_age_max_ns,
-            row.trading_state,
-            row.expiry_ns,
-            row.strike_units,
-            row.option_type,
-            row.interest_rate_ppb,
-            row.underlying_id,
-        )
+            return instrument_rows(&self._book)
 
     def mark(self, instrument_id):
-        cdef const Instrument *instrument
         with _Locked(self):
-            instrument = instrument_find(&self._book, instrument_id)
-            if instrument == NULL:
-                raise KeyError(f"instrument {instrument_id} is not known")
-            if instrument.mark.price == 0:
-                return None
-            return MarkRow(
-                instrument_id,
-                instrument.mark.price,
-                instrument.mark.time_ns,
-                instrument.mark.volatility_ppb,
-                instrument.mark.forward,
-            )
-
-    cdef _account_row(self, const Account *account):
-        return AccountRow(
-            account.account_id,
-            account.asset_id,
-            account.margin_mode,
-            account.leverage,
-            account.cash,
-            account.trading_state,
-        )
+            return mark_row(&self._book, instrument_id)
 
     def account(self, account_id):
-        cdef const Account *account
         with _Locked(self):
-            account = account_find(&self._book, account_id)
-            return None if account == NULL else self._account_row(account)
+            return account_row_of(&self._book, account_id)
 
     def accounts(self, after_id, count_max):
         with _Locked(self):
-            places = sorted(
-                (self._book.accounts[index].account_id, index)
-                for index in range(self._book.account_count)
-                if self._book.accounts[index].account_id > after_id
-            )
-            return [self._account_row(
-                &self._book.accounts[<uint32_t>index]
-            ) for _, index in places[:count_max]]
+            return account_rows(&self._book, after_id, count_max)
 
     def summary(self, account_id):
-        cdef Account *account
-        cdef Pool pool
         with _Locked(self):
-            account = account_find(&self._book, account_id)
-            if account == NULL:
-                return None
-            pool_of(&self._book, account, 0, 0, &pool)
-            known = bool(pool.known and pool_fits(&pool))
-            return SummaryRow(
-                account.account_id,
-                account.asset_id,
-                account.cash,
-                clamp(pool.pnl) if known else 0,
-                clamp(pool.initial_margin) if known else 0,
-                clamp(pool.maintenance) if known else 0,
-                clamp(pool.requirement) if known else 0,
-                clamp(available_of(&pool)) if known else 0,
-                clamp(pool.isolated_wallets),
-                account.working_orders,
-                known,
-            )
-
-    cdef _position_row(
-        self, const Account *account, const Position *position, const Pool *all_of_it
-    ):
-        cdef const Instrument *instrument = &self._book.instruments[position.instrument_id - 1]
-        cdef Terms terms
-        cdef Holding holding
-        cdef Share share
-        cdef Pool others
-        cdef Exposure exposure
-        cdef int64_t liquidation_price = 0
-        cdef uint32_t status = LIQUIDATION_STATUS_UNSPECIFIED
-        cdef i128 notional = 0
-        cdef i128 pnl = 0
-        cdef i128 initial, backing, equity
-        cdef i128 maintenance = 0
-        cdef i128 requirement = 0
-        cdef int64_t bankruptcy = 0
-        cdef bint liquidatable = False
-        cdef bint known
-        terms_of(&self._book, account, instrument, position, &terms)
-        holding_of(position, &holding)
-        share_of(&terms, &holding, &share)
-        known = share.known and (instrument.mark.price != 0 or position.lots == 0)
-        initial = share.initial_margin
-        if not terms.is_option:
-            pool_of(&self._book, account, position.instrument_id, 0, &others)
-            if terms.margin_mode == MARGIN_MODE_ISOLATED:
-                backing = position.wallet
-            else:
-                backing = others.cash + others.pnl - others.requirement
-                known = known and others.known
-            exposure.lots = position.lots
-            exposure.entry_value = position.entry_value
-            exposure.wallet = clamp(backing)
-            if position.lots == 0:
-                status = LIQUIDATION_STATUS_NO_POSITION
-            elif terms.margin_mode == MARGIN_MODE_ISOLATED or others.known:
-                status = liquidation_price_of(
-                    &exposure, terms.ladder, &terms.unit, &liquidation_price
-                )
-                if terms.margin_mode == MARGIN_MODE_CROSS:
-                    exposure.wallet = clamp(others.cash + others.pnl)
-                bankruptcy = bankruptcy_price_of(&exposure, &terms.unit)
-                exposure.wallet = clamp(backing)
-            if known and position.lots != 0:
-                notional = mark_value_up(&terms, magnitude(position.lots), instrument.mark.price)
-                pnl = unrealised_pnl_of(&terms, position.lots, position.entry_value)
-                maintenance = maintenance_of(terms.ladder, notional)
-                requirement = liquidation_requirement_of(terms.ladder, notional)
-                liquidatable = is_liquidatable_at(
-                    &exposure, terms.ladder, &terms.unit, instrument.mark.price
-                )
-                if terms.margin_mode == MARGIN_MODE_ISOLATED:
-                    initial += initial_of(terms.ladder, notional, notional, terms.leverage)
-        elif known and position.lots != 0:
-            notional = mark_value_up(&terms, magnitude(position.lots), instrument.mark.price)
-            pnl = unrealised_pnl_of(&terms, position.lots, position.entry_value)
-        if terms.margin_mode == MARGIN_MODE_ISOLATED and not terms.is_option:
-            equity = position.wallet + pnl
-        else:
-            equity = all_of_it.cash + all_of_it.pnl
-            if not all_of_it.known:
-                equity = 0
-                known = known and terms.is_option
-        return PositionRow(
-            position.instrument_id,
-            terms.margin_mode,
-            terms.leverage,
-            position.lots,
-            position.entry_value,
-            position.wallet,
-            instrument.mark.price,
-            clamp(notional) if known else 0,
-            clamp(pnl) if known else 0,
-            clamp(initial) if known else 0,
-            clamp(maintenance) if known else 0,
-            clamp(requirement) if known else 0,
-            clamp(equity) if known else 0,
-            status,
-            liquidation_price,
-            bankruptcy,
-            bool(liquidatable),
-            position.buy.lots,
-            position.sell.lots,
-            bool(known),
-        )
+            return summary_row(&self._book, account_id)
 
     def positions(self, account_id):
-        cdef Account *account
-        cdef uint32_t place
-        cdef Pool pool
         with _Locked(self):
-            account = account_find(&self._book, account_id)
-            if account == NULL:
-                return None
-            pool_of(&self._book, account, 0, 0, &pool)
-            rows = []
-            place = account.first_position
-            while place != NOWHERE:
-                rows.append(self._position_row(account, &self._book.positions[place], &pool))
-                place = self._book.positions[place].next_of_account
-            return rows
+            return position_rows(&self._book, account_id)
 
     def max_order_lots(self, account_id, instrument_id, side, order_type, price_ticks, now_ns):
         cdef OrderRequest request
@@ -1272,188 +904,24 @@ cdef class Engine:
 
     def trading_states(self):
         with _Locked(self):
-            states = []
-            if self._book.service_state != TRADING_STATE_NORMAL:
-                states.append((SCOPE_SERVICE, 0, self._book.service_state))
-            gateways = [
-                (
-                    SCOPE_GATEWAY,
-                    self._book.gateways[index].gateway_id,
-                    self._book.gateways[index].trading_state,
-                )
-                for index in range(self._book.gateway_count)
-            ]
-            accounts = [
-                (
-                    SCOPE_ACCOUNT,
-                    self._book.accounts[index].account_id,
-                    self._book.accounts[index].trading_state,
-                )
-                for index in range(self._book.account_count)
-                if self._book.accounts[index].trading_state != TRADING_STATE_NORMAL
-            ]
-            instruments = [
-                (SCOPE_INSTRUMENT, index + 1, self._book.instruments[index].trading_state)
-                for index in range(self._book.instrument_count)
-                if self._book.instruments[index].trading_state != TRADING_STATE_NORMAL
-            ]
-            return states + sorted(gateways) + sorted(accounts) + instruments
+            return trading_state_rows(&self._book)
 
     def working_reservations(self, scope, scope_id, count_max):
-        cdef const Order *order
-        cdef const Position *position
-        cdef uint32_t index
-        found = []
         with _Locked(self):
-            for index in range(self._book.order_top):
-                order = &self._book.orders[index]
-                if not order.in_use:
-                    continue
-                position = &self._book.positions[order.position_index]
-                if (
-                    scope == SCOPE_SERVICE
-                    or (scope == SCOPE_GATEWAY and order.gateway_id == scope_id)
-                    or (
-                        scope == SCOPE_ACCOUNT
-                        and self._book.accounts[position.account_index].account_id == scope_id
-                    )
-                    or (scope == SCOPE_INSTRUMENT and position.instrument_id == scope_id)
-                ):
-                    found.append(order.reservation_id)
-        return sorted(found)[:max(0, count_max)]
+            return working_reservation_ids(&self._book, scope, scope_id, count_max)
 
     # Canonical state
 
     def state_lines(self):
         with _Locked(self):
-            return [
-                *self._definition_lines(),
-                *self._account_lines(),
-                *self._position_lines(),
-                *self._order_lines(),
-                *[
-                    f"deficit {index + 1} {self._book.assets[index].deficit}"
-                    for index in range(self._book.asset_count)
-                    if self._book.assets[index].deficit != 0
-                ],
-            ]
-
-    cdef list _definition_lines(self):
-        cdef const Mark *mark
-        cdef uint32_t index
-        lines = []
-        for index in range(self._book.asset_count):
-            symbol = self._book.assets[index].symbol.decode()
-            lines.append(f"asset {index + 1} {symbol} {self._book.assets[index].scale}")
-        for index in range(self._book.schedule_count):
-            row = self._schedule_row(index)
-            tiers = " ".join(":".join(map(str, tier)) for tier in row.tiers)
-            lines.append(
-                f"schedule {' '.join(
-                    map(
-                        str,
-                        (
-                            row.schedule_id,
-                            row.name,
-                            row.asset_id,
-                            row.version,
-                            row.notional_max,
-                            row.liquidation_fee_ppb,
-                        ),
-                    ),
-                )} {tiers}",
-            )
-        for index in range(self._book.instrument_count):
-            lines.append(f"instrument {' '.join(map(str, self._instrument_row(index)))}")
-        for index in range(self._book.instrument_count):
-            mark = &self._book.instruments[index].mark
-            if mark.price != 0:
-                row = (index + 1, mark.price, mark.time_ns, mark.volatility_ppb, mark.forward)
-                lines.append(f"mark {' '.join(map(str, row))}")
-        if self._book.service_state != TRADING_STATE_NORMAL:
-            lines.append(f"service {self._book.service_state}")
-        gateways = sorted(
-            (self._book.gateways[index].gateway_id, self._book.gateways[index].trading_state)
-            for index in range(self._book.gateway_count)
-        )
-        lines += [f"gateway {gateway} {state}" for gateway, state in gateways]
-        return lines
-
-    cdef list _account_lines(self):
-        return [
-            f"account {' '.join(map(str, row))}"
-            for row in sorted([
-                self._account_row(
-                    &self._book.accounts[<uint32_t>index]
-                ) for index in range(self._book.account_count)
-            ])
-        ]
-
-    cdef list _position_lines(self):
-        cdef const Position *position
-        cdef uint32_t index
-        rows = []
-        for index in range(self._book.position_top):
-            position = &self._book.positions[index]
-            if position.in_use and (
-                position.lots != 0 or position.margin_mode != 0 or position.leverage != 0
-            ):
-                rows.append((
-                    self._book.accounts[position.account_index].account_id,
-                    position.instrument_id,
-                    position.margin_mode,
-                    position.leverage,
-                    position.lots,
-                    position.entry_value,
-                    position.wallet,
-                ))
-        return [f"position {' '.join(map(str, row))}" for row in sorted(rows)]
-
-    cdef list _order_lines(self):
-        cdef const Order *order
-        cdef const Position *position
-        cdef uint32_t index
-        rows = []
-        for index in range(self._book.order_top):
-            order = &self._book.orders[index]
-            if not order.in_use:
-                continue
-            position = &self._book.positions[order.position_index]
-            rows.append((
-                order.reservation_id,
-                self._book.accounts[position.account_index].account_id,
-                position.instrument_id,
-                order.gateway_id,
-                order.client_order_id,
-                order.side,
-                order.order_type,
-                order.time_in_force,
-                order.flags,
-                order.price_ticks,
-                order.quantity_lots,
-                order.remaining_lots,
-                order.margin_price_ticks,
-                order.open_loss,
-            ))
-        return [f"order {' '.join(map(str, row))}" for row in sorted(rows)]
+            return state_lines_of(&self._book)
 
     def state_hash(self):
         return _digest(self.state_lines())
 
     def answers_hash(self):
-        cdef AnswerHead head
-        cdef uint64_t offset
-        cdef uint64_t done = 0
-        cdef uint8_t reply[4096]
-        lines = []
         with _Locked(self):
-            while done < self._book.answer_used:
-                offset = self._book.answer_start + done
-                answer_copy(&self._book, offset, <uint8_t *>&head, sizeof(AnswerHead))
-                answer_copy(&self._book, offset + sizeof(AnswerHead), reply, head.reply_size)
-                written = reply[:head.reply_size].hex()
-                lines.append(f"answer {head.kind} {head.gateway_id} {head.id} {written}")
-                done += answer_size(head.reply_size)
+            lines = answer_lines_of(&self._book)
         return _digest(lines)
 
 
@@ -1464,38 +932,11 @@ cdef _digest(lines):
     return digest.hexdigest()
 
 
+cdef bint _in(value, low, high):
+    """Whether a value from Python is a whole number within bounds."""
+    return isinstance(value, int) and low <= value <= high
+
+
 cdef int64_t _fitting(amount):
     """Return the amount, or 0 (which every change refuses) if it does not fit."""
     return amount if _in(amount, -INT64_MAX, INT64_MAX) else 0
-
-
-cdef object _whole_power(mantissa, exponent):
-    """Return mantissa * 10^exponent if it is whole, else None."""
-    if exponent >= 0:
-        return mantissa * 10**exponent
-    quotient, remainder = divmod(mantissa, 10**-exponent)
-    return quotient if remainder == 0 else None
-
-
-cdef object _greatest_common_divisor(a, b):
-    while b:
-        a, b = b, a % b
-    return a
-
-
-cdef bint _same_contract(const Instrument *a, const Instrument *b) noexcept nogil:
-    """Whether what cannot change is the same."""
-    return (
-        a.kind == b.kind
-        and a.asset_id == b.asset_id
-        and a.tick_mantissa == b.tick_mantissa
-        and a.tick_exponent == b.tick_exponent
-        and a.lot_mantissa == b.lot_mantissa
-        and a.lot_exponent == b.lot_exponent
-        and a.units_per_tick == b.units_per_tick
-        and a.expiry_ns == b.expiry_ns
-        and a.strike_units == b.strike_units
-        and a.option_type == b.option_type
-        and a.interest_rate_ppb == b.interest_rate_ppb
-        and a.underlying_id == b.underlying_id
-    )

@@ -1,0 +1,275 @@
+"""Definitions from outside: assets, margin schedules, instruments, accounts.
+
+With the GIL: they are rare. Every bound is checked before the first change; a refusal is a reason
+and changes nothing.
+"""
+
+import math
+
+from libc.stdint cimport INT64_MAX, uint32_t
+from libc.string cimport memcpy, memset
+
+from riskd.core.book cimport Book, account_add, account_find
+from riskd.core.margin cimport ladder_fault
+from riskd.core.money cimport LEVERAGE_ONE, PPB
+from riskd.core.types cimport *
+
+
+cdef bint _in(value, low, high):
+    """Whether a value from Python is a whole number within bounds."""
+    return isinstance(value, int) and low <= value <= high
+
+
+cdef bytes _name(value, size_max):
+    """Return a name of 1 to size_max printable ASCII characters as bytes, None for any other."""
+    if not isinstance(value, str) or not 1 <= len(value) <= size_max:
+        return None
+    if any(not 33 <= ord(character) <= 126 for character in value):
+        return None
+    return value.encode()
+
+
+cdef object _whole_power(mantissa, exponent):
+    """Return mantissa * 10^exponent if it is whole, else None."""
+    if exponent >= 0:
+        return mantissa * 10**exponent
+    quotient, remainder = divmod(mantissa, 10**-exponent)
+    return quotient if remainder == 0 else None
+
+
+cdef bint _same_contract(const Instrument *a, const Instrument *b) noexcept nogil:
+    """Whether what cannot change is the same."""
+    return (
+        a.kind == b.kind
+        and a.asset_id == b.asset_id
+        and a.tick_mantissa == b.tick_mantissa
+        and a.tick_exponent == b.tick_exponent
+        and a.lot_mantissa == b.lot_mantissa
+        and a.lot_exponent == b.lot_exponent
+        and a.units_per_tick == b.units_per_tick
+        and a.expiry_ns == b.expiry_ns
+        and a.strike_units == b.strike_units
+        and a.option_type == b.option_type
+        and a.interest_rate_ppb == b.interest_rate_ppb
+        and a.underlying_id == b.underlying_id
+    )
+
+
+cdef tuple define_asset(Book *book, dict ids, symbol, scale):
+    name = _name(symbol, 15)
+    if name is None or not (name.isalnum() and name == name.upper()) or not _in(scale, 0, 12):
+        return REASON_DEFINITION_INVALID, 0
+    if symbol in ids:
+        return REASON_ALREADY_EXISTS, 0
+    if book.asset_count == ASSETS_MAX:
+        return REASON_DEFINITION_INVALID, 0
+    memcpy(
+        book.assets[book.asset_count].symbol,
+        <const char *>name,
+        <size_t>len(name),
+    )
+    book.assets[book.asset_count].scale = scale
+    book.asset_count += 1
+    book.revision += 1
+    ids[symbol] = book.asset_count
+    return REASON_NONE, book.asset_count
+
+
+cdef tuple define_schedule(
+    Book *book, dict ids, name, asset_id, tiers, notional_max, liquidation_fee_ppb
+):
+    cdef Ladder ladder
+    cdef Schedule *schedule
+    cdef uint32_t index
+    encoded = _name(name, NAME_SIZE - 1)
+    if encoded is None:
+        return REASON_DEFINITION_INVALID, 0
+    if not _in(asset_id, 1, book.asset_count):
+        return REASON_ASSET_UNKNOWN, 0
+    if not 1 <= len(tiers) <= TIERS_MAX:
+        return REASON_DEFINITION_INVALID, 0
+    if not _in(notional_max, 0, INT64_MAX) or not _in(liquidation_fee_ppb, 0, PPB - 1):
+        return REASON_DEFINITION_INVALID, 0
+    memset(&ladder, 0, sizeof(Ladder))
+    ladder.count = <uint32_t>len(tiers)
+    ladder.notional_max = notional_max
+    ladder.liquidation_fee_ppb = liquidation_fee_ppb
+    for index, (floor, initial, maintenance, leverage) in enumerate(tiers):
+        if not (
+            _in(floor, 0, INT64_MAX)
+            and _in(initial, 0, PPB)
+            and _in(maintenance, 1, PPB - 1)
+            and _in(leverage, LEVERAGE_ONE, 1000 * LEVERAGE_ONE)
+        ):
+            return REASON_DEFINITION_INVALID, 0
+        ladder.tiers[index].floor = floor
+        ladder.tiers[index].initial_ppb = initial
+        ladder.tiers[index].maintenance_ppb = maintenance
+        ladder.tiers[index].leverage_max = leverage
+    if ladder_fault(&ladder, &index) != NULL:
+        return REASON_DEFINITION_INVALID, 0
+    schedule_id = ids.get(name)
+    if schedule_id is None:
+        if book.schedule_count == book.schedule_capacity:
+            return REASON_SCHEDULES_FULL, 0
+        book.schedule_count += 1
+        schedule_id = book.schedule_count
+        schedule = &book.schedules[schedule_id - 1]
+        memcpy(schedule.name, <const char *>encoded, <size_t>len(encoded))
+        schedule.asset_id = asset_id
+        ids[name] = schedule_id
+    else:
+        schedule = &book.schedules[schedule_id - 1]
+        if schedule.asset_id != asset_id:
+            return REASON_FIELD_IMMUTABLE, 0
+    schedule.ladder = ladder
+    schedule.version += 1
+    book.revision += 1
+    return REASON_NONE, schedule_id
+
+
+cdef bint _numbers_lawful(const Book *book, row, bint is_option):
+    """Whether an instrument's numbers are inside their bounds."""
+    if not (
+        _in(row.tick_mantissa, 1, 10**12)
+        and _in(row.tick_exponent, -12, 12)
+        and _in(row.lot_mantissa, 1, 10**12)
+        and _in(row.lot_exponent, -12, 12)
+        and _in(row.mark_units_per_tick, 1, PPB)
+        and _in(row.order_lots_min, 0, NUMBER_MAX)
+        and _in(row.order_lots_max, 0, NUMBER_MAX)
+        and (row.order_lots_max == 0 or row.order_lots_max >= row.order_lots_min)
+        and _in(row.order_notional_min, 0, INT64_MAX)
+        and _in(row.order_notional_max, 0, INT64_MAX)
+        and _in(row.price_collar_ppb, 0, PPB)
+        and _in(row.market_buffer_ppb, 0, PPB - 1)
+        and _in(row.taker_fee_ppb, 0, PPB)
+        and _in(row.mark_age_max_ns, 0, INT64_MAX)
+        and _in(row.trading_state, TRADING_STATE_NORMAL, TRADING_STATE_HALTED)
+    ):
+        return False
+    if is_option:
+        return (
+            _in(row.expiry_ns, 1, INT64_MAX)
+            and _in(row.strike_units, 1, NUMBER_MAX)
+            and _in(row.option_type, OPTION_TYPE_CALL, OPTION_TYPE_PUT)
+            and _in(row.interest_rate_ppb, -PPB, PPB)
+            and _in(row.underlying_id, 0, book.instrument_count)
+        )
+    return not any(
+        (
+            row.expiry_ns,
+            row.strike_units,
+            row.option_type,
+            row.interest_rate_ppb,
+            row.underlying_id,
+        )
+    )
+
+
+cdef _write_instrument(Instrument *instrument, row, bytes symbol, tick_value):
+    """Write a lawful definition into a fresh instrument without a mark."""
+    divisor = math.gcd(tick_value, row.mark_units_per_tick)
+    memset(instrument, 0, sizeof(Instrument))
+    memcpy(instrument.symbol, <const char *>symbol, <size_t>len(symbol))
+    instrument.kind = row.kind
+    instrument.asset_id = row.asset_id
+    instrument.schedule_id = row.schedule_id
+    instrument.tick_value = tick_value
+    instrument.units_per_tick = row.mark_units_per_tick
+    instrument.value_numerator = tick_value // divisor
+    instrument.value_denominator = row.mark_units_per_tick // divisor
+    instrument.unit_price = row.tick_mantissa * 10.0**row.tick_exponent / row.mark_units_per_tick
+    instrument.tick_mantissa = row.tick_mantissa
+    instrument.tick_exponent = row.tick_exponent
+    instrument.lot_mantissa = row.lot_mantissa
+    instrument.lot_exponent = row.lot_exponent
+    instrument.order_lots_min = row.order_lots_min
+    instrument.order_lots_max = row.order_lots_max
+    instrument.order_notional_min = row.order_notional_min
+    instrument.order_notional_max = row.order_notional_max
+    instrument.price_collar_ppb = row.price_collar_ppb
+    instrument.market_buffer_ppb = row.market_buffer_ppb
+    instrument.taker_fee_ppb = row.taker_fee_ppb
+    instrument.mark_age_max_ns = row.mark_age_max_ns
+    instrument.trading_state = row.trading_state
+    instrument.expiry_ns = row.expiry_ns
+    instrument.strike_units = row.strike_units
+    instrument.option_type = row.option_type
+    instrument.interest_rate_ppb = row.interest_rate_ppb
+    instrument.underlying_id = row.underlying_id
+
+
+cdef tuple define_instrument(Book *book, dict ids, row):
+    """Create an instrument, or change what may change of one.
+
+    `row` is an InstrumentRow whose id does not count.
+    """
+    cdef Instrument instrument
+    cdef Instrument *target
+    cdef bint is_option = row.kind == INSTRUMENT_KIND_LINEAR_OPTION
+    encoded = _name(row.symbol, NAME_SIZE - 1)
+    if encoded is None or not _in(
+        row.kind, INSTRUMENT_KIND_LINEAR_PERPETUAL, INSTRUMENT_KIND_LINEAR_OPTION
+    ):
+        return REASON_DEFINITION_INVALID, 0
+    if not _in(row.asset_id, 1, book.asset_count):
+        return REASON_ASSET_UNKNOWN, 0
+    if is_option:
+        if row.schedule_id != 0:
+            return REASON_DEFINITION_INVALID, 0
+    elif not _in(row.schedule_id, 1, book.schedule_count):
+        return REASON_SCHEDULE_UNKNOWN, 0
+    elif book.schedules[row.schedule_id - 1].asset_id != row.asset_id:
+        return REASON_DEFINITION_INVALID, 0
+    if not _numbers_lawful(book, row, is_option):
+        return REASON_DEFINITION_INVALID, 0
+    tick_value = _whole_power(
+        row.tick_mantissa * row.lot_mantissa,
+        row.tick_exponent + row.lot_exponent + book.assets[row.asset_id - 1].scale,
+    )
+    if tick_value is None or not 1 <= tick_value <= 1 << 40:
+        return REASON_DEFINITION_INVALID, 0
+    _write_instrument(&instrument, row, encoded, tick_value)
+    instrument_id = ids.get(row.symbol)
+    if instrument_id is None:
+        if book.instrument_count == book.instrument_capacity:
+            return REASON_INSTRUMENTS_FULL, 0
+        book.instrument_count += 1
+        instrument_id = book.instrument_count
+        ids[row.symbol] = instrument_id
+    else:
+        target = &book.instruments[instrument_id - 1]
+        if not _same_contract(target, &instrument):
+            return REASON_FIELD_IMMUTABLE, 0
+        instrument.mark = target.mark
+    book.instruments[instrument_id - 1] = instrument
+    book.revision += 1
+    return REASON_NONE, instrument_id
+
+
+cdef uint32_t define_account(
+    Book *book, account_id, asset_id, margin_mode, leverage, cash
+) except 0:
+    cdef Account *account
+    if not _in(account_id, 1, (1 << 64) - 1):
+        return REASON_DEFINITION_INVALID
+    if not _in(asset_id, 1, book.asset_count):
+        return REASON_ASSET_UNKNOWN
+    if not (
+        _in(margin_mode, MARGIN_MODE_CROSS, MARGIN_MODE_ISOLATED)
+        and _in(leverage, LEVERAGE_ONE, 1000 * LEVERAGE_ONE)
+        and _in(cash, 0, 1 << 62)
+    ):
+        return REASON_DEFINITION_INVALID
+    if account_find(book, account_id) != NULL:
+        return REASON_ALREADY_EXISTS
+    account = account_add(book, account_id)
+    if account == NULL:
+        return REASON_ACCOUNTS_FULL
+    account.asset_id = asset_id
+    account.margin_mode = margin_mode
+    account.leverage = leverage
+    account.cash = cash
+    book.revision += 1
+    return REASON_NONE

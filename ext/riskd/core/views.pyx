@@ -1,0 +1,480 @@
+"""What Python sees of a book: rows, and the canonical state as text (docs/state.md).
+
+With the GIL: for people, tools and tests.
+"""
+
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+
+from riskd.core.admin cimport SCOPE_ACCOUNT, SCOPE_GATEWAY, SCOPE_INSTRUMENT, SCOPE_SERVICE
+from riskd.core.book cimport (
+    AnswerHead,
+    Book,
+    account_find,
+    answer_copy,
+    answer_size,
+    instrument_find,
+)
+from riskd.core.margin cimport (
+    Exposure,
+    bankruptcy_price_of,
+    initial_of,
+    is_liquidatable_at,
+    liquidation_price_of,
+    liquidation_requirement_of,
+    maintenance_of,
+)
+from riskd.core.money cimport clamp, i128, magnitude
+from riskd.core.pool cimport (
+    Holding,
+    Pool,
+    Share,
+    Terms,
+    available_of,
+    holding_of,
+    mark_value_up,
+    pool_fits,
+    pool_of,
+    share_of,
+    terms_of,
+    unrealised_pnl_of,
+)
+from riskd.core.types cimport *
+
+from riskd.core.rows import (
+    AccountRow,
+    AssetRow,
+    InstrumentRow,
+    MarkRow,
+    PositionRow,
+    ScheduleRow,
+    SummaryRow,
+    Tier as TierRow,
+)
+
+
+cdef schedule_row(Book *book, uint32_t index):
+    cdef Schedule *schedule = &book.schedules[index]
+    cdef const Ladder *ladder = &schedule.ladder
+    return ScheduleRow(
+        index + 1,
+        schedule.name.decode(),
+        schedule.asset_id,
+        schedule.version,
+        ladder.notional_max,
+        ladder.liquidation_fee_ppb,
+        tuple([
+            TierRow(
+                ladder.tiers[place].floor,
+                ladder.tiers[place].initial_ppb,
+                ladder.tiers[place].maintenance_ppb,
+                ladder.tiers[place].deduction,
+                ladder.tiers[place].leverage_max,
+            )
+            for place in range(ladder.count)
+        ]),
+    )
+
+
+cdef instrument_row(Book *book, uint32_t index):
+    cdef Instrument *row = &book.instruments[index]
+    return InstrumentRow(
+        index + 1,
+        row.symbol.decode(),
+        row.kind,
+        row.asset_id,
+        row.schedule_id,
+        row.tick_mantissa,
+        row.tick_exponent,
+        row.lot_mantissa,
+        row.lot_exponent,
+        row.units_per_tick,
+        row.order_lots_min,
+        row.order_lots_max,
+        row.order_notional_min,
+        row.order_notional_max,
+        row.price_collar_ppb,
+        row.market_buffer_ppb,
+        row.taker_fee_ppb,
+        row.mark_age_max_ns,
+        row.trading_state,
+        row.expiry_ns,
+        row.strike_units,
+        row.option_type,
+        row.interest_rate_ppb,
+        row.underlying_id,
+    )
+
+
+cdef account_row(const Account *account):
+    return AccountRow(
+        account.account_id,
+        account.asset_id,
+        account.margin_mode,
+        account.leverage,
+        account.cash,
+        account.trading_state,
+    )
+
+
+cdef position_row(
+    Book *book, const Account *account, const Position *position, const Pool *all_of_it
+):
+    cdef const Instrument *instrument = &book.instruments[position.instrument_id - 1]
+    cdef Terms terms
+    cdef Holding holding
+    cdef Share share
+    cdef Pool others
+    cdef Exposure exposure
+    cdef int64_t liquidation_price = 0
+    cdef uint32_t status = LIQUIDATION_STATUS_UNSPECIFIED
+    cdef i128 notional = 0
+    cdef i128 pnl = 0
+    cdef i128 initial, backing, equity
+    cdef i128 maintenance = 0
+    cdef i128 requirement = 0
+    cdef int64_t bankruptcy = 0
+    cdef bint liquidatable = False
+    cdef bint known
+    terms_of(book, account, instrument, position, &terms)
+    holding_of(position, &holding)
+    share_of(&terms, &holding, &share)
+    known = share.known and (instrument.mark.price != 0 or position.lots == 0)
+    initial = share.initial_margin
+    if not terms.is_option:
+        pool_of(book, account, position.instrument_id, 0, &others)
+        if terms.margin_mode == MARGIN_MODE_ISOLATED:
+            backing = position.wallet
+        else:
+            backing = others.cash + others.pnl - others.requirement
+            known = known and others.known
+        exposure.lots = position.lots
+        exposure.entry_value = position.entry_value
+        exposure.wallet = clamp(backing)
+        if position.lots == 0:
+            status = LIQUIDATION_STATUS_NO_POSITION
+        elif terms.margin_mode == MARGIN_MODE_ISOLATED or others.known:
+            status = liquidation_price_of(
+                &exposure, terms.ladder, &terms.unit, &liquidation_price
+            )
+            if terms.margin_mode == MARGIN_MODE_CROSS:
+                exposure.wallet = clamp(others.cash + others.pnl)
+            bankruptcy = bankruptcy_price_of(&exposure, &terms.unit)
+            exposure.wallet = clamp(backing)
+        if known and position.lots != 0:
+            notional = mark_value_up(&terms, magnitude(position.lots), instrument.mark.price)
+            pnl = unrealised_pnl_of(&terms, position.lots, position.entry_value)
+            maintenance = maintenance_of(terms.ladder, notional)
+            requirement = liquidation_requirement_of(terms.ladder, notional)
+            liquidatable = is_liquidatable_at(
+                &exposure, terms.ladder, &terms.unit, instrument.mark.price
+            )
+            if terms.margin_mode == MARGIN_MODE_ISOLATED:
+                initial += initial_of(terms.ladder, notional, notional, terms.leverage)
+    elif known and position.lots != 0:
+        notional = mark_value_up(&terms, magnitude(position.lots), instrument.mark.price)
+        pnl = unrealised_pnl_of(&terms, position.lots, position.entry_value)
+    if terms.margin_mode == MARGIN_MODE_ISOLATED and not terms.is_option:
+        equity = position.wallet + pnl
+    else:
+        equity = all_of_it.cash + all_of_it.pnl
+        if not all_of_it.known:
+            equity = 0
+            known = known and terms.is_option
+    return PositionRow(
+        position.instrument_id,
+        terms.margin_mode,
+        terms.leverage,
+        position.lots,
+        position.entry_value,
+        position.wallet,
+        instrument.mark.price,
+        clamp(notional) if known else 0,
+        clamp(pnl) if known else 0,
+        clamp(initial) if known else 0,
+        clamp(maintenance) if known else 0,
+        clamp(requirement) if known else 0,
+        clamp(equity) if known else 0,
+        status,
+        liquidation_price,
+        bankruptcy,
+        bool(liquidatable),
+        position.buy.lots,
+        position.sell.lots,
+        bool(known),
+    )
+
+
+cdef list _definition_lines(Book *book):
+    cdef const Mark *mark
+    cdef uint32_t index
+    lines = []
+    for index in range(book.asset_count):
+        symbol = book.assets[index].symbol.decode()
+        lines.append(f"asset {index + 1} {symbol} {book.assets[index].scale}")
+    for index in range(book.schedule_count):
+        row = schedule_row(book, index)
+        tiers = " ".join(":".join(map(str, tier)) for tier in row.tiers)
+        lines.append(
+            f"schedule {' '.join(
+                map(
+                    str,
+                    (
+                        row.schedule_id,
+                        row.name,
+                        row.asset_id,
+                        row.version,
+                        row.notional_max,
+                        row.liquidation_fee_ppb,
+                    ),
+                ),
+            )} {tiers}",
+        )
+    for index in range(book.instrument_count):
+        lines.append(f"instrument {' '.join(map(str, instrument_row(book, index)))}")
+    for index in range(book.instrument_count):
+        mark = &book.instruments[index].mark
+        if mark.price != 0:
+            row = (index + 1, mark.price, mark.time_ns, mark.volatility_ppb, mark.forward)
+            lines.append(f"mark {' '.join(map(str, row))}")
+    if book.service_state != TRADING_STATE_NORMAL:
+        lines.append(f"service {book.service_state}")
+    gateways = sorted(
+        (book.gateways[index].gateway_id, book.gateways[index].trading_state)
+        for index in range(book.gateway_count)
+    )
+    lines += [f"gateway {gateway} {state}" for gateway, state in gateways]
+    return lines
+
+
+cdef list _account_lines(Book *book):
+    return [
+        f"account {' '.join(map(str, row))}"
+        for row in sorted([
+            account_row(
+                &book.accounts[<uint32_t>index]
+            ) for index in range(book.account_count)
+        ])
+    ]
+
+
+cdef list _position_lines(Book *book):
+    cdef const Position *position
+    cdef uint32_t index
+    rows = []
+    for index in range(book.position_top):
+        position = &book.positions[index]
+        if position.in_use and (
+            position.lots != 0 or position.margin_mode != 0 or position.leverage != 0
+        ):
+            rows.append((
+                book.accounts[position.account_index].account_id,
+                position.instrument_id,
+                position.margin_mode,
+                position.leverage,
+                position.lots,
+                position.entry_value,
+                position.wallet,
+            ))
+    return [f"position {' '.join(map(str, row))}" for row in sorted(rows)]
+
+
+cdef list _order_lines(Book *book):
+    cdef const Order *order
+    cdef const Position *position
+    cdef uint32_t index
+    rows = []
+    for index in range(book.order_top):
+        order = &book.orders[index]
+        if not order.in_use:
+            continue
+        position = &book.positions[order.position_index]
+        rows.append((
+            order.reservation_id,
+            book.accounts[position.account_index].account_id,
+            position.instrument_id,
+            order.gateway_id,
+            order.client_order_id,
+            order.side,
+            order.order_type,
+            order.time_in_force,
+            order.flags,
+            order.price_ticks,
+            order.quantity_lots,
+            order.remaining_lots,
+            order.margin_price_ticks,
+            order.open_loss,
+        ))
+    return [f"order {' '.join(map(str, row))}" for row in sorted(rows)]
+
+
+cdef asset_rows(Book *book):
+    return [
+        AssetRow(
+            index + 1,
+            book.assets[index].symbol.decode(),
+            book.assets[index].scale,
+        )
+        for index in range(book.asset_count)
+    ]
+
+
+cdef schedule_rows(Book *book):
+    return [schedule_row(book, index) for index in range(book.schedule_count)]
+
+
+cdef instrument_rows(Book *book):
+    return [instrument_row(book, index) for index in range(book.instrument_count)]
+
+
+cdef mark_row(Book *book, uint32_t instrument_id):
+    cdef const Instrument *instrument
+    instrument = instrument_find(book, instrument_id)
+    if instrument == NULL:
+        raise KeyError(f"instrument {instrument_id} is not known")
+    if instrument.mark.price == 0:
+        return None
+    return MarkRow(
+        instrument_id,
+        instrument.mark.price,
+        instrument.mark.time_ns,
+        instrument.mark.volatility_ppb,
+        instrument.mark.forward,
+    )
+
+
+cdef account_row_of(Book *book, uint64_t account_id):
+    cdef const Account *account
+    account = account_find(book, account_id)
+    return None if account == NULL else account_row(account)
+
+
+cdef account_rows(Book *book, after_id, count_max):
+    places = sorted(
+        (book.accounts[index].account_id, index)
+        for index in range(book.account_count)
+        if book.accounts[index].account_id > after_id
+    )
+    return [account_row(
+        &book.accounts[<uint32_t>index]
+    ) for _, index in places[:count_max]]
+
+
+cdef summary_row(Book *book, uint64_t account_id):
+    cdef Account *account
+    cdef Pool pool
+    account = account_find(book, account_id)
+    if account == NULL:
+        return None
+    pool_of(book, account, 0, 0, &pool)
+    known = bool(pool.known and pool_fits(&pool))
+    return SummaryRow(
+        account.account_id,
+        account.asset_id,
+        account.cash,
+        clamp(pool.pnl) if known else 0,
+        clamp(pool.initial_margin) if known else 0,
+        clamp(pool.maintenance) if known else 0,
+        clamp(pool.requirement) if known else 0,
+        clamp(available_of(&pool)) if known else 0,
+        clamp(pool.isolated_wallets),
+        account.working_orders,
+        known,
+    )
+
+
+cdef position_rows(Book *book, uint64_t account_id):
+    cdef Account *account
+    cdef uint32_t place
+    cdef Pool pool
+    account = account_find(book, account_id)
+    if account == NULL:
+        return None
+    pool_of(book, account, 0, 0, &pool)
+    rows = []
+    place = account.first_position
+    while place != NOWHERE:
+        rows.append(position_row(book, account, &book.positions[place], &pool))
+        place = book.positions[place].next_of_account
+    return rows
+
+
+cdef trading_state_rows(Book *book):
+    states = []
+    if book.service_state != TRADING_STATE_NORMAL:
+        states.append((SCOPE_SERVICE, 0, book.service_state))
+    gateways = [
+        (
+            SCOPE_GATEWAY,
+            book.gateways[index].gateway_id,
+            book.gateways[index].trading_state,
+        )
+        for index in range(book.gateway_count)
+    ]
+    accounts = [
+        (
+            SCOPE_ACCOUNT,
+            book.accounts[index].account_id,
+            book.accounts[index].trading_state,
+        )
+        for index in range(book.account_count)
+        if book.accounts[index].trading_state != TRADING_STATE_NORMAL
+    ]
+    instruments = [
+        (SCOPE_INSTRUMENT, index + 1, book.instruments[index].trading_state)
+        for index in range(book.instrument_count)
+        if book.instruments[index].trading_state != TRADING_STATE_NORMAL
+    ]
+    return states + sorted(gateways) + sorted(accounts) + instruments
+
+
+cdef working_reservation_ids(Book *book, scope, scope_id, count_max):
+    cdef const Order *order
+    cdef const Position *position
+    cdef uint32_t index
+    found = []
+    for index in range(book.order_top):
+        order = &book.orders[index]
+        if not order.in_use:
+            continue
+        position = &book.positions[order.position_index]
+        if (
+            scope == SCOPE_SERVICE
+            or (scope == SCOPE_GATEWAY and order.gateway_id == scope_id)
+            or (
+                scope == SCOPE_ACCOUNT
+                and book.accounts[position.account_index].account_id == scope_id
+            )
+            or (scope == SCOPE_INSTRUMENT and position.instrument_id == scope_id)
+        ):
+            found.append(order.reservation_id)
+    return sorted(found)[:max(0, count_max)]
+
+
+cdef state_lines_of(Book *book):
+    return [
+        *_definition_lines(book),
+        *_account_lines(book),
+        *_position_lines(book),
+        *_order_lines(book),
+        *[
+            f"deficit {index + 1} {book.assets[index].deficit}"
+            for index in range(book.asset_count)
+            if book.assets[index].deficit != 0
+        ],
+    ]
+
+
+cdef answer_lines_of(Book *book):
+    cdef AnswerHead head
+    cdef uint64_t offset
+    cdef uint64_t done = 0
+    cdef uint8_t reply[4096]
+    lines = []
+    while done < book.answer_used:
+        offset = book.answer_start + done
+        answer_copy(book, offset, <uint8_t *>&head, sizeof(AnswerHead))
+        answer_copy(book, offset + sizeof(AnswerHead), reply, head.reply_size)
+        written = reply[:head.reply_size].hex()
+        lines.append(f"answer {head.kind} {head.gateway_id} {head.id} {written}")
+        done += answer_size(head.reply_size)
+    return lines
