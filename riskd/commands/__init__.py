@@ -1,0 +1,1 @@
+"""Commands of the command line that have no other home: add_arguments(parser), run(arguments)."""

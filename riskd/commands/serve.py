@@ -1,0 +1,52 @@
+"""`riskd serve`: run the service until SIGTERM or Ctrl-C."""
+
+import argparse
+import sys
+
+from riskd import __version__, logs, settings
+
+EPILOG = """examples:
+  riskd serve
+  riskd serve --rulebooks binance_usdm --control-address 127.0.0.1:0
+  riskd serve --config /etc/riskd.toml --log-level debug
+  RISKD_WORKER_THREADS=16 riskd serve
+  riskd serve --show-settings > riskd.toml     a file to start from
+
+Flags stand over the environment, the environment over the file. SIGTERM and Ctrl-C stop the
+service once the calls in flight are answered; a second one kills it."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the flags: one a setting."""
+    parser.epilog = EPILOG
+    parser.add_argument(
+        "--show-settings", action="store_true", help="print the effective settings and exit"
+    )
+    settings.add_flags(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Serve; return 0 after an orderly stop."""
+    try:
+        loaded = settings.from_arguments(arguments)
+        if arguments.show_settings:
+            print("\n".join(loaded.effective_lines()))
+            return 0
+        # Imported late: --show-settings works where the compiled core does not.
+        from riskd import wiring  # noqa: PLC0415
+
+        host, _ = settings.parse_address(loaded.settings.control_address)
+
+        def announce(port: int) -> None:
+            print(f"riskd {__version__}")
+            print("\n".join(f"  {line}" for line in loaded.effective_lines()))
+            for warning in loaded.warnings:
+                print(f"warning: {warning}", file=sys.stderr)
+            print(f"serving on {settings.join_address(host, port)}", flush=True)
+
+        with logs.to_standard_error(loaded.settings.log_level):
+            wiring.serve_until_signal(loaded.settings, announce)
+    except settings.SettingsError as error:
+        print(f"riskd serve: {error}", file=sys.stderr)
+        return 1
+    return 0

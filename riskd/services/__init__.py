@@ -1,0 +1,1 @@
+"""gRPC servicers: translate, call the engine, translate back."""

@@ -1,0 +1,416 @@
+"""AccountService: accounts, collateral, margin transfers, modes and leverage."""
+
+import grpc
+
+from riskd.catalogue import Asset, Instrument
+from riskd.numbers import INT64_MAX, LEVERAGE_SCALE, leverage_text, to_units
+from riskd.services.backend import Backend, enum_name, page_bounds, require_one_way
+from riskd.services.errors import FIELD_INVALID, RefusalError, reading, reason_name
+from riskd.v1 import account_service_pb2 as pb
+from riskd.v1 import types_pb2
+from riskd.v1.account_service_pb2_grpc import AccountServiceServicer
+
+LEVERAGE_MIN = 100
+LEVERAGE_MAX = 100_000
+LEVERAGE_DEFAULT = "20"
+# Room for profit on top, so that a first deposit cannot make later figures overflow.
+COLLATERAL_MAX = 2**62
+
+_MODES = (types_pb2.MARGIN_MODE_CROSS, types_pb2.MARGIN_MODE_ISOLATED)
+
+
+class AccountService(AccountServiceServicer):
+    """Accounts, their collateral, and how their positions are margined."""
+
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
+
+    def CreateAccount(
+        self, request: pb.CreateAccountRequest, context: grpc.ServicerContext
+    ) -> pb.CreateAccountResponse:
+        backend = self._backend
+        if request.account_id == 0:
+            raise RefusalError(
+                FIELD_INVALID, "account_id is 0: must be 1 to 2^64 - 1", field="account_id", value=0
+            )
+        asset = backend.asset(request.settlement_asset, "settlement_asset")
+        mode = request.default_margin_mode or types_pb2.MARGIN_MODE_CROSS
+        if mode not in _MODES:
+            raise _bad_mode("default_margin_mode", mode)
+        leverage = _read_leverage(request.default_leverage or LEVERAGE_DEFAULT, "default_leverage")
+        with reading(types_pb2.REASON_CODE_AMOUNT_OUT_OF_RANGE):
+            cash = asset.minor(
+                request.initial_collateral or "0", "initial_collateral", 0, COLLATERAL_MAX
+            )
+        reason = backend.engine.create_account(
+            request.account_id, asset.asset_id, mode, leverage, cash
+        )
+        if reason != types_pb2.REASON_CODE_NONE:
+            raise self._refusal(reason, request.account_id)
+        revision = backend.engine.revision
+        account = self._account(request.account_id)
+        backend.log_change(
+            context,
+            "CreateAccount",
+            revision,
+            account_id=request.account_id,
+            settlement_asset=asset.symbol,
+            default_margin_mode=_mode_name(mode),
+            default_leverage=leverage_text(leverage),
+            initial_collateral=asset.amount(cash),
+        )
+        return pb.CreateAccountResponse(account=account, revision=revision)
+
+    def GetAccount(
+        self, request: pb.GetAccountRequest, context: grpc.ServicerContext
+    ) -> pb.GetAccountResponse:
+        revision = self._backend.engine.revision
+        return pb.GetAccountResponse(account=self._account(request.account_id), revision=revision)
+
+    def ListAccounts(
+        self, request: pb.ListAccountsRequest, context: grpc.ServicerContext
+    ) -> pb.ListAccountsResponse:
+        engine = self._backend.engine
+        after_id, count_max = page_bounds(request.page_size, request.page_token)
+        revision = engine.revision
+        rows = engine.accounts(after_id, count_max + 1)
+        response = pb.ListAccountsResponse(revision=revision)
+        response.accounts.extend(self._write(*row) for row in rows[:count_max])
+        if len(rows) > count_max:
+            response.next_page_token = str(rows[count_max - 1].account_id)
+        return response
+
+    def AdjustCollateral(
+        self, request: pb.AdjustCollateralRequest, context: grpc.ServicerContext
+    ) -> pb.AdjustCollateralResponse:
+        backend = self._backend
+        row = backend.account(request.account_id)
+        asset = backend.asset(request.asset, "asset")
+        held = backend.asset_of(row.asset_id)
+        if asset != held:
+            raise RefusalError(
+                types_pb2.REASON_CODE_SETTLEMENT_ASSET_MISMATCH,
+                f"asset {asset.symbol} is not the settlement asset {held.symbol} of account "
+                f"{row.account_id}",
+                field="asset",
+                value=asset.symbol,
+                bound=held.symbol,
+            )
+        amount = _read_amount(request.amount, asset)
+        reason, cash, available = backend.engine.adjust_collateral(
+            row.account_id, asset.asset_id, amount, request.validate_only, backend.clock()
+        )
+        if reason != types_pb2.REASON_CODE_NONE:
+            raise self._refusal(reason, row.account_id, asset, amount=amount)
+        revision = backend.engine.revision
+        account = self._account(row.account_id)
+        account.cash = asset.amount(cash)
+        response = pb.AdjustCollateralResponse(
+            account=account,
+            available=self._available(row.account_id, asset, available),
+            revision=revision,
+        )
+        if not request.validate_only:
+            backend.log_change(
+                context,
+                "AdjustCollateral",
+                revision,
+                account_id=row.account_id,
+                asset=asset.symbol,
+                amount=asset.amount(amount),
+                cash=account.cash,
+            )
+        return response
+
+    def TransferMargin(
+        self, request: pb.TransferMarginRequest, context: grpc.ServicerContext
+    ) -> pb.TransferMarginResponse:
+        backend = self._backend
+        require_one_way(request.position_side)
+        instrument, asset = self._position(request.account_id, request.instrument_id)
+        amount = _read_amount(request.amount, asset)
+        reason, wallet, available = backend.engine.transfer_margin(
+            request.account_id,
+            request.instrument_id,
+            amount,
+            request.validate_only,
+            backend.clock(),
+        )
+        if reason != types_pb2.REASON_CODE_NONE:
+            raise self._refusal(reason, request.account_id, asset, instrument, amount=amount)
+        revision = backend.engine.revision
+        if not request.validate_only:
+            backend.log_change(
+                context,
+                "TransferMargin",
+                revision,
+                account_id=request.account_id,
+                instrument=instrument.symbol,
+                amount=asset.amount(amount),
+                isolated_wallet=asset.amount(wallet),
+            )
+        return pb.TransferMarginResponse(
+            isolated_wallet=asset.amount(wallet),
+            available=self._available(request.account_id, asset, available),
+            revision=revision,
+        )
+
+    def ChangeMarginMode(
+        self, request: pb.ChangeMarginModeRequest, context: grpc.ServicerContext
+    ) -> pb.ChangeMarginModeResponse:
+        backend = self._backend
+        require_one_way(request.position_side)
+        instrument, asset = self._position(request.account_id, request.instrument_id)
+        if request.margin_mode not in _MODES:
+            raise _bad_mode("margin_mode", request.margin_mode)
+        reason, wallet, available = backend.engine.change_margin_mode(
+            request.account_id,
+            request.instrument_id,
+            request.margin_mode,
+            request.validate_only,
+            backend.clock(),
+        )
+        if reason != types_pb2.REASON_CODE_NONE:
+            raise self._refusal(reason, request.account_id, asset, instrument)
+        revision = backend.engine.revision
+        if not request.validate_only:
+            backend.log_change(
+                context,
+                "ChangeMarginMode",
+                revision,
+                account_id=request.account_id,
+                instrument=instrument.symbol,
+                margin_mode=_mode_name(request.margin_mode),
+            )
+        return pb.ChangeMarginModeResponse(
+            isolated_wallet=asset.amount(wallet),
+            available=self._available(request.account_id, asset, available),
+            revision=revision,
+        )
+
+    def SetLeverage(
+        self, request: pb.SetLeverageRequest, context: grpc.ServicerContext
+    ) -> pb.SetLeverageResponse:
+        backend = self._backend
+        require_one_way(request.position_side)
+        instrument, asset = self._position(request.account_id, request.instrument_id)
+        leverage = _read_leverage(request.leverage, "leverage")
+        reason, taken, available = backend.engine.set_leverage(
+            request.account_id,
+            request.instrument_id,
+            leverage,
+            request.validate_only,
+            backend.clock(),
+        )
+        if reason != types_pb2.REASON_CODE_NONE:
+            raise self._refusal(reason, request.account_id, asset, instrument, leverage=leverage)
+        revision = backend.engine.revision
+        if not request.validate_only:
+            backend.log_change(
+                context,
+                "SetLeverage",
+                revision,
+                account_id=request.account_id,
+                instrument=instrument.symbol,
+                leverage=leverage_text(taken),
+            )
+        return pb.SetLeverageResponse(
+            leverage=leverage_text(taken),
+            available=self._available(request.account_id, asset, available),
+            revision=revision,
+        )
+
+    def _position(self, account_id: int, instrument_id: int) -> tuple[Instrument, Asset]:
+        """Return the instrument and the settlement asset of a request on a position, or refuse."""
+        row = self._backend.account(account_id)
+        instrument = self._backend.instrument(instrument_id)
+        held = self._backend.asset_of(row.asset_id)
+        if instrument.asset != held:
+            raise RefusalError(
+                types_pb2.REASON_CODE_SETTLEMENT_ASSET_MISMATCH,
+                f"instrument {instrument.symbol} settles in {instrument.asset.symbol}, account "
+                f"{account_id} in {held.symbol}",
+                field="instrument_id",
+                value=instrument.asset.symbol,
+                bound=held.symbol,
+            )
+        return instrument, held
+
+    def _account(self, account_id: int) -> pb.Account:
+        return self._write(*self._backend.account(account_id))
+
+    def _write(
+        self,
+        account_id: int,
+        asset_id: int,
+        margin_mode: int,
+        leverage: int,
+        cash: int,
+        trading_state: int,
+    ) -> pb.Account:
+        """Return the message of an AccountRow."""
+        asset = self._backend.asset_of(asset_id)
+        return pb.Account(
+            account_id=account_id,
+            settlement_asset=asset.symbol,
+            default_margin_mode=types_pb2.MarginMode.ValueType(margin_mode),
+            default_leverage=leverage_text(leverage),
+            cash=asset.amount(cash),
+            trading_state=types_pb2.TradingState.ValueType(trading_state),
+        )
+
+    def _available(self, account_id: int, asset: Asset, available: int) -> str:
+        """Return what is left for orders; empty while a mark that it needs was never reported."""
+        return asset.amount(available) if self._backend.figures_known(account_id) else ""
+
+    def _refusal(
+        self,
+        reason: int,
+        account_id: int,
+        asset: Asset | None = None,
+        instrument: Instrument | None = None,
+        *,
+        amount: int = 0,
+        leverage: int = 0,
+    ) -> RefusalError:
+        """Return the refusal of a change that the engine refused, with both sides where known.
+
+        The numbers are read after the engine answered: under load they can be newer.
+        """
+        engine = self._backend.engine
+        numbers: dict[str, object] = {"account_id": account_id}
+        if instrument is not None:
+            numbers["instrument"] = instrument.symbol
+        text = f"account {account_id}: {reason_name(reason)}"
+        summary = engine.summary(account_id)
+        positions = engine.positions(account_id) or []
+        position = next(
+            (
+                row
+                for row in positions
+                if instrument and row.instrument_id == instrument.instrument_id
+            ),
+            None,
+        )
+        match reason:
+            case types_pb2.REASON_CODE_ALREADY_EXISTS:
+                text = f"account_id {account_id} exists already"
+            case types_pb2.REASON_CODE_ACCOUNTS_FULL:
+                text = "the account table is full: setting accounts_max is its size"
+            case types_pb2.REASON_CODE_POSITIONS_FULL:
+                text = "the position table is full: setting positions_max is its size"
+            case types_pb2.REASON_CODE_EXCEEDS_AVAILABLE if asset and summary:
+                free = asset.amount(min(summary.available, summary.cash))
+                numbers |= {"available": free, "asset": asset.symbol}
+                if amount:
+                    numbers["amount"] = asset.amount(abs(amount))
+                    text = f"amount {numbers['amount']} exceeds available {free} ({asset.symbol})"
+                else:
+                    text = (
+                        f"initial margin at leverage {leverage_text(leverage)} exceeds available "
+                        f"{free} ({asset.symbol})"
+                    )
+            case types_pb2.REASON_CODE_EXCEEDS_REMOVABLE_MARGIN if asset and position:
+                wallet = asset.amount(position.isolated_wallet)
+                taken = asset.amount(abs(amount))
+                numbers |= {
+                    "amount": taken,
+                    "isolated_wallet": wallet,
+                    "unrealised_pnl": asset.amount(position.unrealised_pnl),
+                    "asset": asset.symbol,
+                }
+                text = (
+                    f"amount {taken} leaves less than initial margin in the isolated wallet "
+                    f"{wallet} ({asset.symbol})"
+                )
+            case types_pb2.REASON_CODE_NO_ISOLATED_POSITION if instrument:
+                text = f"account {account_id} has no isolated position on {instrument.symbol}"
+            case types_pb2.REASON_CODE_POSITION_NOT_FLAT if instrument and position:
+                numbers |= {
+                    "quantity": instrument.quantity(position.lots),
+                    "working_buy_quantity": instrument.quantity(position.buy_lots),
+                    "working_sell_quantity": instrument.quantity(position.sell_lots),
+                }
+                text = (
+                    f"position on {instrument.symbol} is not flat: quantity "
+                    f"{numbers['quantity']}, working buy {numbers['working_buy_quantity']}, "
+                    f"working sell {numbers['working_sell_quantity']}"
+                )
+            case types_pb2.REASON_CODE_LEVERAGE_OUT_OF_RANGE if instrument:
+                bound = self._leverage_bound(instrument)
+                numbers |= {"leverage": leverage_text(leverage), "bound": bound}
+                text = (
+                    f"leverage {leverage_text(leverage)} is out of range on {instrument.symbol}: "
+                    f"must be {bound}"
+                )
+            case types_pb2.REASON_CODE_LEVERAGE_LOWERED_ON_ISOLATED if instrument and position:
+                asked, held = leverage_text(leverage), leverage_text(position.leverage)
+                numbers |= {"leverage": asked, "bound": held}
+                text = (
+                    f"leverage {asked} is below {held} of the open isolated position on "
+                    f"{instrument.symbol}"
+                )
+            case types_pb2.REASON_CODE_MARK_MISSING:
+                symbols = ", ".join(self._unmarked(account_id, instrument)) or "an instrument"
+                numbers["instruments"] = symbols
+                text = f"no mark was reported of {symbols}, and account {account_id} needs it"
+            case types_pb2.REASON_CODE_MARK_STALE:
+                text = f"a mark that account {account_id} needs is older than its instrument allows"
+        return RefusalError(reason, text, **numbers)
+
+    def _leverage_bound(self, instrument: Instrument) -> str:
+        """Return what leverage may be on an instrument, in words."""
+        engine = self._backend.engine
+        schedule_id = next(
+            row.schedule_id
+            for row in engine.instruments()
+            if row.instrument_id == instrument.instrument_id
+        )
+        for schedule in engine.schedules():
+            if schedule.schedule_id == schedule_id:
+                top = leverage_text(schedule.tiers[0].leverage_max)
+                return f"1 to {top}, less for a larger position"
+        return "1"
+
+    def _unmarked(self, account_id: int, instrument: Instrument | None) -> list[str]:
+        """Return symbols of instruments whose marks the account may need and does not have."""
+        rows = self._backend.engine.positions(account_id) or []
+        ids = {row.instrument_id for row in rows if row.lots}
+        if instrument is not None:
+            ids.add(instrument.instrument_id)
+        missing = [each for each in sorted(ids) if self._backend.engine.mark(each) is None]
+        return [self._backend.instrument(each).symbol for each in missing]
+
+
+def _read_amount(text: str, asset: Asset) -> int:
+    """Return a signed amount in minor units, not zero."""
+    with reading(types_pb2.REASON_CODE_AMOUNT_OUT_OF_RANGE):
+        amount = asset.minor(text, "amount", minimum=-INT64_MAX)
+    if amount == 0:
+        raise RefusalError(
+            types_pb2.REASON_CODE_AMOUNT_OUT_OF_RANGE,
+            f"amount is {text[:64]!r}: must not be 0",
+            field="amount",
+            value=text[:64],
+        )
+    return amount
+
+
+def _read_leverage(text: str, field: str) -> int:
+    """Return a leverage in hundredths."""
+    with reading(types_pb2.REASON_CODE_LEVERAGE_OUT_OF_RANGE):
+        return to_units(text, field, LEVERAGE_SCALE, LEVERAGE_MIN, LEVERAGE_MAX)
+
+
+def _mode_name(mode: int) -> str:
+    return enum_name(types_pb2.MarginMode.items(), mode, "MARGIN_MODE_")
+
+
+def _bad_mode(field: str, mode: int) -> RefusalError:
+    return RefusalError(
+        types_pb2.REASON_CODE_MARGIN_MODE_MISMATCH,
+        f"{field} is {_mode_name(mode)}: must be CROSS or ISOLATED",
+        field=field,
+        value=mode,
+        bound="CROSS or ISOLATED",
+    )

@@ -1,0 +1,244 @@
+"""MarginService: reads of margin. Figures that need a mark that was never reported are empty."""
+
+import math
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
+
+import grpc
+
+from riskd.catalogue import Asset
+from riskd.numbers import leverage_text, ratio_text
+from riskd.services.backend import Backend, enum_name, require_one_way
+from riskd.services.errors import FIELD_INVALID, METHOD_NOT_IMPLEMENTED, RefusalError, reading
+from riskd.v1 import instrument_service_pb2, types_pb2
+from riskd.v1 import margin_service_pb2 as pb
+from riskd.v1.margin_service_pb2_grpc import MarginServiceServicer
+
+if TYPE_CHECKING:
+    from riskd.core.engine import PositionRow
+
+# (is_call, forward, strike, volatility, years, rate) to price and Greeks: riskd.core.black has it.
+Greeks = Callable[
+    [bool, float, float, float, float, float], tuple[float, float, float, float, float, float]
+]
+
+
+class MarginService(MarginServiceServicer):
+    """Reads of margin. The revision of a reply is that of the state read, or a little older."""
+
+    def __init__(self, backend: Backend, greeks: Greeks) -> None:
+        self._backend = backend
+        self._greeks = greeks
+
+    def GetMarginSummary(
+        self, request: pb.GetMarginSummaryRequest, context: grpc.ServicerContext
+    ) -> pb.GetMarginSummaryResponse:
+        backend = self._backend
+        revision = backend.engine.revision
+        row = backend.engine.summary(backend.account(request.account_id).account_id)
+        assert row is not None, "accounts are never removed"
+        asset = backend.asset_of(row.asset_id)
+        summary = pb.MarginSummary(
+            account_id=row.account_id,
+            settlement_asset=asset.symbol,
+            cash=asset.amount(row.cash),
+            isolated_wallets=asset.amount(row.isolated_wallets),
+            working_order_count=row.working_orders,
+        )
+        if row.known:
+            equity = row.cash + row.cross_pnl
+            requirement = row.cross_liquidation_requirement
+            summary.cross_unrealised_pnl = asset.amount(row.cross_pnl)
+            summary.cross_equity = asset.amount(equity)
+            summary.initial_margin = asset.amount(row.initial_margin)
+            summary.cross_maintenance_margin = asset.amount(row.cross_maintenance)
+            summary.available = asset.amount(row.available)
+            summary.cross_margin_ratio = _ratio(requirement, equity)
+            summary.cross_liquidatable = 0 < requirement >= equity
+        return pb.GetMarginSummaryResponse(summary=summary, revision=revision)
+
+    def ListPositionMargins(
+        self, request: pb.ListPositionMarginsRequest, context: grpc.ServicerContext
+    ) -> pb.ListPositionMarginsResponse:
+        backend = self._backend
+        revision = backend.engine.revision
+        asset = backend.asset_of(backend.account(request.account_id).asset_id)
+        rows = backend.engine.positions(request.account_id) or []
+        return pb.ListPositionMarginsResponse(
+            positions=[self._write(row, asset) for row in rows], revision=revision
+        )
+
+    def ComputeLiquidationPrice(
+        self, request: pb.ComputeLiquidationPriceRequest, context: grpc.ServicerContext
+    ) -> pb.ComputeLiquidationPriceResponse:
+        backend = self._backend
+        require_one_way(request.position_side)
+        revision = backend.engine.revision
+        asset = backend.asset_of(backend.account(request.account_id).asset_id)
+        backend.instrument(request.instrument_id)
+        for row in backend.engine.positions(request.account_id) or []:
+            if row.instrument_id == request.instrument_id:
+                position = self._write(row, asset)
+                return pb.ComputeLiquidationPriceResponse(
+                    liquidation_status=position.liquidation_status,
+                    liquidation_price=position.liquidation_price,
+                    bankruptcy_price=position.bankruptcy_price,
+                    revision=revision,
+                )
+        return pb.ComputeLiquidationPriceResponse(
+            liquidation_status=types_pb2.LIQUIDATION_STATUS_NO_POSITION, revision=revision
+        )
+
+    def ComputeMaxOrderSize(
+        self, request: pb.ComputeMaxOrderSizeRequest, context: grpc.ServicerContext
+    ) -> pb.ComputeMaxOrderSizeResponse:
+        backend = self._backend
+        require_one_way(request.position_side)
+        backend.account(request.account_id)
+        instrument = backend.instrument(request.instrument_id)
+        if request.side not in (types_pb2.SIDE_BUY, types_pb2.SIDE_SELL):
+            raise _unknown("side", types_pb2.Side.items(), request.side, "BUY or SELL")
+        price_ticks = 0
+        if request.order_type == types_pb2.ORDER_TYPE_LIMIT:
+            with reading(types_pb2.REASON_CODE_PRICE_OUT_OF_RANGE):
+                price_ticks = instrument.ticks(request.price, "price")
+        elif request.order_type != types_pb2.ORDER_TYPE_MARKET:
+            raise _unknown(
+                "order_type", types_pb2.OrderType.items(), request.order_type, "LIMIT or MARKET"
+            )
+        elif request.price:
+            raise RefusalError(
+                types_pb2.REASON_CODE_PRICE_OUT_OF_RANGE,
+                f"price is {request.price[:64]!r}: must be empty for a market order",
+                field="price",
+                value=request.price[:64],
+            )
+        revision = backend.engine.revision
+        lots, reason = backend.engine.max_order_lots(
+            request.account_id,
+            request.instrument_id,
+            request.side,
+            request.order_type,
+            price_ticks,
+            backend.clock(),
+        )
+        return pb.ComputeMaxOrderSizeResponse(
+            quantity=instrument.quantity(lots),
+            quantity_lots=lots,
+            limiting_reason=types_pb2.ReasonCode.ValueType(reason),
+            revision=revision,
+        )
+
+    def ComputeGreeks(
+        self, request: pb.ComputeGreeksRequest, context: grpc.ServicerContext
+    ) -> pb.ComputeGreeksResponse:
+        option_types = instrument_service_pb2.OptionType
+        if request.option_type not in (
+            instrument_service_pb2.OPTION_TYPE_CALL,
+            instrument_service_pb2.OPTION_TYPE_PUT,
+        ):
+            raise _unknown("option_type", option_types.items(), request.option_type, "CALL or PUT")
+        _check_finite(request)
+        try:
+            price, delta, gamma, vega, theta, rho = self._greeks(
+                request.option_type == instrument_service_pb2.OPTION_TYPE_CALL,
+                request.forward,
+                request.strike,
+                request.volatility,
+                request.time_years,
+                request.interest_rate,
+            )
+        except ValueError as error:
+            raise RefusalError(FIELD_INVALID, str(error)) from None
+        return pb.ComputeGreeksResponse(
+            price=price,
+            delta=delta,
+            gamma=gamma,
+            vega_per_vol_point=vega,
+            theta_per_day=theta,
+            rho_per_point=rho,
+            revision=self._backend.engine.revision,
+        )
+
+    def SimulatePortfolio(
+        self, request: pb.SimulatePortfolioRequest, context: grpc.ServicerContext
+    ) -> pb.SimulatePortfolioResponse:
+        raise RefusalError(
+            METHOD_NOT_IMPLEMENTED,
+            "SimulatePortfolio is not implemented yet: CheckOrder with mode CHECK_ONLY and view "
+            "FULL shows one order",
+            method="SimulatePortfolio",
+        )
+
+    def _write(self, row: "PositionRow", asset: Asset) -> pb.PositionMargin:
+        """Return the message of a position."""
+        instrument = self._backend.instrument(row.instrument_id)
+        is_isolated = row.margin_mode == types_pb2.MARGIN_MODE_ISOLATED
+        position = pb.PositionMargin(
+            instrument_id=row.instrument_id,
+            symbol=instrument.symbol,
+            position_side=types_pb2.POSITION_SIDE_NET,
+            margin_mode=types_pb2.MarginMode.ValueType(row.margin_mode),
+            leverage=leverage_text(row.leverage),
+            quantity=instrument.quantity(row.lots),
+            entry_price=instrument.entry_price(row.entry_value, row.lots) if row.lots else "",
+            entry_value=asset.amount(row.entry_value),
+            mark_price=instrument.mark_price(row.mark) if row.mark else "",
+            isolated_wallet=asset.amount(row.isolated_wallet) if is_isolated else "",
+            working_buy_quantity=instrument.quantity(row.buy_lots),
+            working_sell_quantity=instrument.quantity(row.sell_lots),
+        )
+        if row.known:
+            position.notional = asset.amount(row.notional)
+            position.unrealised_pnl = asset.amount(row.unrealised_pnl)
+            position.initial_margin = asset.amount(row.initial_margin)
+            position.maintenance_margin = asset.amount(row.maintenance)
+            position.margin_ratio = _ratio(row.liquidation_requirement, row.equity)
+            position.liquidatable = row.liquidatable
+            position.liquidation_status = types_pb2.LiquidationStatus.ValueType(
+                row.liquidation_status
+            )
+            if row.liquidation_status == types_pb2.LIQUIDATION_STATUS_AT_PRICE:
+                position.liquidation_price = instrument.mark_price(row.liquidation_price)
+            if row.bankruptcy_price:
+                position.bankruptcy_price = instrument.mark_price(row.bankruptcy_price)
+        return position
+
+
+def _check_finite(request: pb.ComputeGreeksRequest) -> None:
+    """Refuse NaN, infinities and numbers below the field's bound."""
+    for field, value, is_in_bound, bound in (
+        ("forward", request.forward, request.forward > 0, "above 0, finite"),
+        ("strike", request.strike, request.strike > 0, "above 0, finite"),
+        ("volatility", request.volatility, request.volatility >= 0, "zero or more, finite"),
+        ("time_years", request.time_years, request.time_years >= 0, "zero or more, finite"),
+        ("interest_rate", request.interest_rate, True, "finite"),
+    ):
+        if not is_in_bound or not math.isfinite(value):
+            raise RefusalError(
+                FIELD_INVALID,
+                f"{field} is {value}: must be {bound}",
+                field=field,
+                value=value,
+                bound=bound,
+            )
+
+
+def _ratio(requirement: int, equity: int) -> str:
+    """Return requirement over equity, rounded up to 6 decimals; empty without equity above zero."""
+    return ratio_text(requirement, equity) if equity > 0 else ""
+
+
+def _unknown(field: str, items: Iterable[tuple[str, int]], value: int, bound: str) -> RefusalError:
+    reasons = {
+        "side": types_pb2.REASON_CODE_SIDE_INVALID,
+        "order_type": types_pb2.REASON_CODE_ORDER_TYPE_NOT_SUPPORTED,
+    }
+    name = enum_name(items, value, f"{field.upper()}_")
+    return RefusalError(
+        reasons.get(field, FIELD_INVALID),
+        f"{field} is {name}: must be {bound}",
+        field=field,
+        value=value,
+        bound=bound,
+    )

@@ -1,0 +1,61 @@
+"""OrderRiskService and the hot half of MarketDataService: bytes in, bytes out.
+
+The engine decodes, decides and encodes; nothing here reads the message. Both doors of the service
+thus answer with the same bytes.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NoReturn
+
+import grpc
+
+from riskd.services.backend import Backend
+from riskd.services.errors import METHOD_NOT_IMPLEMENTED, REQUEST_MALFORMED, RefusalError
+
+SERVICE_NAME = "riskd.v1.OrderRiskService"
+
+# Numbers of the engine's hot methods, as riskd.core.engine.METHOD_* has them.
+METHOD_CHECK_ORDER = 1
+METHOD_REPORT_EXECUTION = 2
+METHOD_GET_RESERVATION = 3
+METHOD_REPORT_MARKS = 4
+
+
+def hot_method(backend: Backend, method: int) -> grpc.RpcMethodHandler[bytes, bytes]:
+    """Return the handler of a method that the engine answers from the request's bytes."""
+    handle = backend.engine.handle
+    clock = backend.clock
+
+    def call(request: bytes, context: grpc.ServicerContext) -> bytes:
+        try:
+            return handle(method, request, clock())
+        except ValueError as error:  # MalformedRequest: the method number is one of ours.
+            raise RefusalError(REQUEST_MALFORMED, str(error)) from None
+
+    return grpc.unary_unary_rpc_method_handler(call)
+
+
+def missing_method(name: str, instead: str) -> grpc.RpcMethodHandler[bytes, bytes]:
+    """Return the handler of a method that is in the contract and not there yet."""
+
+    def call(request: bytes, context: grpc.ServicerContext) -> NoReturn:
+        raise RefusalError(
+            METHOD_NOT_IMPLEMENTED, f"{name} is not implemented yet: {instead}", method=name
+        )
+
+    return grpc.unary_unary_rpc_method_handler(call)
+
+
+def add_order_risk_service(server: grpc.Server, backend: Backend) -> None:
+    """Register OrderRiskService."""
+    handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {
+        "CheckOrder": hot_method(backend, METHOD_CHECK_ORDER),
+        "CheckAmendment": missing_method(
+            "CheckAmendment", "cancel the order and check the new one"
+        ),
+        "ReportExecution": hot_method(backend, METHOD_REPORT_EXECUTION),
+        "BatchCheckOrders": missing_method("BatchCheckOrders", "call CheckOrder for each order"),
+        "GetReservation": hot_method(backend, METHOD_GET_RESERVATION),
+    }
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE_NAME, handlers),))

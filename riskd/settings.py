@@ -1,0 +1,372 @@
+"""Settings of the service.
+
+They come from defaults, a TOML file, the environment and flags, each over the one before. A
+setting is one field of Settings: its name is the key in the file, RISKD_<NAME> in the environment
+and --<name> as a flag. Mistakes raise SettingsError, which names the setting, the value, the bound
+and where the value came from. Environment variables that are no setting are left alone, because
+others own some of them (Kubernetes sets RISKD_SERVICE_HOST for a service called riskd).
+"""
+
+import argparse
+import dataclasses
+import difflib
+import ipaddress
+import os
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, cast
+
+ENVIRONMENT_PREFIX = "RISKD_"
+CONFIG_VARIABLE = "RISKD_CONFIG"
+
+Kind = Literal["integer", "boolean", "text", "list"]
+Value = int | bool | str | tuple[str, ...]
+
+_KINDS: dict[object, Kind] = {
+    int: "integer",
+    bool: "boolean",
+    str: "text",
+    tuple[str, ...]: "list",
+}
+_BOOLEANS = {"true": True, "false": False}
+_INTEGER = re.compile(r"-?[0-9]{1,19}", re.ASCII)
+
+
+class SettingsError(ValueError):
+    """A setting is not valid: names the setting, the value, the bound and the origin."""
+
+
+def _setting(
+    default: Value,
+    doc: str,
+    *,
+    minimum: int | None = None,
+    maximum: int | None = None,
+    choices: tuple[str, ...] = (),
+    secret: bool = False,
+) -> Any:
+    """Return a dataclass field that carries what the loader, the flags and the docs need."""
+    return dataclasses.field(
+        default=default,
+        metadata={
+            "doc": doc,
+            "minimum": minimum,
+            "maximum": maximum,
+            "choices": choices,
+            "secret": secret,
+        },
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What the service runs with. Immutable: a change is a restart."""
+
+    control_address: str = _setting(
+        "127.0.0.1:50051",
+        "Address of the control server, host:port; port 0 takes a free one.",
+    )
+    allow_plaintext_off_loopback: bool = _setting(
+        False,
+        "Accept a control_address that other machines can reach, although nothing is encrypted or "
+        "authenticated.",
+    )
+    worker_threads: int = _setting(
+        8, "Threads that answer calls of the control server.", minimum=1, maximum=256
+    )
+    concurrent_rpcs_max: int = _setting(
+        1024,
+        "Calls in work or waiting; one more gets RESOURCE_EXHAUSTED.",
+        minimum=1,
+        maximum=1_000_000,
+    )
+    receive_message_bytes_max: int = _setting(
+        1 << 20,
+        "Largest request; a larger one gets RESOURCE_EXHAUSTED.",
+        minimum=64 << 10,
+        maximum=64 << 20,
+    )
+    shutdown_grace_ms: int = _setting(
+        5_000,
+        "How long calls in flight may take to finish after SIGTERM.",
+        minimum=0,
+        maximum=600_000,
+    )
+    reflection: bool = _setting(True, "Serve gRPC reflection and channelz.")
+    rulebooks: tuple[str, ...] = _setting((), "Rulebooks to load at start, by name or file.")
+    log_level: str = _setting(
+        "info", "Least severe log record written.", choices=("debug", "info", "warning", "error")
+    )
+    accounts_max: int = _setting(65_536, "Room for accounts.", minimum=1, maximum=16_777_216)
+    positions_max: int = _setting(262_144, "Room for positions.", minimum=1, maximum=67_108_864)
+    orders_max: int = _setting(262_144, "Room for working orders.", minimum=1, maximum=67_108_864)
+    instruments_max: int = _setting(4_096, "Room for instruments.", minimum=1, maximum=1_048_576)
+    schedules_max: int = _setting(1_024, "Room for margin schedules.", minimum=1, maximum=1_048_576)
+    gateways_max: int = _setting(
+        1_024, "Room for gateways that are not in state NORMAL.", minimum=1, maximum=1_048_576
+    )
+    answer_bytes: int = _setting(
+        64 << 20,
+        "Room for remembered answers; the oldest go first. About 200 bytes an answer.",
+        minimum=64 << 10,
+        maximum=64 << 30,
+    )
+
+    def __post_init__(self) -> None:
+        """Check what needs more than one value."""
+        host, _ = parse_address(self.control_address)
+        if not self.allow_plaintext_off_loopback and not is_loopback(host):
+            raise SettingsError(
+                f"control_address {self.control_address!r} is not loopback and there is no TLS: "
+                "use 127.0.0.1 or set allow_plaintext_off_loopback = true"
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class Specification:
+    """What is known of one setting."""
+
+    name: str
+    kind: Kind
+    default: Value
+    doc: str
+    minimum: int | None
+    maximum: int | None
+    choices: tuple[str, ...]
+    secret: bool
+
+    @property
+    def variable(self) -> str:
+        """Name of its environment variable."""
+        return ENVIRONMENT_PREFIX + self.name.upper()
+
+    @property
+    def flag(self) -> str:
+        """Its flag."""
+        return "--" + self.name.replace("_", "-")
+
+    @property
+    def bound(self) -> str:
+        """What a value must be, in words."""
+        if self.kind == "integer":
+            return f"integer, {self.minimum} to {self.maximum}"
+        if self.kind == "boolean":
+            return "true or false"
+        if self.kind == "list":
+            return "list of texts"
+        return " or ".join(self.choices) if self.choices else "text"
+
+    def show(self, value: Value) -> str:
+        """Return the value as it is written in the file; a secret is masked."""
+        if self.secret and value:
+            return '"********"'
+        if isinstance(value, bool):
+            return "true" if value else "false"
+        if isinstance(value, tuple):
+            return "[" + ", ".join(f'"{item}"' for item in value) + "]"
+        return f'"{value}"' if isinstance(value, str) else str(value)
+
+    def fail(self, value: object, origin: str) -> SettingsError:
+        """Return the error for a value that is out of bounds."""
+        shown = "********" if self.secret else repr(value)
+        return SettingsError(f"{self.name} is {shown} ({origin}): must be {self.bound}")
+
+    def fits(self, value: int) -> bool:
+        """Return whether an integer is within the bounds."""
+        return (self.minimum is None or value >= self.minimum) and (
+            self.maximum is None or value <= self.maximum
+        )
+
+    def offers(self, value: str) -> bool:
+        """Return whether a text is one of the choices, or there are none."""
+        return not self.choices or value in self.choices
+
+    def check(self, value: object, origin: str) -> Value:
+        """Return a typed value if it is of the right type and within its bounds."""
+        if self.kind == "list" and isinstance(value, (list, tuple)):
+            if all(isinstance(item, str) and item for item in value):
+                return tuple(value)
+        elif self.kind == "boolean" and isinstance(value, bool):
+            return value
+        elif self.kind == "integer" and isinstance(value, int) and not isinstance(value, bool):
+            if self.fits(value):
+                return value
+        elif self.kind == "text" and isinstance(value, str) and self.offers(value):
+            return value
+        raise self.fail(value, origin)
+
+    def parse(self, text: str, origin: str) -> Value:
+        """Return the value of a text from the environment or a flag; lists are comma-separated."""
+        value: object = text
+        if self.kind == "integer" and _INTEGER.fullmatch(text):
+            value = int(text)
+        elif self.kind == "boolean":
+            value = _BOOLEANS.get(text, text)
+        elif self.kind == "list":
+            value = [item.strip() for item in text.split(",")] if text else []
+        return self.check(value, origin)
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedSettings:
+    """Settings, where each came from, and what looked like a setting but is none."""
+
+    settings: Settings
+    origins: Mapping[str, str]
+    warnings: tuple[str, ...] = ()
+
+    def effective_lines(self) -> list[str]:
+        """Return one line a setting: name = value, and its origin as a comment."""
+        pairs = [
+            (f"{item.name} = {item.show(getattr(self.settings, item.name))}", item.name)
+            for item in specifications()
+        ]
+        width = max(len(text) for text, _ in pairs)
+        return [f"{text:<{width}}  # {self.origins[name]}" for text, name in pairs]
+
+
+def specifications() -> list[Specification]:
+    """Return all settings in the order of the class."""
+    return [
+        Specification(
+            name=field.name,
+            kind=_KINDS[field.type],
+            default=cast(Value, field.default),
+            **field.metadata,
+        )
+        for field in dataclasses.fields(Settings)
+    ]
+
+
+def parse_address(address: str) -> tuple[str, int]:
+    """Return host and port of "host:port" or "[IPv6]:port"."""
+    host, separator, port = address.rpartition(":")
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+    elif ":" in host:
+        separator = ""
+    if not separator or not host or not re.fullmatch("[0-9]{1,5}", port) or int(port) > 65535:
+        raise SettingsError(
+            f"control_address is {address!r}: must be host:port, port 0 to 65535, "
+            "IPv6 as [::1]:50051"
+        )
+    return host, int(port)
+
+
+def join_address(host: str, port: int) -> str:
+    """Return "host:port", or "[IPv6]:port"."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether only this machine can reach the host."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def load(
+    *,
+    path: str | None = None,
+    environment: Mapping[str, str] | None = None,
+    flags: Mapping[str, Value | None] | None = None,
+) -> LoadedSettings:
+    """Return the settings of a file (path, or RISKD_CONFIG), the environment and flags.
+
+    Flags that are None were not given. Raises SettingsError.
+    """
+    environment = os.environ if environment is None else environment
+    by_name = {item.name: item for item in specifications()}
+    values: dict[str, Value] = {name: item.default for name, item in by_name.items()}
+    origins = dict.fromkeys(by_name, "default")
+
+    path = path if path is not None else environment.get(CONFIG_VARIABLE) or None
+    if path is not None:
+        for name, value in _read_file(path).items():
+            origin = f"file {path}"
+            if name not in by_name:
+                raise SettingsError(f"{name} ({origin}) is no setting{_did_you_mean(name)}")
+            values[name] = by_name[name].check(value, origin)
+            origins[name] = origin
+
+    for name, item in by_name.items():
+        if item.variable in environment:
+            origin = f"environment {item.variable}"
+            values[name] = item.parse(environment[item.variable], origin)
+            origins[name] = origin
+
+    for name, given in (flags or {}).items():
+        if given is not None:
+            origin = f"flag {by_name[name].flag}"
+            parse, check = by_name[name].parse, by_name[name].check
+            values[name] = parse(given, origin) if isinstance(given, str) else check(given, origin)
+            origins[name] = origin
+
+    try:
+        settings = Settings(**cast(dict[str, Any], values))
+    except SettingsError as error:
+        raise SettingsError(f"{error} (from {origins['control_address']})") from None
+    return LoadedSettings(settings, origins, tuple(_warnings(environment, by_name)))
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """Add --config and one flag a setting. Values stay text: load() parses them for all sources."""
+    group = parser.add_argument_group(
+        "settings", "Each is also a key of the TOML file and a variable RISKD_<NAME>."
+    )
+    group.add_argument(
+        "--config", metavar="FILE", help="TOML file with settings (default: $RISKD_CONFIG)"
+    )
+    for item in specifications():
+        shown = f"{item.doc} (default: {item.show(item.default)})".replace("%", "%%")
+        if item.kind == "boolean":
+            group.add_argument(
+                item.flag, action=argparse.BooleanOptionalAction, default=None, help=shown
+            )
+        else:
+            group.add_argument(item.flag, metavar=item.kind.upper(), help=shown)
+
+
+def from_arguments(arguments: argparse.Namespace) -> LoadedSettings:
+    """Return the settings of parsed command-line arguments, the environment and the file."""
+    flags = {item.name: getattr(arguments, item.name) for item in specifications()}
+    return load(path=arguments.config, flags=flags)
+
+
+def reference_table() -> str:
+    """Return the Markdown table of all settings that docs/services.md shows."""
+    lines = ["| setting | default | bound | what it does |", "|---|---|---|---|"]
+    lines += [
+        f"| `{item.name}` | `{item.show(item.default)}` | {item.bound} | {item.doc} |"
+        for item in specifications()
+    ]
+    return "\n".join(lines)
+
+
+def _read_file(path: str) -> dict[str, Any]:
+    try:
+        return tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SettingsError(f"cannot read settings file {path}: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError(f"settings file {path} is not valid TOML: {error}") from None
+
+
+def _did_you_mean(name: str) -> str:
+    close = difflib.get_close_matches(name, [item.name for item in specifications()], n=1)
+    return f"; did you mean {close[0]}?" if close else ""
+
+
+def _warnings(environment: Mapping[str, str], by_name: Mapping[str, Specification]) -> list[str]:
+    variables = [item.variable for item in by_name.values()]
+    lines = []
+    for name in sorted(environment):
+        if name.startswith(ENVIRONMENT_PREFIX) and name not in (*variables, CONFIG_VARIABLE):
+            close = difflib.get_close_matches(name, variables, n=1, cutoff=0.85)
+            if close:
+                lines.append(f"environment variable {name} is no setting; did you mean {close[0]}?")
+    return lines

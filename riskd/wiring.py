@@ -1,0 +1,120 @@
+"""How the parts meet: settings to engine, rulebooks, services and server."""
+
+import logging
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+from riskd.core.black import black76_greeks
+from riskd.core.engine import Engine
+from riskd.rulebooks import installer, loader
+from riskd.server import ControlServer
+from riskd.services.account import AccountService
+from riskd.services.backend import Backend
+from riskd.services.control import ControlService
+from riskd.services.instrument import InstrumentService
+from riskd.services.margin import MarginService
+from riskd.services.market_data import add_market_data_service
+from riskd.services.order_risk import add_order_risk_service
+from riskd.settings import Settings, SettingsError
+from riskd.v1.account_service_pb2_grpc import add_AccountServiceServicer_to_server
+from riskd.v1.control_service_pb2_grpc import add_ControlServiceServicer_to_server
+from riskd.v1.instrument_service_pb2_grpc import add_InstrumentServiceServicer_to_server
+from riskd.v1.margin_service_pb2_grpc import add_MarginServiceServicer_to_server
+
+_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+_logger = logging.getLogger("riskd.wiring")
+
+
+def build_engine(settings: Settings) -> Engine:
+    """Return an engine of the configured sizes with the configured rulebooks.
+
+    Raises SettingsError if it does not fit in memory or a rulebook cannot be used.
+    """
+    try:
+        engine = Engine(
+            accounts_max=settings.accounts_max,
+            positions_max=settings.positions_max,
+            orders_max=settings.orders_max,
+            instruments_max=settings.instruments_max,
+            schedules_max=settings.schedules_max,
+            gateways_max=settings.gateways_max,
+            answer_bytes=settings.answer_bytes,
+        )
+    except MemoryError as error:
+        raise SettingsError(f"accounts_max to answer_bytes: {error}") from None
+    for name in settings.rulebooks:
+        try:
+            instruments = installer.apply(loader.load(name), engine)
+        except ValueError as error:  # RulebookError and ApplyError say which rule and why.
+            raise SettingsError(f"rulebooks: {error}") from None
+        _logger.info(
+            "rulebook loaded", extra={"fields": {"name": name, "instruments": len(instruments)}}
+        )
+    return engine
+
+
+def build_server(
+    settings: Settings, engine: Engine, clock: Callable[[], int] = time.time_ns
+) -> ControlServer:
+    """Return a server of all services on an engine; clock gives nanoseconds since 1970."""
+    backend = Backend(engine, clock)
+    return ControlServer(
+        settings,
+        {
+            "riskd.v1.OrderRiskService": lambda server: add_order_risk_service(server, backend),
+            "riskd.v1.MarketDataService": lambda server: add_market_data_service(server, backend),
+            "riskd.v1.AccountService": lambda server: add_AccountServiceServicer_to_server(
+                AccountService(backend), server
+            ),
+            "riskd.v1.InstrumentService": lambda server: add_InstrumentServiceServicer_to_server(
+                InstrumentService(backend), server
+            ),
+            "riskd.v1.MarginService": lambda server: add_MarginServiceServicer_to_server(
+                MarginService(backend, black76_greeks), server
+            ),
+            "riskd.v1.ControlService": lambda server: add_ControlServiceServicer_to_server(
+                ControlService(backend), server
+            ),
+        },
+    )
+
+
+@contextmanager
+def serving(
+    settings: Settings, engine: Engine, clock: Callable[[], int] = time.time_ns
+) -> Iterator[int]:
+    """Serve inside a with block; gives the port, stops gracefully at its end."""
+    server = build_server(settings, engine, clock)
+    port = server.start()
+    try:
+        yield port
+    finally:
+        server.stop()
+
+
+def serve_until_signal(settings: Settings, announce: Callable[[int], None]) -> None:
+    """Serve until SIGTERM or SIGINT; announce is called with the port once calls are answered.
+
+    A second signal kills the process. Only the main thread can call this.
+    """
+    server = build_server(settings, build_engine(settings))
+    asked_to_stop = threading.Event()
+
+    def on_signal(number: int, frame: FrameType | None) -> None:
+        asked_to_stop.set()
+        for each in _SIGNALS:
+            signal.signal(each, signal.SIG_DFL)
+
+    previous = {number: signal.signal(number, on_signal) for number in _SIGNALS}
+    try:
+        announce(server.start())
+        asked_to_stop.wait()
+        server.stop()
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)

@@ -1,0 +1,223 @@
+"""The command line: exit statuses, messages, and what `check` shows of a running service."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import grpc
+import pytest
+
+from riskd import __version__
+from riskd.cli import COMMANDS, main
+
+if TYPE_CHECKING:
+    from tests.service.conftest import Rig
+
+Capture = pytest.CaptureFixture[str]
+
+BUILT_IN = ["serve", "check", "price", "margin"]
+
+
+def test_version_is_the_packages(capsys: Capture) -> None:
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"riskd {__version__}\n"
+
+
+def test_help_lists_every_command_and_gives_examples(capsys: Capture) -> None:
+    assert main(["--help"]) == 0
+    out = capsys.readouterr().out
+    assert all(f"    {name} " in out for name in COMMANDS)
+    assert "examples:" in out
+
+
+@pytest.mark.parametrize("command", BUILT_IN)
+def test_help_of_a_command_gives_examples(capsys: Capture, command: str) -> None:
+    assert main([command, "--help"]) == 0
+    assert f"  riskd {command}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [[], ["nonsense"], ["price"], ["check", "--account", "x"], ["serve", "--no-such-flag"]],
+    ids=str,
+)
+def test_wrong_usage_is_2(arguments: list[str]) -> None:
+    assert main(arguments) == 2
+
+
+def test_missing_piece_breaks_only_its_own_command(
+    capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(COMMANDS, "demo", ("riskd.no_such_module", "gone"))
+    assert main(["demo"]) == 1
+    assert "riskd demo: not available in this installation" in capsys.readouterr().err
+    assert main(["price", "--help"]) == 0
+
+
+def test_price_shows_black_76(capsys: Capture) -> None:
+    arguments = "price --type call --forward 100 --strike 100 --volatility 0.2 --years 1 --json"
+    assert main(arguments.split()) == 0
+    figures = json.loads(capsys.readouterr().out)
+    # At the money without interest: F (2 N(0.1) - 1), N(0.1) = 0.539827837277029.
+    assert float(figures["price"]) == pytest.approx(7.9655674554058, abs=1e-10)
+    assert float(figures["delta"]) == pytest.approx(0.539827837277, abs=1e-11)
+
+
+def test_price_out_of_domain_is_1_and_names_the_field(capsys: Capture) -> None:
+    arguments = "price --type call --forward nan --strike 100 --volatility 0.2 --days 1"
+    assert main(arguments.split()) == 1
+    assert "forward" in capsys.readouterr().err
+
+
+def test_margin_of_a_flat_rate(capsys: Capture) -> None:
+    arguments = (
+        "margin --side long --quantity 0.1 --entry 60000 --wallet 700 --maintenance-rate 0.005"
+        " --mark 59000 --json"
+    )
+    assert main(arguments.split()) == 0
+    figures = json.loads(capsys.readouterr().out)
+    assert figures["entry_value"] == "6000"
+    assert figures["unrealised_pnl"] == "-100"
+    assert figures["equity"] == "600"
+    assert figures["maintenance_margin"] == "29.5"
+    assert figures["liquidatable"] == "no"
+    # (6000 - 700) / (0.1 (1 - 0.005)) and (6000 - 700) / 0.1
+    assert float(figures["liquidation_price"]) == pytest.approx(5300 / 0.0995, abs=1e-4)
+    assert figures["bankruptcy_price"] == "53000"
+
+
+def test_margin_takes_its_rates_from_a_rulebook(capsys: Capture) -> None:
+    arguments = (
+        "margin --side short --quantity 0.5 --entry 65000 --leverage 20"
+        " --rulebook binance_usdm --symbol BTCUSDT --json"
+    )
+    assert main(arguments.split()) == 0
+    figures = json.loads(capsys.readouterr().out)
+    assert figures["wallet"] == "1625"
+    assert float(figures["liquidation_price"]) > 65000
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("--quantity 0 --maintenance-rate 0.01 --leverage 5", "quantity is '0': must be above 0"),
+        ("--quantity nan --maintenance-rate 0.01 --leverage 5", "quantity is 'nan'"),
+        (
+            "--quantity 1 --maintenance-rate 0.01 --leverage 0.5",
+            "leverage is 0.5: must be at least",
+        ),
+        ("--quantity 1 --rulebook binance_usdm --leverage 5", "--rulebook needs --symbol"),
+        ("--quantity 1 --rulebook no_such --symbol X --leverage 5", "no such rulebook"),
+        ("--quantity 1 --rulebook binance_usdm --symbol X --leverage 5", "has no schedule 'X'"),
+    ],
+)
+def test_bad_margin_input_is_1_and_named(capsys: Capture, arguments: str, message: str) -> None:
+    assert main(["margin", "--side", "long", "--entry", "100", *arguments.split()]) == 1
+    assert message in capsys.readouterr().err
+
+
+def check(rig: Rig, arguments: str) -> int:
+    common = f"check --address 127.0.0.1:{rig.port} --account 7 --gateway 3"
+    return main([*common.split(), *arguments.split()])
+
+
+def test_check_shows_an_accepted_order_and_changes_nothing(market: Rig, capsys: Capture) -> None:
+    before = market.engine.state_hash(), market.engine.revision
+    assert check(market, "--symbol BTC-PERP --side buy --quantity 0.1 --price 60000") == 0
+    out = capsys.readouterr().out
+    assert out.startswith("ACCEPTED\n")
+    assert re.search(r"margin of this order +303 USDT", out)
+    assert re.search(r"available +9697 USDT", out)
+    assert re.search(r"liquidation price +cannot_be_liquidated", out)
+    assert (market.engine.state_hash(), market.engine.revision) == before
+
+
+def test_check_reserves_only_when_asked(market: Rig, capsys: Capture) -> None:
+    arguments = "--symbol BTC-PERP --side sell --quantity 0.1 --reserve --client-order-id 5"
+    assert check(market, arguments) == 0
+    assert re.search(r"reservation +\d+", capsys.readouterr().out)
+    assert len(market.engine.working_reservations(1, 0, 10)) == 1
+
+
+def test_check_of_a_rejected_order_is_1_and_explains_it(market: Rig, capsys: Capture) -> None:
+    arguments = "--symbol BTC-PERP --side buy --quantity 5 --price 66000 --view full"
+    assert check(market, arguments) == 1
+    out = capsys.readouterr().out
+    assert out.startswith("REJECTED: PRICE_OUTSIDE_COLLAR\n")
+    # 60000 + 5 per cent.
+    assert "violated PRICE_OUTSIDE_COLLAR: limit 63000, in use 0, this order 66000" in out
+    assert "violated MARGIN_INSUFFICIENT: limit 10000 USDT" in out
+
+
+def test_check_prints_json(market: Rig, capsys: Capture) -> None:
+    assert check(market, "--symbol BTC-PERP --side buy --quantity 0.1 --price 60000 --json") == 0
+    assert json.loads(capsys.readouterr().out)["decision"] == "DECISION_ACCEPTED"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("--symbol NONE --side buy --quantity 1", "symbol 'NONE' is unknown: the service has"),
+        ("--symbol BTC-PERP --side buy --quantity 0.0001", "must be a multiple of 0.001"),
+        ("--symbol BTC-PERP --side buy --quantity -1", "quantity is '-1'"),
+        ("--symbol BTC-PERP --side buy --quantity 1 --price 0.3", "must be a multiple of 0.5"),
+        ("--symbol BTC-PERP --side buy --quantity 1 --client-order-id -1", "client-order-id"),
+    ],
+)
+def test_bad_check_input_is_1_and_named(
+    market: Rig, capsys: Capture, arguments: str, message: str
+) -> None:
+    assert check(market, arguments) == 1
+    assert message in capsys.readouterr().err
+
+
+def test_check_without_a_service_is_1(market: Rig, capsys: Capture) -> None:
+    market.server.stop(0)
+    assert check(market, "--symbol BTC-PERP --side buy --quantity 1") == 1
+    assert grpc.StatusCode.UNAVAILABLE.name in capsys.readouterr().err
+
+
+def test_settings_are_shown_and_a_mistake_is_1(capsys: Capture) -> None:
+    assert main(["serve", "--show-settings", "--worker-threads", "3"]) == 0
+    assert re.search(r"worker_threads = 3 +# flag --worker-threads", capsys.readouterr().out)
+    assert main(["serve", "--control-address", "0.0.0.0:1"]) == 1
+    assert "not loopback" in capsys.readouterr().err
+    assert main(["serve", "--control-address", "127.0.0.1:0", "--rulebooks", "no_such"]) == 1
+    assert "rulebooks: no_such" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_serve_answers_until_a_signal_and_ends_with_0(tmp_path: Path, number: int) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "riskd.cli", "serve", "--control-address", "127.0.0.1:0"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=Path(__file__).parents[2],
+        env={key: value for key, value in os.environ.items() if not key.startswith("RISKD_")},
+    )
+    try:
+        assert process.stdout is not None
+        port = 0
+        for line in process.stdout:
+            if match := re.fullmatch(r"serving on 127\.0\.0\.1:(\d+)\n", line):
+                port = int(match[1])
+                break
+        assert port
+        common = f"check --address 127.0.0.1:{port} --account 1 --symbol X --side buy"
+        assert main([*common.split(), "--quantity", "1"]) == 1
+        process.send_signal(number)
+        _, err = process.communicate(timeout=60)
+        assert process.returncode == 0
+        lines = [json.loads(line) for line in err.splitlines()]
+        assert [line["message"] for line in lines] == ["serving", "stopping", "stopped"]
+    finally:
+        process.kill()
+        process.communicate()
