@@ -119,6 +119,27 @@ def test_unexpected_error_is_internal_with_an_id_that_the_log_has(
     assert reply.reason == types_pb2.REASON_CODE_CLIENT_ORDER_ID_MISSING
 
 
+def test_call_above_the_bound_is_resource_exhausted(new_rig: Callable[..., Rig]) -> None:
+    entered = threading.Event()
+    release = threading.Event()
+
+    def clock() -> int:
+        entered.set()
+        assert release.wait(TIMEOUT_S)
+        return 0
+
+    rig = new_rig(clock, concurrent_rpcs_max=1)
+    request = order_risk_service_pb2.CheckOrderRequest()
+    in_flight = rig.orders.CheckOrder.future(request, timeout=TIMEOUT_S)
+    try:
+        assert entered.wait(TIMEOUT_S)
+        failure = rig.fail(rig.orders.CheckOrder, request)
+    finally:
+        release.set()
+    assert failure.code is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert in_flight.result(TIMEOUT_S).reason == types_pb2.REASON_CODE_CLIENT_ORDER_ID_MISSING
+
+
 def test_shutdown_turns_health_off_refuses_new_calls_and_finishes_those_in_flight(
     new_rig: Callable[..., Rig],
 ) -> None:

@@ -166,7 +166,7 @@ def test_margin_summary_shows_the_account(
     assert reply.revision == market.engine.revision
 
 
-def test_figures_that_need_a_missing_mark_are_empty_and_not_zero(
+def test_mark_that_was_never_reported_is_absent(
     market: Rig, instrument: instrument_service_pb2.Instrument
 ) -> None:
     instrument.symbol = "ETH-PERP"
