@@ -112,7 +112,7 @@ class Settings:
         64 << 20,
         "Room for remembered answers; the oldest go first. About 200 bytes an answer.",
         minimum=64 << 10,
-        maximum=64 << 30,
+        maximum=32 << 30,
     )
 
     def __post_init__(self) -> None:
