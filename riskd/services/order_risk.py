@@ -12,8 +12,10 @@ import grpc
 
 from riskd.services.backend import Backend
 from riskd.services.errors import METHOD_NOT_IMPLEMENTED, REQUEST_MALFORMED, RefusalError
+from riskd.v1 import order_risk_service_pb2 as pb
 
-SERVICE_NAME = "riskd.v1.OrderRiskService"
+# The messages are not read here, but reflection describes what has been loaded.
+SERVICE_NAME = pb.DESCRIPTOR.services_by_name["OrderRiskService"].full_name
 
 # Numbers of the engine's hot methods, as riskd.core.engine.METHOD_* has them.
 METHOD_CHECK_ORDER = 1

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -189,3 +191,14 @@ def first_refusal(rig: Rig) -> grpc.StatusCode:
                 )
             except grpc.RpcError as error:
                 return cast(grpc.Call, error).code()
+
+
+def test_a_server_alone_can_describe_every_service() -> None:
+    """In a process of its own: this one has loaded messages that a server may not have."""
+    program = (
+        "import riskd.wiring\n"
+        "from google.protobuf.descriptor_pool import Default\n"
+        "for name in ('Account', 'Control', 'Instrument', 'Margin', 'MarketData', 'OrderRisk'):\n"
+        "    Default().FindServiceByName(f'riskd.v1.{name}Service')\n"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
