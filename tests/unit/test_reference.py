@@ -1,0 +1,392 @@
+"""The reference engine against figures computed by hand from docs/decision.md.
+
+Money is USDT with 2 decimals: 100 minor units are 1 USDT. The perpetuals have ticks of 0.5 USDT and
+lots of 0.02, hence tick_value = 0.5 * 0.02 * 100 = 1: one lot at one tick is one minor unit. Marks
+count in half ticks (U = 2), so that v = 1/2.
+"""
+
+from decimal import Decimal, localcontext
+from fractions import Fraction
+from typing import Any
+
+import mpmath  # type: ignore[import-untyped]
+import pytest
+
+from riskd import reference
+from riskd.reference import MalformedRequest, ReferenceEngine
+from riskd.v1 import market_data_service_pb2 as market_pb
+from riskd.v1 import order_risk_service_pb2 as orders_pb
+from riskd.v1 import types_pb2 as t
+
+XBT, ETH, CALL = 1, 2, 3
+CROSS, ISOLATED = t.MARGIN_MODE_CROSS, t.MARGIN_MODE_ISOLATED
+BUY, SELL = t.SIDE_BUY, t.SIDE_SELL
+# Floors in minor units. d_1 = 1_000_000 * (0.02 - 0.01) = 10_000;
+# d_2 = 10_000 + 5_000_000 * (0.05 - 0.02) = 160_000.
+TIERS = [
+    (0, 0, 10_000_000, 10_000),
+    (1_000_000, 0, 20_000_000, 2_000),
+    (5_000_000, 0, 50_000_000, 500),
+]
+NOW = 1_000_000
+
+
+class Desk:
+    """An engine with one schedule, two perpetuals, one call, and short ways to talk to it."""
+
+    def __init__(self, taker_fee_ppb: int = 0) -> None:
+        self.engine = ReferenceEngine()
+        self.next_id = 0
+        assert self.engine.create_asset("USDT", 2) == (t.REASON_CODE_NONE, 1)
+        assert self.engine.upsert_schedule("s", 1, TIERS) == (t.REASON_CODE_NONE, 1)
+        for symbol in ("XBT", "ETH"):
+            reason, _ = self.engine.upsert_instrument(
+                symbol, 1, 1, 1, 5, -1, 2, -2, mark_units_per_tick=2, taker_fee_ppb=taker_fee_ppb
+            )
+            assert reason == t.REASON_CODE_NONE
+        option = {"expiry_ns": 10**18, "strike_units": 5, "option_type": 1}
+        reason, _ = self.engine.upsert_instrument(
+            "CALL", 2, 1, 0, 5, -1, 2, -2, taker_fee_ppb=10_000_000, **option
+        )
+        assert reason == t.REASON_CODE_NONE
+
+    def account(self, mode: int, leverage: int, cash: int) -> None:
+        assert self.engine.create_account(7, 1, mode, leverage, cash) == t.REASON_CODE_NONE
+
+    def mark(self, instrument_id: int, units: int) -> None:
+        mark = market_pb.Mark(instrument_id=instrument_id, mark_price=units, time_ns=NOW)
+        request = market_pb.ReportMarksRequest(marks=[mark])
+        self.engine.handle(reference.METHOD_REPORT_MARKS, request.SerializeToString(), NOW)
+
+    def check(
+        self, instrument_id: int, side: int, price: int, quantity: int, **rest: Any
+    ) -> orders_pb.CheckOrderResponse:
+        self.next_id += 1
+        fields: dict[str, Any] = {
+            "account_id": 7,
+            "instrument_id": instrument_id,
+            "client_order_id": self.next_id,
+            "gateway_id": 1,
+            "side": side,
+            "order_type": t.ORDER_TYPE_LIMIT if price else t.ORDER_TYPE_MARKET,
+            "price_ticks": price,
+            "quantity_lots": quantity,
+            "view": orders_pb.DECISION_VIEW_FULL,
+        }
+        request = orders_pb.CheckOrderRequest(**(fields | rest))
+        reply = self.engine.handle(reference.METHOD_CHECK_ORDER, request.SerializeToString(), NOW)
+        return orders_pb.CheckOrderResponse.FromString(reply)
+
+    def fill(
+        self, reservation_id: int, price: int, quantity: int, fee: int = 0
+    ) -> orders_pb.ReportExecutionResponse:
+        self.next_id += 1
+        request = orders_pb.ReportExecutionRequest(
+            gateway_id=1,
+            execution_id=self.next_id,
+            reservation_id=reservation_id,
+            kind=orders_pb.EXECUTION_KIND_FILL,
+            price_ticks=price,
+            quantity_lots=quantity,
+            fee_minor=fee,
+        )
+        reply = self.engine.handle(
+            reference.METHOD_REPORT_EXECUTION, request.SerializeToString(), NOW
+        )
+        return orders_pb.ReportExecutionResponse.FromString(reply)
+
+    def trade(
+        self, instrument_id: int, side: int, price: int, quantity: int
+    ) -> orders_pb.ReportExecutionResponse:
+        order = self.check(instrument_id, side, price, quantity)
+        assert order.reason == t.REASON_CODE_NONE
+        return self.fill(order.reservation_id, price, quantity)
+
+    @property
+    def cash(self) -> int:
+        row = self.engine.account(7)
+        assert row is not None
+        return row.cash
+
+    @property
+    def position(self) -> reference.PositionRow:
+        rows = self.engine.positions(7)
+        assert rows
+        return rows[0]
+
+
+def test_deductions_make_maintenance_continuous() -> None:
+    desk = Desk()
+    (schedule,) = desk.engine.schedules()
+    assert [tier.deduction for tier in schedule.tiers] == [0, 10_000, 160_000]
+    # At the floor 1_000_000 both neighbours give 10_000; 1 minor unit more is in the next tier:
+    # ceil(0.02 * 1_000_001) - 10_000 = 20_001 - 10_000.
+    assert reference.maintenance(schedule, 1_000_000) == 10_000
+    assert reference.tier_index(schedule, 1_000_000) == 0
+    assert reference.maintenance(schedule, 1_000_001) == 10_001
+    assert reference.tier_index(schedule, 1_000_001) == 1
+    # ceil(0.05 * 6_000_000) - 160_000 = 140_000.
+    assert reference.maintenance(schedule, 6_000_000) == 140_000
+    assert reference.tier_index(schedule, 0) == 0
+
+
+def test_isolated_long_at_ten_times_leverage() -> None:
+    desk = Desk()
+    desk.account(ISOLATED, 1000, 50_000)
+    desk.mark(XBT, 2000)  # 1000 ticks
+    order = desk.check(XBT, BUY, 1000, 100)
+    # value = 1000 * 100 = 100_000; margin 100_000 / 10 = 10_000, no open loss, no fee.
+    assert (order.initial_margin_minor, order.available_minor) == (10_000, 40_000)
+    assert order.reserved_minor == 10_000
+    # Long, w = 10_000, v = 1/2: (V - w) / ((1 - 0.01) |x| v) = 90_000 / (0.99 * 100 / 2) = 1818.18.
+    # floor: 1818 mark units, ceil(1818 / 2) = 909 ticks.
+    assert order.liquidation_status == t.LIQUIDATION_STATUS_AT_PRICE
+    assert order.liquidation_price_ticks == 909
+    # Bankrupt at 90_000 / 50 = 1800 units = 900 ticks.
+    assert order.detail.bankruptcy_price_ticks == 900
+    assert order.detail.position_maintenance_margin_minor == 1000
+    assert order.detail.equity_minor == 10_000
+    assert order.detail.margin_ratio_ppm == 100_000  # 1000 / 10_000
+    assert order.detail.leverage_hundredths == 1000
+    execution = desk.fill(order.reservation_id, 1000, 100, fee=50)
+    assert execution.isolated_wallet_minor == 10_000
+    assert execution.available_minor == 39_950
+    assert execution.liquidation_price_ticks == 909
+    assert desk.position.liquidation_price == 1818
+    assert desk.position.bankruptcy_price == 1800
+    desk.mark(XBT, 1819)  # N = 90_950, equity 950, requirement 909.5
+    assert not desk.position.liquidatable
+    desk.mark(XBT, 1818)  # N = 90_900, equity 900, requirement 909
+    assert desk.position.liquidatable
+
+
+def test_isolated_short_is_liquidated_above_its_entry() -> None:
+    desk = Desk()
+    desk.account(ISOLATED, 1000, 50_000)
+    desk.mark(XBT, 2000)
+    order = desk.check(XBT, SELL, 1000, 100)
+    # (V + w) / ((1 + 0.01) |x| v) = 110_000 / (1.01 * 50) = 2178.2: ceil 2179, 1089 ticks.
+    assert order.liquidation_price_ticks == 1089
+    # Bankrupt at floor(110_000 / 50) = 2200 units = 1100 ticks.
+    assert order.detail.bankruptcy_price_ticks == 1100
+
+
+def test_liquidation_price_is_in_the_tier_at_that_price() -> None:
+    desk = Desk()
+    desk.account(ISOLATED, 1000, 10_000_000)
+    desk.mark(XBT, 2000)
+    # value 1_100_000 at entry is tier 1, margin 110_000. The price by tier:
+    # tier 0: (1_100_000 - 110_000) / (0.99 * 1100 / 2) = 1818.18 (N = 1_000_000: its upper end)
+    # tier 1: (1_100_000 - 110_000 - 10_000) / (0.98 * 550) = 1818.18: the same, at the floor.
+    order = desk.check(XBT, BUY, 1000, 1100)
+    assert order.liquidation_price_ticks == 909
+    # value 1_200_000, margin 120_000: tier 0: 1_080_000 / (0.99 * 600) = 1818.18;
+    # tier 1: 1_070_000 / (0.98 * 600) = 1819.73: the larger one, floor 1819, 910 ticks.
+    desk.mark(XBT, 2000)
+    order = desk.check(XBT, BUY, 1000, 1200, mode=orders_pb.CHECK_MODE_CHECK_ONLY)
+    assert order.liquidation_price_ticks == 910
+
+
+def test_cross_requirement_and_liquidation_with_another_position() -> None:
+    desk = Desk()
+    desk.account(CROSS, 1000, 20_000)
+    desk.mark(XBT, 2000)
+    desk.mark(ETH, 2000)
+    desk.trade(ETH, SELL, 1000, 40)
+    desk.mark(ETH, 2100)  # N = 42_000: pnl 40_000 - 42_000 = -2000, requirement 420
+    order = desk.check(XBT, BUY, 1000, 100)
+    # initial: 42_000 / 10 + 100_000 / 10 = 14_200; available 20_000 - 2000 - 14_200 = 3800.
+    assert (order.initial_margin_minor, order.available_minor) == (14_200, 3800)
+    assert order.reserved_minor == 10_000
+    # w = 20_000 - 2000 - 420 = 17_580: (100_000 - 17_580) / (0.99 * 50) = 1665.05: 1665, 833 ticks.
+    assert order.liquidation_price_ticks == 833
+    # Bankruptcy without the requirement: (100_000 - 18_000) / 50 = 1640 units = 820 ticks.
+    assert order.detail.bankruptcy_price_ticks == 820
+    assert order.detail.equity_minor == 18_000
+    # (1000 + 420) / 18_000 = 0.0788888...
+    assert order.detail.margin_ratio_ppm == 78_889
+    summary = desk.engine.summary(7)
+    assert summary is not None
+    assert (summary.cross_pnl, summary.cross_maintenance) == (-2000, 420)
+
+
+def test_the_worst_side_counts_and_sides_are_not_summed() -> None:
+    desk = Desk()
+    desk.account(CROSS, 1000, 100_000)
+    desk.mark(XBT, 2000)
+    desk.trade(XBT, BUY, 1000, 100)
+    # Sell 150: 100 of them close for free. open_value = 50_000; the buy side holds 100_000.
+    order = desk.check(XBT, SELL, 1000, 150)
+    assert order.reserved_minor == 0
+    assert order.initial_margin_minor == 10_000
+    # Sell 200 more: 250 of 350 lots open, 250_000 against 100_000 of the buy side.
+    order = desk.check(XBT, SELL, 1000, 200)
+    assert order.initial_margin_minor == 25_000
+    # A buy of 100 brings the buy side to 200_000: still the smaller one.
+    order = desk.check(XBT, BUY, 1000, 100)
+    assert (order.reserved_minor, order.initial_margin_minor) == (0, 25_000)
+
+
+def test_open_loss_and_fee_are_reserved() -> None:
+    desk = Desk(taker_fee_ppb=1_000_000)
+    desk.account(CROSS, 1000, 100_000)
+    desk.mark(XBT, 2000)
+    # Buy 100 at 1010: 101_000 / 10 = 10_100, loss to the mark 1000, fee 0.001 * 101_000 = 101.
+    assert desk.check(XBT, BUY, 1010, 100).reserved_minor == 10_100 + 1000 + 101
+    # Sell 300 at 990: margined at the mark, 300_000 / 10 = 30_000, loss 3000, fee 300.
+    order = desk.check(XBT, SELL, 990, 300)
+    assert order.initial_margin_minor == 30_000 + 3000 + 300
+
+
+def test_a_fill_through_zero_closes_and_opens() -> None:
+    desk = Desk()
+    desk.account(ISOLATED, 1000, 50_000)
+    desk.mark(XBT, 2000)
+    desk.trade(XBT, BUY, 1000, 100)  # wallet 10_000, cash 40_000
+    execution = desk.trade(XBT, SELL, 1020, 150)
+    # Closes 100 at a profit of 2000: cash 40_000 + 10_000 + 2000; opens 50: 51_000 / 10 = 5100.
+    assert execution.realised_pnl_minor == 2000
+    assert execution.position_lots == -50
+    assert execution.isolated_wallet_minor == 5100
+    assert desk.cash == 52_000 - 5100
+    assert desk.position.entry_value == 51_000
+
+
+def test_part_of_a_position_releases_its_part_of_entry_and_wallet() -> None:
+    desk = Desk()
+    desk.account(ISOLATED, 1000, 50_000)
+    desk.mark(XBT, 2000)
+    desk.trade(XBT, BUY, 1001, 3)  # V = 3003, need 300.3: wallet 301, cash 49_699
+    execution = desk.trade(XBT, SELL, 1000, 1)
+    # released = ceil(3003 / 3) = 1001, pnl = -1, freed = floor(301 / 3) = 100: cash + 99.
+    assert execution.realised_pnl_minor == -1
+    assert execution.isolated_wallet_minor == 201
+    assert desk.cash == 49_699 + 99
+
+
+def test_a_bankrupt_isolated_position_takes_nothing_from_the_pool() -> None:
+    desk = Desk()
+    desk.account(ISOLATED, 1000, 50_000)
+    desk.mark(XBT, 2000)
+    desk.trade(XBT, BUY, 1000, 100)
+    desk.mark(XBT, 1700)
+    # Sold at 850: loss 15_000, wallet 10_000: 5000 are the asset's deficit.
+    execution = desk.trade(XBT, SELL, 850, 100)
+    assert execution.realised_pnl_minor == -15_000
+    assert execution.liquidation_status == t.LIQUIDATION_STATUS_NO_POSITION
+    assert desk.cash == 40_000
+    assert desk.engine.state_lines()[-1] == "deficit 1 5000"
+
+
+def test_a_loss_beyond_the_freed_part_is_paid_by_the_rest_of_the_wallet() -> None:
+    desk = Desk()
+    desk.account(ISOLATED, 1000, 50_000)
+    desk.mark(XBT, 2000)
+    desk.trade(XBT, BUY, 1000, 100)
+    # Half at 880: freed 5000, loss 6000: the other half of the wallet pays 1000.
+    desk.mark(XBT, 1760)
+    execution = desk.trade(XBT, SELL, 880, 50)
+    assert execution.isolated_wallet_minor == 4000
+    assert desk.cash == 40_000
+
+
+def test_option_premium_is_held_in_full() -> None:
+    desk = Desk()
+    desk.account(ISOLATED, 1000, 50_000)
+    desk.mark(CALL, 100)
+    # 100 lots at 100: 10_000 and 1 per cent fee.
+    order = desk.check(CALL, BUY, 100, 100)
+    assert order.reserved_minor == 10_100
+    assert order.liquidation_status == t.LIQUIDATION_STATUS_UNSPECIFIED
+    execution = desk.fill(order.reservation_id, 90, 100)
+    assert (execution.position_lots, desk.cash) == (100, 41_000)
+    # Sold 40 at 95: 3800 come in; profit 3800 - 3600.
+    execution = desk.trade(CALL, SELL, 95, 40)
+    assert (execution.realised_pnl_minor, desk.cash) == (200, 44_800)
+    refusal = desk.check(CALL, SELL, 95, 61)
+    assert refusal.reason == t.REASON_CODE_SHORT_OPTION_NOT_PERMITTED
+    assert refusal.max_quantity_lots == 60
+
+
+def test_margin_reject_names_the_largest_quantity() -> None:
+    desk = Desk()
+    desk.account(CROSS, 1000, 5_050)
+    desk.mark(XBT, 2000)
+    # 51 lots need 5100; 50 need 5000.
+    refusal = desk.check(XBT, BUY, 1000, 51)
+    assert refusal.reason == t.REASON_CODE_MARGIN_INSUFFICIENT
+    assert refusal.max_quantity_lots == 50
+    (violation,) = refusal.detail.violations
+    assert (violation.limit, violation.use, violation.order_use) == (5050, 0, 5100)
+
+
+def test_position_notional_is_bounded_by_leverage() -> None:
+    desk = Desk()
+    desk.account(CROSS, 2500, 10**9)
+    desk.mark(XBT, 2000)
+    # 25x is allowed up to the floor of the first tier that allows less: 1_000_000.
+    assert desk.check(XBT, BUY, 1000, 1000).reason == t.REASON_CODE_NONE
+    refusal = desk.check(XBT, BUY, 1000, 7)
+    assert refusal.reason == t.REASON_CODE_EXCEEDS_POSITION_NOTIONAL_MAX
+    (violation,) = refusal.detail.violations
+    assert (violation.limit, violation.use, violation.order_use) == (1_000_000, 1_000_000, 7000)
+
+
+def test_a_repeat_returns_the_first_answer() -> None:
+    desk = Desk()
+    desk.account(CROSS, 1000, 5_000)
+    desk.mark(XBT, 2000)
+    first = desk.check(XBT, BUY, 1000, 10)
+    revision = desk.engine.revision
+    desk.next_id -= 1
+    assert desk.check(XBT, BUY, 1000, 10, sent_time_ns=99) == first
+    desk.next_id -= 1
+    other = desk.check(XBT, BUY, 1000, 11)
+    assert other.reason == t.REASON_CODE_CLIENT_ORDER_ID_REUSED
+    assert desk.engine.revision == revision
+
+
+@pytest.mark.parametrize(
+    "request_bytes",
+    [
+        b"\x08",  # cut
+        b"\x98\x06\x01",  # field 99
+        b"\x10\x80\x80\x80\x80\x10",  # instrument_id = 2^32
+        b"\x20\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01",  # side = -1
+        b"\x19\x00",  # fixed64 of one byte
+        b"\x0d\x00\x00\x00\x00",  # account_id as fixed32
+    ],
+)
+def test_malformed_bytes_are_refused(request_bytes: bytes) -> None:
+    with pytest.raises(MalformedRequest):
+        ReferenceEngine().handle(reference.METHOD_CHECK_ORDER, request_bytes, 0)
+
+
+@pytest.mark.parametrize("x", ["-40", "-9.5", "-8", "-1", "0", "0.3", "2", "7.9", "8.1", "20"])
+def test_normal_cdf_agrees_with_mpmath(x: str) -> None:
+    with localcontext() as context, mpmath.workdps(80):
+        context.prec = 90
+        ours = mpmath.mpf(str(reference.normal_cdf(Decimal(x))))
+        theirs = mpmath.ncdf(mpmath.mpf(x))
+        assert abs(ours - theirs) <= abs(theirs) * mpmath.mpf(10) ** -45
+
+
+def test_black76_agrees_with_a_textbook_value() -> None:
+    # Hull, Options, Futures, and Other Derivatives, example of Black's model: F = 20, K = 20,
+    # r = 0.09, sigma = 0.25, T = 4/12: the put is worth 1.12 (1.1166414565 by mpmath).
+    greeks = reference.black76(
+        is_call=False,
+        forward=Fraction(20),
+        strike=Fraction(20),
+        volatility=Fraction(1, 4),
+        years=Fraction(1, 3),
+        rate=Fraction(9, 100),
+    )
+    with mpmath.workdps(50):
+        deviation = mpmath.mpf("0.25") * mpmath.sqrt(mpmath.mpf(1) / 3)
+        discount = mpmath.exp(-mpmath.mpf("0.03"))
+        price = discount * 20 * (mpmath.ncdf(deviation / 2) - mpmath.ncdf(-deviation / 2))
+        assert greeks.price_pico == int(mpmath.nint(price * 10**12))
+        delta = -discount * mpmath.ncdf(-deviation / 2)
+        assert greeks.delta_pico == int(mpmath.nint(delta * 10**12))
+    assert round(greeks.price_pico / 10**12, 2) == 1.12
