@@ -14,12 +14,10 @@ from riskd.core.types cimport (
     Schedule,
 )
 
-# An open-addressing index from a two-part key to a place in a table.
+# An open-addressing index from a key's hash to a place in a table; the key itself stands in the table.
 ctypedef struct IndexEntry:
-    uint64_t major
-    uint64_t minor
-    uint32_t place
-    uint32_t used
+    uint32_t tag                    # the hash; its low bits are the entry's home
+    uint32_t place_and_one          # 0 = empty
 
 ctypedef struct Index:
     IndexEntry *entries
@@ -107,6 +105,10 @@ cdef bint book_open(
     uint64_t seed,
 ) noexcept nogil
 cdef void book_close(Book *book) noexcept nogil
+
+cdef void book_prefetch(
+    const Book *book, uint32_t kind, uint32_t gateway_id, uint64_t id
+) noexcept nogil
 
 cdef Account *account_find(Book *book, uint64_t account_id) noexcept nogil
 cdef Account *account_add(Book *book, uint64_t account_id) noexcept nogil

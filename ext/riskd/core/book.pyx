@@ -23,6 +23,7 @@ from riskd.core.types cimport (
 
 cdef extern from "core.h" nogil:
     void size_is "riskd_size_is"(AnswerHead object, int size) noexcept
+    void prefetch "__builtin_prefetch"(const void *address) noexcept
     void *table_open "riskd_table_open"(size_t count, size_t size) noexcept
 
 
@@ -39,58 +40,59 @@ cdef bint _index_open(Index *index, uint64_t capacity, uint64_t seed) noexcept n
     return index.entries != NULL
 
 
-cdef inline uint64_t _hash(const Index *index, uint64_t major, uint64_t minor) noexcept nogil:
-    """Mix a key with the index's secret seed: ids come from outside, and must not choose their
-    chain.
+cdef inline uint32_t _hash(const Index *index, uint64_t major, uint64_t minor) noexcept nogil:
+    """Mix a key with the index's secret seed: ids come from outside, and must not choose their chain.
 
     The finaliser is that of SplitMix64 (Steele, Lea, Flood 2014).
     """
     cdef uint64_t bits = major * <uint64_t>0x9E3779B97F4A7C15 ^ minor ^ index.seed
     bits = (bits ^ (bits >> 30)) * <uint64_t>0xBF58476D1CE4E5B9
     bits = (bits ^ (bits >> 27)) * <uint64_t>0x94D049BB133111EB
-    return bits ^ (bits >> 31)
+    return <uint32_t>(bits ^ (bits >> 31))
 
 
-cdef uint32_t _index_find(const Index *index, uint64_t major, uint64_t minor) noexcept nogil:
-    cdef uint64_t place = _hash(index, major, minor) & index.mask
-    cdef const IndexEntry *entry = &index.entries[place]
-    while entry.used:
-        if entry.major == major and entry.minor == minor:
-            return entry.place
-        place = (place + 1) & index.mask
-        entry = &index.entries[place]
-    return NOWHERE
+cdef inline uint32_t _candidate(const Index *index, uint32_t tag, uint64_t *at) noexcept nogil:
+    """Return the next place whose key has the hash, from entry `at` on; NOWHERE at the chain's end.
 
-
-cdef void _index_add(Index *index, uint64_t major, uint64_t minor, uint32_t target) noexcept nogil:
-    """Add a key that is not there."""
-    cdef uint64_t place = _hash(index, major, minor) & index.mask
-    while index.entries[place].used:
-        place = (place + 1) & index.mask
-    index.entries[place].major = major
-    index.entries[place].minor = minor
-    index.entries[place].place = target
-    index.entries[place].used = 1
-
-
-cdef void _index_drop(Index *index, uint64_t major, uint64_t minor) noexcept nogil:
-    """Drop a key that is there; later entries of its chain move back, so that no grave is left."""
-    cdef uint64_t hole = _hash(index, major, minor) & index.mask
-    cdef uint64_t place, home
-    while not (index.entries[hole].major == major and index.entries[hole].minor == minor):
-        debug_assert(index.entries[hole].used)
-        hole = (hole + 1) & index.mask
-    place = hole
+    A search begins with `at` = tag; the caller compares the key in its table.
+    """
+    cdef const IndexEntry *entry
     while True:
-        place = (place + 1) & index.mask
-        if not index.entries[place].used:
+        entry = &index.entries[at[0] & index.mask]
+        at[0] += 1
+        if entry.place_and_one == 0:
+            return NOWHERE
+        if entry.tag == tag:
+            return entry.place_and_one - 1
+
+
+cdef inline void _index_add(Index *index, uint32_t tag, uint32_t place) noexcept nogil:
+    """Add a key that is not there."""
+    cdef uint64_t at = tag & index.mask
+    while index.entries[at].place_and_one != 0:
+        at = (at + 1) & index.mask
+    index.entries[at].tag = tag
+    index.entries[at].place_and_one = place + 1
+
+
+cdef void _index_drop(Index *index, uint32_t tag, uint32_t place) noexcept nogil:
+    """Drop a key that is there; later entries of its chain move back, so that no grave is left."""
+    cdef uint64_t hole = tag & index.mask
+    cdef uint64_t at, home
+    while index.entries[hole].place_and_one != place + 1:
+        debug_assert(index.entries[hole].place_and_one != 0)
+        hole = (hole + 1) & index.mask
+    at = hole
+    while True:
+        at = (at + 1) & index.mask
+        if index.entries[at].place_and_one == 0:
             break
-        home = _hash(index, index.entries[place].major, index.entries[place].minor) & index.mask
+        home = index.entries[at].tag & index.mask
         # An entry may move into the hole if its home is not between the hole and itself.
-        if ((place - home) & index.mask) >= ((place - hole) & index.mask):
-            index.entries[hole] = index.entries[place]
-            hole = place
-    index.entries[hole].used = 0
+        if ((at - home) & index.mask) >= ((at - hole) & index.mask):
+            index.entries[hole] = index.entries[at]
+            hole = at
+    index.entries[hole].place_and_one = 0
 
 
 # --- book ------------------------------------------------------------------------------------
@@ -160,7 +162,11 @@ cdef void book_close(Book *book) noexcept nogil:
 # --- accounts, instruments -------------------------------------------------------------------
 
 cdef Account *account_find(Book *book, uint64_t account_id) noexcept nogil:
-    cdef uint32_t place = _index_find(&book.account_index, 0, account_id)
+    cdef uint32_t tag = _hash(&book.account_index, 0, account_id)
+    cdef uint64_t at = tag
+    cdef uint32_t place = _candidate(&book.account_index, tag, &at)
+    while place != NOWHERE and book.accounts[place].account_id != account_id:
+        place = _candidate(&book.account_index, tag, &at)
     return NULL if place == NOWHERE else &book.accounts[place]
 
 
@@ -173,7 +179,9 @@ cdef Account *account_add(Book *book, uint64_t account_id) noexcept nogil:
     account.account_id = account_id
     account.first_position = NOWHERE
     account.trading_state = TRADING_STATE_NORMAL
-    _index_add(&book.account_index, 0, account_id, book.account_count)
+    _index_add(
+        &book.account_index, _hash(&book.account_index, 0, account_id), book.account_count
+    )
     book.account_count += 1
     return account
 
@@ -194,9 +202,15 @@ cdef Instrument *instrument_find(Book *book, uint32_t instrument_id) noexcept no
 cdef Position *position_find(
     Book *book, const Account *account, uint32_t instrument_id
 ) noexcept nogil:
-    cdef uint32_t place = _index_find(
-        &book.position_index, account_place(book, account), instrument_id
-    )
+    cdef uint32_t owner = account_place(book, account)
+    cdef uint32_t tag = _hash(&book.position_index, owner, instrument_id)
+    cdef uint64_t at = tag
+    cdef uint32_t place = _candidate(&book.position_index, tag, &at)
+    while place != NOWHERE and (
+        book.positions[place].account_index != owner
+        or book.positions[place].instrument_id != instrument_id
+    ):
+        place = _candidate(&book.position_index, tag, &at)
     return NULL if place == NOWHERE else &book.positions[place]
 
 
@@ -221,7 +235,11 @@ cdef Position *position_add(Book *book, Account *account, uint32_t instrument_id
         link = &book.positions[link[0]].next_of_account
     position.next_of_account = link[0]
     link[0] = place
-    _index_add(&book.position_index, position.account_index, instrument_id, place)
+    _index_add(
+        &book.position_index,
+        _hash(&book.position_index, position.account_index, instrument_id),
+        place,
+    )
     book.position_count += 1
     return position
 
@@ -240,7 +258,11 @@ cdef void position_drop_if_absent(Book *book, Position *position) noexcept nogil
     while link[0] != place:
         link = &book.positions[link[0]].next_of_account
     link[0] = position.next_of_account
-    _index_drop(&book.position_index, position.account_index, position.instrument_id)
+    _index_drop(
+        &book.position_index,
+        _hash(&book.position_index, position.account_index, position.instrument_id),
+        place,
+    )
     position.in_use = 0
     position.next_of_account = book.position_free
     book.position_free = place
@@ -250,7 +272,11 @@ cdef void position_drop_if_absent(Book *book, Position *position) noexcept nogil
 # --- working orders --------------------------------------------------------------------------
 
 cdef Order *order_find(Book *book, uint64_t reservation_id) noexcept nogil:
-    cdef uint32_t place = _index_find(&book.order_index, 0, reservation_id)
+    cdef uint32_t tag = _hash(&book.order_index, 0, reservation_id)
+    cdef uint64_t at = tag
+    cdef uint32_t place = _candidate(&book.order_index, tag, &at)
+    while place != NOWHERE and book.orders[place].reservation_id != reservation_id:
+        place = _candidate(&book.order_index, tag, &at)
     return NULL if place == NOWHERE else &book.orders[place]
 
 
@@ -269,7 +295,7 @@ cdef Order *order_add(Book *book, uint64_t reservation_id) noexcept nogil:
     memset(order, 0, sizeof(Order))
     order.reservation_id = reservation_id
     order.in_use = 1
-    _index_add(&book.order_index, 0, reservation_id, place)
+    _index_add(&book.order_index, _hash(&book.order_index, 0, reservation_id), place)
     book.order_count += 1
     return order
 
@@ -277,7 +303,7 @@ cdef Order *order_add(Book *book, uint64_t reservation_id) noexcept nogil:
 cdef void order_drop(Book *book, Order *order) noexcept nogil:
     cdef uint32_t place = <uint32_t>(order - book.orders)
     debug_assert(order.in_use)
-    _index_drop(&book.order_index, 0, order.reservation_id)
+    _index_drop(&book.order_index, _hash(&book.order_index, 0, order.reservation_id), place)
     order.in_use = 0
     order.position_index = book.order_free
     book.order_free = place
@@ -286,36 +312,46 @@ cdef void order_drop(Book *book, Order *order) noexcept nogil:
 
 # --- gateways --------------------------------------------------------------------------------
 
+cdef uint32_t _gateway_place(const Book *book, uint32_t gateway_id) noexcept nogil:
+    cdef uint32_t tag = _hash(&book.gateway_index, 0, gateway_id)
+    cdef uint64_t at = tag
+    cdef uint32_t place = _candidate(&book.gateway_index, tag, &at)
+    while place != NOWHERE and book.gateways[place].gateway_id != gateway_id:
+        place = _candidate(&book.gateway_index, tag, &at)
+    return place
+
+
 cdef uint32_t gateway_state(const Book *book, uint32_t gateway_id) noexcept nogil:
-    cdef uint32_t place = _index_find(&book.gateway_index, 0, gateway_id)
+    cdef uint32_t place = _gateway_place(book, gateway_id)
     return TRADING_STATE_NORMAL if place == NOWHERE else book.gateways[place].trading_state
 
 
 cdef bint gateway_set(Book *book, uint32_t gateway_id, uint32_t trading_state) noexcept nogil:
     """Return False when the table is full. A gateway that is NORMAL takes no room."""
-    cdef uint32_t place = _index_find(&book.gateway_index, 0, gateway_id)
-    cdef uint32_t last
-    if place != NOWHERE:
-        if trading_state != TRADING_STATE_NORMAL:
-            book.gateways[place].trading_state = trading_state
+    cdef Index *index = &book.gateway_index
+    cdef uint32_t place = _gateway_place(book, gateway_id)
+    cdef uint32_t last, moved
+    if place == NOWHERE:
+        if trading_state == TRADING_STATE_NORMAL:
             return True
-        # The last one moves into its place.
-        _index_drop(&book.gateway_index, 0, gateway_id)
-        book.gateway_count -= 1
-        last = book.gateway_count
-        if place != last:
-            book.gateways[place] = book.gateways[last]
-            _index_drop(&book.gateway_index, 0, book.gateways[place].gateway_id)
-            _index_add(&book.gateway_index, 0, book.gateways[place].gateway_id, place)
+        if book.gateway_count == book.gateway_capacity:
+            return False
+        place = book.gateway_count
+        book.gateway_count += 1
+        book.gateways[place].gateway_id = gateway_id
+        _index_add(index, _hash(index, 0, gateway_id), place)
+    if trading_state != TRADING_STATE_NORMAL:
+        book.gateways[place].trading_state = trading_state
         return True
-    if trading_state == TRADING_STATE_NORMAL:
-        return True
-    if book.gateway_count == book.gateway_capacity:
-        return False
-    book.gateways[book.gateway_count].gateway_id = gateway_id
-    book.gateways[book.gateway_count].trading_state = trading_state
-    _index_add(&book.gateway_index, 0, gateway_id, book.gateway_count)
-    book.gateway_count += 1
+    # The last one moves into its place.
+    _index_drop(index, _hash(index, 0, gateway_id), place)
+    book.gateway_count -= 1
+    last = book.gateway_count
+    if place != last:
+        moved = book.gateways[last].gateway_id
+        _index_drop(index, _hash(index, 0, moved), last)
+        book.gateways[place] = book.gateways[last]
+        _index_add(index, _hash(index, 0, moved), place)
     return True
 
 
@@ -358,38 +394,75 @@ cdef bint answer_find(
     AnswerHead *head,
     uint64_t *reply_offset,
 ) noexcept nogil:
-    cdef uint64_t major = <uint64_t>kind << 32 | gateway_id
-    cdef uint32_t place = _index_find(&book.answer_index, major, id)
+    cdef uint32_t tag = _answer_tag(book, kind, gateway_id, id)
+    cdef uint64_t at = tag
+    cdef uint32_t place
     cdef uint64_t offset
-    if place == NOWHERE:
-        return False
-    offset = <uint64_t>place * 16
-    answer_copy(book, offset, <uint8_t *>head, sizeof(AnswerHead))
-    reply_offset[0] = offset + sizeof(AnswerHead)
-    return True
+    while True:
+        place = _candidate(&book.answer_index, tag, &at)
+        if place == NOWHERE:
+            return False
+        offset = <uint64_t>place * 16
+        answer_copy(book, offset, <uint8_t *>head, sizeof(AnswerHead))
+        if head.kind == kind and head.gateway_id == gateway_id and head.id == id:
+            reply_offset[0] = offset + sizeof(AnswerHead)
+            return True
+
+
+cdef inline uint32_t _answer_tag(
+    const Book *book, uint32_t kind, uint32_t gateway_id, uint64_t id
+) noexcept nogil:
+    return _hash(&book.answer_index, <uint64_t>kind << 32 | gateway_id, id)
 
 
 cdef void answer_add(Book *book, const AnswerHead *head, const uint8_t *reply) noexcept nogil:
     """Remember an answer; the oldest are forgotten as far as the room is needed."""
     cdef uint64_t size = answer_size(head.reply_size)
-    cdef uint64_t offset
+    cdef uint64_t offset, size_of_oldest
     cdef AnswerHead oldest
     size_is(oldest, 128)
     debug_assert(size <= book.answer_capacity)
     while book.answer_used + size > book.answer_capacity:
         answer_copy(book, book.answer_start, <uint8_t *>&oldest, sizeof(AnswerHead))
-        _index_drop(&book.answer_index, <uint64_t>oldest.kind << 32 | oldest.gateway_id, oldest.id)
-        book.answer_start = (
-            book.answer_start + answer_size(oldest.reply_size)
-        ) % book.answer_capacity
-        book.answer_used -= answer_size(oldest.reply_size)
+        _index_drop(
+            &book.answer_index,
+            _answer_tag(book, oldest.kind, oldest.gateway_id, oldest.id),
+            <uint32_t>(book.answer_start / 16),
+        )
+        size_of_oldest = answer_size(oldest.reply_size)
+        book.answer_start = (book.answer_start + size_of_oldest) % book.answer_capacity
+        book.answer_used -= size_of_oldest
     offset = (book.answer_start + book.answer_used) % book.answer_capacity
     _answer_write(book, offset, <const uint8_t *>head, sizeof(AnswerHead))
     _answer_write(book, offset + sizeof(AnswerHead), reply, head.reply_size)
     _index_add(
         &book.answer_index,
-        <uint64_t>head.kind << 32 | head.gateway_id,
-        head.id,
+        _answer_tag(book, head.kind, head.gateway_id, head.id),
         <uint32_t>(offset / 16),
     )
     book.answer_used += size
+
+
+cdef void book_prefetch(
+    const Book *book, uint32_t kind, uint32_t gateway_id, uint64_t id
+) noexcept nogil:
+    """Ask for the lines that remembering an answer will touch, while the decision is being made.
+
+    They are spread over more memory than any cache: the answer's place in the index, the end of the
+    ring, the oldest answer and its place in the index, and the next reservation's.
+    """
+    cdef const AnswerHead *oldest
+    cdef uint64_t end = (book.answer_start + book.answer_used) % book.answer_capacity
+    cdef uint32_t tag = _answer_tag(book, kind, gateway_id, id)
+    prefetch(&book.answer_index.entries[tag & book.answer_index.mask])
+    tag = _hash(&book.order_index, 0, book.revision + 1)
+    prefetch(&book.order_index.entries[tag & book.order_index.mask])
+    prefetch(book.answers + end)
+    prefetch(book.answers + (end + 64) % book.answer_capacity)
+    prefetch(book.answers + (book.answer_start + 1024) % book.answer_capacity)
+    if book.answer_used + 1024 > book.answer_capacity and (
+        book.answer_start + sizeof(AnswerHead) <= book.answer_capacity
+    ):
+        oldest = <const AnswerHead *>(book.answers + book.answer_start)
+        tag = _answer_tag(book, oldest.kind, oldest.gateway_id, oldest.id)
+        prefetch(&book.answer_index.entries[tag & book.answer_index.mask])

@@ -7,6 +7,7 @@ again by bisection, to say how much would have passed.
 
 from libc.math cimport llround
 from libc.stdint cimport INT64_MAX, int64_t, uint32_t, uint64_t
+from libc.string cimport memset
 
 from riskd.core.black cimport Greeks, black76
 from riskd.core.book cimport Book, account_find, gateway_state, instrument_find, position_find
@@ -631,7 +632,7 @@ cdef uint32_t check_order(
 ) noexcept nogil:
     """Decide on an order (steps 3 to 7) and fill in the reply but for reservation id and revision.
 
-    The reply comes zeroed.
+    The reply comes zeroed but for its detail.
     """
     cdef Case case
     cdef Figures figures
@@ -640,6 +641,8 @@ cdef uint32_t check_order(
     cdef uint32_t reason
     cdef uint32_t unused = REASON_NONE
     cdef DecisionDetail *collected = NULL
+    if order.view >= DECISION_VIEW_MARGIN:
+        memset(&reply.detail, 0, sizeof(DecisionDetail))
     reply.decision = DECISION_REJECTED
     reason = _form(book, order, &case)
     reply.reason = reason

@@ -28,6 +28,7 @@ from riskd.core.book cimport (
     answer_find,
     book_close,
     book_open,
+    book_prefetch,
     instrument_find,
     order_add,
     order_drop,
@@ -192,7 +193,8 @@ cdef void _apply_order(
     cdef Hold hold
     cdef uint32_t reason, recalled
     cdef bint reserves = request.mode != CHECK_MODE_CHECK_ONLY
-    memset(&reply, 0, sizeof(OrderReply))
+    # The detail comes last, and is zeroed only where one is asked for.
+    memset(&reply, 0, sizeof(OrderReply) - sizeof(DecisionDetail))
     reply.decision = DECISION_REJECTED
     reply.revision = book.revision
     # When it was sent is not what it says: a repeat is sent later.
@@ -206,6 +208,7 @@ cdef void _apply_order(
         encode_order_reply(writer, &reply)
         return
     if reserves:
+        book_prefetch(book, ANSWER_ORDER, request.gateway_id, request.client_order_id)
         recalled = _recall(
             book,
             ANSWER_ORDER,
@@ -362,6 +365,7 @@ cdef void _apply_execution(
         reply.reason = REASON_EXECUTION_ID_MISSING
         encode_execution_reply(writer, &reply)
         return
+    book_prefetch(book, ANSWER_EXECUTION, request.gateway_id, request.execution_id)
     recalled = _recall(
         book,
         ANSWER_EXECUTION,
@@ -673,10 +677,9 @@ cdef class Engine:
         with _Locked(self):
             return self._book.revision
 
-    def handle(self, method, request, now_ns):
-        cdef const uint8_t[::1] view = request
-        cdef const uint8_t *start = &view[0] if view.shape[0] > 0 else NULL
-        cdef size_t size = <size_t>view.shape[0]
+    def handle(self, method, bytes request not None, now_ns):
+        cdef const uint8_t *start = <const uint8_t *><const char *>request
+        cdef size_t size = <size_t>len(request)
         cdef uint32_t hot_method = method
         cdef uint64_t now = now_ns
         cdef Malformed malformed

@@ -43,9 +43,11 @@ cdef inline i128 initial_of(
     What an amount A needs in a position of N.
     """
     cdef const Tier *tier = &ladder.tiers[tier_index_of(ladder, notional)]
-    return larger(
-        ceil_div(amount * LEVERAGE_ONE, leverage), ceil_div(amount * tier.initial_ppb, PPB)
-    )
+    cdef i128 by_leverage = ceil_div(amount * LEVERAGE_ONE, leverage)
+    # i_k at or below 1 / leverage cannot need more: no second division.
+    if tier.initial_ppb * leverage <= <i128>PPB * LEVERAGE_ONE:
+        return by_leverage
+    return larger(by_leverage, ceil_div(amount * tier.initial_ppb, PPB))
 
 cdef int64_t notional_max_at(const Ladder *ladder, int64_t leverage) noexcept nogil
 cdef uint32_t liquidation_price_of(

@@ -4,7 +4,7 @@ The caller bounds its inputs so that sums stay inside 128 bits; products of thre
 through `multiply`, which says when they do not.
 """
 
-from libc.stdint cimport INT64_MAX, INT64_MIN, int64_t
+from libc.stdint cimport INT64_MAX, INT64_MIN, int64_t, uint64_t
 
 cdef extern from "core.h" nogil:
     # Declared as the widest integer that Cython knows, so that mixed expressions keep this type.
@@ -31,17 +31,27 @@ cdef inline int64_t clamp(i128 amount) noexcept nogil:
     return <int64_t>amount
 
 cdef inline i128 floor_div(i128 dividend, i128 divisor) noexcept nogil:
-    """Return dividend / divisor towards minus infinity; divisor > 0."""
-    cdef i128 quotient = dividend / divisor
+    """Return dividend / divisor towards minus infinity; divisor > 0.
+
+    Almost every quotient of real orders fits 64 bits, where a division costs a tenth of one of 128.
+    """
+    cdef i128 quotient
     debug_assert(divisor > 0)
+    if 0 <= dividend <= INT64_MAX and divisor <= INT64_MAX:
+        return <uint64_t>dividend / <uint64_t>divisor
+    quotient = dividend / divisor
     if quotient * divisor > dividend:
         quotient -= 1
     return quotient
 
 cdef inline i128 ceil_div(i128 dividend, i128 divisor) noexcept nogil:
     """Return dividend / divisor towards plus infinity; divisor > 0."""
-    cdef i128 quotient = dividend / divisor
+    cdef i128 quotient
     debug_assert(divisor > 0)
+    # The sum of two numbers below 2^63 fits an unsigned 64 bits.
+    if 0 <= dividend <= INT64_MAX and divisor <= INT64_MAX:
+        return (<uint64_t>dividend + <uint64_t>divisor - 1) / <uint64_t>divisor
+    quotient = dividend / divisor
     if quotient * divisor < dividend:
         quotient += 1
     return quotient

@@ -136,8 +136,11 @@ cdef i128 _side_requirement(
     cdef i128 open_loss = 0
     cdef i128 fee = 0
     if open_lots > 0:
-        open_value = ceil_div(<i128>working.value * open_lots, working.lots)
-        open_loss = ceil_div(<i128>working.open_loss * open_lots, working.lots)
+        open_value = working.value
+        open_loss = working.open_loss
+        if closable > 0:
+            open_value = ceil_div(open_value * open_lots, working.lots)
+            open_loss = ceil_div(open_loss * open_lots, working.lots)
         fee = ceil_div(open_value * terms.instrument.taker_fee_ppb, PPB)
     side_notional[0] = held + open_value
     return (
