@@ -110,6 +110,7 @@ class EngineRounds:
         for count, orders in self._cross.items():
             name = "check_cross_ns" if count == 4 else f"check_cross_{count}_ns"
             self._cancel(self._checked(orders, name))
+        self._run_scattered()
         self._run_repeats()
         self._run_views()
         self._run_rejects()
@@ -139,6 +140,12 @@ class EngineRounds:
 
     def _cancel(self, replies: Sequence[Reply]) -> None:
         _applied(self._time(None, METHOD_REPORT_EXECUTION, self._market.cancels(replies)))
+
+    def _run_scattered(self) -> None:
+        """Ids of which no two lie together, so that nothing of a lookup is in a cache."""
+        requests = self._market.encoded(self._isolated[4], scattered=True)
+        replies = accepted(self._time("check_scattered_ids_ns", METHOD_CHECK_ORDER, requests))
+        self._cancel(replies)
 
     def _run_repeats(self) -> None:
         """The same bytes again, and the peers that handle the same bytes."""

@@ -114,11 +114,18 @@ class Market:
             turned.append(other)
         return half + turned
 
-    def encoded(self, orders: Sequence[orders_pb.CheckOrderRequest]) -> list[bytes]:
-        """Return the orders' bytes, each with a client order id of its own."""
+    def encoded(
+        self, orders: Sequence[orders_pb.CheckOrderRequest], scattered: bool = False
+    ) -> list[bytes]:
+        """Return the orders' bytes, each with a client order id of its own.
+
+        Gateways count their ids; scattered ids are drawn from all 64-bit numbers, as by hashing.
+        """
         requests = []
         for order in orders:
-            order.client_order_id = self.serial()
+            serial = self.serial()
+            # An odd factor, 2^64 over the golden ratio, takes each serial to an id of its own.
+            order.client_order_id = serial * 0x9E3779B97F4A7C15 % 2**64 if scattered else serial
             requests.append(order.SerializeToString())
         return requests
 
