@@ -684,7 +684,10 @@ class ReferenceEngine:
     def _form_reject(self, reason: Reason) -> orders_pb.CheckOrderResponse:
         """Return a reject of steps 1 to 3: it carries no figures of the account."""
         return orders_pb.CheckOrderResponse(
-            decision=t.DECISION_REJECTED, reason=reason, revision=self._revision
+            decision=t.DECISION_REJECTED,
+            reason=reason,
+            revision=self._revision,
+            margin_unknown=True,
         )
 
     def _reject(self, terms: Terms, reason: Reason) -> orders_pb.CheckOrderResponse:
@@ -694,6 +697,7 @@ class ReferenceEngine:
         if figures is not None and figures.fits():
             reply.initial_margin_minor = figures.initial_margin
             reply.available_minor = figures.available
+            reply.margin_unknown = False
         return reply
 
     def _decide(
@@ -723,7 +727,7 @@ class ReferenceEngine:
                 if request.view in DETAILED_VIEWS:
                     detail = self._detail(terms, quantity, now_ns, violations, request.view)
         max_quantity = 0
-        if form_reason == NONE or self._is_only_too_large(request, form_reason):
+        if form_reason in (NONE, t.REASON_CODE_QUANTITY_OUT_OF_RANGE):
             max_quantity = self._max_quantity(terms, quantity, reason, now_ns)
         if reserves:
             self._revision += 1
@@ -749,6 +753,7 @@ class ReferenceEngine:
             reason=NONE,
             reservation_id=self._revision if terms.reserves else 0,
             revision=self._revision,
+            margin_unknown=True,
         )
         before = self._account_figures(account)
         after = self._account_figures(account, new)
@@ -756,6 +761,7 @@ class ReferenceEngine:
             reply.initial_margin_minor = after.initial_margin
             reply.available_minor = after.available
             reply.reserved_minor = after.initial_margin - before.initial_margin
+            reply.margin_unknown = False
         filled = self._fill(terms, quantity, price)
         status, ticks = self._liquidation_ticks(
             account, terms.instrument_id, filled, account.cash + filled.cash_change
@@ -788,7 +794,7 @@ class ReferenceEngine:
     # --- Step 3: form ---
 
     def _form_reason(self, request: orders_pb.CheckOrderRequest) -> Reason:
-        """F-17, F-16, F-3 to F-12, F-14, F-15."""
+        """F-17, F-16, F-3 to F-10, F-12, F-14, F-15, F-11."""
         if request.view > orders_pb.DECISION_VIEW_FULL:
             return t.REASON_CODE_VIEW_NOT_SUPPORTED
         if request.mode > orders_pb.CHECK_MODE_CHECK_ONLY:
@@ -809,12 +815,6 @@ class ReferenceEngine:
             return t.REASON_CODE_POSITION_SIDE_NOT_SUPPORTED
         if request.quantity_lots == 0:
             return t.REASON_CODE_QUANTITY_MUST_BE_POSITIVE
-        if request.quantity_lots > COUNT_MAX:
-            return t.REASON_CODE_QUANTITY_OUT_OF_RANGE
-        return self._later_form_reason(request)
-
-    def _later_form_reason(self, request: orders_pb.CheckOrderRequest) -> Reason:
-        """F-12, F-14, F-15: the rules of form behind those of quantity."""
         if not has_valid_price(request.order_type, request.price_ticks):
             return t.REASON_CODE_PRICE_OUT_OF_RANGE
         if request.trigger_price_ticks or request.trailing_offset_ticks or request.expire_time_ns:
@@ -825,14 +825,9 @@ class ReferenceEngine:
         mode = self._mode(account, request.instrument_id)
         if request.margin_mode not in (t.MARGIN_MODE_UNSPECIFIED, mode):
             return t.REASON_CODE_MARGIN_MODE_MISMATCH
+        if request.quantity_lots > COUNT_MAX:
+            return t.REASON_CODE_QUANTITY_OUT_OF_RANGE
         return NONE
-
-    def _is_only_too_large(self, request: orders_pb.CheckOrderRequest, reason: Reason) -> bool:
-        """Return whether F-11 is the only rule of form that is broken."""
-        return (
-            reason == t.REASON_CODE_QUANTITY_OUT_OF_RANGE
-            and self._later_form_reason(request) == NONE
-        )
 
     # --- Step 4: state ---
 
@@ -1156,7 +1151,7 @@ class ReferenceEngine:
             requirement += others[1]
         equity = money + pnl
         bankruptcy = None
-        if filled.lots != 0:
+        if filled.lots != 0 and fits(money):
             unit_value = self._unit_value(instrument)
             bankruptcy = bankruptcy_price(filled.lots, filled.entry_value, money, unit_value)
         bankruptcy_ticks = 0
@@ -1433,16 +1428,14 @@ class ReferenceEngine:
         if position.lots == 0:
             return t.LIQUIDATION_STATUS_NO_POSITION, 0
         money = self._money_behind(account, instrument_id, position.wallet, cash)
-        if money is None:
+        if money is None or not fits(money):
             return t.LIQUIDATION_STATUS_UNSPECIFIED, 0
         schedule = self._schedule_of(instrument_id)
         unit_value = self._unit_value(instrument)
         price = liquidation_price(schedule, position.lots, position.entry_value, money, unit_value)
         if price is None:
             return t.LIQUIDATION_STATUS_CANNOT_BE_LIQUIDATED, 0
-        if not fits(price):
-            return t.LIQUIDATION_STATUS_UNSPECIFIED, 0
-        return t.LIQUIDATION_STATUS_AT_PRICE, price
+        return t.LIQUIDATION_STATUS_AT_PRICE, clamp(price)
 
     def _liquidation_ticks(
         self, account: Account, instrument_id: int, position: Fill | Position, cash: int
@@ -1482,11 +1475,14 @@ class ReferenceEngine:
 
     def _execution_reject(self, reason: Reason) -> orders_pb.ReportExecutionResponse:
         return orders_pb.ReportExecutionResponse(
-            decision=t.DECISION_REJECTED, reason=reason, revision=self._revision
+            decision=t.DECISION_REJECTED,
+            reason=reason,
+            revision=self._revision,
+            margin_unknown=True,
         )
 
     def _execution_reason(self, request: orders_pb.ReportExecutionRequest) -> Reason:
-        """E-3, E-1, E-4; F-12, F-10, F-11, E-2, A-1, M-3 of a fill."""
+        """E-3, E-1, E-5, E-4; F-12, F-10, F-11, E-2, A-1, M-3 of a fill."""
         if not (
             orders_pb.EXECUTION_KIND_FILL <= request.kind <= orders_pb.EXECUTION_KIND_VENUE_REJECT
         ):
@@ -1494,6 +1490,8 @@ class ReferenceEngine:
         order = self._orders.get(request.reservation_id)
         if order is None:
             return t.REASON_CODE_RESERVATION_UNKNOWN
+        if request.instrument_id not in (0, order.instrument_id):
+            return t.REASON_CODE_EXECUTION_INSTRUMENT_MISMATCH
         if request.kind != orders_pb.EXECUTION_KIND_FILL:
             if request.price_ticks != 0 or request.quantity_lots != 0 or request.fee_minor != 0:
                 return t.REASON_CODE_EXECUTION_QUANTITY_MISMATCH
@@ -1567,6 +1565,7 @@ class ReferenceEngine:
         account = self._accounts[order.account_id]
         position = self._position(order.account_id, order.instrument_id)
         figures = self._account_figures(account)
+        is_known = figures is not None and figures.fits()
         status, ticks = self._liquidation_ticks(
             account, order.instrument_id, position, account.cash
         )
@@ -1577,10 +1576,11 @@ class ReferenceEngine:
             remaining_lots=remaining,
             position_lots=position.lots,
             realised_pnl_minor=realised,
-            available_minor=figures.available if figures is not None and figures.fits() else 0,
+            available_minor=figures.available if figures is not None and is_known else 0,
             liquidation_price_ticks=ticks,
             liquidation_status=status,
             isolated_wallet_minor=position.wallet,
+            margin_unknown=not is_known,
         )
 
     # --- GetReservation ---
@@ -1588,19 +1588,22 @@ class ReferenceEngine:
     def _get_reservation(
         self, request: orders_pb.GetReservationRequest
     ) -> orders_pb.GetReservationResponse:
-        reply = orders_pb.GetReservationResponse(revision=self._revision)
+        reply = orders_pb.GetReservationResponse(
+            revision=self._revision, state=orders_pb.RESERVATION_STATE_UNKNOWN
+        )
         reservation_id = request.reservation_id
-        known = False
-        if reservation_id != 0:
-            known = any(
-                answer.kind == ANSWER_ORDER and reservation_of(answer) == reservation_id
-                for answer in self._answers
-            )
-        else:
+        if reservation_id == 0:
             answer = self._find_answer(ANSWER_ORDER, request.gateway_id, request.client_order_id)
             if answer is not None:
-                known = True
+                asked = orders_pb.CheckOrderRequest.FromString(answer.content)
                 reservation_id = reservation_of(answer)
+                reply.state = orders_pb.RESERVATION_STATE_CLOSED
+                reply.reservation_id = reservation_id
+                reply.account_id = asked.account_id
+                reply.instrument_id = asked.instrument_id
+                reply.side = asked.side
+                reply.price_ticks = asked.price_ticks
+                reply.quantity_lots = asked.quantity_lots
                 reply.first_answer.ParseFromString(answer.reply)
         order = self._orders.get(reservation_id)
         if order is not None:
@@ -1612,11 +1615,6 @@ class ReferenceEngine:
             reply.price_ticks = order.price_ticks
             reply.quantity_lots = order.quantity
             reply.remaining_lots = order.remaining
-        elif known:
-            reply.state = orders_pb.RESERVATION_STATE_CLOSED
-            reply.reservation_id = reservation_id
-        else:
-            reply.state = orders_pb.RESERVATION_STATE_UNKNOWN
         return reply
 
     # --- ReportMarks ---
@@ -1765,7 +1763,7 @@ class ReferenceEngine:
         market_buffer_ppb: int = 0,
         taker_fee_ppb: int = 0,
         mark_age_max_ns: int = 0,
-        trading_state: int = 1,
+        trading_state: int = 0,
         expiry_ns: int = 0,
         strike_units: int = 0,
         option_type: int = 0,
@@ -1803,6 +1801,9 @@ class ReferenceEngine:
         reason = self._instrument_reason(row)
         if reason != NONE:
             return reason, 0
+        if row.trading_state == 0:
+            kept = held[0].trading_state if held else t.TRADING_STATE_NORMAL
+            row = row._replace(trading_state=kept)
         if held and immutable_part(row) != immutable_part(held[0]):
             return t.REASON_CODE_FIELD_IMMUTABLE, 0
         if not held and len(self._instruments) >= self._instruments_max:
@@ -2483,7 +2484,7 @@ def has_valid_bounds(row: InstrumentRow) -> bool:
         and 0 <= row.taker_fee_ppb <= BILLION
         and 0 <= row.market_buffer_ppb < BILLION
         and row.mark_age_max_ns >= 0
-        and t.TRADING_STATE_NORMAL <= row.trading_state <= t.TRADING_STATE_HALTED
+        and 0 <= row.trading_state <= t.TRADING_STATE_HALTED
     )
 
 

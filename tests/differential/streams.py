@@ -536,6 +536,7 @@ class Stream:
             "execution_id": self.fresh_id(),
             "kind": self.rng.choice((1, 1, 1, 1, 2, 3, 4)),
             "venue_time_ns": self.now_ns,
+            "instrument_id": self.rng.choice((0, order.instrument_id)),
         }
         if fields["kind"] == 1:
             price = order.price_ticks or self.some_price(order.instrument_id)
@@ -578,6 +579,7 @@ class Stream:
                 {"kind": 2, "price_ticks": 1},
                 {"kind": 3, "quantity_lots": 1},
                 {"kind": 4, "fee_minor": -1},
+                {"instrument_id": 2**32 - 1},
                 {"reservation_id": 2**63},
             )
         )

@@ -14,7 +14,8 @@ from riskd.core.types cimport (
     Schedule,
 )
 
-# An open-addressing index from a key's hash to a place in a table; the key itself stands in the table.
+# An open-addressing index from a key's hash to a place in a table; the key itself stands in the
+# table.
 ctypedef struct IndexEntry:
     uint32_t tag                    # the hash; its low bits are the entry's home
     uint32_t place_and_one          # 0 = empty
@@ -41,6 +42,7 @@ ctypedef struct AnswerHead:
     uint32_t kind
     uint32_t reply_size
     uint32_t reserved
+    # An OrderRequest or an ExecutionRequest without its time.
     uint8_t content[104]
 
 cdef enum AnswerKind:

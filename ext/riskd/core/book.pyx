@@ -41,7 +41,8 @@ cdef bint _index_open(Index *index, uint64_t capacity, uint64_t seed) noexcept n
 
 
 cdef inline uint32_t _hash(const Index *index, uint64_t major, uint64_t minor) noexcept nogil:
-    """Mix a key with the index's secret seed: ids come from outside, and must not choose their chain.
+    """Mix a key with the index's secret seed: ids come from outside, and must not choose their
+    chain.
 
     The finaliser is that of SplitMix64 (Steele, Lea, Flood 2014).
     """

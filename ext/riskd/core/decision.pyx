@@ -467,16 +467,15 @@ cdef i128 _collar_bound(const Case *case) noexcept nogil:
     return ceil_div(mark * (PPB - instrument.price_collar_ppb), scale)
 
 
-cdef uint32_t _room(const Case *case) noexcept nogil:
+cdef void _check_room(const Case *case, DecisionDetail *detail, uint32_t *first) noexcept nogil:
     """Step 7: whether the tables have room for the order."""
     cdef const Book *book = case.book
     if book.order_count == book.order_capacity:
-        return REASON_ORDERS_FULL
+        _violate(detail, first, REASON_ORDERS_FULL, 0, 0, 0)
     if book.position_count == book.position_capacity and (
         position_find(<Book *>book, case.account, case.order.instrument_id) == NULL
     ):
-        return REASON_POSITIONS_FULL
-    return REASON_NONE
+        _violate(detail, first, REASON_POSITIONS_FULL, 0, 0, 0)
 
 
 # --- how much would have passed --------------------------------------------------------------
@@ -603,7 +602,7 @@ cdef void _explain(const Case *case, const Figures *figures, DecisionDetail *det
     detail.unrealised_pnl = clamp(figures.pnl)
     detail.equity = clamp(figures.equity)
     detail.tier_index = tier_index_of(terms.ladder, notional)
-    if figures.requirement == 0:
+    if figures.fill.lots == 0 and terms.margin_mode == MARGIN_MODE_ISOLATED:
         detail.margin_ratio_ppm = 0
     elif figures.equity <= 0:
         detail.margin_ratio_ppm = INT64_MAX
@@ -625,6 +624,7 @@ cdef void _report_sums(const Pool *pool, OrderReply *reply) noexcept nogil:
     if pool.known and pool_fits(pool):
         reply.initial_margin = <int64_t>pool.initial_margin
         reply.available = <int64_t>available_of(pool)
+        reply.margin_unknown = False
 
 
 cdef uint32_t check_order(
@@ -644,6 +644,7 @@ cdef uint32_t check_order(
     if order.view >= DECISION_VIEW_MARGIN:
         memset(&reply.detail, 0, sizeof(DecisionDetail))
     reply.decision = DECISION_REJECTED
+    reply.margin_unknown = True
     reason = _form(book, order, &case)
     reply.reason = reason
     if reason != REASON_NONE and reason != REASON_QUANTITY_OUT_OF_RANGE:
@@ -655,10 +656,10 @@ cdef uint32_t check_order(
     if wants_all:
         collected = &reply.detail
     reason = _evaluate(&case, order.quantity_lots, collected, &figures, &reached)
-    if reason == REASON_NONE and order.mode != CHECK_MODE_CHECK_ONLY:
-        reason = _room(&case)
-        if reason != REASON_NONE:
-            _violate(collected, &unused, reason, 0, 0, 0)
+    if order.mode != CHECK_MODE_CHECK_ONLY and (
+        reason == REASON_NONE or (reached and collected != NULL)
+    ):
+        _check_room(&case, collected, &reason)
     reply.reason = reason
     if reached and order.view >= DECISION_VIEW_MARGIN:
         reply.has_detail = True
@@ -673,10 +674,9 @@ cdef uint32_t check_order(
             )
         return reason
     reply.decision = DECISION_ACCEPTED
-    _report_sums(&figures.after, reply)
-    if figures.after.known and case.before.known and fits(
-        figures.after.initial_margin - case.before.initial_margin
-    ):
+    if case.before.known and pool_fits(&case.before):
+        _report_sums(&figures.after, reply)
+    if not reply.margin_unknown:
         reply.reserved_margin = <int64_t>(figures.after.initial_margin - case.before.initial_margin)
     if case.terms.is_option:
         pass

@@ -145,7 +145,7 @@ cdef bint _numbers_lawful(const Book *book, row, bint is_option):
         and _in(row.market_buffer_ppb, 0, PPB - 1)
         and _in(row.taker_fee_ppb, 0, PPB)
         and _in(row.mark_age_max_ns, 0, INT64_MAX)
-        and _in(row.trading_state, TRADING_STATE_NORMAL, TRADING_STATE_HALTED)
+        and _in(row.trading_state, 0, TRADING_STATE_HALTED)
     ):
         return False
     if is_option:
@@ -243,6 +243,10 @@ cdef tuple define_instrument(Book *book, dict ids, row):
         if not _same_contract(target, &instrument):
             return REASON_FIELD_IMMUTABLE, 0
         instrument.mark = target.mark
+        if instrument.trading_state == 0:
+            instrument.trading_state = target.trading_state
+    if instrument.trading_state == 0:
+        instrument.trading_state = TRADING_STATE_NORMAL
     book.instruments[instrument_id - 1] = instrument
     book.revision += 1
     return REASON_NONE, instrument_id

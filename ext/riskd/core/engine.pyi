@@ -84,14 +84,18 @@ class Engine:
         market_buffer_ppb: int = 0,
         taker_fee_ppb: int = 0,
         mark_age_max_ns: int = 0,
-        trading_state: int = 1,
+        trading_state: int = 0,
         expiry_ns: int = 0,
         strike_units: int = 0,
         option_type: int = 0,
         interest_rate_ppb: int = 0,
         underlying_id: int = 0,
     ) -> tuple[int, int]:
-        """Steps are mantissa * 10^exponent. Return (reason, instrument id)."""
+        """Return (reason, instrument id).
+
+        Steps are mantissa * 10^exponent and compared as given; strike_units are mark units;
+        trading_state 0 keeps what the instrument has, NORMAL for a new one.
+        """
     def create_account(
         self, account_id: int, asset_id: int, margin_mode: int, leverage: int, cash: int
     ) -> int:

@@ -196,6 +196,7 @@ cdef void _apply_order(
     # The detail comes last, and is zeroed only where one is asked for.
     memset(&reply, 0, sizeof(OrderReply) - sizeof(DecisionDetail))
     reply.decision = DECISION_REJECTED
+    reply.margin_unknown = True
     reply.revision = book.revision
     # When it was sent is not what it says: a repeat is sent later.
     request.sent_time_ns = 0
@@ -248,12 +249,18 @@ cdef void _apply_order(
 
 # --- ReportExecution -------------------------------------------------------------------------
 
-cdef uint32_t _execution_form(const ExecutionRequest *request, const Order *order) noexcept nogil:
+cdef uint32_t _execution_form(
+    const Book *book, const ExecutionRequest *request, const Order *order
+) noexcept nogil:
     """Step 2 of ReportExecution, but for what the fill itself finds."""
     if request.kind < EXECUTION_KIND_FILL or request.kind > EXECUTION_KIND_VENUE_REJECT:
         return REASON_EXECUTION_KIND_NOT_SUPPORTED
     if order == NULL:
         return REASON_RESERVATION_UNKNOWN
+    if request.instrument_id != 0 and (
+        request.instrument_id != book.positions[order.position_index].instrument_id
+    ):
+        return REASON_EXECUTION_INSTRUMENT_MISMATCH
     if request.kind != EXECUTION_KIND_FILL:
         if request.price_ticks != 0 or request.quantity_lots != 0 or request.fee_minor != 0:
             return REASON_EXECUTION_QUANTITY_MISMATCH
@@ -327,6 +334,7 @@ cdef void _report_position(
     pool_of(book, account, 0, now_ns, &pool)
     if pool.known and pool_fits(&pool):
         reply.available = <int64_t>available_of(&pool)
+        reply.margin_unknown = False
     reply.position_lots = position.lots
     reply.isolated_wallet = position.wallet
     terms_of(book, account, instrument, position, &terms)
@@ -355,6 +363,7 @@ cdef void _apply_execution(
     cdef uint32_t recalled
     memset(&reply, 0, sizeof(ExecutionReply))
     reply.decision = DECISION_REJECTED
+    reply.margin_unknown = True
     reply.revision = book.revision
     request.venue_time_ns = 0
     if request.gateway_id == 0:
@@ -382,7 +391,7 @@ cdef void _apply_execution(
         encode_execution_reply(writer, &reply)
         return
     order = order_find(book, request.reservation_id)
-    reply.reason = _execution_form(request, order)
+    reply.reason = _execution_form(book, request, order)
     if reply.reason == REASON_NONE:
         position = &book.positions[order.position_index]
         account = &book.accounts[position.account_index]
@@ -419,42 +428,46 @@ cdef void _apply_execution(
 cdef void _answer_reservation(
     const Book *book, const ReservationRequest *request, Writer *writer
 ) noexcept nogil:
-    """A read: the working order, and the remembered answer when asked by the gateway's own id."""
+    """A read: the working order, or the remembered one when asked by the gateway's own id."""
     cdef AnswerHead head
     cdef uint8_t answer[4096]
     cdef uint64_t offset
     cdef uint64_t reservation_id = request.reservation_id
-    cdef bint remembered = False
+    cdef const OrderRequest *asked = NULL
     cdef const Order *order
     cdef const Position *position
-    cdef uint32_t state = RESERVATION_STATE_UNKNOWN
     if reservation_id == 0 and answer_find(
         book, ANSWER_ORDER, request.gateway_id, request.client_order_id, &head, &offset
     ):
-        remembered = head.reply_size <= sizeof(answer)
-        debug_assert(remembered)
+        debug_assert(head.reply_size <= sizeof(answer))
         answer_copy(book, offset, answer, head.reply_size)
-        state = RESERVATION_STATE_CLOSED
+        asked = <const OrderRequest *>head.content
         reservation_id = _reservation_id_in(answer, head.reply_size)
     order = order_find(<Book *>book, reservation_id)
     if order != NULL:
-        state = RESERVATION_STATE_WORKING
-    elif request.reservation_id != 0:
-        # Reservation ids are revisions that were given: one that is gone cannot be told from one
-        # that was none.
-        reservation_id = 0
-    write_unsigned(writer, 1, state)
-    write_unsigned(writer, 2, book.revision)
-    write_unsigned(writer, 3, reservation_id)
-    if order != NULL:
         position = &book.positions[order.position_index]
+        write_unsigned(writer, 1, RESERVATION_STATE_WORKING)
+        write_unsigned(writer, 2, book.revision)
+        write_unsigned(writer, 3, reservation_id)
         write_unsigned(writer, 4, book.accounts[position.account_index].account_id)
         write_unsigned(writer, 5, position.instrument_id)
         write_unsigned(writer, 6, order.side)
         write_signed(writer, 7, order.price_ticks)
         write_unsigned(writer, 8, <uint64_t>order.quantity_lots)
         write_unsigned(writer, 9, <uint64_t>order.remaining_lots)
-    if remembered:
+    elif asked != NULL:
+        write_unsigned(writer, 1, RESERVATION_STATE_CLOSED)
+        write_unsigned(writer, 2, book.revision)
+        write_unsigned(writer, 3, reservation_id)
+        write_unsigned(writer, 4, asked.account_id)
+        write_unsigned(writer, 5, asked.instrument_id)
+        write_unsigned(writer, 6, asked.side)
+        write_signed(writer, 7, asked.price_ticks)
+        write_unsigned(writer, 8, asked.quantity_lots)
+    else:
+        write_unsigned(writer, 1, RESERVATION_STATE_UNKNOWN)
+        write_unsigned(writer, 2, book.revision)
+    if asked != NULL:
         write_bytes(writer, 15, answer, head.reply_size)
 
 
@@ -752,7 +765,7 @@ cdef class Engine:
         market_buffer_ppb=0,
         taker_fee_ppb=0,
         mark_age_max_ns=0,
-        trading_state=TRADING_STATE_NORMAL,
+        trading_state=0,
         expiry_ns=0,
         strike_units=0,
         option_type=0,

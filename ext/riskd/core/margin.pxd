@@ -53,7 +53,7 @@ cdef int64_t notional_max_at(const Ladder *ladder, int64_t leverage) noexcept no
 cdef uint32_t liquidation_price_of(
     const Exposure *exposure, const Ladder *ladder, const UnitValue *unit, int64_t *price
 ) noexcept nogil
-cdef int64_t bankruptcy_price_of(const Exposure *exposure, const UnitValue *unit) noexcept nogil
+cdef i128 bankruptcy_price_of(const Exposure *exposure, const UnitValue *unit) noexcept nogil
 cdef bint is_liquidatable_at(
     const Exposure *exposure, const Ladder *ladder, const UnitValue *unit, int64_t price
 ) noexcept nogil

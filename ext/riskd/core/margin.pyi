@@ -40,7 +40,7 @@ class TierLadder:
     def liquidation_requirement(self, notional: int) -> int:
         """Return maintenance margin plus liquidation fee in minor units, rounded up."""
     def notional_max_at(self, leverage: int) -> int:
-        """Return the largest notional at that leverage (hundredths); 0 is no bound."""
+        """Return the largest notional at that leverage (hundredths); 0 is no bound, -1 no room."""
     def liquidation_price(
         self, lots: int, entry_value: int, wallet: int, value_numerator: int, value_denominator: int
     ) -> int | None:

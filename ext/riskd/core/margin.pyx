@@ -22,6 +22,7 @@ from riskd.core.money cimport (
     fits,
     floor_div,
     i128,
+    larger,
     magnitude,
     multiply,
 )
@@ -118,7 +119,7 @@ cdef uint32_t liquidation_price_of(
     return LIQUIDATION_STATUS_AT_PRICE
 
 
-cdef int64_t bankruptcy_price_of(const Exposure *exposure, const UnitValue *unit) noexcept nogil:
+cdef i128 bankruptcy_price_of(const Exposure *exposure, const UnitValue *unit) noexcept nogil:
     """Return the price at which equity is zero, against the account; 0 if it is not above zero.
 
     Long: ceil((V - w) / (|x| v)). Short: floor((V + w) / (|x| v)).
@@ -131,7 +132,7 @@ cdef int64_t bankruptcy_price_of(const Exposure *exposure, const UnitValue *unit
         root = ceil_div((<i128>exposure.entry_value - exposure.wallet) * unit.denominator, divisor)
     else:
         root = floor_div((<i128>exposure.entry_value + exposure.wallet) * unit.denominator, divisor)
-    return clamp(root) if root > 0 else 0
+    return larger(0, root)
 
 
 cdef bint is_liquidatable_at(
@@ -139,8 +140,8 @@ cdef bint is_liquidatable_at(
 ) noexcept nogil:
     """Return whether equity is at or below the requirement at a price, as fractions, unrounded.
 
-    Everything is multiplied by the unit's denominator and 10^9. A notional that does not fit counts
-    as liquidatable: unknown fails closed.
+    Everything is multiplied by the unit's denominator and 10^9. Where that would leave 128 bits the
+    notional is far beyond any money, and decides by its sign.
     """
     cdef i128 notional, equity, rate
     cdef const Tier *tier
@@ -148,9 +149,9 @@ cdef bint is_liquidatable_at(
     if exposure.lots == 0:
         return False
     if not multiply(magnitude(exposure.lots) * price, unit.numerator, &notional):
-        return True
-    if notional > <i128>INT64_MAX * unit.denominator:
-        return True
+        return exposure.lots < 0
+    if notional > <i128>1 << 96:
+        return exposure.lots < 0
     while index + 1 < ladder.count and (
         <i128>ladder.tiers[index + 1].floor * unit.denominator < notional
     ):
@@ -352,5 +353,5 @@ cdef UnitValue _unit(numerator, denominator) except *:
 def bankruptcy_price(lots, entry_value, wallet, value_numerator, value_denominator):
     cdef Exposure exposure = _exposure(lots, entry_value, wallet)
     cdef UnitValue unit = _unit(value_numerator, value_denominator)
-    cdef int64_t price = bankruptcy_price_of(&exposure, &unit)
-    return price if price > 0 else None
+    cdef i128 price = bankruptcy_price_of(&exposure, &unit)
+    return clamp(price) if price > 0 else None

@@ -363,7 +363,7 @@ cdef int64_t bankruptcy_price_ticks_of(
 ) noexcept nogil:
     """Return the bankruptcy price in ticks, rounded against the account; 0 if there is none."""
     cdef Exposure exposure
-    cdef int64_t price
+    cdef i128 price
     if terms.is_option or not fits(wallet) or lots == 0:
         return 0
     exposure.lots = <int64_t>lots
@@ -373,7 +373,7 @@ cdef int64_t bankruptcy_price_ticks_of(
     return _ticks_against(terms, lots, price) if price > 0 else 0
 
 
-cdef inline int64_t _ticks_against(const Terms *terms, i128 lots, int64_t price) noexcept nogil:
+cdef inline int64_t _ticks_against(const Terms *terms, i128 lots, i128 price) noexcept nogil:
     """Round mark units to ticks: up for a long, down for a short, never below 1."""
     cdef i128 ticks
     if lots > 0:

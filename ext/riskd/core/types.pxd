@@ -138,6 +138,7 @@ cdef enum Reason:
     REASON_EXECUTION_EXCEEDS_REMAINING = 121
     REASON_EXECUTION_KIND_NOT_SUPPORTED = 122
     REASON_EXECUTION_QUANTITY_MISMATCH = 123
+    REASON_EXECUTION_INSTRUMENT_MISMATCH = 124
     REASON_ACCOUNTS_FULL = 140
     REASON_POSITIONS_FULL = 141
     REASON_ORDERS_FULL = 142
@@ -299,6 +300,8 @@ ctypedef struct ExecutionRequest:
     uint64_t venue_time_ns
     uint32_t gateway_id
     uint32_t kind
+    uint32_t instrument_id
+    uint32_t reserved
 
 ctypedef struct ReservationRequest:
     uint64_t reservation_id
@@ -360,6 +363,7 @@ ctypedef struct OrderReply:
     uint32_t decision
     uint32_t reason
     uint32_t liquidation_status
+    bint margin_unknown
     bint has_detail
     DecisionDetail detail
 
@@ -374,4 +378,4 @@ ctypedef struct ExecutionReply:
     uint32_t decision
     uint32_t reason
     uint32_t liquidation_status
-    uint32_t reserved
+    bint margin_unknown

@@ -23,7 +23,7 @@ from riskd.core.margin cimport (
     liquidation_requirement_of,
     maintenance_of,
 )
-from riskd.core.money cimport clamp, i128, magnitude
+from riskd.core.money cimport clamp, fits, i128, magnitude
 from riskd.core.pool cimport (
     Holding,
     Pool,
@@ -129,50 +129,48 @@ cdef position_row(
     cdef uint32_t status = LIQUIDATION_STATUS_UNSPECIFIED
     cdef i128 notional = 0
     cdef i128 pnl = 0
-    cdef i128 initial, backing, equity
     cdef i128 maintenance = 0
     cdef i128 requirement = 0
-    cdef int64_t bankruptcy = 0
+    cdef i128 bankruptcy = 0
+    cdef i128 initial, equity
     cdef bint liquidatable = False
-    cdef bint known
+    cdef bint is_cross, known
     terms_of(book, account, instrument, position, &terms)
     holding_of(position, &holding)
     share_of(&terms, &holding, &share)
+    is_cross = terms.margin_mode == MARGIN_MODE_CROSS
     known = share.known and (instrument.mark.price != 0 or position.lots == 0)
     initial = share.initial_margin
-    if not terms.is_option:
-        pool_of(book, account, position.instrument_id, 0, &others)
-        if terms.margin_mode == MARGIN_MODE_ISOLATED:
-            backing = position.wallet
-        else:
-            backing = others.cash + others.pnl - others.requirement
-            known = known and others.known
+    pool_of(book, account, position.instrument_id, 0, &others)
+    if is_cross and not terms.is_option:
+        known = known and others.known
+    if known and position.lots != 0:
+        notional = mark_value_up(&terms, magnitude(position.lots), instrument.mark.price)
+        pnl = unrealised_pnl_of(&terms, position.lots, position.entry_value)
+    if position.lots == 0 and not terms.is_option:
+        status = LIQUIDATION_STATUS_NO_POSITION
+    elif not terms.is_option and (others.known or not is_cross):
         exposure.lots = position.lots
         exposure.entry_value = position.entry_value
-        exposure.wallet = clamp(backing)
-        if position.lots == 0:
-            status = LIQUIDATION_STATUS_NO_POSITION
-        elif terms.margin_mode == MARGIN_MODE_ISOLATED or others.known:
+        equity = others.cash + others.pnl if is_cross else position.wallet
+        if fits(equity):
+            exposure.wallet = <int64_t>equity
+            bankruptcy = bankruptcy_price_of(&exposure, &terms.unit)
+        if is_cross:
+            equity -= others.requirement
+        if fits(equity):
+            exposure.wallet = <int64_t>equity
             status = liquidation_price_of(
                 &exposure, terms.ladder, &terms.unit, &liquidation_price
             )
-            if terms.margin_mode == MARGIN_MODE_CROSS:
-                exposure.wallet = clamp(others.cash + others.pnl)
-            bankruptcy = bankruptcy_price_of(&exposure, &terms.unit)
-            exposure.wallet = clamp(backing)
-        if known and position.lots != 0:
-            notional = mark_value_up(&terms, magnitude(position.lots), instrument.mark.price)
-            pnl = unrealised_pnl_of(&terms, position.lots, position.entry_value)
-            maintenance = maintenance_of(terms.ladder, notional)
-            requirement = liquidation_requirement_of(terms.ladder, notional)
-            liquidatable = is_liquidatable_at(
+            liquidatable = known and is_liquidatable_at(
                 &exposure, terms.ladder, &terms.unit, instrument.mark.price
             )
-            if terms.margin_mode == MARGIN_MODE_ISOLATED:
+        if known:
+            maintenance = maintenance_of(terms.ladder, notional)
+            requirement = liquidation_requirement_of(terms.ladder, notional)
+            if not is_cross:
                 initial += initial_of(terms.ladder, notional, notional, terms.leverage)
-    elif known and position.lots != 0:
-        notional = mark_value_up(&terms, magnitude(position.lots), instrument.mark.price)
-        pnl = unrealised_pnl_of(&terms, position.lots, position.entry_value)
     if terms.margin_mode == MARGIN_MODE_ISOLATED and not terms.is_option:
         equity = position.wallet + pnl
     else:
@@ -196,7 +194,7 @@ cdef position_row(
         clamp(equity) if known else 0,
         status,
         liquidation_price,
-        bankruptcy,
+        clamp(bankruptcy),
         bool(liquidatable),
         position.buy.lots,
         position.sell.lots,

@@ -225,6 +225,8 @@ cdef bint decode_execution(
             taken = _sint64(&cursor, wire_type, &execution.fee_minor, malformed, field)
         elif field == 8:
             taken = _fixed64(&cursor, wire_type, &execution.venue_time_ns, malformed, field)
+        elif field == 9:
+            taken = _uint32(&cursor, wire_type, &execution.instrument_id, malformed, field)
         else:
             return _fail(malformed, FAULT_UNKNOWN_FIELD, field)
         if not taken:
@@ -438,6 +440,7 @@ cdef void encode_order_reply(Writer *writer, const OrderReply *reply) noexcept n
     write_unsigned(writer, 8, reply.liquidation_status)
     write_unsigned(writer, 9, reply.max_quantity_lots)
     write_signed(writer, 10, reply.reserved_margin)
+    write_unsigned(writer, 11, <uint64_t>reply.margin_unknown)
     if reply.has_detail:
         _write_detail(writer, 15, &reply.detail)
 
@@ -453,6 +456,7 @@ cdef void encode_execution_reply(Writer *writer, const ExecutionReply *reply) no
     write_signed(writer, 8, reply.liquidation_price_ticks)
     write_unsigned(writer, 9, reply.liquidation_status)
     write_signed(writer, 10, reply.isolated_wallet)
+    write_unsigned(writer, 11, <uint64_t>reply.margin_unknown)
 
 
 cdef void encode_marks_reply(
