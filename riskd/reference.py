@@ -2239,7 +2239,11 @@ class ReferenceEngine:
         )
         if position.lots != 0:
             unit_value = self._unit_value(instrument)
-            bankruptcy = bankruptcy_price(position.lots, position.entry_value, money, unit_value)
+            bankruptcy = None
+            if fits(money):
+                bankruptcy = bankruptcy_price(
+                    position.lots, position.entry_value, money, unit_value
+                )
             behind = self._money_behind(account, instrument_id, position.wallet, account.cash)
             assert behind is not None
             row = row._replace(

@@ -1,7 +1,7 @@
 """MarginService: reads of margin. Figures that need a mark that was never reported are empty."""
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 import grpc
@@ -65,7 +65,7 @@ class MarginService(MarginServiceServicer):
         asset = backend.asset_of(backend.account(request.account_id).asset_id)
         rows = backend.engine.positions(request.account_id) or []
         return pb.ListPositionMarginsResponse(
-            positions=[self._write(row, asset) for row in rows], revision=revision
+            positions=[self._write(row, rows, asset) for row in rows], revision=revision
         )
 
     def ComputeLiquidationPrice(
@@ -76,9 +76,10 @@ class MarginService(MarginServiceServicer):
         revision = backend.engine.revision
         asset = backend.asset_of(backend.account(request.account_id).asset_id)
         backend.instrument(request.instrument_id)
-        for row in backend.engine.positions(request.account_id) or []:
+        rows = backend.engine.positions(request.account_id) or []
+        for row in rows:
             if row.instrument_id == request.instrument_id:
-                position = self._write(row, asset)
+                position = self._write(row, rows, asset)
                 return pb.ComputeLiquidationPriceResponse(
                     liquidation_status=position.liquidation_status,
                     liquidation_price=position.liquidation_price,
@@ -170,8 +171,10 @@ class MarginService(MarginServiceServicer):
             method="SimulatePortfolio",
         )
 
-    def _write(self, row: "PositionRow", asset: Asset) -> pb.PositionMargin:
-        """Return the message of a position."""
+    def _write(
+        self, row: "PositionRow", rows: Sequence["PositionRow"], asset: Asset
+    ) -> pb.PositionMargin:
+        """Return the message of a position; rows are all of its account's."""
         instrument = self._backend.instrument(row.instrument_id)
         is_isolated = row.margin_mode == types_pb2.MARGIN_MODE_ISOLATED
         position = pb.PositionMargin(
@@ -193,7 +196,14 @@ class MarginService(MarginServiceServicer):
             position.unrealised_pnl = asset.amount(row.unrealised_pnl)
             position.initial_margin = asset.amount(row.initial_margin)
             position.maintenance_margin = asset.amount(row.maintenance)
-            position.margin_ratio = _ratio(row.liquidation_requirement, row.equity)
+            # The pool backs all cross positions, and is compared with what all of them need.
+            backed = (
+                [row]
+                if is_isolated
+                else [each for each in rows if each.margin_mode == types_pb2.MARGIN_MODE_CROSS]
+            )
+            requirement = sum(each.liquidation_requirement for each in backed)
+            position.margin_ratio = _ratio(requirement, row.equity)
             position.liquidatable = row.liquidatable
             position.liquidation_status = types_pb2.LiquidationStatus.ValueType(
                 row.liquidation_status

@@ -304,7 +304,7 @@ def reasons_in(command: Command, outcome: Any) -> list[int]:
 def test_streams_reach_every_reason_and_accept_half_of_the_orders() -> None:
     reached: Counter[int] = Counter()
     decisions: Counter[int] = Counter()
-    for seed in range(8):
+    for seed in range(14):
         stream = Stream(seed)
         runner = Runner(Engine(**stream.settings))
         mirror = Runner(ReferenceEngine(**stream.settings))

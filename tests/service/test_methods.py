@@ -435,3 +435,41 @@ def test_changes_are_logged_and_dry_runs_are_not(
     assert (engaged["scope"], engaged["scope_id"]) == ("gateway_id", 3)
     assert engaged["comment"] == '"}\nforged: line'
     assert engaged["revision"] == market.engine.revision
+
+
+def test_cross_positions_share_one_margin_ratio(
+    market: Rig,
+    order: order_risk_service_pb2.CheckOrderRequest,
+    instrument: instrument_service_pb2.Instrument,
+) -> None:
+    """The pool backs all of them: each ratio is that of the account, and reaches 1 with it."""
+    instrument.symbol = "OTHER-PERP"
+    market.instruments.UpsertInstrument(
+        instrument_service_pb2.UpsertInstrumentRequest(instrument=instrument)
+    )
+    mark = market.marks.GetMark(market_data_service_pb2.GetMarkRequest(instrument_id=1)).mark
+    mark.instrument_id = 2
+    market.marks.ReportMarks(market_data_service_pb2.ReportMarksRequest(marks=[mark]))
+    for instrument_id in (1, 2):
+        order.instrument_id = instrument_id
+        order.client_order_id += 1
+        reservation_id = market.orders.CheckOrder(order).reservation_id
+        market.orders.ReportExecution(
+            order_risk_service_pb2.ReportExecutionRequest(
+                gateway_id=3,
+                execution_id=instrument_id,
+                reservation_id=reservation_id,
+                kind=order_risk_service_pb2.EXECUTION_KIND_FILL,
+                price_ticks=order.price_ticks,
+                quantity_lots=10 * instrument_id,
+                instrument_id=instrument_id,
+            )
+        )
+    positions = market.margins.ListPositionMargins(
+        margin_service_pb2.ListPositionMarginsRequest(account_id=7)
+    ).positions
+    summary = market.margins.GetMarginSummary(
+        margin_service_pb2.GetMarginSummaryRequest(account_id=7)
+    ).summary
+    assert positions[0].maintenance_margin != positions[1].maintenance_margin
+    assert positions[0].margin_ratio == positions[1].margin_ratio == summary.cross_margin_ratio

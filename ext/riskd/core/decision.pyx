@@ -271,11 +271,10 @@ cdef void _figure(const Case *case, i128 lots, Figures *figures) noexcept nogil:
     figures.share = case.share_before
     figures.after = case.before
     figures.sums_fit = _add_to(working, case, lots, figures)
-    if not figures.sums_fit:
-        return
-    share_of(&case.terms, &holding, &figures.share)
-    figures.after = case.others
-    pool_add(&figures.after, &figures.share)
+    if figures.sums_fit:
+        share_of(&case.terms, &holding, &figures.share)
+        figures.after = case.others
+        pool_add(&figures.after, &figures.share)
 
     fill_of(&case.terms, &case.holding, case.order.side, case.price_ticks, lots, &figures.fill)
     if not figures.fill.fits or not case.others.known or (mark == 0 and not case.terms.is_option):

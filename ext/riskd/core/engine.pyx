@@ -102,6 +102,7 @@ cdef extern from "<pthread.h>" nogil:
         pass
     int pthread_mutex_init(pthread_mutex_t *mutex, const void *attributes)
     int pthread_mutex_lock(pthread_mutex_t *mutex)
+    int pthread_mutex_trylock(pthread_mutex_t *mutex)
     int pthread_mutex_unlock(pthread_mutex_t *mutex)
     int pthread_mutex_destroy(pthread_mutex_t *mutex)
 
@@ -697,36 +698,22 @@ cdef class Engine:
         cdef uint64_t now = now_ns
         cdef Malformed malformed
         cdef Writer writer
-        cdef uint8_t reply[4096]
-        cdef uint8_t *large = NULL
-        cdef size_t reply_size
-        cdef bint well_formed
-        cdef bytes copied = None
         if hot_method < HOT_CHECK_ORDER or hot_method > HOT_REPORT_MARKS:
             raise ValueError(
                 f"method {method} is not within {HOT_CHECK_ORDER} to {HOT_REPORT_MARKS}"
             )
-        writer.start = self._reply
-        writer.capacity = REPLY_SIZE_MAX
-        with nogil:
-            pthread_mutex_lock(&self._mutex)
-            well_formed = engine_apply(
-                &self._book, hot_method, start, size, now, &writer, &malformed
-            )
-            reply_size = writer.size
-            if well_formed and reply_size <= sizeof(reply):
-                memcpy(reply, self._reply, reply_size)
-                pthread_mutex_unlock(&self._mutex)
-                large = reply
-        if large == NULL:
-            # Still locked: the reply lies in the engine's own buffer, or there is none.
-            if well_formed:
-                copied = self._reply[:<Py_ssize_t>reply_size]
+        # A request takes less time than handing the GIL over and back: it is let go only to wait.
+        if pthread_mutex_trylock(&self._mutex) != 0:
+            with nogil:
+                pthread_mutex_lock(&self._mutex)
+        try:
+            writer.start = self._reply
+            writer.capacity = REPLY_SIZE_MAX
+            if engine_apply(&self._book, hot_method, start, size, now, &writer, &malformed):
+                return self._reply[:<Py_ssize_t>writer.size]
+        finally:
             pthread_mutex_unlock(&self._mutex)
-            if not well_formed:
-                raise _malformed_error(&malformed)
-            return copied
-        return reply[:<Py_ssize_t>reply_size]
+        raise _malformed_error(&malformed)
 
     # Definitions
 
