@@ -52,7 +52,7 @@ Status: TypeAlias = "t.LiquidationStatus.ValueType"
 NONE: Final = t.REASON_CODE_NONE
 
 
-class MalformedRequest(ValueError):  # noqa: N818 (the engine's name for it)
+class MalformedRequestError(ValueError):
     """The request's bytes are not a valid message. Nothing changed."""
 
 
@@ -2681,7 +2681,7 @@ def decode_report_marks(request: bytes) -> market_pb.ReportMarksRequest:
     check_wire(request, market_pb.ReportMarksRequest.DESCRIPTOR)
     message = parse(request, market_pb.ReportMarksRequest())
     if not 1 <= len(message.marks) <= MARKS_MAX:
-        raise MalformedRequest(f"marks {len(message.marks)} is not 1 to {MARKS_MAX}")
+        raise MalformedRequestError(f"marks {len(message.marks)} is not 1 to {MARKS_MAX}")
     return message
 
 
@@ -2689,7 +2689,7 @@ def parse(request: bytes, message: AnyMessage) -> AnyMessage:
     try:
         message.ParseFromString(request)
     except DecodeError as error:
-        raise MalformedRequest(str(error)) from error
+        raise MalformedRequestError(str(error)) from error
     return message
 
 
@@ -2716,7 +2716,7 @@ def check_wire(request: bytes, descriptor: Descriptor) -> None:
     """Check what the protobuf library forgives: unknown fields, numbers out of their type's range.
 
     The library keeps unknown fields and takes the low bits of a number that is too large. Raises
-    MalformedRequest.
+    MalformedRequestError.
     """
     position = 0
     while position < len(request):
@@ -2724,25 +2724,25 @@ def check_wire(request: bytes, descriptor: Descriptor) -> None:
         number, wire_type = tag >> 3, tag & 7
         field = descriptor.fields_by_number.get(number)
         if field is None or tag >= 2**32:
-            raise MalformedRequest(f"{descriptor.name} has no field {number}")
+            raise MalformedRequestError(f"{descriptor.name} has no field {number}")
         if wire_type != WIRE_TYPES[field.type]:
-            raise MalformedRequest(f"{field.full_name} has wire type {wire_type}")
+            raise MalformedRequestError(f"{field.full_name} has wire type {wire_type}")
         if wire_type == WIRE_VARINT:
             value, position = read_varint(request, position)
             if value > VARINT_MAX[field.type]:
-                raise MalformedRequest(f"{field.full_name} {value} is out of range")
+                raise MalformedRequestError(f"{field.full_name} {value} is out of range")
         elif wire_type == WIRE_FIXED64:
             position += 8
         else:
             size_bytes, position = read_varint(request, position)
             if size_bytes > len(request) - position:
-                raise MalformedRequest(f"{field.full_name} is cut short")
+                raise MalformedRequestError(f"{field.full_name} is cut short")
             message_type = field.message_type
             assert message_type is not None
             check_wire(request[position : position + size_bytes], message_type)
             position += size_bytes
     if position > len(request):
-        raise MalformedRequest(f"{descriptor.name} is cut short")
+        raise MalformedRequestError(f"{descriptor.name} is cut short")
 
 
 def read_varint(request: bytes, position: int) -> tuple[int, int]:
@@ -2750,7 +2750,7 @@ def read_varint(request: bytes, position: int) -> tuple[int, int]:
     value = 0
     for count in range(10):
         if position >= len(request):
-            raise MalformedRequest("a number is cut short")
+            raise MalformedRequestError("a number is cut short")
         byte = request[position]
         position += 1
         value |= (byte & 0x7F) << (7 * count)
@@ -2758,4 +2758,4 @@ def read_varint(request: bytes, position: int) -> tuple[int, int]:
             if value >= 2**64:
                 break
             return value, position
-    raise MalformedRequest("a number has more than 64 bits")
+    raise MalformedRequestError("a number has more than 64 bits")

@@ -253,13 +253,16 @@ class InstrumentService(InstrumentServiceServicer):
             "expiry_time_ns",
             "strike",
             "option_type",
-            "interest_rate",
             "underlying_instrument_id",
         ):
             if getattr(instrument, field):
                 raise _invalid(
                     f"instrument.{field}", getattr(instrument, field), "not set for a perpetual"
                 )
+        if _rate(instrument.interest_rate, "instrument.interest_rate", -PPB, PPB):
+            raise _invalid(
+                "instrument.interest_rate", instrument.interest_rate, "empty or 0 for a perpetual"
+            )
         name = instrument.margin_schedule
         schedule_id = self._backend.catalogue.schedule_id(name)
         if schedule_id is None:

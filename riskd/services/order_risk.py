@@ -32,7 +32,7 @@ def hot_method(backend: Backend, method: int) -> grpc.RpcMethodHandler[bytes, by
     def call(request: bytes, context: grpc.ServicerContext) -> bytes:
         try:
             return handle(method, request, clock())
-        except ValueError as error:  # MalformedRequest: the method number is one of ours.
+        except ValueError as error:  # MalformedRequestError: the method number is one of ours.
             raise RefusalError(REQUEST_MALFORMED, str(error)) from None
 
     return grpc.unary_unary_rpc_method_handler(call)

@@ -11,7 +11,7 @@ from riskd.core.engine import (
     METHOD_REPORT_EXECUTION,
     METHOD_REPORT_MARKS,
     Engine,
-    MalformedRequest,
+    MalformedRequestError,
 )
 from riskd.v1 import market_data_service_pb2 as market
 from riskd.v1 import order_risk_service_pb2 as order_risk
@@ -50,7 +50,7 @@ def test_any_bytes_decode_or_are_refused(method: int, request: bytes) -> None:
     before = ENGINE.state_hash(), ENGINE.answers_hash(), ENGINE.revision
     try:
         reply = ENGINE.handle(method, request, 1)
-    except MalformedRequest:
+    except MalformedRequestError:
         assert (ENGINE.state_hash(), ENGINE.answers_hash(), ENGINE.revision) == before
     else:
         METHODS[method]().ParseFromString(reply)
@@ -117,7 +117,7 @@ def test_a_truncated_message_is_refused_or_is_a_shorter_message(
     cut = data.draw(st.integers(0, max(0, len(whole) - 1)))
     try:
         ENGINE.handle(METHOD_CHECK_ORDER, whole[:cut], 1)
-    except MalformedRequest:
+    except MalformedRequestError:
         return
     # Accepted as a message: then it ends where a field ends, and a protobuf library agrees.
     order_risk.CheckOrderRequest.FromString(whole[:cut])
@@ -140,14 +140,14 @@ def test_a_truncated_message_is_refused_or_is_a_shorter_message(
     ],
 )
 def test_a_malformed_message_names_its_field(request_bytes: bytes, message: str) -> None:
-    with pytest.raises(MalformedRequest, match=message):
+    with pytest.raises(MalformedRequestError, match=message):
         ENGINE.handle(METHOD_CHECK_ORDER, request_bytes, 1)
 
 
 def test_a_batch_of_marks_has_bounds() -> None:
-    with pytest.raises(MalformedRequest, match="at least one"):
+    with pytest.raises(MalformedRequestError, match="at least one"):
         ENGINE.handle(METHOD_REPORT_MARKS, b"", 1)
-    with pytest.raises(MalformedRequest, match="more than 1024"):
+    with pytest.raises(MalformedRequestError, match="more than 1024"):
         ENGINE.handle(METHOD_REPORT_MARKS, b"\x0a\x00" * 1025, 1)
     refused = market.ReportMarksResponse.FromString(
         ENGINE.handle(METHOD_REPORT_MARKS, b"\x0a\x00" * 1024, 1)

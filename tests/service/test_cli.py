@@ -156,6 +156,14 @@ def test_check_of_a_rejected_order_is_1_and_explains_it(market: Rig, capsys: Cap
     assert "violated MARGIN_INSUFFICIENT: limit 10000 USDT" in out
 
 
+def test_check_says_what_is_not_known(market: Rig, capsys: Capture) -> None:
+    assert check(market, "--symbol BTC-PERP --side buy --quantity 1 --account 99") == 1
+    out = capsys.readouterr().out
+    assert out.startswith("REJECTED: ACCOUNT_UNKNOWN\n")
+    assert re.search(r"margin of this order +not known", out)
+    assert re.search(r"available +not known", out)
+
+
 def test_check_prints_json(market: Rig, capsys: Capture) -> None:
     assert check(market, "--symbol BTC-PERP --side buy --quantity 0.1 --price 60000 --json") == 0
     assert json.loads(capsys.readouterr().out)["decision"] == "DECISION_ACCEPTED"

@@ -684,6 +684,7 @@ def change_instrument(**values: Any) -> Callable[[instruments.Instrument], None]
         ({"mark_age_max_ms": 2**64 - 1}, "DEFINITION_INVALID", "instrument.mark_age_max_ms"),
         ({"trading_state": 9}, "DEFINITION_INVALID", "instrument.trading_state is '9'"),
         ({"strike": "1"}, "DEFINITION_INVALID", "instrument.strike is '1': must be not set"),
+        ({"interest_rate": "0.01"}, "DEFINITION_INVALID", "must be empty or 0 for a perpetual"),
     ],
     ids=str,
 )

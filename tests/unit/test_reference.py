@@ -13,7 +13,7 @@ import mpmath  # type: ignore[import-untyped]
 import pytest
 
 from riskd import reference
-from riskd.reference import MalformedRequest, ReferenceEngine
+from riskd.reference import MalformedRequestError, ReferenceEngine
 from riskd.v1 import market_data_service_pb2 as market_pb
 from riskd.v1 import order_risk_service_pb2 as orders_pb
 from riskd.v1 import types_pb2 as t
@@ -358,7 +358,7 @@ def test_a_repeat_returns_the_first_answer() -> None:
     ],
 )
 def test_malformed_bytes_are_refused(request_bytes: bytes) -> None:
-    with pytest.raises(MalformedRequest):
+    with pytest.raises(MalformedRequestError):
         ReferenceEngine().handle(reference.METHOD_CHECK_ORDER, request_bytes, 0)
 
 

@@ -1,7 +1,7 @@
 """The engine: state and decisions. Numbers are integers as in docs/decision.md."""
 
 from collections.abc import Sequence
-from typing import Final, final
+from typing import Final, Self, final
 
 from riskd.core.rows import AccountRow as AccountRow
 from riskd.core.rows import AssetRow as AssetRow
@@ -22,7 +22,7 @@ SCOPE_GATEWAY: Final = 2
 SCOPE_ACCOUNT: Final = 3
 SCOPE_INSTRUMENT: Final = 4
 
-class MalformedRequest(ValueError):
+class MalformedRequestError(ValueError):
     """The request's bytes are not a valid message.
 
     Names the field and what is wrong. Nothing changed.
@@ -32,8 +32,8 @@ class MalformedRequest(ValueError):
 class Engine:
     """All state of one partition. Thread-safe: one lock around each call."""
 
-    def __init__(
-        self,
+    def __new__(
+        cls,
         *,
         accounts_max: int = ...,
         positions_max: int = ...,
@@ -42,14 +42,14 @@ class Engine:
         schedules_max: int = ...,
         gateways_max: int = ...,
         answer_bytes: int = ...,
-    ) -> None: ...
+    ) -> Self: ...
     @property
     def revision(self) -> int: ...
     def handle(self, method: int, request: bytes, now_ns: int) -> bytes:
         """Apply one hot request (its protobuf bytes) and return the reply's bytes.
 
-        Raises MalformedRequest if the bytes are not a valid message, and ValueError for an unknown
-        method.
+        Raises MalformedRequestError if the bytes are not a valid message, ValueError for a method
+        that is not known.
         """
     def create_asset(self, symbol: str, scale: int) -> tuple[int, int]:
         """Return (reason, asset id)."""
@@ -136,7 +136,7 @@ class Engine:
         """Return up to count_max accounts with larger ids, in order."""
     def summary(self, account_id: int) -> SummaryRow | None: ...
     def positions(self, account_id: int) -> list[PositionRow] | None:
-        """Return the account's positions (with x not 0, working orders or own settings) by instrument."""
+        """Return the account's positions, with orders or settings too, by instrument id."""
     def max_order_lots(
         self,
         account_id: int,

@@ -594,7 +594,7 @@ SCOPE_ACCOUNT = admin.SCOPE_ACCOUNT
 SCOPE_INSTRUMENT = admin.SCOPE_INSTRUMENT
 
 
-class MalformedRequest(ValueError):
+class MalformedRequestError(ValueError):
     """The request's bytes are not a valid message.
 
     Names the field and what is wrong. Nothing changed.
@@ -614,7 +614,7 @@ _FAULTS = {
 
 cdef object _malformed_error(const Malformed *malformed):
     what = f"field {malformed.field}" if malformed.field else "field number"
-    return MalformedRequest(f"{what} {_FAULTS[malformed.fault]}")
+    return MalformedRequestError(f"{what} {_FAULTS[malformed.fault]}")
 
 
 cdef class _Locked:

@@ -60,7 +60,7 @@ class TierLadder:
         value_denominator: int,
         price: int,
     ) -> bool:
-        """Return whether equity at a price is at or below the requirement, compared as fractions."""
+        """Return whether equity at a price is at or below the requirement, as fractions."""
 
 def bankruptcy_price(
     lots: int, entry_value: int, wallet: int, value_numerator: int, value_denominator: int
