@@ -189,9 +189,14 @@ def _show(
     if reply.reservation_id:
         figures.append(("reservation", str(reply.reservation_id)))
     figures += [
-        ("margin of this order", texts.money(reply.reserved_minor)),
-        ("initial margin", texts.money(reply.initial_margin_minor)),
-        ("available", texts.money(reply.available_minor)),
+        (name, "not known" if reply.margin_unknown else texts.money(minor))
+        for name, minor in (
+            ("margin of this order", reply.reserved_minor),
+            ("initial margin", reply.initial_margin_minor),
+            ("available", reply.available_minor),
+        )
+    ]
+    figures += [
         ("liquidation price", liquidation),
     ]
     if reply.decision == types_pb2.DECISION_REJECTED:

@@ -250,7 +250,8 @@ class _Replay:
         self._tell(
             f"One decision in full: #{FEATURED}, isolated, {detail.leverage.normalize():f}x",
             f"BUY {sent.quantity} {BTC} at {sent.price:,} -> {decision.decision.name}, "
-            f"reserved {decision.reserved:,.2f} {ASSET}, available {decision.available:,.2f}",
+            f"reserved {known(decision.reserved):,.2f} {ASSET}, "
+            f"available {known(decision.available):,.2f}",
             f"initial margin {detail.position_initial_margin:,.2f}, maintenance "
             f"{detail.position_maintenance_margin:,.2f} (tier {detail.tier_index}), "
             f"ratio {detail.margin_ratio:.2%}",
@@ -331,7 +332,7 @@ class _Replay:
             f"{option.symbol}, volatility {volatility:.1%} (realised over {count} minutes), "
             f"forward {forward:,.2f}",
             f"BUY {quantity} at {mark:,} {ASSET} -> {decision.decision.name}, premium and fee "
-            f"reserved in full: {decision.reserved:,.2f} {ASSET}",
+            f"reserved in full: {known(decision.reserved):,.2f} {ASSET}",
             f"Greeks of 1 BTC: price {greeks.price:,.2f} {ASSET}; delta {greeks.delta:.4f} and "
             f"gamma {greeks.gamma:.3e} per 1 USD;",
             f"vega {greeks.vega_per_vol_point:,.2f} per volatility point, theta "
@@ -392,7 +393,7 @@ class _Replay:
         assert less.accepted, less
         filled = desk.fill(OVER_LIMIT, less, price, half)
         lines.append(
-            f"filled: {held} -> {filled.position}, available {filled.available:,.2f}, "
+            f"filled: {held} -> {filled.position}, available {known(filled.available):,.2f}, "
             f"liquidation price {before:,.2f} -> {known(row.predicted):,.2f}"
         )
         self._tell(f"Over its limits: #{OVER_LIMIT}, cross 20x long", *lines)

@@ -420,8 +420,7 @@ def read_decision(
     accepted = decision in _ACCEPTED
     max_lots = message.max_quantity_lots
     has_max = not accepted and (max_lots > 0 or reason in _SIZED)
-    # The account's figures are then in minor units of another asset.
-    foreign = reason is Reason.SETTLEMENT_ASSET_MISMATCH
+    unknown = message.margin_unknown
     status = LiquidationStatus(message.liquidation_status)
     return OrderDecision(
         accepted=accepted,
@@ -431,9 +430,9 @@ def read_decision(
         client_order_id=client_order_id,
         reservation_id=message.reservation_id,
         revision=message.revision,
-        initial_margin=_ZERO if foreign else listing.money(message.initial_margin_minor),
-        available=_ZERO if foreign else listing.money(message.available_minor),
-        reserved=listing.money(message.reserved_minor),
+        initial_margin=None if unknown else listing.money(message.initial_margin_minor),
+        available=None if unknown else listing.money(message.available_minor),
+        reserved=None if unknown else listing.money(message.reserved_minor),
         liquidation_status=status,
         liquidation_price=_liquidation_price(status, message.liquidation_price_ticks, listing),
         max_quantity=listing.quantity(max_lots) if has_max else None,
@@ -462,7 +461,7 @@ def read_execution(
         remaining=listing.quantity(message.remaining_lots),
         position=listing.quantity(message.position_lots),
         realised_pnl=listing.money(message.realised_pnl_minor),
-        available=listing.money(message.available_minor),
+        available=None if message.margin_unknown else listing.money(message.available_minor),
         liquidation_status=status,
         liquidation_price=_liquidation_price(status, message.liquidation_price_ticks, listing),
         isolated_wallet=listing.money(message.isolated_wallet_minor),
@@ -583,7 +582,7 @@ def _read_wallet(
     message: account_pb.TransferMarginResponse | account_pb.ChangeMarginModeResponse,
 ) -> WalletResult:
     return WalletResult(
-        _number(message.isolated_wallet), _number(message.available), message.revision
+        _number(message.isolated_wallet), _optional(message.available), message.revision
     )
 
 
@@ -693,7 +692,7 @@ class Operations:
             lambda reply: read_decision(reply, listing, order_id),
             timeout,
             advice=f"repeat the same order with client_order_id={order_id}, or ask "
-            f"get_reservation(client_order_id={order_id}, symbol={symbol!r})",
+            f"get_reservation(client_order_id={order_id})",
             client_order_id=order_id,
         )
 
@@ -710,7 +709,8 @@ class Operations:
     ) -> Call[ExecutionResult]:
         """Report a fill, whole or in part, of a reserved order.
 
-        order is the OrderDecision, the Reservation, or a ReservationRef. execution_id is the
+        order is the OrderDecision, the Reservation, or a ReservationRef; if its symbol is not that
+        of the reserved order, the answer is EXECUTION_INSTRUMENT_MISMATCH. execution_id is the
         venue's, unique per gateway: a repeat gets the first answer again. fee is in the settlement
         asset, negative for a rebate. time_ns is the venue's time, for statistics.
         """
@@ -791,6 +791,7 @@ class Operations:
             quantity_lots=quantity_lots,
             fee_minor=fee_minor,
             venue_time_ns=0 if time_ns is None else whole(time_ns, "time_ns", 64),
+            instrument_id=listing.instrument.instrument_id,
         )
         return Call(
             REPORT_EXECUTION,
@@ -806,20 +807,15 @@ class Operations:
         *,
         client_order_id: int | None = None,
         reservation_id: int | None = None,
-        symbol: str = "",
         timeout: float | None = None,
     ) -> Call[Reservation]:
         """Say where an order stands, by this gateway's client_order_id or by reservation_id.
 
-        With client_order_id also name the order's symbol: the remembered answer does not, and its
-        numbers need it. UNKNOWN right after a timeout is no proof: the order may still arrive.
-        Repeating it with the same client_order_id is.
+        A closed order is found by its client_order_id only. UNKNOWN right after a timeout is no
+        proof: the order may still arrive. Repeating it with the same client_order_id is.
         """
         if (client_order_id is None) == (reservation_id is None):
             raise InvalidInput("give either client_order_id or reservation_id")
-        if client_order_id is not None and not symbol:
-            raise InvalidInput("client_order_id needs the symbol of the order beside it")
-        stated = self.catalogue.listing(symbol) if symbol else None
         if client_order_id is not None:
             request = order_pb.GetReservationRequest(
                 gateway_id=self.gateway_id,
@@ -832,14 +828,15 @@ class Operations:
             )
 
         def read(reply: order_pb.GetReservationResponse) -> Reservation:
-            listing = stated
+            listing = None
             if reply.instrument_id:
                 listing = self.catalogue.listing_of(reply.instrument_id)
-                if listing is None:
+                # An order on an instrument that does not exist is remembered, too.
+                is_listed = reply.first_answer.reason != types_pb.REASON_CODE_INSTRUMENT_UNKNOWN
+                if listing is None and is_listed:
                     raise CatalogueIncompleteError(f"no instrument {reply.instrument_id} in it")
             answer = None
-            if client_order_id is not None and reply.HasField("first_answer"):
-                assert listing is not None
+            if listing and client_order_id is not None and reply.HasField("first_answer"):
                 answer = read_decision(reply.first_answer, listing, client_order_id)
             return Reservation(
                 state=ReservationState(reply.state),
@@ -996,7 +993,7 @@ class Operations:
             request,
             lambda reply: CollateralResult(
                 _read_account(reply.account, reply.revision),
-                _number(reply.available),
+                _optional(reply.available),
                 reply.revision,
             ),
             timeout,
@@ -1062,7 +1059,7 @@ class Operations:
             SET_LEVERAGE,
             request,
             lambda reply: LeverageResult(
-                _number(reply.leverage), _number(reply.available), reply.revision
+                _number(reply.leverage), _optional(reply.available), reply.revision
             ),
             timeout,
         )
@@ -1095,10 +1092,12 @@ class Operations:
     def upsert_instrument(
         self, instrument: Instrument, *, timeout: float | None = None
     ) -> Call[Instrument]:
-        """Create an instrument, or change limits, fees, schedule or expiry of the one so named.
+        """Create an instrument, or change limits, fees, schedule or state of the one so named.
 
-        Start a change from what is there:
-        `dataclasses.replace(client.catalogue.instrument("BTC-PERP"), order_quantity_max=...)`.
+        trading_state UNSPECIFIED keeps the one in force. Start a change from what is there, but not
+        from its state, which the catalogue may have from before a halt:
+        `dataclasses.replace(client.catalogue.instrument("BTC-PERP"), order_quantity_max=...,
+        trading_state=TradingState.UNSPECIFIED)`.
         """
         request = instrument_pb.UpsertInstrumentRequest(instrument=_instrument_message(instrument))
         return Call(

@@ -102,7 +102,12 @@ class DecisionView(WireEnum):
 
 
 class ReservationState(WireEnum):
-    """Where an order stands."""
+    """Where an order stands.
+
+    CLOSED was decided and holds nothing now: rejected, filled, cancelled or expired. UNKNOWN asked
+    by client_order_id: no answer is remembered, and the order may still be on its way; asked by
+    reservation_id: nothing is working under it.
+    """
 
     UNSPECIFIED = 0
     UNKNOWN = 1
@@ -189,6 +194,7 @@ class Reason(WireEnum):
     EXECUTION_EXCEEDS_REMAINING = 121  # E-2
     EXECUTION_KIND_NOT_SUPPORTED = 122  # E-3
     EXECUTION_QUANTITY_MISMATCH = 123  # E-4
+    EXECUTION_INSTRUMENT_MISMATCH = 124  # E-5
 
     ACCOUNTS_FULL = 140  # C-1
     POSITIONS_FULL = 141  # C-2
@@ -274,6 +280,7 @@ class Instrument:
     """An instrument. instrument_id is given by the service; None is no bound (no rate, no strike).
 
     expiry_time_ns is in nanoseconds since 1970, 0 for perpetuals; mark_age_max_ms 0 is no bound.
+    trading_state UNSPECIFIED, on input, keeps the one in force (NORMAL for a new instrument).
     """
 
     symbol: str
@@ -291,7 +298,7 @@ class Instrument:
     market_order_buffer_rate: Decimal = Decimal(0)
     taker_fee_rate: Decimal = Decimal(0)
     mark_age_max_ms: int = 0
-    trading_state: TradingState = TradingState.NORMAL
+    trading_state: TradingState = TradingState.UNSPECIFIED
     expiry_time_ns: int = 0
     strike: Decimal | None = None
     option_type: OptionType = OptionType.UNSPECIFIED
@@ -321,7 +328,8 @@ class HasReservation(Protocol):
 class ReservationRef:
     """A reservation as a gateway may have stored it.
 
-    The symbol must be the order's: it decides what a price, a quantity and a fee mean.
+    The symbol must be the order's: it decides what a price, a quantity and a fee mean. The service
+    refuses executions with another (EXECUTION_INSTRUMENT_MISMATCH).
     """
 
     symbol: str
@@ -392,9 +400,10 @@ class OrderDecision:
 
     accepted is True for Decision.ACCEPTED and ACCEPTED_WITH_WARNING only. reservation_id is 0
     unless margin was reserved. initial_margin and available are the account's, with the order when
-    it was accepted; like reserved they are zero where the service does not know them, and where
-    the account does not settle in the instrument's asset. liquidation_price is None unless
-    liquidation_status is AT_PRICE; max_quantity is None unless the reject is for size or margin.
+    it was accepted; like reserved they are None where the service does not know them: a mark that
+    they need was never reported, or the order was rejected before they were computed.
+    liquidation_price is None unless liquidation_status is AT_PRICE; max_quantity is None unless
+    the reject is for size or margin.
     """
 
     accepted: bool
@@ -404,9 +413,9 @@ class OrderDecision:
     client_order_id: int
     reservation_id: int
     revision: int
-    initial_margin: Decimal
-    available: Decimal
-    reserved: Decimal
+    initial_margin: Decimal | None
+    available: Decimal | None
+    reserved: Decimal | None
     liquidation_status: LiquidationStatus
     liquidation_price: Decimal | None
     max_quantity: Decimal | None
@@ -417,7 +426,8 @@ class OrderDecision:
 class ExecutionResult:
     """What an execution changed; of a reject only decision, reason and revision count.
 
-    accepted means applied. available is zero where the service does not know it.
+    accepted means applied. available is None where the service does not know it: on a reject, and
+    while a mark that it needs was never reported.
     """
 
     accepted: bool
@@ -427,7 +437,7 @@ class ExecutionResult:
     remaining: Decimal
     position: Decimal
     realised_pnl: Decimal
-    available: Decimal
+    available: Decimal | None
     liquidation_status: LiquidationStatus
     liquidation_price: Decimal | None
     isolated_wallet: Decimal
@@ -437,9 +447,10 @@ class ExecutionResult:
 class Reservation:
     """Where an order stands.
 
-    Account, side, price (None for a market order) and quantities are those of a working order;
-    of any other they are 0, None or UNSPECIFIED. symbol is "" if neither the service nor the
-    caller named one. first_answer is there when asked by client_order_id, while remembered.
+    Symbol, account, side, price (None for a market order) and quantity are the order's, working or
+    closed; of an UNKNOWN one they are empty, 0, None or UNSPECIFIED. remaining is 0 unless it is
+    working. first_answer is there when asked by client_order_id, while remembered. An order on an
+    instrument that does not exist has no symbol, price, quantity or first_answer.
     """
 
     state: ReservationState
@@ -509,28 +520,31 @@ class Account:
 
 @dataclass(frozen=True, slots=True)
 class CollateralResult:
-    """The account after a deposit or a withdrawal."""
+    """The account after a deposit or a withdrawal; available is None while it is not known."""
 
     account: Account
-    available: Decimal
+    available: Decimal | None
     revision: int
 
 
 @dataclass(frozen=True, slots=True)
 class WalletResult:
-    """An isolated wallet and the pool after a transfer or a change of mode."""
+    """An isolated wallet and the pool after a transfer or a change of mode.
+
+    available is None while it is not known.
+    """
 
     isolated_wallet: Decimal
-    available: Decimal
+    available: Decimal | None
     revision: int
 
 
 @dataclass(frozen=True, slots=True)
 class LeverageResult:
-    """The leverage of a position and the pool after it."""
+    """The leverage of a position and the pool after it; available is None while it is not known."""
 
     leverage: Decimal
-    available: Decimal
+    available: Decimal | None
     revision: int
 
 

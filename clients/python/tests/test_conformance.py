@@ -160,7 +160,9 @@ async def set_up(client: AsyncClient) -> None:
     # d_1 = d_0 + f_1 (m_1 - m_0) = 500000 * 0.005
     assert [tier.deduction for tier in schedule.tiers] == [D(0), D(2500)]
     btc = await client.upsert_instrument(BTC)
-    assert btc == dataclasses.replace(BTC, instrument_id=btc.instrument_id)
+    assert btc == dataclasses.replace(
+        BTC, instrument_id=btc.instrument_id, trading_state=TradingState.NORMAL
+    )
     await client.upsert_instrument(CALL)
     marks = await client.report_marks({"BTC-PERP": Mark("65000", time_ns=NOW_NS)})
     assert (marks.taken_count, marks.refusals) == (1, {})
@@ -252,7 +254,7 @@ def test_an_order_is_reserved_filled_and_margined(connect: Connect, target: str)
 @both
 def test_a_repeated_order_gets_its_first_answer(connect: Connect, target: str) -> None:
     async def scenario(client: AsyncClient) -> None:
-        unknown = await client.get_reservation(client_order_id=42, symbol="BTC-PERP")
+        unknown = await client.get_reservation(client_order_id=42)
         assert unknown.state is ReservationState.UNKNOWN
         assert unknown.first_answer is None
         first = await client.check_order(1, "BTC-PERP", "buy", 1, 65000, client_order_id=42)
@@ -260,12 +262,16 @@ def test_a_repeated_order_gets_its_first_answer(connect: Connect, target: str) -
         assert again == first
         other = await client.check_order(1, "BTC-PERP", "buy", 2, 65000, client_order_id=42)
         assert other.reason is Reason.CLIENT_ORDER_ID_REUSED
-        asked = await client.get_reservation(client_order_id=42, symbol="BTC-PERP")
+        asked = await client.get_reservation(client_order_id=42)
         assert (asked.state, asked.first_answer) == (ReservationState.WORKING, first)
         ended = await client.report_cancel(first, execution_id=9)
         assert (ended.accepted, ended.available) == (True, D(10_000))
-        asked = await client.get_reservation(client_order_id=42, symbol="BTC-PERP")
+        asked = await client.get_reservation(client_order_id=42)
         assert (asked.state, asked.first_answer) == (ReservationState.CLOSED, first)
+        assert (asked.symbol, asked.account_id, asked.side) == ("BTC-PERP", 1, Side.BUY)
+        assert (asked.price, asked.quantity, asked.remaining) == (D(65_000), D(1), D(0))
+        gone = await client.get_reservation(reservation_id=first.reservation_id)
+        assert (gone.state, gone.symbol) == (ReservationState.UNKNOWN, "")
 
     run(connect, target, scenario)
 
@@ -281,6 +287,56 @@ def test_expiry_and_venue_reject_release_what_was_reserved(connect: Connect, tar
         stored = ReservationRef("BTC-PERP", order.reservation_id)
         late = await client.report_cancel(stored, execution_id=3)
         assert (late.accepted, late.reason) == (False, Reason.RESERVATION_UNKNOWN)
+
+    run(connect, target, scenario)
+
+
+@both
+def test_a_fill_in_the_numbers_of_another_instrument_is_refused(
+    connect: Connect, target: str
+) -> None:
+    async def scenario(client: AsyncClient) -> None:
+        order = await client.check_order(1, "BTC-PERP", "buy", "0.1", "65000")
+        mistaken = ReservationRef(CALL.symbol, order.reservation_id)
+        refused = await client.report_fill(mistaken, "65000", "0.1", execution_id=1)
+        assert (refused.accepted, refused.reason) == (False, Reason.EXECUTION_INSTRUMENT_MISMATCH)
+        assert refused.available is None
+        refused = await client.report_cancel(mistaken, execution_id=2)
+        assert refused.reason is Reason.EXECUTION_INSTRUMENT_MISMATCH
+        working = await client.get_reservation(client_order_id=order.client_order_id)
+        assert (working.state, working.remaining) == (ReservationState.WORKING, D("0.1"))
+        filled = await client.report_fill(working, "65000", "0.1", execution_id=3)
+        assert (filled.accepted, filled.position) == (True, D("0.1"))
+        # 10000 - 6500 / 10
+        assert filled.available == D(9350)
+
+    run(connect, target, scenario)
+
+
+@both
+def test_margin_that_a_reject_did_not_compute_is_none(connect: Connect, target: str) -> None:
+    async def scenario(client: AsyncClient) -> None:
+        await client.create_asset("EUR", 2)
+        await client.create_account(2, "EUR", initial_collateral="100")
+        foreign = await client.check_order(2, "BTC-PERP", "buy", 1, 65000)
+        assert foreign.reason is Reason.SETTLEMENT_ASSET_MISMATCH
+        assert (foreign.initial_margin, foreign.available, foreign.reserved) == (None, None, None)
+        # A reject after the figures were computed knows them.
+        large = await client.check_order(1, "BTC-PERP", "buy", 5, 65000)
+        assert large.reason is Reason.MARGIN_INSUFFICIENT
+        assert (large.initial_margin, large.available, large.reserved) == (D(0), D(10_000), D(0))
+
+    run(connect, target, scenario)
+
+
+@both
+def test_a_change_of_limits_does_not_lift_a_halt(connect: Connect, target: str) -> None:
+    async def scenario(client: AsyncClient) -> None:
+        await client.engage_kill_switch(Scope.instrument("BTC-PERP"))
+        limited = dataclasses.replace(BTC, order_quantity_max=D(50), interest_rate=D(0))
+        changed = await client.upsert_instrument(limited)
+        assert (changed.order_quantity_max, changed.interest_rate) == (D(50), None)
+        assert changed.trading_state is TradingState.HALTED
 
     run(connect, target, scenario)
 

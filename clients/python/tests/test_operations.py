@@ -39,6 +39,7 @@ from riskd_client import (
 from riskd_client.catalogue import Catalogue, CatalogueIncompleteError
 from riskd_client.operations import Operations, OrderIds, read_decision
 from riskd_client.session import channel_options
+from riskd_client.v1 import account_service_pb2 as account_pb
 from riskd_client.v1 import instrument_service_pb2 as instrument_pb
 from riskd_client.v1 import market_data_service_pb2 as market_pb
 from riskd_client.v1 import order_risk_service_pb2 as order_pb
@@ -256,14 +257,32 @@ def test_a_reject_that_no_size_would_cure_has_no_largest_quantity(operations: Op
     assert result.max_quantity is None
 
 
-def test_figures_in_minor_units_of_another_asset_are_not_shown(operations: Operations) -> None:
-    result = decision(
-        operations,
-        decision=types_pb.DECISION_REJECTED,
-        reason=types_pb.REASON_CODE_SETTLEMENT_ASSET_MISMATCH,
-        available_minor=5,
+def test_margin_that_is_not_known_is_none(operations: Operations) -> None:
+    result = decision(operations, decision=types_pb.DECISION_ACCEPTED, margin_unknown=True)
+    assert (result.initial_margin, result.available, result.reserved) == (None, None, None)
+    result = decision(operations, decision=types_pb.DECISION_ACCEPTED)
+    assert (result.initial_margin, result.available, result.reserved) == (0, 0, 0)
+
+
+@pytest.mark.parametrize("is_unknown", [False, True])
+def test_what_an_execution_leaves_is_none_while_it_is_not_known(
+    operations: Operations, is_unknown: bool
+) -> None:
+    call = operations.report_cancel(ReservationRef("BTC-PERP", 11), execution_id=1)
+    reply = order_pb.ReportExecutionResponse(
+        decision=types_pb.DECISION_ACCEPTED, margin_unknown=is_unknown
     )
-    assert result.available == 0
+    assert call.read(reply).available == (None if is_unknown else Decimal(0))
+
+
+def test_a_pool_that_is_not_known_is_none(operations: Operations) -> None:
+    transfer = operations.transfer_margin(9, "BTC-PERP", 1)
+    moved = transfer.read(account_pb.TransferMarginResponse(isolated_wallet="1"))
+    assert (moved.isolated_wallet, moved.available) == (Decimal(1), None)
+    deposit = operations.adjust_collateral(9, "USDT", 1)
+    assert deposit.read(account_pb.AdjustCollateralResponse()).available is None
+    leverage = operations.set_leverage(9, "BTC-PERP", 5)
+    assert leverage.read(account_pb.SetLeverageResponse(leverage="5")).available is None
 
 
 def test_a_reply_without_a_verdict_is_neither_yes_nor_no(operations: Operations) -> None:
@@ -345,6 +364,7 @@ def test_a_fill_becomes_ticks_lots_and_minor_units(operations: Operations) -> No
         quantity_lots=250,
         fee_minor=-1_250_000,
         venue_time_ns=NOW_NS,
+        instrument_id=7,
     )
     assert call.execution_id == 77
 
@@ -362,7 +382,7 @@ def test_an_end_of_an_order_carries_no_numbers(
 ) -> None:
     call = getattr(operations, method)(ReservationRef("BTC-PERP", 11), execution_id=78)
     assert call.request == order_pb.ReportExecutionRequest(
-        gateway_id=3, execution_id=78, reservation_id=11, kind=kind
+        gateway_id=3, execution_id=78, reservation_id=11, kind=kind, instrument_id=7
     )
 
 
@@ -398,24 +418,51 @@ def test_a_working_reservation_reads_in_the_numbers_of_its_instrument(
     assert (result.price, result.remaining) == (Decimal("2000.05"), Decimal("0.002"))
 
 
-def test_the_first_answer_of_a_closed_order_reads_by_the_stated_symbol(
-    operations: Operations,
-) -> None:
-    call = operations.get_reservation(client_order_id=42, symbol="BTC-PERP")
-    answer = order_pb.CheckOrderResponse(
-        decision=types_pb.DECISION_ACCEPTED, reservation_id=11, reserved_minor=1
+def closed(instrument_id: int, reason: Reason = Reason.NONE) -> order_pb.GetReservationResponse:
+    rejected = types_pb.DECISION_REJECTED if reason > Reason.NONE else types_pb.DECISION_ACCEPTED
+    return order_pb.GetReservationResponse(
+        state=order_pb.RESERVATION_STATE_CLOSED,
+        account_id=9,
+        instrument_id=instrument_id,
+        side=types_pb.SIDE_BUY,
+        price_ticks=40_001,
+        quantity_lots=3,
+        first_answer=order_pb.CheckOrderResponse(
+            decision=rejected,
+            reason=int(reason),  # type: ignore[arg-type]
+            reserved_minor=1,
+        ),
     )
-    reply = order_pb.GetReservationResponse(
-        state=order_pb.RESERVATION_STATE_CLOSED, first_answer=answer
-    )
-    first = call.read(reply).first_answer
+
+
+def test_a_closed_order_reads_in_the_numbers_of_its_instrument(operations: Operations) -> None:
+    result = operations.get_reservation(client_order_id=42).read(closed(8))
+    assert (result.symbol, result.account_id, result.side) == ("ETH-PERP", 9, Side.BUY)
+    assert (result.price, result.quantity) == (Decimal("2000.05"), Decimal("0.003"))
+    assert result.remaining == 0
+    first = result.first_answer
     assert first is not None
-    assert (first.symbol, first.client_order_id) == ("BTC-PERP", 42)
+    assert (first.symbol, first.client_order_id) == ("ETH-PERP", 42)
+    assert first.reserved == Decimal("0.000001")
+
+
+def test_a_closed_order_on_a_new_instrument_asks_for_loading_again(operations: Operations) -> None:
+    with pytest.raises(CatalogueIncompleteError):
+        operations.get_reservation(client_order_id=42).read(closed(9))
+
+
+@pytest.mark.parametrize("instrument_id", [0, 9])
+def test_a_closed_order_on_an_instrument_that_does_not_exist_reads_without_numbers(
+    operations: Operations, instrument_id: int
+) -> None:
+    reply = closed(instrument_id, Reason.INSTRUMENT_UNKNOWN)
+    result = operations.get_reservation(client_order_id=42).read(reply)
+    assert (result.state, result.symbol) == (ReservationState.CLOSED, "")
+    assert (result.price, result.quantity, result.first_answer) == (None, Decimal(0), None)
 
 
 @pytest.mark.parametrize(
-    "arguments",
-    [{}, {"client_order_id": 1, "reservation_id": 1, "symbol": "BTC-PERP"}, {"client_order_id": 1}],
+    "arguments", [{}, {"client_order_id": 1, "reservation_id": 1}], ids=["neither", "both"]
 )
 def test_a_reservation_is_asked_for_in_exactly_one_way(
     operations: Operations, arguments: dict[str, Any]
