@@ -1,4 +1,4 @@
-"""State: accounts, positions, working orders, instruments, remembered answers. Tables over flat memory.
+"""State: accounts, positions, working orders, instruments, remembered answers.
 
 For the core alone: nothing of it is visible to Python.
 """
