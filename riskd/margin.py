@@ -349,7 +349,9 @@ class _Exposure:
             price, places = self._ask(question, scale, finer), finer
         if price == 1 and self.lots < 0:
             return Decimal(0)
-        if price is None or price < 10 ** (_PRICE_DIGITS_MIN - 1):
+        # A price near zero may have few digits of its own: the entry price is what it is told from.
+        entry = self.value / abs(self.lots) * _power(self.lot_places)
+        if price is None or max(price, entry * _power(places)) < 10 ** (_PRICE_DIGITS_MIN - 1):
             raise ValueError(f"{abs(self.lots)} lots leave a price less than 12 digits")
         return _decimal(price, places)
 

@@ -4,7 +4,7 @@ from decimal import Decimal
 from fractions import Fraction
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from riskd.margin import (
@@ -54,6 +54,7 @@ decimals = st.decimals(
 )
 
 
+@example(quantity=Decimal("169.061"), side=1, entry=Decimal("0.215601"), leverage=1, fee="0")
 @given(
     quantity=st.decimals(min_value=Decimal("0.001"), max_value=Decimal(1000), places=3),
     side=st.sampled_from([1, -1]),
