@@ -24,6 +24,7 @@ METHOD_CHECK_ORDER: Final = 1
 METHOD_REPORT_EXECUTION: Final = 2
 METHOD_GET_RESERVATION: Final = 3
 METHOD_REPORT_MARKS: Final = 4
+METHOD_CHECK_AMENDMENT: Final = 5
 
 SCOPE_SERVICE: Final = 1
 SCOPE_GATEWAY: Final = 2
@@ -44,6 +45,7 @@ PERPETUAL: Final = 1
 OPTION: Final = 2
 ANSWER_ORDER: Final = 1
 ANSWER_EXECUTION: Final = 2
+ANSWER_AMENDMENT: Final = 3
 
 AnyMessage = TypeVar("AnyMessage", bound=Message)
 
@@ -557,6 +559,8 @@ class Terms:
     price_ticks: int
     reduce_only: bool
     reserves: bool
+    kept_lots: int = 0
+    """Of an amendment that keeps the price: what is left of the old order, whose risk was taken."""
 
     @property
     def sign(self) -> int:
@@ -565,6 +569,10 @@ class Terms:
     @property
     def is_market(self) -> bool:
         return self.order_type == t.ORDER_TYPE_MARKET
+
+    def only_takes_risk_away(self, quantity: int) -> bool:
+        """Return whether it is an amendment at the old price that does not raise the quantity."""
+        return quantity <= self.kept_lots
 
 
 @dataclass(frozen=True, slots=True)
@@ -658,6 +666,8 @@ class ReferenceEngine:
             return serialise(self._get_reservation(decode_get_reservation(request)))
         if method == METHOD_REPORT_MARKS:
             return serialise(self._report_marks(decode_report_marks(request)))
+        if method == METHOD_CHECK_AMENDMENT:
+            return self._check_amendment(decode_check_amendment(request), now_ns)
         raise ValueError(f"method {method} is not known")
 
     # --- CheckOrder ---
@@ -846,6 +856,7 @@ class ReferenceEngine:
         """S-1 to S-11 and F-13."""
         instrument = self._instruments[terms.instrument_id]
         reducing = self._is_strictly_reducing(terms, quantity)
+        lighter = terms.only_takes_risk_away(quantity)
         states = (
             self._service_state,
             self._gateway_states.get(terms.gateway_id, t.TRADING_STATE_NORMAL),
@@ -870,9 +881,9 @@ class ReferenceEngine:
             t.REASON_CODE_INSTRUMENT_REDUCE_ONLY,
         )
         for state, reason in zip(states, reduce_only, strict=True):
-            if state == t.TRADING_STATE_REDUCE_ONLY and not reducing:
+            if state == t.TRADING_STATE_REDUCE_ONLY and not (reducing or lighter):
                 return reason
-        mark_reason = self._mark_reason(instrument, now_ns)
+        mark_reason = NONE if lighter else self._mark_reason(instrument, now_ns)
         if mark_reason == t.REASON_CODE_MARK_MISSING and (not reducing or terms.is_market):
             return mark_reason
         if mark_reason == t.REASON_CODE_MARK_STALE and not reducing:
@@ -921,6 +932,8 @@ class ReferenceEngine:
         return found
 
     def _limit_violations(self, terms: Terms, quantity: int) -> list[Violation]:
+        if terms.only_takes_risk_away(quantity):
+            return []
         instrument = self._instruments[terms.instrument_id]
         price = self._known_price(terms)
         reducing = self._is_strictly_reducing(terms, quantity)
@@ -994,17 +1007,17 @@ class ReferenceEngine:
 
     def _margin_violations(self, terms: Terms, quantity: int, now_ns: int) -> list[Violation]:
         """Step 6. What is missing, stale or does not fit ends it: nothing is judged on it."""
-        if self._is_strictly_reducing(terms, quantity):
-            return []
         account = self._accounts[terms.account_id]
         price = self._known_price(terms)
         new = self._new_order(terms, quantity, price)
+        sums = self._side_sums(terms.account_id, terms.instrument_id, terms.sign).plus(new.sums)
+        if self._is_strictly_reducing(terms, quantity) or terms.only_takes_risk_away(quantity):
+            return [] if sums.fits() else [Violation(t.REASON_CODE_MARGIN_OVERFLOWS)]
         mark_reason = self._cross_mark_reason(account, now_ns, skip=terms.instrument_id)
         if mark_reason != NONE:
             return [Violation(mark_reason)]
         before = self._account_figures(account)
         after = self._account_figures(account, new)
-        sums = self._side_sums(terms.account_id, terms.instrument_id, terms.sign).plus(new.sums)
         filled = self._fill(terms, quantity, price)
         position_fits = self._fill_fits(terms, filled)
         account_fits = before is not None and after is not None and before.fits() and after.fits()
@@ -1078,9 +1091,9 @@ class ReferenceEngine:
         return lowest
 
     def _lowest_quantity(self, terms: Terms, price: int) -> int:
-        largest_reducing = self._largest_reducing(terms)
-        if largest_reducing > 0:
-            return largest_reducing
+        surely_passes = max(self._largest_reducing(terms), terms.kept_lots)
+        if surely_passes > 0:
+            return surely_passes
         instrument = self._instruments[terms.instrument_id]
         for_notional = ceil_div(instrument.order_notional_min, self._value(instrument, price, 1))
         return max(1, instrument.order_lots_min, for_notional)
@@ -1446,6 +1459,145 @@ class ReferenceEngine:
             return status, 0
         units = self._instruments[instrument_id].mark_units_per_tick
         return status, to_ticks(price, position.lots, units)
+
+    # --- CheckAmendment ---
+
+    def _check_amendment(self, request: orders_pb.CheckAmendmentRequest, now_ns: int) -> bytes:
+        if request.client_order_id == 0:
+            return self._amendment_form_reject(t.REASON_CODE_CLIENT_ORDER_ID_MISSING)
+        if request.gateway_id == 0:
+            return self._amendment_form_reject(t.REASON_CODE_GATEWAY_ID_MISSING)
+        content = amendment_content(request)
+        answer = self._find_answer(ANSWER_AMENDMENT, request.gateway_id, request.client_order_id)
+        if answer is not None:
+            if answer.content == content:
+                return answer.reply
+            return self._amendment_form_reject(t.REASON_CODE_CLIENT_ORDER_ID_REUSED)
+        self._revision += 1
+        decision = self._decide_amendment(request, now_ns)
+        reply = serialise(orders_pb.CheckAmendmentResponse(order=decision))
+        self._remember(
+            Answer(ANSWER_AMENDMENT, request.gateway_id, request.client_order_id, content, reply)
+        )
+        return reply
+
+    def _amendment_form_reject(self, reason: Reason) -> bytes:
+        return serialise(orders_pb.CheckAmendmentResponse(order=self._form_reject(reason)))
+
+    def _decide_amendment(
+        self, request: orders_pb.CheckAmendmentRequest, now_ns: int
+    ) -> orders_pb.CheckOrderResponse:
+        """Decide from step 2 on; put the new order in the old one's place if it is accepted."""
+        reason = self._amendment_form_reason(request)
+        if reason not in (NONE, t.REASON_CODE_QUANTITY_OUT_OF_RANGE):
+            return self._form_reject(reason)
+        order = self._orders[request.reservation_id]
+        filled = order.quantity - order.remaining
+        left = request.quantity_lots - filled
+        terms = Terms(
+            account_id=order.account_id,
+            instrument_id=order.instrument_id,
+            gateway_id=request.gateway_id,
+            side=order.side,
+            order_type=order.order_type,
+            price_ticks=request.price_ticks,
+            reduce_only=bool(order.flags & orders_pb.ORDER_FLAG_REDUCE_ONLY),
+            reserves=False,
+            kept_lots=order.remaining if request.price_ticks == order.price_ticks else 0,
+        )
+        with_old = self._account_figures(self._accounts[order.account_id])
+        del self._orders[order.reservation_id]  # Until it is decided, the old order is gone.
+        reply, amended = self._decide_left(terms, order, left, reason, request.view, now_ns)
+        self._orders[order.reservation_id] = amended or order
+        if reason != NONE:
+            return reply
+        reply.reservation_id = order.reservation_id
+        figures = self._account_figures(self._accounts[order.account_id])
+        is_known = figures is not None and figures.fits()
+        if amended is not None:
+            is_known = is_known and with_old is not None and with_old.fits()
+        if figures is not None and is_known:
+            reply.initial_margin_minor = figures.initial_margin
+            reply.available_minor = figures.available
+            reply.margin_unknown = False
+        if amended is not None and figures is not None and with_old is not None and is_known:
+            reply.reserved_minor = figures.initial_margin - with_old.initial_margin
+        return reply
+
+    def _amendment_form_reason(self, request: orders_pb.CheckAmendmentRequest) -> Reason:
+        """F-17, E-1, F-12, F-10, E-6, F-11."""
+        if request.view > orders_pb.DECISION_VIEW_FULL:
+            return t.REASON_CODE_VIEW_NOT_SUPPORTED
+        order = self._orders.get(request.reservation_id)
+        if order is None:
+            return t.REASON_CODE_RESERVATION_UNKNOWN
+        if not has_valid_price(order.order_type, request.price_ticks):
+            return t.REASON_CODE_PRICE_OUT_OF_RANGE
+        if request.quantity_lots == 0:
+            return t.REASON_CODE_QUANTITY_MUST_BE_POSITIVE
+        if request.quantity_lots <= order.quantity - order.remaining:
+            return t.REASON_CODE_AMENDMENT_BELOW_FILLED
+        if request.quantity_lots > COUNT_MAX:
+            return t.REASON_CODE_QUANTITY_OUT_OF_RANGE
+        return NONE
+
+    def _decide_left(
+        self,
+        terms: Terms,
+        old: Order,
+        left: int,
+        form_reason: Reason,
+        view: int,
+        now_ns: int,
+    ) -> tuple[orders_pb.CheckOrderResponse, Order | None]:
+        """Decide on what would be left, the old order gone; return the reply and the new order.
+
+        The reply has no figures of the account yet, and no order comes with a reject.
+        """
+        filled_lots = old.quantity - old.remaining
+        detail = None
+        reason = form_reason
+        if reason == NONE:
+            reason = self._state_reason(terms, left, now_ns)
+            if reason == NONE:
+                violations = self._violations(terms, left, now_ns)
+                reason = violations[0].reason if violations else NONE
+                if view in DETAILED_VIEWS:
+                    detail = self._detail(terms, left, now_ns, violations, view)
+        amended = None
+        if reason == NONE:
+            price = self._known_price(terms)
+            new = self._new_order(terms, left, price)
+            amended = replace(
+                old,
+                price_ticks=terms.price_ticks,
+                quantity=filled_lots + left,
+                remaining=left,
+                margin_price=new.margin_price,
+                open_loss=new.sums.open_loss,
+            )
+            reply = orders_pb.CheckOrderResponse(
+                decision=t.DECISION_ACCEPTED,
+                reason=NONE,
+                revision=self._revision,
+                margin_unknown=True,
+            )
+            fill = self._fill(terms, left, price)
+            account = self._accounts[terms.account_id]
+            # One that only takes risk away is not stopped by a fill that does not fit.
+            if abs(fill.lots) <= COUNT_MAX and fits(fill.entry_value, fill.wallet):
+                reply.liquidation_status, reply.liquidation_price_ticks = self._liquidation_ticks(
+                    account, terms.instrument_id, fill, account.cash + fill.cash_change
+                )
+        else:
+            reply = self._form_reject(reason)
+            # The total, filled lots included, is not above 2^53 either.
+            asked = min(left, COUNT_MAX + 1 - filled_lots)
+            lots = self._max_quantity(terms, asked, reason, now_ns)
+            reply.max_quantity_lots = filled_lots + lots if lots else 0
+        if detail is not None:
+            reply.detail.CopyFrom(detail)
+        return reply, amended
 
     # --- ReportExecution ---
 
@@ -2654,6 +2806,14 @@ def order_content(request: orders_pb.CheckOrderRequest) -> bytes:
     return serialise(copy)
 
 
+def amendment_content(request: orders_pb.CheckAmendmentRequest) -> bytes:
+    """Return what a repeat must have in common with the first request: all but the time."""
+    copy = orders_pb.CheckAmendmentRequest()
+    copy.CopyFrom(request)
+    copy.sent_time_ns = 0
+    return serialise(copy)
+
+
 def execution_content(request: orders_pb.ReportExecutionRequest) -> bytes:
     """Return what a repeat must have in common with the first request: all but the time."""
     copy = orders_pb.ReportExecutionRequest()
@@ -2665,6 +2825,11 @@ def execution_content(request: orders_pb.ReportExecutionRequest) -> bytes:
 def decode_check_order(request: bytes) -> orders_pb.CheckOrderRequest:
     check_wire(request, orders_pb.CheckOrderRequest.DESCRIPTOR)
     return parse(request, orders_pb.CheckOrderRequest())
+
+
+def decode_check_amendment(request: bytes) -> orders_pb.CheckAmendmentRequest:
+    check_wire(request, orders_pb.CheckAmendmentRequest.DESCRIPTOR)
+    return parse(request, orders_pb.CheckAmendmentRequest())
 
 
 def decode_report_execution(request: bytes) -> orders_pb.ReportExecutionRequest:

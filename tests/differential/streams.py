@@ -3,6 +3,7 @@
 A command is a plain tuple, so that a stream can be printed, cut and run again:
 
     ("check", fields, now_ns)               CheckOrder; fields of CheckOrderRequest
+    ("amend", fields, order, now_ns)        CheckAmendment
     ("execute", fields, order, now_ns)      ReportExecution
     ("reservation", fields, order, now_ns)  GetReservation
     ("marks", list of fields, now_ns)       ReportMarks
@@ -19,7 +20,7 @@ from collections.abc import Callable
 from typing import Any, TypeAlias
 
 from riskd import reference
-from riskd.reference import ReferenceEngine
+from riskd.reference import Order, ReferenceEngine
 from riskd.v1 import market_data_service_pb2 as market_pb
 from riskd.v1 import order_risk_service_pb2 as orders_pb
 
@@ -67,6 +68,10 @@ class Runner:
                 key = (fields["gateway_id"], fields["client_order_id"])
                 self.reservations[key] = answer.reservation_id
             return reply
+        if name == "amend":
+            fields, order, now_ns = arguments
+            amendment = orders_pb.CheckAmendmentRequest(**self._resolved(fields, order))
+            return self._handle(reference.METHOD_CHECK_AMENDMENT, amendment, now_ns)
         if name == "execute":
             fields, order, now_ns = arguments
             execution = orders_pb.ReportExecutionRequest(**self._resolved(fields, order))
@@ -280,6 +285,7 @@ class Stream:
         self.next_id = 1
         self.queue = setup(self.rng)
         self.sent_orders: list[Command] = []
+        self.sent_amendments: list[Command] = []
         self.sent_executions: list[Command] = []
         self.not_normal: list[tuple[int, int]] = []
         self.queue += [self.marks_command([each]) for each in self.marks]
@@ -295,7 +301,9 @@ class Stream:
             (42, self.order),
             (3, self.bad_order),
             (2, self.edge_order),
-            (3, self.repeat),
+            (10, self.amendment),
+            (2, self.bad_amendment),
+            (4, self.repeat),
             (20, self.execution),
             (2, self.bad_execution),
             (12, self.some_marks),
@@ -305,8 +313,8 @@ class Stream:
             (3, self.transfer),
             (2, self.mode),
             (3, self.leverage),
-            (2.5, self.halt),
-            (1.3, self.schedule),
+            (3, self.halt),
+            (1.6, self.schedule),
             (1.3, self.instrument),
             (1.3, self.definition),
             (2, self.malformed),
@@ -510,8 +518,15 @@ class Stream:
         return self.send(self.order_fields(engine) | bad)
 
     def repeat(self, engine: ReferenceEngine) -> Command:
-        if not self.sent_orders or not self.sent_executions:
+        if not self.sent_orders or not self.sent_executions or not self.sent_amendments:
             return self.order(engine)
+        if self.rng.random() < 0.3:
+            _, fields, order, _ = self.rng.choice(self.sent_amendments[-40:])
+            fields = fields | {"sent_time_ns": self.now_ns}
+            if self.rng.random() < 0.3:
+                name = self.rng.choice(("price_ticks", "quantity_lots"))
+                fields[name] ^= 1
+            return ("amend", fields, order, self.now_ns)
         if self.rng.random() < 0.6:
             _, fields, _ = self.rng.choice(self.sent_orders[-60:])
             fields = fields | {"sent_time_ns": self.now_ns}
@@ -523,6 +538,118 @@ class Stream:
         if self.rng.random() < 0.3:
             fields["fee_minor"] = 7
         return ("execute", fields, order, self.now_ns)
+
+    # Amendments
+
+    def some_working_order(self, engine: ReferenceEngine) -> Order | None:
+        """Return one that is partly filled or stopped by a trading state more often than others."""
+        working = engine.working_orders()
+        stopped = [
+            each
+            for each in working
+            if {(3, each.account_id), (4, each.instrument_id), (2, each.gateway_id)}
+            & set(self.not_normal)
+        ]
+        part_filled = [each for each in working if each.remaining < each.quantity]
+        choices = self.rng.choice((working, stopped or working, part_filled or working))
+        return self.rng.choice(choices) if choices else None
+
+    def amendment_fields(self, order: Order) -> Fields:
+        """One side of an amendment often stays as it is: then it may be lighter, or a new price."""
+        view = self.rng.choice((0, 1, 1, 2, 3))
+        if order.instrument_id in OPTIONS and view == 3 and not self.remembers_greeks:
+            view = 2
+        return {
+            "gateway_id": self.rng.choice((order.gateway_id, order.gateway_id, *GATEWAYS)),
+            "client_order_id": self.fresh_id(),
+            "price_ticks": self.amended_price(order),
+            "quantity_lots": self.amended_quantity(order),
+            "sent_time_ns": self.now_ns,
+            "view": view,
+        }
+
+    def amended_price(self, order: Order) -> int:
+        if order.price_ticks == 0 or self.rng.random() < 0.4:
+            return order.price_ticks
+        step = self.rng.choice((-1, 1, -20, 20, None))
+        if step is None:
+            return self.some_price(order.instrument_id)
+        return min(COUNT_MAX, max(1, order.price_ticks + step))
+
+    def amended_quantity(self, order: Order) -> int:
+        filled = order.quantity - order.remaining
+        draw = self.rng.random()
+        if draw < 0.25:
+            return order.quantity
+        if draw < 0.5:
+            return filled + max(1, int(order.remaining * self.rng.choice((0.01, 0.3, 0.9, 1))))
+        if draw < 0.9:
+            return filled + order.remaining * self.rng.choice((1, 2, 3, 10, 100)) + 1
+        return filled + self.some_quantity(order.instrument_id, 0) % 2**63
+
+    def send_amendment(self, fields: Fields, order: Order | OrderKey) -> Command:
+        key = order if isinstance(order, tuple) else (order.gateway_id, order.client_order_id)
+        command = ("amend", fields, key, self.now_ns)
+        self.sent_amendments.append(command)
+        return command
+
+    def amendment(self, engine: ReferenceEngine) -> Command:
+        order = self.some_working_order(engine)
+        if order is None:
+            return self.order(engine)
+        fields = self.amendment_fields(order)
+        if self.rng.random() < 0.15:
+            # About as much as passes: exactly so where the old order at the new price would pass.
+            lots, _ = engine.max_order_lots(
+                order.account_id,
+                order.instrument_id,
+                order.side,
+                order.order_type,
+                fields["price_ticks"],
+                self.now_ns,
+            )
+            fields["quantity_lots"] = order.quantity + lots + self.rng.choice((0, 0, 1))
+        return self.send_amendment(fields, order)
+
+    def bad_amendment(self, engine: ReferenceEngine) -> Command:
+        order = self.some_working_order(engine)
+        if order is None:
+            return self.order(engine)
+        fields = self.amendment_fields(order)
+        filled = order.quantity - order.remaining
+        bad: Fields | None = self.rng.choice(
+            (
+                None,
+                {"reservation_id": self.rng.choice((0, 1, self.rng.randrange(3000), 2**64 - 1))},
+                {"client_order_id": 0},
+                {"gateway_id": 0},
+                {"view": 4},
+                {"view": 2**31 - 1},
+                {"price_ticks": 0 if order.price_ticks else 1},
+                {"price_ticks": -1},
+                {"price_ticks": COUNT_MAX + 1},
+                {"price_ticks": COUNT_MAX} if order.price_ticks else {},
+                {"quantity_lots": 0},
+                {"quantity_lots": filled},
+                {"quantity_lots": max(1, filled - 1)},
+                {"quantity_lots": filled + 1},
+                {"quantity_lots": COUNT_MAX},
+                {"quantity_lots": COUNT_MAX + 1},
+                {"quantity_lots": 2**64 - 1},
+                {"quantity_lots": COUNT_MAX + 1, "price_ticks": 0 if order.price_ticks else 1},
+            )
+        )
+        if bad is None:
+            # Of an order that was refused, filled or cancelled, or still works.
+            _, sent, _ = self.rng.choice(self.sent_orders)
+            fields["view"] = min(2, fields["view"])  # It may be of an option.
+            return self.send_amendment(fields, (sent["gateway_id"], sent["client_order_id"]))
+        if "reservation_id" in bad:
+            fields["view"] = min(2, fields["view"])  # It may be of an option.
+            command = ("amend", fields | bad, None, self.now_ns)
+            self.sent_amendments.append(command)
+            return command
+        return self.send_amendment(fields | bad, order)
 
     # Executions
 
@@ -707,7 +834,7 @@ class Stream:
             bound = self.rng.choice((-1, 1, tiers[-1][0], tiers[-1][0] + 1))
         if self.rng.random() < 0.1:
             fee = self.rng.choice((-1, 10**9, 10**9 - 1))
-        if self.rng.random() < 0.2:
+        if self.rng.random() < 0.3:
             name = self.rng.choice(("new-a", "new-b", "new-c", "", "a b", "x" * 32, "é"))
         if self.rng.random() < 0.1:
             asset_id = self.rng.choice((0, 1, 2, 3))
@@ -801,7 +928,7 @@ class Stream:
 
     def malformed(self, engine: ReferenceEngine) -> Command:
         rng = self.rng
-        method = rng.choice((1, 1, 2, 3, 4))
+        method = rng.choice((1, 1, 2, 3, 4, 5))
         message: Any
         if method == 1:
             message = orders_pb.CheckOrderRequest(**self.order_fields(engine))
@@ -811,6 +938,14 @@ class Stream:
             )
         elif method == 3:
             message = orders_pb.GetReservationRequest(reservation_id=300, gateway_id=1)
+        elif method == 5:
+            message = orders_pb.CheckAmendmentRequest(
+                gateway_id=1,
+                reservation_id=300,
+                client_order_id=self.fresh_id(),
+                price_ticks=5,
+                quantity_lots=6,
+            )
         else:
             message = market_pb.ReportMarksRequest(
                 marks=[market_pb.Mark(instrument_id=BTC, mark_price=self.marks[BTC], time_ns=1)]
@@ -836,5 +971,5 @@ class Stream:
             )
         )
         if rng.random() < 0.05:
-            method = rng.choice((0, 5))
+            method = rng.choice((0, 6))
         return ("raw", method, bad, self.now_ns)

@@ -4,6 +4,7 @@ RISKD_DIFFERENTIAL_SEEDS and RISKD_DIFFERENTIAL_COMMANDS say how many streams an
 A failure prints its seed and the shortest stream that still fails.
 """
 
+import copy
 import os
 import pprint
 from collections import Counter
@@ -31,6 +32,7 @@ GREEKS = (
     "theta_per_day_pico",
     "rho_per_point_pico",
 )
+LIQUIDATION = ("liquidation_status", "liquidation_price_ticks")
 
 
 # --- Comparing ------------------------------------------------------------------------------------
@@ -51,19 +53,22 @@ def same_reply(command: Command, ours: Any, theirs: Any) -> bool:
         return True
     if not isinstance(ours, bytes) or not isinstance(theirs, bytes):
         return False
-    method = command[1] if command[0] == "raw" else {"check": 1, "reservation": 3}.get(command[0])
-    if method not in (1, 3):
+    # Replies that can hold Greeks, and where their decision is.
+    replies: dict[Any, tuple[Any, str]] = {
+        1: (orders_pb.CheckOrderResponse, ""),
+        3: (orders_pb.GetReservationResponse, "first_answer"),
+        5: (orders_pb.CheckAmendmentResponse, "order"),
+    }
+    if method_of(command) not in replies:
         return False
+    reply, decision = replies[method_of(command)]
     messages: list[Any] = []
     for outcome in (ours, theirs):
-        reply: Any = (
-            orders_pb.CheckOrderResponse if method == 1 else orders_pb.GetReservationResponse
-        )
         message = reply.FromString(outcome)
         if message.SerializeToString(deterministic=True) != outcome:
             return False
         messages.append(message)
-    details = [(each if method == 1 else each.first_answer).detail for each in messages]
+    details = [(getattr(each, decision) if decision else each).detail for each in messages]
     if not all(detail.HasField("greeks") for detail in details):
         return False
     if not greeks_are_close(details[0].greeks, details[1].greeks):
@@ -73,13 +78,25 @@ def same_reply(command: Command, ours: Any, theirs: Any) -> bool:
     return bool(messages[0] == messages[1])
 
 
+def method_of(command: Command) -> int | None:
+    """Return the number of a hot method, None for another method of the engine."""
+    if command[0] == "raw":
+        return int(command[1])
+    return {"check": 1, "execute": 2, "reservation": 3, "marks": 4, "amend": 5}.get(command[0])
+
+
+def decision_in(command: Command, outcome: Any) -> orders_pb.CheckOrderResponse | None:
+    """Return the decision on an order or on an amendment, None if the outcome is not one."""
+    if not isinstance(outcome, bytes) or method_of(command) not in (1, 5):
+        return None
+    if method_of(command) == 1:
+        return orders_pb.CheckOrderResponse.FromString(outcome)
+    return orders_pb.CheckAmendmentResponse.FromString(outcome).order
+
+
 def remembers_greeks(outcome: Any, command: Command) -> bool:
-    if command[0] not in ("check", "raw") or not isinstance(outcome, bytes):
-        return False
-    if command[0] == "raw" and command[1] != 1:
-        return False
-    reply = orders_pb.CheckOrderResponse.FromString(outcome)
-    return reply.detail.HasField("greeks")
+    decision = decision_in(command, outcome)
+    return decision is not None and decision.detail.HasField("greeks")
 
 
 def queries(index: int) -> list[Command]:
@@ -166,14 +183,14 @@ def is_check_only(command: Command) -> bool:
 def readable(command: Command, outcome: Any) -> str:
     if not isinstance(outcome, bytes):
         return pprint.pformat(outcome, width=160)
-    methods = {"check": 1, "execute": 2, "reservation": 3, "marks": 4, "raw": command[1]}
     messages: dict[Any, Any] = {
         1: orders_pb.CheckOrderResponse,
         2: orders_pb.ReportExecutionResponse,
         3: orders_pb.GetReservationResponse,
         4: market_pb.ReportMarksResponse,
+        5: orders_pb.CheckAmendmentResponse,
     }
-    text = str(messages[methods[command[0]]].FromString(outcome))
+    text = str(messages[method_of(command)].FromString(outcome))
     return " ".join(text.split()) + f" ({outcome.hex()})"
 
 
@@ -284,11 +301,45 @@ def test_a_difference_is_found_and_shrunk() -> None:
     ]
 
 
+AMENDMENT_REASONS = {
+    t.REASON_CODE_CLIENT_ORDER_ID_MISSING,
+    t.REASON_CODE_GATEWAY_ID_MISSING,
+    t.REASON_CODE_CLIENT_ORDER_ID_REUSED,
+    t.REASON_CODE_VIEW_NOT_SUPPORTED,
+    t.REASON_CODE_RESERVATION_UNKNOWN,
+    t.REASON_CODE_PRICE_OUT_OF_RANGE,
+    t.REASON_CODE_QUANTITY_MUST_BE_POSITIVE,
+    t.REASON_CODE_AMENDMENT_BELOW_FILLED,
+    t.REASON_CODE_QUANTITY_OUT_OF_RANGE,
+    t.REASON_CODE_SERVICE_HALTED,
+    t.REASON_CODE_GATEWAY_HALTED,
+    t.REASON_CODE_ACCOUNT_HALTED,
+    t.REASON_CODE_INSTRUMENT_HALTED,
+    t.REASON_CODE_SERVICE_REDUCE_ONLY,
+    t.REASON_CODE_GATEWAY_REDUCE_ONLY,
+    t.REASON_CODE_ACCOUNT_REDUCE_ONLY,
+    t.REASON_CODE_INSTRUMENT_REDUCE_ONLY,
+    t.REASON_CODE_MARK_STALE,
+    t.REASON_CODE_NOTIONAL_OVERFLOWS,
+    t.REASON_CODE_REDUCE_ONLY_WOULD_INCREASE,
+    t.REASON_CODE_SHORT_OPTION_NOT_PERMITTED,
+    t.REASON_CODE_PRICE_OUTSIDE_COLLAR,
+    t.REASON_CODE_BELOW_ORDER_QUANTITY_MIN,
+    t.REASON_CODE_EXCEEDS_ORDER_QUANTITY_MAX,
+    t.REASON_CODE_BELOW_ORDER_NOTIONAL_MIN,
+    t.REASON_CODE_EXCEEDS_ORDER_NOTIONAL_MAX,
+    t.REASON_CODE_EXCEEDS_POSITION_NOTIONAL_MAX,
+    t.REASON_CODE_MARGIN_INSUFFICIENT,
+    t.REASON_CODE_BORN_LIQUIDATABLE,
+    t.REASON_CODE_MARGIN_OVERFLOWS,
+}
+
+
 def reasons_in(command: Command, outcome: Any) -> list[int]:
     """Return every reason that an outcome names."""
-    if isinstance(outcome, bytes) and command[0] == "check":
-        reply = orders_pb.CheckOrderResponse.FromString(outcome)
-        return [reply.reason, *(each.reason for each in reply.detail.violations)]
+    decision = decision_in(command, outcome)
+    if decision is not None and command[0] != "raw":
+        return [decision.reason, *(each.reason for each in decision.detail.violations)]
     if isinstance(outcome, bytes) and command[0] == "execute":
         return [orders_pb.ReportExecutionResponse.FromString(outcome).reason]
     if isinstance(outcome, bytes) and command[0] == "marks":
@@ -303,6 +354,7 @@ def reasons_in(command: Command, outcome: Any) -> list[int]:
 
 def test_streams_reach_every_reason_and_accept_half_of_the_orders() -> None:
     reached: Counter[int] = Counter()
+    reached_by_amendments: Counter[int] = Counter()
     decisions: Counter[int] = Counter()
     for seed in range(14):
         stream = Stream(seed)
@@ -316,11 +368,17 @@ def test_streams_reach_every_reason_and_accept_half_of_the_orders() -> None:
             if command[0] == "check":
                 reply = orders_pb.CheckOrderResponse.FromString(outcome)
                 decisions[reply.decision] += 1
+            if command[0] == "amend":
+                reached_by_amendments.update(reasons_in(command, outcome))
     expected = set(t.ReasonCode.values()) - {t.REASON_CODE_UNSPECIFIED}
     missing = [t.ReasonCode.Name(each) for each in sorted(expected - set(reached))]
     assert missing == []
     share = decisions[t.DECISION_ACCEPTED] / decisions.total()
     assert 0.35 < share < 0.75
+    missing = [t.ReasonCode.Name(each) for each in AMENDMENT_REASONS - set(reached_by_amendments)]
+    assert missing == []
+    share = reached_by_amendments[t.REASON_CODE_NONE] / reached_by_amendments.total()
+    assert 0.3 < share < 0.8
 
 
 def test_what_is_refused_leaves_the_state() -> None:
@@ -343,8 +401,8 @@ def test_what_is_refused_leaves_the_state() -> None:
 
 
 def is_reject(command: Command, outcome: Any) -> bool:
-    """Return whether an order or an execution was refused."""
-    if command[0] == "check":
+    """Return whether an order, an amendment or an execution was refused."""
+    if command[0] in ("check", "amend"):
         return reasons_in(command, outcome)[0] != t.REASON_CODE_NONE
     if command[0] == "execute":
         return reasons_in(command, outcome) != [t.REASON_CODE_NONE]
@@ -374,6 +432,68 @@ def test_max_quantity_passes_and_one_lot_more_does_not() -> None:
             assert (decision == t.DECISION_ACCEPTED) is accepted, (command, lots)
         seen += 1
     assert seen > 50
+
+
+def test_amendments_are_decided_as_new_orders_with_the_old_one_gone() -> None:
+    """Cancelling and checking what would be left says the same, but where risk is only taken away.
+
+    On the reference, which can be copied: the streams hold the engine to it.
+    """
+    stream = Stream(8)
+    mirror = Runner(ReferenceEngine(**stream.settings))
+    lighter_count = heavier_count = searched_count = 0
+    for _ in range(3000):
+        command = stream.next(mirror.engine)
+        if command[0] != "amend":
+            mirror.run(command)
+            continue
+        before = copy.deepcopy(mirror)
+        answer = decision_in(command, mirror.run(command))
+        assert answer is not None
+        _, fields, key, now_ns = command
+        working = {each.reservation_id: each for each in before.engine.working_orders()}
+        order = working.get(answer.reservation_id)
+        if order is None or before.engine.revision == mirror.engine.revision:
+            continue  # a reject of steps 1 and 2, or a repeat
+        filled = order.quantity - order.remaining
+        lots = answer.max_quantity_lots
+        if lots:
+            for quantity, accepted in ((lots, True), (lots + 1, False)):
+                probe = fields | {"client_order_id": 10**9, "quantity_lots": quantity}
+                outcome = copy.deepcopy(before).run(("amend", probe, key, now_ns))
+                reply = orders_pb.CheckAmendmentResponse.FromString(outcome).order
+                assert (reply.decision == t.DECISION_ACCEPTED) is accepted, (command, lots)
+            searched_count += 1
+        kept = fields["price_ticks"] == order.price_ticks
+        if kept and fields["quantity_lots"] <= order.quantity:
+            halts = range(t.REASON_CODE_SERVICE_HALTED, t.REASON_CODE_INSTRUMENT_EXPIRED + 1)
+            allowed = {t.REASON_CODE_NONE, t.REASON_CODE_NOTIONAL_OVERFLOWS, *halts}
+            assert answer.reason in allowed | {t.REASON_CODE_MARGIN_OVERFLOWS}, command
+            lighter_count += 1
+            continue
+        cancel = {"gateway_id": 9, "execution_id": 1, "kind": 2}
+        before.run(("execute", cancel, key, now_ns))
+        new = {
+            "account_id": order.account_id,
+            "instrument_id": order.instrument_id,
+            "client_order_id": 10**9,
+            "gateway_id": fields["gateway_id"],
+            "side": order.side,
+            "order_type": order.order_type,
+            "price_ticks": fields["price_ticks"],
+            "quantity_lots": fields["quantity_lots"] - filled,
+            "flags": order.flags,
+            "mode": 2,
+            "view": fields["view"],
+        }
+        expected = decision_in(("check",), before.run(("check", new, now_ns)))
+        assert expected is not None
+        assert (answer.reason, answer.detail) == (expected.reason, expected.detail), command
+        if answer.decision == t.DECISION_ACCEPTED:
+            for name in (*LIQUIDATION, "margin_unknown", "initial_margin_minor", "available_minor"):
+                assert getattr(answer, name) == getattr(expected, name), (command, name)
+        heavier_count += 1
+    assert min(lighter_count, heavier_count, searched_count) > 20
 
 
 def test_no_strictly_reducing_order_is_refused_for_limits_or_margin() -> None:
@@ -417,6 +537,6 @@ def test_no_strictly_reducing_order_is_refused_for_limits_or_margin() -> None:
 
 def test_unknown_methods_are_refused() -> None:
     engine = Engine(**SETTINGS_ROOMY)
-    for method in (0, 5, 99):
+    for method in (0, 6, 99):
         with pytest.raises(ValueError, match=str(method)):
             engine.handle(method, b"", 0)

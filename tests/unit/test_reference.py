@@ -77,6 +77,24 @@ class Desk:
         reply = self.engine.handle(reference.METHOD_CHECK_ORDER, request.SerializeToString(), NOW)
         return orders_pb.CheckOrderResponse.FromString(reply)
 
+    def amend(
+        self, reservation_id: int, price: int, quantity: int, **rest: Any
+    ) -> orders_pb.CheckOrderResponse:
+        self.next_id += 1
+        fields: dict[str, Any] = {
+            "gateway_id": 1,
+            "reservation_id": reservation_id,
+            "client_order_id": self.next_id,
+            "price_ticks": price,
+            "quantity_lots": quantity,
+            "view": orders_pb.DECISION_VIEW_FULL,
+        }
+        request = orders_pb.CheckAmendmentRequest(**(fields | rest))
+        reply = self.engine.handle(
+            reference.METHOD_CHECK_AMENDMENT, request.SerializeToString(), NOW
+        )
+        return orders_pb.CheckAmendmentResponse.FromString(reply).order
+
     def fill(
         self, reservation_id: int, price: int, quantity: int, fee: int = 0
     ) -> orders_pb.ReportExecutionResponse:
@@ -344,6 +362,162 @@ def test_a_repeat_returns_the_first_answer() -> None:
     other = desk.check(XBT, BUY, 1000, 11)
     assert other.reason == t.REASON_CODE_CLIENT_ORDER_ID_REUSED
     assert desk.engine.revision == revision
+
+
+def test_an_amendment_is_a_delta() -> None:
+    desk = Desk()
+    desk.account(CROSS, 1000, 20_000)
+    desk.mark(XBT, 2000)
+    order = desk.check(XBT, BUY, 1000, 100)  # 100_000 / 10 = 10_000 held
+    # 150 lots need 15_000: more than the 10_000 that are left, but the old order's 10_000 go.
+    reply = desk.amend(order.reservation_id, 1000, 150)
+    assert (reply.decision, reply.reason) == (t.DECISION_ACCEPTED, t.REASON_CODE_NONE)
+    assert (reply.reservation_id, reply.revision) == (order.reservation_id, order.revision + 1)
+    assert (reply.initial_margin_minor, reply.available_minor) == (15_000, 5_000)
+    assert reply.reserved_minor == 5_000
+    # From the fill of all 150: w = 20_000, (150_000 - 20_000) / (0.99 * 75) = 1750.8: 875.4 ticks.
+    assert reply.liquidation_price_ticks == 875
+    # Down to 900 ticks: 135_000 / 10, which gives 1500 back.
+    reply = desk.amend(order.reservation_id, 900, 150)
+    assert (reply.initial_margin_minor, reply.available_minor) == (13_500, 6_500)
+    assert reply.reserved_minor == -1_500
+    # Up to 1010, above the mark: 10.1 * 150 = 15_150 and the open loss of 10 * 150.
+    reply = desk.amend(order.reservation_id, 1010, 150)
+    assert reply.reserved_minor == 15_150 + 1_500 - 13_500
+    line = f"order {order.reservation_id} 7 1 1 1 1 1 0 0 1010 150 150 1010 1500"
+    assert line in desk.engine.state_lines()
+
+
+def test_an_amendment_counts_what_is_filled() -> None:
+    desk = Desk()
+    desk.account(CROSS, 1000, 20_000)
+    desk.mark(XBT, 2000)
+    order = desk.check(XBT, BUY, 1000, 100)
+    desk.fill(order.reservation_id, 1000, 40)
+    for quantity in (39, 40):
+        reply = desk.amend(order.reservation_id, 1000, quantity)
+        assert reply.reason == t.REASON_CODE_AMENDMENT_BELOW_FILLED
+        assert (reply.reservation_id, reply.margin_unknown) == (0, True)
+    # 41 in all: the 40 held and the 1 left need 41_000 / 10.
+    reply = desk.amend(order.reservation_id, 1000, 41)
+    assert (reply.initial_margin_minor, reply.reserved_minor) == (4_100, 4_100 - 10_000)
+    assert reply.detail.position_lots == 41
+    # 200 are all that 20_000 can buy at ten times: 40 filled and 160 working.
+    reply = desk.amend(order.reservation_id, 1000, 201)
+    assert reply.reason == t.REASON_CODE_MARGIN_INSUFFICIENT
+    assert reply.max_quantity_lots == 200
+    (violation,) = reply.detail.violations
+    # Without the old order 4000 are held; 161 lots more need 16_100.
+    assert (violation.limit, violation.use, violation.order_use) == (16_000, 0, 16_100)
+
+
+def test_a_refused_amendment_leaves_everything() -> None:
+    desk = Desk()
+    desk.account(CROSS, 1000, 20_000)
+    desk.mark(XBT, 2000)
+    order = desk.check(XBT, BUY, 1000, 100)
+    state = desk.engine.state_hash()
+    reply = desk.amend(order.reservation_id, 1000, 201)  # needs 20_100
+    assert reply.reason == t.REASON_CODE_MARGIN_INSUFFICIENT
+    assert (reply.reservation_id, reply.revision) == (order.reservation_id, order.revision + 1)
+    # The figures are those with the old order.
+    assert (reply.initial_margin_minor, reply.available_minor) == (10_000, 10_000)
+    assert (reply.reserved_minor, reply.max_quantity_lots) == (0, 200)
+    assert desk.amend(order.reservation_id, 0, 100).reason == t.REASON_CODE_PRICE_OUT_OF_RANGE
+    assert desk.amend(99, 1000, 100).reason == t.REASON_CODE_RESERVATION_UNKNOWN
+    assert desk.engine.state_hash() == state
+
+
+def test_a_lighter_amendment_passes_while_available_is_negative() -> None:
+    desk = Desk()
+    desk.account(CROSS, 1000, 20_000)
+    desk.mark(XBT, 2000)
+    desk.trade(XBT, BUY, 1000, 100)
+    order = desk.check(XBT, BUY, 950, 80)
+    assert order.initial_margin_minor == 10_000 + 7_600
+    # Mark 900: N = 90_000, loss 10_000; 9000 + 7600 held of 10_000.
+    desk.mark(XBT, 1800)
+    state = desk.engine.state_hash()
+    for price, quantity in ((950, 81), (949, 80)):
+        reply = desk.amend(order.reservation_id, price, quantity)
+        assert reply.reason == t.REASON_CODE_MARGIN_INSUFFICIENT
+        assert reply.available_minor == 10_000 - 16_600
+        # At the old price the 80 lots can stay. Another price must be paid from 10_000 - 9000:
+        # a lot at 949 needs 94.9 and its open loss of 49, so six lots 864, and seven 1008.
+        assert reply.max_quantity_lots == (80 if price == 950 else 6)
+    assert desk.engine.state_hash() == state
+    # Half of it: 9000 + 3800, and the loss of 50 ticks to the mark on 40 lots.
+    reply = desk.amend(order.reservation_id, 950, 40)
+    assert reply.reason == t.REASON_CODE_NONE
+    assert reply.initial_margin_minor == 9_000 + 3_800 + 2_000
+    assert reply.available_minor == -4_800
+    assert reply.reserved_minor == 14_800 - 16_600
+    # It passes in reduce-only, but not when halted.
+    set_state = desk.engine.set_trading_state
+    assert set_state(reference.SCOPE_ACCOUNT, 7, t.TRADING_STATE_REDUCE_ONLY) == t.REASON_CODE_NONE
+    assert desk.amend(order.reservation_id, 950, 30).reason == t.REASON_CODE_NONE
+    assert desk.amend(order.reservation_id, 950, 31).reason == t.REASON_CODE_ACCOUNT_REDUCE_ONLY
+    assert set_state(reference.SCOPE_ACCOUNT, 7, t.TRADING_STATE_HALTED) == t.REASON_CODE_NONE
+    assert desk.amend(order.reservation_id, 950, 20).reason == t.REASON_CODE_ACCOUNT_HALTED
+
+
+def test_the_old_order_is_gone_when_an_amendment_reduces() -> None:
+    desk = Desk()
+    desk.account(CROSS, 1000, 20_000)
+    desk.mark(XBT, 2000)
+    desk.trade(XBT, BUY, 1000, 100)
+    order = desk.check(XBT, SELL, 1000, 60, flags=orders_pb.ORDER_FLAG_REDUCE_ONLY)
+    # 100 do not fit beside the 60, but in their place.
+    assert desk.amend(order.reservation_id, 1100, 100).reason == t.REASON_CODE_NONE
+    reply = desk.amend(order.reservation_id, 1100, 101)
+    assert reply.reason == t.REASON_CODE_REDUCE_ONLY_WOULD_INCREASE
+    assert reply.max_quantity_lots == 100
+
+
+def test_amendments_have_ids_of_their_own() -> None:
+    desk = Desk()
+    desk.account(CROSS, 1000, 20_000)
+    desk.mark(XBT, 2000)
+    order = desk.check(XBT, BUY, 1000, 100)
+    first = desk.amend(order.reservation_id, 1000, 120, client_order_id=1)
+    assert first.reason == t.REASON_CODE_NONE
+    revision = desk.engine.revision
+    again = desk.amend(order.reservation_id, 1000, 120, client_order_id=1, sent_time_ns=5)
+    assert again == first
+    other = desk.amend(order.reservation_id, 1000, 121, client_order_id=1)
+    assert other.reason == t.REASON_CODE_CLIENT_ORDER_ID_REUSED
+    missing = desk.amend(order.reservation_id, 1000, 121, client_order_id=0)
+    assert missing.reason == t.REASON_CODE_CLIENT_ORDER_ID_MISSING
+    missing = desk.amend(order.reservation_id, 1000, 121, gateway_id=0)
+    assert missing.reason == t.REASON_CODE_GATEWAY_ID_MISSING
+    assert desk.engine.revision == revision
+
+
+def test_a_market_order_is_amended_at_the_mark() -> None:
+    desk = Desk()
+    desk.account(CROSS, 1000, 20_000)
+    desk.mark(XBT, 2000)
+    order = desk.check(XBT, BUY, 0, 100)
+    desk.mark(XBT, 2200)  # 1100 ticks, without a buffer
+    reply = desk.amend(order.reservation_id, 0, 110)
+    assert (reply.initial_margin_minor, reply.reserved_minor) == (12_100, 2_100)
+    assert desk.amend(order.reservation_id, 1000, 110).reason == t.REASON_CODE_PRICE_OUT_OF_RANGE
+
+
+@pytest.mark.parametrize(
+    "request_bytes",
+    [
+        b"\x08",  # cut
+        b"\x40\x01",  # field 8
+        b"\x08\x80\x80\x80\x80\x10",  # gateway_id = 2^32
+        b"\x38\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01",  # view = -1
+        b"\x18\x01",  # client_order_id as a varint
+        b"\x19\x00",  # fixed64 of one byte
+    ],
+)
+def test_malformed_amendments_are_refused(request_bytes: bytes) -> None:
+    with pytest.raises(MalformedRequestError):
+        ReferenceEngine().handle(reference.METHOD_CHECK_AMENDMENT, request_bytes, 0)
 
 
 @pytest.mark.parametrize(
