@@ -22,6 +22,7 @@ METHOD_CHECK_ORDER = 1
 METHOD_REPORT_EXECUTION = 2
 METHOD_GET_RESERVATION = 3
 METHOD_REPORT_MARKS = 4
+METHOD_CHECK_AMENDMENT = 5
 
 
 def hot_method(backend: Backend, method: int) -> grpc.RpcMethodHandler[bytes, bytes]:
@@ -53,9 +54,7 @@ def add_order_risk_service(server: grpc.Server, backend: Backend) -> None:
     """Register OrderRiskService."""
     handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {
         "CheckOrder": hot_method(backend, METHOD_CHECK_ORDER),
-        "CheckAmendment": missing_method(
-            "CheckAmendment", "cancel the order and check the new one"
-        ),
+        "CheckAmendment": hot_method(backend, METHOD_CHECK_AMENDMENT),
         "ReportExecution": hot_method(backend, METHOD_REPORT_EXECUTION),
         "BatchCheckOrders": missing_method("BatchCheckOrders", "call CheckOrder for each order"),
         "GetReservation": hot_method(backend, METHOD_GET_RESERVATION),

@@ -612,14 +612,6 @@ ROWS = [
         "CHECK_ONLY",
     ),
     Row(
-        "amendment",
-        "orders.CheckAmendment",
-        orders.CheckAmendmentRequest(),
-        grpc.StatusCode.UNIMPLEMENTED,
-        "METHOD_NOT_IMPLEMENTED",
-        "cancel the order and check the new one",
-    ),
-    Row(
         "batch",
         "orders.BatchCheckOrders",
         orders.BatchCheckOrdersRequest(),

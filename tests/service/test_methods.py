@@ -41,7 +41,6 @@ SERVICES: list[ServiceDescriptor] = [
 ]
 METHODS = [f"{service.name}/{method.name}" for service in SERVICES for method in service.methods]
 NOT_IMPLEMENTED = {
-    "OrderRiskService/CheckAmendment",
     "OrderRiskService/BatchCheckOrders",
     "MarginService/SimulatePortfolio",
 }
@@ -473,3 +472,36 @@ def test_cross_positions_share_one_margin_ratio(
     ).summary
     assert positions[0].maintenance_margin != positions[1].maintenance_margin
     assert positions[0].margin_ratio == positions[1].margin_ratio == summary.cross_margin_ratio
+
+
+def test_amendment_is_a_delta_and_a_refused_one_leaves_the_order(
+    market: Rig, order: order_risk_service_pb2.CheckOrderRequest
+) -> None:
+    reservation_id = market.orders.CheckOrder(order).reservation_id
+    amendment = order_risk_service_pb2.CheckAmendmentRequest(
+        gateway_id=3,
+        reservation_id=reservation_id,
+        client_order_id=1,
+        price_ticks=order.price_ticks,
+        quantity_lots=order.quantity_lots * 2,
+    )
+    amended = market.orders.CheckAmendment(amendment).order
+    assert amended.decision == types_pb2.DECISION_ACCEPTED
+    assert amended.reservation_id == reservation_id
+    held = market.orders.GetReservation(
+        order_risk_service_pb2.GetReservationRequest(reservation_id=reservation_id)
+    )
+    assert held.quantity_lots == held.remaining_lots == order.quantity_lots * 2
+    before = market.engine.state_hash()
+    amendment.client_order_id = 2
+    amendment.quantity_lots = 10**9
+    refused = market.orders.CheckAmendment(amendment).order
+    assert refused.decision == types_pb2.DECISION_REJECTED
+    assert 0 < refused.max_quantity_lots < 10**9
+    assert market.engine.state_hash() == before
+    amendment.client_order_id = 3
+    amendment.quantity_lots = refused.max_quantity_lots
+    assert market.orders.CheckAmendment(amendment).order.decision == types_pb2.DECISION_ACCEPTED
+    amendment.client_order_id = 4
+    amendment.quantity_lots += 1
+    assert market.orders.CheckAmendment(amendment).order.decision == types_pb2.DECISION_REJECTED

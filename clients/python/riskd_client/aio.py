@@ -137,6 +137,7 @@ class AsyncClient(Session):
                 return
 
     check_order = _call(Operations.check_order)
+    check_amendment = _call(Operations.check_amendment)
     report_fill = _call(Operations.report_fill)
     report_cancel = _call(Operations.report_cancel)
     report_expire = _call(Operations.report_expire)

@@ -185,6 +185,7 @@ def _order(name: str, response: type[Message], effect: Effect = Effect.READ) -> 
 
 
 CHECK_ORDER = _order("CheckOrder", order_pb.CheckOrderResponse, Effect.IDEMPOTENT)
+CHECK_AMENDMENT = _order("CheckAmendment", order_pb.CheckAmendmentResponse, Effect.IDEMPOTENT)
 REPORT_EXECUTION = _order("ReportExecution", order_pb.ReportExecutionResponse, Effect.IDEMPOTENT)
 GET_RESERVATION = _order("GetReservation", order_pb.GetReservationResponse)
 REPORT_MARKS = _market("ReportMarks", market_pb.ReportMarksResponse, Effect.IDEMPOTENT)
@@ -694,6 +695,50 @@ class Operations:
             advice=f"repeat the same order with client_order_id={order_id}, or ask "
             f"get_reservation(client_order_id={order_id})",
             client_order_id=order_id,
+        )
+
+    def check_amendment(
+        self,
+        order: HasReservation,
+        quantity: Amount,
+        price: Amount | None = None,
+        *,
+        client_order_id: int | None = None,
+        view: DecisionView | str = DecisionView.BASIC,
+        timeout: float | None = None,
+    ) -> Call[OrderDecision]:
+        """Change price and total quantity (its filled part included) of a working order.
+
+        A refusal leaves the order and its hold as they were. Without a price it is a market order's
+        amendment. client_order_id is the amendment's own id, generated unless given; the same
+        amendment with the same id gets the first answer again. max_quantity counts what is filled
+        too.
+
+        Raises as check_order does.
+        """
+        listing = self.catalogue.listing(order.symbol)
+        if order.reservation_id == 0:
+            raise InvalidInput(f"nothing is reserved by {order!r}: reservation_id is 0")
+        if client_order_id is None:
+            amendment_id = self.order_ids.take()
+        else:
+            amendment_id = whole(client_order_id, "client_order_id", 64)
+        request = order_pb.CheckAmendmentRequest(
+            gateway_id=self.gateway_id,
+            reservation_id=whole(order.reservation_id, "reservation_id", 64),
+            client_order_id=amendment_id,
+            price_ticks=0 if price is None else listing.price_ticks(price),
+            quantity_lots=listing.quantity_lots(quantity),
+            sent_time_ns=self.clock(),
+            view=_wire(_member(DecisionView, view, "view")),
+        )
+        return Call(
+            CHECK_AMENDMENT,
+            request,
+            lambda reply: read_decision(reply.order, listing, amendment_id),
+            timeout,
+            advice=f"repeat the same amendment with client_order_id={amendment_id}",
+            client_order_id=amendment_id,
         )
 
     def report_fill(

@@ -580,3 +580,21 @@ def test_the_first_order_example_runs(textbook: str, capsys: pytest.CaptureFixtu
     # 0.2 * 50000 / 10
     assert "initial margin 1000" in shown
     assert "buy 50 at 50000: REJECTED (MARGIN_INSUFFICIENT)" in shown
+
+
+@both
+def test_an_amendment_changes_a_working_order_as_a_delta(connect: Connect, target: str) -> None:
+    async def scenario(client: AsyncClient) -> None:
+        order = await client.check_order(1, "BTC-PERP", "buy", "0.1", "65000")
+        amended = await client.check_amendment(order, "0.2", "64000")
+        assert (amended.accepted, amended.reservation_id) == (True, order.reservation_id)
+        # 0.2 at 64000 at 10x instead of 0.1 at 65000: 1280 - 650.
+        assert amended.reserved == D(630)
+        refused = await client.check_amendment(order, 5, "64000")
+        assert refused.reason is Reason.MARGIN_INSUFFICIENT
+        # 10000 at 10x buys 100000 at 64000: 1.5625, floored to a lot of 0.001.
+        assert refused.max_quantity == D("1.562")
+        held = await client.get_reservation(reservation_id=order.reservation_id)
+        assert (held.quantity, held.price) == (D("0.2"), D(64000))
+
+    run(connect, target, scenario)

@@ -48,6 +48,7 @@ ctypedef struct AnswerHead:
 cdef enum AnswerKind:
     ANSWER_ORDER = 1
     ANSWER_EXECUTION = 2
+    ANSWER_AMENDMENT = 3
 
 ctypedef struct Book:
     uint64_t revision

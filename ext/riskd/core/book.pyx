@@ -399,13 +399,16 @@ cdef bint answer_find(
     cdef uint64_t at = tag
     cdef uint32_t place
     cdef uint64_t offset
+    cdef uint64_t key[2]
     while True:
         place = _candidate(&book.answer_index, tag, &at)
         if place == NOWHERE:
             return False
         offset = <uint64_t>place * 16
-        answer_copy(book, offset, <uint8_t *>head, sizeof(AnswerHead))
-        if head.kind == kind and head.gateway_id == gateway_id and head.id == id:
+        # The key comes first in a head: id, then gateway and kind.
+        answer_copy(book, offset, <uint8_t *>key, sizeof(key))
+        if key[0] == id and key[1] == (<uint64_t>kind << 32 | gateway_id):
+            answer_copy(book, offset, <uint8_t *>head, sizeof(AnswerHead))
             reply_offset[0] = offset + sizeof(AnswerHead)
             return True
 

@@ -3,7 +3,7 @@
 from libc.stdint cimport uint32_t, uint64_t
 
 from riskd.core.book cimport Book
-from riskd.core.types cimport OrderReply, OrderRequest, WorkingSum, Position, Account
+from riskd.core.types cimport AmendmentRequest, Order, OrderReply, OrderRequest
 
 # What an accepted order puts on the books.
 ctypedef struct Hold:
@@ -13,6 +13,14 @@ ctypedef struct Hold:
 
 cdef uint32_t check_order(
     const Book *book, const OrderRequest *order, uint64_t now_ns, OrderReply *reply, Hold *hold
+) noexcept nogil
+cdef uint32_t check_amendment(
+    const Book *book,
+    const AmendmentRequest *amendment,
+    const Order *replaced,
+    uint64_t now_ns,
+    OrderReply *reply,
+    Hold *hold,
 ) noexcept nogil
 cdef void max_order_lots(
     const Book *book, const OrderRequest *order, uint64_t now_ns, uint64_t *lots, uint32_t *reason

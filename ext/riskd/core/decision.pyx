@@ -70,18 +70,21 @@ ctypedef struct Case:
     const OrderRequest *order
     const Account *account
     const Instrument *instrument
+    const Order *replaced       # the order that an amendment would replace; NULL for a new one
     uint64_t now_ns
     Terms terms
-    Holding holding
+    Holding holding             # without the order and without the replaced one
     int64_t reducible           # the largest strictly reducing quantity
     int64_t price_ticks         # the assumed price; 0 while a market order has no mark
     Pool others                 # sums over the account's other positions
     Pool before                 # sums without the order
     Share share_before
+    Pool current                # sums as they are: with the replaced order
 
 # What one quantity comes to.
 ctypedef struct Figures:
     bint reducing
+    bint lighter                # an amendment that only takes risk away
     bint sums_fit               # the working sums with the order fit
     i128 value
     i128 margin_price
@@ -217,11 +220,18 @@ cdef void _prepare(
     `_form` was passed, but for the quantity's bound.
     """
     cdef const Position *position = position_find(<Book *>book, case.account, order.instrument_id)
+    cdef Share share
     cdef i128 price
     case.book = book
     case.order = order
     case.now_ns = now_ns
     holding_of(position, &case.holding)
+    pool_of(book, case.account, order.instrument_id, now_ns, &case.others)
+    case.current = case.others
+    share_of(&case.terms, &case.holding, &share)
+    pool_add(&case.current, &share)
+    if case.replaced != NULL:
+        _take_replaced_off(case)
     case.reducible = 0
     if order.side == SIDE_SELL and case.holding.lots > 0:
         case.reducible = max(<int64_t>0, case.holding.lots - case.holding.sell.lots)
@@ -230,10 +240,24 @@ cdef void _prepare(
     price = _assumed_price(case)
     # Beyond the range is one above it: F-13 says so.
     case.price_ticks = <int64_t>price if price <= NUMBER_MAX else NUMBER_MAX + 1
-    pool_of(book, case.account, order.instrument_id, now_ns, &case.others)
+    if case.replaced == NULL:
+        case.share_before = share
+        case.before = case.current
+        return
     share_of(&case.terms, &case.holding, &case.share_before)
     case.before = case.others
     pool_add(&case.before, &case.share_before)
+
+
+cdef void _take_replaced_off(Case *case) noexcept nogil:
+    """Take the order that would be replaced off the working sums of the case."""
+    cdef const Order *order = case.replaced
+    cdef WorkingSum *working = &case.holding.buy
+    if order.side == SIDE_SELL:
+        working = &case.holding.sell
+    working.lots -= order.remaining_lots
+    working.value -= order.margin_price_ticks * case.instrument.tick_value * order.remaining_lots
+    working.open_loss -= order.open_loss
 
 
 cdef i128 _backing(const Case *case, const Fill *fill) noexcept nogil:
@@ -335,7 +359,12 @@ cdef uint32_t _evaluate(
     cdef Exposure exposure
     reached[0] = False
     figures.reducing = lots <= case.reducible
-    first = _state(case, figures.reducing)
+    figures.lighter = (
+        case.replaced != NULL
+        and case.order.price_ticks == case.replaced.price_ticks
+        and lots <= case.replaced.remaining_lots
+    )
+    first = _state(case, figures.reducing or figures.lighter)
     if first != REASON_NONE:
         return first
     if case.price_ticks > NUMBER_MAX or not multiply(
@@ -346,6 +375,10 @@ cdef uint32_t _evaluate(
         return REASON_NOTIONAL_OVERFLOWS
     reached[0] = True
     _figure(case, lots, figures)
+    if figures.lighter:
+        if not figures.sums_fit:
+            _violate(detail, &first, REASON_MARGIN_OVERFLOWS, 0, 0, 0)
+        return first
 
     if case.order.flags & ORDER_FLAG_REDUCE_ONLY and not figures.reducing:
         _violate(detail, &first, REASON_REDUCE_ONLY_WOULD_INCREASE, case.reducible, 0, lots)
@@ -500,7 +533,9 @@ cdef i128 _largest_passing(const Case *case, i128 above, uint32_t *reason) noexc
     cdef uint32_t why
     if case.reducible > 0:
         low = case.reducible
-    else:
+    if case.replaced != NULL and case.order.price_ticks == case.replaced.price_ticks:
+        low = larger(low, case.replaced.remaining_lots)
+    elif case.reducible == 0:
         low = larger(low, case.instrument.order_lots_min)
         if lot_value > 0:
             low = larger(low, ceil_div(case.instrument.order_notional_min, lot_value))
@@ -626,24 +661,82 @@ cdef void _report_sums(const Pool *pool, OrderReply *reply) noexcept nogil:
         reply.margin_unknown = False
 
 
-cdef uint32_t check_order(
-    const Book *book, const OrderRequest *order, uint64_t now_ns, OrderReply *reply, Hold *hold
-) noexcept nogil:
-    """Decide on an order (steps 3 to 7) and fill in the reply but for reservation id and revision.
-
-    The reply comes zeroed but for its detail.
-    """
-    cdef Case case
-    cdef Figures figures
-    cdef bint reached = False
-    cdef bint wants_all = order.view == DECISION_VIEW_FULL
-    cdef uint32_t reason
-    cdef uint32_t unused = REASON_NONE
-    cdef DecisionDetail *collected = NULL
-    if order.view >= DECISION_VIEW_MARGIN:
+cdef void _start_reply(uint32_t view, OrderReply *reply) noexcept nogil:
+    """Begin with a reject that knows nothing; the reply comes zeroed but for its detail."""
+    if view >= DECISION_VIEW_MARGIN:
         memset(&reply.detail, 0, sizeof(DecisionDetail))
     reply.decision = DECISION_REJECTED
     reply.margin_unknown = True
+
+
+cdef uint32_t _decide(Case *case, i128 lots, OrderReply *reply, Hold *hold) noexcept nogil:
+    """Steps 4 to 7 for a prepared case: run the rules, and fill in the reply and the hold."""
+    cdef Figures figures
+    cdef const OrderRequest *order = case.order
+    cdef bint reached = False
+    cdef uint32_t unused = REASON_NONE
+    cdef DecisionDetail *collected = NULL
+    cdef uint32_t reason
+    if order.view == DECISION_VIEW_FULL:
+        collected = &reply.detail
+    reason = _evaluate(case, lots, collected, &figures, &reached)
+    if case.replaced == NULL and order.mode != CHECK_MODE_CHECK_ONLY and (
+        reason == REASON_NONE or (reached and collected != NULL)
+    ):
+        _check_room(case, collected, &reason)
+    reply.reason = reason
+    if reached and order.view >= DECISION_VIEW_MARGIN:
+        reply.has_detail = True
+        _explain(case, &figures, &reply.detail)
+        if order.view == DECISION_VIEW_FULL and case.terms.is_option:
+            _explain_greeks(case, &reply.detail)
+    if reason != REASON_NONE:
+        _report_sums(&case.current, reply)
+        if _has_largest(reason):
+            reply.max_quantity_lots = <uint64_t>_largest_passing(case, lots, &unused)
+        return reason
+    reply.decision = DECISION_ACCEPTED
+    if case.current.known and pool_fits(&case.current):
+        _report_sums(&figures.after, reply)
+    if not reply.margin_unknown:
+        reply.reserved_margin = <int64_t>(
+            figures.after.initial_margin - case.current.initial_margin
+        )
+    _report_liquidation(case, &figures.fill, reply)
+    hold.margin_price_ticks = <int64_t>figures.margin_price
+    hold.open_loss = <int64_t>figures.open_loss
+    hold.value = <int64_t>(figures.margin_price * lots * case.instrument.tick_value)
+    return reason
+
+
+cdef void _report_liquidation(const Case *case, const Fill *fill, OrderReply *reply) noexcept nogil:
+    """Add the liquidation price of the position after the fill of the whole order."""
+    if case.terms.is_option or not fill.fits:
+        return
+    if fill.lots == 0:
+        reply.liquidation_status = LIQUIDATION_STATUS_NO_POSITION
+    elif case.terms.margin_mode == MARGIN_MODE_ISOLATED or case.others.known:
+        reply.liquidation_status = liquidation_price_ticks_of(
+            &case.terms,
+            fill.lots,
+            fill.entry_value,
+            _backing(case, fill),
+            &reply.liquidation_price_ticks,
+        )
+
+
+cdef uint32_t check_order(
+    const Book *book, const OrderRequest *order, uint64_t now_ns, OrderReply *reply, Hold *hold
+) noexcept nogil:
+    """Decide on an order (steps 3 to 7).
+
+    Reservation id and revision of the reply are the caller's.
+    """
+    cdef Case case
+    cdef uint32_t reason
+    cdef uint32_t unused = REASON_NONE
+    _start_reply(order.view, reply)
+    case.replaced = NULL
     reason = _form(book, order, &case)
     reply.reason = reason
     if reason != REASON_NONE and reason != REASON_QUANTITY_OUT_OF_RANGE:
@@ -652,48 +745,80 @@ cdef uint32_t check_order(
     if reason == REASON_QUANTITY_OUT_OF_RANGE:
         reply.max_quantity_lots = <uint64_t>_largest_passing(&case, <i128>NUMBER_MAX + 1, &unused)
         return reason
-    if wants_all:
-        collected = &reply.detail
-    reason = _evaluate(&case, order.quantity_lots, collected, &figures, &reached)
-    if order.mode != CHECK_MODE_CHECK_ONLY and (
-        reason == REASON_NONE or (reached and collected != NULL)
-    ):
-        _check_room(&case, collected, &reason)
+    return _decide(&case, order.quantity_lots, reply, hold)
+
+
+cdef uint32_t _amendment_form(
+    const AmendmentRequest *amendment, const Order *replaced
+) noexcept nogil:
+    """Step 2 of CheckAmendment."""
+    if amendment.view > DECISION_VIEW_FULL:
+        return REASON_VIEW_NOT_SUPPORTED
+    if replaced == NULL:
+        return REASON_RESERVATION_UNKNOWN
+    if replaced.order_type == ORDER_TYPE_MARKET:
+        if amendment.price_ticks != 0:
+            return REASON_PRICE_OUT_OF_RANGE
+    elif amendment.price_ticks < 1 or amendment.price_ticks > NUMBER_MAX:
+        return REASON_PRICE_OUT_OF_RANGE
+    if amendment.quantity_lots == 0:
+        return REASON_QUANTITY_MUST_BE_POSITIVE
+    if amendment.quantity_lots <= <uint64_t>(replaced.quantity_lots - replaced.remaining_lots):
+        return REASON_AMENDMENT_BELOW_FILLED
+    if amendment.quantity_lots > <uint64_t>NUMBER_MAX:
+        return REASON_QUANTITY_OUT_OF_RANGE
+    return REASON_NONE
+
+
+cdef uint32_t check_amendment(
+    const Book *book,
+    const AmendmentRequest *amendment,
+    const Order *replaced,
+    uint64_t now_ns,
+    OrderReply *reply,
+    Hold *hold,
+) noexcept nogil:
+    """Decide on what would be left of a changed order, with the old one gone.
+
+    `replaced` is the order that the amendment names, NULL if there is none.
+    """
+    cdef Case case
+    cdef OrderRequest order
+    cdef const Position *position
+    cdef int64_t filled
+    cdef uint32_t unused = REASON_NONE
+    cdef uint32_t reason
+    _start_reply(amendment.view, reply)
+    reason = _amendment_form(amendment, replaced)
     reply.reason = reason
-    if reached and order.view >= DECISION_VIEW_MARGIN:
-        reply.has_detail = True
-        _explain(&case, &figures, &reply.detail)
-        if wants_all and case.terms.is_option:
-            _explain_greeks(&case, &reply.detail)
-    if reason != REASON_NONE:
-        _report_sums(&case.before, reply)
-        if _has_largest(reason):
-            reply.max_quantity_lots = <uint64_t>_largest_passing(
-                &case, order.quantity_lots, &unused
-            )
+    if reason != REASON_NONE and reason != REASON_QUANTITY_OUT_OF_RANGE:
         return reason
-    reply.decision = DECISION_ACCEPTED
-    if case.before.known and pool_fits(&case.before):
-        _report_sums(&figures.after, reply)
-    if not reply.margin_unknown:
-        reply.reserved_margin = <int64_t>(figures.after.initial_margin - case.before.initial_margin)
-    if case.terms.is_option:
-        pass
-    elif figures.fill.fits and figures.fill.lots == 0:
-        reply.liquidation_status = LIQUIDATION_STATUS_NO_POSITION
-    elif figures.fill.fits and (
-        case.terms.margin_mode == MARGIN_MODE_ISOLATED or case.others.known
-    ):
-        reply.liquidation_status = liquidation_price_ticks_of(
-            &case.terms,
-            figures.fill.lots,
-            figures.fill.entry_value,
-            _backing(&case, &figures.fill),
-            &reply.liquidation_price_ticks,
+    position = &book.positions[replaced.position_index]
+    filled = replaced.quantity_lots - replaced.remaining_lots
+    memset(&order, 0, sizeof(OrderRequest))
+    order.account_id = book.accounts[position.account_index].account_id
+    order.instrument_id = position.instrument_id
+    order.gateway_id = amendment.gateway_id
+    order.side = replaced.side
+    order.order_type = replaced.order_type
+    order.flags = replaced.flags
+    order.price_ticks = amendment.price_ticks
+    order.quantity_lots = amendment.quantity_lots - <uint64_t>filled
+    order.view = amendment.view
+    case.replaced = replaced
+    case.account = &book.accounts[position.account_index]
+    case.instrument = &book.instruments[position.instrument_id - 1]
+    terms_of(book, case.account, case.instrument, position, &case.terms)
+    _prepare(book, &order, now_ns, &case)
+    if reason == REASON_QUANTITY_OUT_OF_RANGE:
+        reply.max_quantity_lots = <uint64_t>_largest_passing(
+            &case, <i128>NUMBER_MAX + 1 - filled, &unused
         )
-    hold.margin_price_ticks = <int64_t>figures.margin_price
-    hold.open_loss = <int64_t>figures.open_loss
-    hold.value = <int64_t>(figures.margin_price * order.quantity_lots * case.instrument.tick_value)
+    else:
+        reply.reservation_id = replaced.reservation_id
+        reason = _decide(&case, order.quantity_lots, reply, hold)
+    if reply.max_quantity_lots != 0:
+        reply.max_quantity_lots += <uint64_t>filled
     return reason
 
 
@@ -704,6 +829,7 @@ cdef void max_order_lots(
     cdef Case case
     cdef i128 largest
     lots[0] = 0
+    case.replaced = NULL
     reason[0] = _form(book, order, &case)
     if reason[0] != REASON_NONE:
         return

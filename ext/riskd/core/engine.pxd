@@ -10,6 +10,7 @@ cdef enum HotMethod:
     HOT_REPORT_EXECUTION = 2
     HOT_GET_RESERVATION = 3
     HOT_REPORT_MARKS = 4
+    HOT_CHECK_AMENDMENT = 5
 
 cdef enum:
     # The largest reply: 1024 refused marks of at most 14 bytes each, and room to spare.

@@ -17,6 +17,7 @@ from libc.string cimport memcmp, memcpy, memset
 cimport riskd.core.admin as admin
 from riskd.core.admin cimport Change
 from riskd.core.book cimport (
+    ANSWER_AMENDMENT,
     ANSWER_EXECUTION,
     ANSWER_ORDER,
     AnswerHead,
@@ -37,7 +38,7 @@ from riskd.core.book cimport (
     position_drop_if_absent,
     position_find,
 )
-from riskd.core.decision cimport Hold, check_order, max_order_lots
+from riskd.core.decision cimport Hold, check_amendment, check_order, max_order_lots
 from riskd.core.definitions cimport (
     define_account,
     define_asset,
@@ -85,10 +86,12 @@ from riskd.core.wire cimport (
     Malformed,
     MarkRefusal,
     Writer,
+    decode_amendment,
     decode_execution,
     decode_marks,
     decode_order,
     decode_reservation,
+    encode_amendment_reply,
     encode_execution_reply,
     encode_marks_reply,
     encode_order_reply,
@@ -244,6 +247,81 @@ cdef void _apply_order(
         request.client_order_id,
         request,
         sizeof(OrderRequest),
+        writer,
+    )
+
+
+# --- CheckAmendment --------------------------------------------------------------------------
+
+cdef void _replace(
+    Book *book, Order *order, const AmendmentRequest *request, const Hold *hold
+) noexcept nogil:
+    """Put the changed order in the place of the old one. The check has made sure that it fits."""
+    cdef Position *position = &book.positions[order.position_index]
+    cdef const Instrument *instrument = &book.instruments[position.instrument_id - 1]
+    cdef WorkingSum *working = &position.buy if order.side == SIDE_BUY else &position.sell
+    cdef int64_t filled = order.quantity_lots - order.remaining_lots
+    _take_off(position, order, order.remaining_lots, instrument)
+    order.price_ticks = request.price_ticks
+    order.quantity_lots = <int64_t>request.quantity_lots
+    order.remaining_lots = order.quantity_lots - filled
+    order.margin_price_ticks = hold.margin_price_ticks
+    order.open_loss = hold.open_loss
+    working.lots += order.remaining_lots
+    working.value += hold.value
+    working.open_loss += hold.open_loss
+
+
+cdef void _apply_amendment(
+    Book *book, AmendmentRequest *request, uint64_t now_ns, Writer *writer
+) noexcept nogil:
+    cdef OrderReply reply
+    cdef Hold hold
+    cdef Order *order
+    cdef uint32_t recalled
+    memset(&reply, 0, sizeof(OrderReply) - sizeof(DecisionDetail))
+    reply.decision = DECISION_REJECTED
+    reply.margin_unknown = True
+    reply.revision = book.revision
+    request.sent_time_ns = 0
+    if request.client_order_id == 0:
+        reply.reason = REASON_CLIENT_ORDER_ID_MISSING
+        encode_amendment_reply(writer, &reply)
+        return
+    if request.gateway_id == 0:
+        reply.reason = REASON_GATEWAY_ID_MISSING
+        encode_amendment_reply(writer, &reply)
+        return
+    book_prefetch(book, ANSWER_AMENDMENT, request.gateway_id, request.client_order_id)
+    recalled = _recall(
+        book,
+        ANSWER_AMENDMENT,
+        request.gateway_id,
+        request.client_order_id,
+        request,
+        sizeof(AmendmentRequest),
+        writer,
+    )
+    if recalled == 1:
+        return
+    if recalled == 2:
+        reply.reason = REASON_CLIENT_ORDER_ID_REUSED
+        encode_amendment_reply(writer, &reply)
+        return
+    order = order_find(book, request.reservation_id)
+    check_amendment(book, request, order, now_ns, &reply, &hold)
+    book.revision += 1
+    reply.revision = book.revision
+    if reply.reason == REASON_NONE:
+        _replace(book, order, request, &hold)
+    encode_amendment_reply(writer, &reply)
+    _remember(
+        book,
+        ANSWER_AMENDMENT,
+        request.gateway_id,
+        request.client_order_id,
+        request,
+        sizeof(AmendmentRequest),
         writer,
     )
 
@@ -559,6 +637,7 @@ cdef bint engine_apply(
     False when it is malformed, and then nothing has changed.
     """
     cdef OrderRequest order
+    cdef AmendmentRequest amendment
     cdef ExecutionRequest execution
     cdef ReservationRequest reservation
     malformed.fault = FAULT_NONE
@@ -578,6 +657,10 @@ cdef bint engine_apply(
         _answer_reservation(book, &reservation, writer)
     elif method == HOT_REPORT_MARKS:
         return _apply_marks(book, request, size, writer, malformed)
+    elif method == HOT_CHECK_AMENDMENT:
+        if not decode_amendment(request, size, &amendment, malformed):
+            return False
+        _apply_amendment(book, &amendment, now_ns, writer)
     return True
 
 
@@ -587,6 +670,7 @@ METHOD_CHECK_ORDER = HOT_CHECK_ORDER
 METHOD_REPORT_EXECUTION = HOT_REPORT_EXECUTION
 METHOD_GET_RESERVATION = HOT_GET_RESERVATION
 METHOD_REPORT_MARKS = HOT_REPORT_MARKS
+METHOD_CHECK_AMENDMENT = HOT_CHECK_AMENDMENT
 
 SCOPE_SERVICE = admin.SCOPE_SERVICE
 SCOPE_GATEWAY = admin.SCOPE_GATEWAY
@@ -698,9 +782,9 @@ cdef class Engine:
         cdef uint64_t now = now_ns
         cdef Malformed malformed
         cdef Writer writer
-        if hot_method < HOT_CHECK_ORDER or hot_method > HOT_REPORT_MARKS:
+        if hot_method < HOT_CHECK_ORDER or hot_method > HOT_CHECK_AMENDMENT:
             raise ValueError(
-                f"method {method} is not within {HOT_CHECK_ORDER} to {HOT_REPORT_MARKS}"
+                f"method {method} is not within {HOT_CHECK_ORDER} to {HOT_CHECK_AMENDMENT}"
             )
         # A request takes less time than handing the GIL over and back: it is let go only to wait.
         if pthread_mutex_trylock(&self._mutex) != 0:

@@ -99,8 +99,8 @@ cdef void terms_of(
 
 cdef void holding_of(const Position *position, Holding *holding) noexcept nogil:
     """Copy a position's figures; a position that does not exist (NULL) is flat."""
-    memset(holding, 0, sizeof(Holding))
     if position == NULL:
+        memset(holding, 0, sizeof(Holding))
         return
     holding.lots = position.lots
     holding.entry_value = position.entry_value
@@ -161,7 +161,13 @@ cdef void share_of(const Terms *terms, const Holding *holding, Share *share) noe
     cdef i128 lots = magnitude(holding.lots)
     cdef i128 held = 0
     cdef i128 notional
-    memset(share, 0, sizeof(Share))
+    # Field by field: for a struct of this size GCC makes of memset an instruction with a long start.
+    share.initial_margin = 0
+    share.pnl = 0
+    share.maintenance = 0
+    share.requirement = 0
+    share.buy_notional = 0
+    share.sell_notional = 0
     share.known = True
     if terms.is_option:
         share.initial_margin = holding.buy.value + ceil_div(
@@ -237,8 +243,12 @@ cdef void pool_of(
     cdef Terms terms
     cdef Holding holding
     cdef Share share
-    memset(pool, 0, sizeof(Pool))
     pool.cash = account.cash
+    pool.pnl = 0
+    pool.initial_margin = 0
+    pool.maintenance = 0
+    pool.requirement = 0
+    pool.isolated_wallets = 0
     pool.known = True
     pool.mark_reason = REASON_NONE
     while place != NOWHERE:
@@ -287,7 +297,13 @@ cdef void fill_of(
     cdef i128 signed_lots = lots if side == SIDE_BUY else -lots
     cdef i128 reduced = 0
     cdef i128 opened, released, freed, credit, need, reduced_value, opened_value, value
-    memset(fill, 0, sizeof(Fill))
+    fill.lots = 0
+    fill.entry_value = 0
+    fill.wallet = 0
+    fill.cash_change = 0
+    fill.realised_pnl = 0
+    fill.deficit = 0
+    fill.fits = False
     if not multiply(price_ticks * lots, tick_value, &value) or not fits(value):
         return
     fill.lots = holding.lots + signed_lots

@@ -292,6 +292,15 @@ ctypedef struct OrderRequest:
     uint32_t view
     uint32_t position_side
 
+ctypedef struct AmendmentRequest:
+    uint64_t reservation_id
+    uint64_t client_order_id
+    int64_t price_ticks
+    uint64_t quantity_lots
+    uint64_t sent_time_ns
+    uint32_t gateway_id
+    uint32_t view
+
 ctypedef struct ExecutionRequest:
     uint64_t execution_id
     uint64_t reservation_id

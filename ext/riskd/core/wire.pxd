@@ -6,6 +6,7 @@ A two-field cursor over hostile bytes, a writer into a bounded buffer.
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
 from riskd.core.types cimport (
+    AmendmentRequest,
     ExecutionReply,
     ExecutionRequest,
     MarkReport,
@@ -45,6 +46,9 @@ ctypedef struct MarkRefusal:
 cdef bint decode_order(
     const uint8_t *start, size_t size, OrderRequest *order, Malformed *malformed
 ) noexcept nogil
+cdef bint decode_amendment(
+    const uint8_t *start, size_t size, AmendmentRequest *amendment, Malformed *malformed
+) noexcept nogil
 cdef bint decode_execution(
     const uint8_t *start, size_t size, ExecutionRequest *execution, Malformed *malformed
 ) noexcept nogil
@@ -61,6 +65,7 @@ cdef bint decode_marks(
 ) noexcept nogil
 
 cdef void encode_order_reply(Writer *writer, const OrderReply *reply) noexcept nogil
+cdef void encode_amendment_reply(Writer *writer, const OrderReply *reply) noexcept nogil
 cdef void encode_execution_reply(Writer *writer, const ExecutionReply *reply) noexcept nogil
 cdef void encode_marks_reply(
     Writer *writer, uint64_t revision, uint32_t taken, const MarkRefusal *refusals, uint32_t refused

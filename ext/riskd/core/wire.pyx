@@ -14,6 +14,7 @@ from libc.string cimport memcpy, memset
 
 from riskd.core.money cimport debug_assert
 from riskd.core.types cimport (
+    AmendmentRequest,
     DecisionDetail,
     ExecutionReply,
     ExecutionRequest,
@@ -190,6 +191,39 @@ cdef bint decode_order(
             taken = _sint64(&cursor, wire_type, &order.trailing_offset_ticks, malformed, field)
         elif field == 18:
             taken = _fixed64(&cursor, wire_type, &order.expire_time_ns, malformed, field)
+        else:
+            return _fail(malformed, FAULT_UNKNOWN_FIELD, field)
+        if not taken:
+            return False
+    return True
+
+
+cdef bint decode_amendment(
+    const uint8_t *start, size_t size, AmendmentRequest *amendment, Malformed *malformed
+) noexcept nogil:
+    cdef Cursor cursor
+    cdef uint32_t field, wire_type
+    cdef bint taken
+    cursor.next = start
+    cursor.remaining = size
+    memset(amendment, 0, sizeof(AmendmentRequest))
+    while cursor.remaining > 0:
+        if not _tag(&cursor, &field, &wire_type, malformed):
+            return False
+        if field == 1:
+            taken = _uint32(&cursor, wire_type, &amendment.gateway_id, malformed, field)
+        elif field == 2:
+            taken = _uint64(&cursor, wire_type, &amendment.reservation_id, malformed, field)
+        elif field == 3:
+            taken = _fixed64(&cursor, wire_type, &amendment.client_order_id, malformed, field)
+        elif field == 4:
+            taken = _sint64(&cursor, wire_type, &amendment.price_ticks, malformed, field)
+        elif field == 5:
+            taken = _uint64(&cursor, wire_type, &amendment.quantity_lots, malformed, field)
+        elif field == 6:
+            taken = _fixed64(&cursor, wire_type, &amendment.sent_time_ns, malformed, field)
+        elif field == 7:
+            taken = _enum(&cursor, wire_type, &amendment.view, malformed, field)
         else:
             return _fail(malformed, FAULT_UNKNOWN_FIELD, field)
         if not taken:
@@ -443,6 +477,13 @@ cdef void encode_order_reply(Writer *writer, const OrderReply *reply) noexcept n
     write_unsigned(writer, 11, <uint64_t>reply.margin_unknown)
     if reply.has_detail:
         _write_detail(writer, 15, &reply.detail)
+
+
+cdef void encode_amendment_reply(Writer *writer, const OrderReply *reply) noexcept nogil:
+    cdef uint8_t buffer[2304]
+    cdef Writer inner = _inner_writer(buffer, sizeof(buffer))
+    encode_order_reply(&inner, reply)
+    write_bytes(writer, 1, inner.start, inner.size)
 
 
 cdef void encode_execution_reply(Writer *writer, const ExecutionReply *reply) noexcept nogil:
