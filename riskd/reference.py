@@ -998,7 +998,7 @@ class ReferenceEngine:
         if bound is None or after.side_notional <= bound:
             return []
         sums = self._side_sums(terms.account_id, terms.instrument_id, terms.sign).plus(new.sums)
-        if not sums.fits() or not fits(after.side_notional):
+        if not sums.fits():
             return []  # M-3 says it
         use = before.side_notional
         added = after.side_notional - use
