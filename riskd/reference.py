@@ -427,7 +427,9 @@ def fill_perpetual(
     sign: int,
     value_one: int,
     quantity: int,
+    open_loss: int,
 ) -> Fill:
+    """open_loss is what leaves the order's hold with the fill."""
     reduce, released, realised = close_part(position, sign, value_one, quantity)
     opened = quantity - reduce
     wallet = position.wallet
@@ -442,12 +444,16 @@ def fill_perpetual(
         if credit >= 0:
             cash_change += credit
         else:
-            paid = min(wallet, -credit)
+            held_for_closing = open_loss - open_loss * opened // quantity
+            covered = min(-credit, held_for_closing)
+            cash_change -= covered
+            paid = min(wallet, -credit - covered)
             wallet -= paid
-            deficit_change = -credit - paid
+            deficit_change = -credit - covered - paid
     entry_value = position.entry_value - released + value_one * opened
     if isolated and opened > 0:
         need = initial_in_tier(tier_of(schedule, entry_value), leverage, value_one * opened)
+        need += open_loss * opened // quantity
         cash_change -= need
         wallet += need
     return Fill(
@@ -496,15 +502,14 @@ class SideMargin:
 
     side_notional: int
     order_margin: int
-    """max(open_value / leverage, i_k open_value) + open_loss + fee: an isolated position's hold."""
+    """max(open_value / leverage, i_k open_value): what an isolated position's orders hold."""
     side_margin: int
-    """The same with side_notional: a cross position's requirement."""
+    """The same with side_notional: what a cross position with its orders requires."""
 
 
 def side_margin(
     schedule: ScheduleRow,
     leverage: int,
-    taker_fee: int,
     lots: int,
     sign: int,
     sums: SideSums,
@@ -513,14 +518,12 @@ def side_margin(
     closable = max(0, -sign * lots)
     open_lots = max(0, sums.lots - closable)
     open_value = ceil_div(sums.value * open_lots, sums.lots) if sums.lots else 0
-    open_loss = ceil_div(sums.open_loss * open_lots, sums.lots) if sums.lots else 0
-    fee = ceil_div(open_value * taker_fee, BILLION)
     side_notional = (held if sign * lots > 0 else 0) + open_value
     tier = tier_of(schedule, side_notional)
     return SideMargin(
         side_notional,
-        initial_in_tier(tier, leverage, open_value) + open_loss + fee,
-        initial_in_tier(tier, leverage, side_notional) + open_loss + fee,
+        initial_in_tier(tier, leverage, open_value),
+        initial_in_tier(tier, leverage, side_notional),
     )
 
 
@@ -665,7 +668,7 @@ class ReferenceEngine:
         if method == METHOD_GET_RESERVATION:
             return serialise(self._get_reservation(decode_get_reservation(request)))
         if method == METHOD_REPORT_MARKS:
-            return serialise(self._report_marks(decode_report_marks(request)))
+            return serialise(self._report_marks(decode_report_marks(request), now_ns))
         if method == METHOD_CHECK_AMENDMENT:
             return self._check_amendment(decode_check_amendment(request), now_ns)
         raise ValueError(f"method {method} is not known")
@@ -685,11 +688,20 @@ class ReferenceEngine:
             if answer.content == content:
                 return answer.reply
             return serialise(self._form_reject(t.REASON_CODE_CLIENT_ORDER_ID_REUSED))
+        if self._working_order(request.gateway_id, request.client_order_id) is not None:
+            return serialise(self._form_reject(t.REASON_CODE_CLIENT_ORDER_ID_REUSED))
         reply = serialise(self._decide(request, now_ns))
         self._remember(
             Answer(ANSWER_ORDER, request.gateway_id, request.client_order_id, content, reply)
         )
         return reply
+
+    def _working_order(self, gateway_id: int, client_order_id: int) -> Order | None:
+        """Return the working order with the gateway's own id, also when its answer is forgotten."""
+        for order in self._orders.values():
+            if (order.gateway_id, order.client_order_id) == (gateway_id, client_order_id):
+                return order
+        return None
 
     def _form_reject(self, reason: Reason) -> orders_pb.CheckOrderResponse:
         """Return a reject of steps 1 to 3: it carries no figures of the account."""
@@ -1078,9 +1090,12 @@ class ReferenceEngine:
         price = self._assumed_price(terms)
         if price is None:
             return 0
-        lowest = self._lowest_quantity(terms, price)
         highest = min(quantity, COUNT_MAX + 1)
-        if lowest >= highest or not self._passes(terms, lowest, now_ns):
+        lowest = max(self._largest_reducing(terms), terms.kept_lots)
+        smallest = self._smallest_order(terms, price)
+        if lowest < smallest < highest and self._passes(terms, smallest, now_ns):
+            lowest = smallest
+        if lowest == 0 or lowest >= highest or not self._passes(terms, lowest, now_ns):
             return 0
         while highest - lowest > 1:
             middle = (lowest + highest) // 2
@@ -1090,10 +1105,8 @@ class ReferenceEngine:
                 highest = middle
         return lowest
 
-    def _lowest_quantity(self, terms: Terms, price: int) -> int:
-        surely_passes = max(self._largest_reducing(terms), terms.kept_lots)
-        if surely_passes > 0:
-            return surely_passes
+    def _smallest_order(self, terms: Terms, price: int) -> int:
+        """Return the smallest quantity that meets the instrument's minimums."""
         instrument = self._instruments[terms.instrument_id]
         for_notional = ceil_div(instrument.order_notional_min, self._value(instrument, price, 1))
         return max(1, instrument.order_lots_min, for_notional)
@@ -1311,7 +1324,6 @@ class ReferenceEngine:
         self, account: Account, instrument_id: int, sign: int, new: NewOrder | None
     ) -> SideMargin:
         """Return one side of a perpetual. A cross position with x not 0 must have its mark."""
-        instrument = self._instruments[instrument_id]
         position = self._position(account.account_id, instrument_id)
         held = position.entry_value
         if self._mode(account, instrument_id) == t.MARGIN_MODE_CROSS and position.lots != 0:
@@ -1319,7 +1331,6 @@ class ReferenceEngine:
         return side_margin(
             self._schedule_of(instrument_id),
             self._leverage(account, instrument_id),
-            instrument.taker_fee_ppb,
             position.lots,
             sign,
             self._sums_with(account, instrument_id, sign, new),
@@ -1339,9 +1350,14 @@ class ReferenceEngine:
         if needs_mark and instrument_id not in self._marks:
             return None
         sides = [self._side_margin(account, instrument_id, sign, new) for sign in (1, -1)]
+        # Each order may fill: all count with the loss that they lock in and with their fee.
+        costs = 0
+        for sign in (1, -1):
+            sums = self._sums_with(account, instrument_id, sign, new)
+            costs += sums.open_loss + ceil_div(sums.value * instrument.taker_fee_ppb, BILLION)
         if self._mode(account, instrument_id) == t.MARGIN_MODE_CROSS:
-            return max(side.side_margin for side in sides)
-        return max(side.order_margin for side in sides)
+            return max(side.side_margin for side in sides) + costs
+        return max(side.order_margin for side in sides) + costs
 
     def _account_figures(
         self, account: Account, new: NewOrder | None = None
@@ -1411,10 +1427,17 @@ class ReferenceEngine:
 
     def _fill(self, terms: Terms, quantity: int, price: int) -> Fill:
         account = self._accounts[terms.account_id]
-        return self._fill_of(account, terms.instrument_id, terms.sign, price, quantity)
+        open_loss = self._new_order(terms, quantity, price).sums.open_loss
+        return self._fill_of(account, terms.instrument_id, terms.sign, price, quantity, open_loss)
 
     def _fill_of(
-        self, account: Account, instrument_id: int, sign: int, price: int, quantity: int
+        self,
+        account: Account,
+        instrument_id: int,
+        sign: int,
+        price: int,
+        quantity: int,
+        open_loss: int,
     ) -> Fill:
         instrument = self._instruments[instrument_id]
         position = self._position(account.account_id, instrument_id)
@@ -1429,6 +1452,7 @@ class ReferenceEngine:
             sign,
             value_one,
             quantity,
+            open_loss,
         )
 
     def _liquidation(
@@ -1529,7 +1553,7 @@ class ReferenceEngine:
         if request.view > orders_pb.DECISION_VIEW_FULL:
             return t.REASON_CODE_VIEW_NOT_SUPPORTED
         order = self._orders.get(request.reservation_id)
-        if order is None:
+        if order is None or order.gateway_id != request.gateway_id:
             return t.REASON_CODE_RESERVATION_UNKNOWN
         if not has_valid_price(order.order_type, request.price_ticks):
             return t.REASON_CODE_PRICE_OUT_OF_RANGE
@@ -1640,7 +1664,7 @@ class ReferenceEngine:
         ):
             return t.REASON_CODE_EXECUTION_KIND_NOT_SUPPORTED
         order = self._orders.get(request.reservation_id)
-        if order is None:
+        if order is None or order.gateway_id != request.gateway_id:
             return t.REASON_CODE_RESERVATION_UNKNOWN
         if request.instrument_id not in (0, order.instrument_id):
             return t.REASON_CODE_EXECUTION_INSTRUMENT_MISMATCH
@@ -1660,7 +1684,12 @@ class ReferenceEngine:
             return t.REASON_CODE_AMOUNT_OUT_OF_RANGE
         account = self._accounts[order.account_id]
         filled = self._fill_of(
-            account, order.instrument_id, order.sign, request.price_ticks, request.quantity_lots
+            account,
+            order.instrument_id,
+            order.sign,
+            request.price_ticks,
+            request.quantity_lots,
+            order.open_loss * request.quantity_lots // order.remaining,
         )
         cash = account.cash + filled.cash_change - request.fee_minor
         deficit = self._deficits.get(account.asset_id, 0) + filled.deficit_change
@@ -1677,8 +1706,14 @@ class ReferenceEngine:
         order = self._orders[request.reservation_id]
         account = self._accounts[order.account_id]
         quantity = request.quantity_lots
+        released_loss = order.open_loss * quantity // order.remaining
         filled = self._fill_of(
-            account, order.instrument_id, order.sign, request.price_ticks, quantity
+            account,
+            order.instrument_id,
+            order.sign,
+            request.price_ticks,
+            quantity,
+            released_loss,
         )
         key = (order.account_id, order.instrument_id)
         self._positions[key] = replace(
@@ -1692,7 +1727,7 @@ class ReferenceEngine:
         deficit = self._deficits.get(account.asset_id, 0) + filled.deficit_change
         self._deficits[account.asset_id] = deficit
         remaining = order.remaining - quantity
-        open_loss = order.open_loss - order.open_loss * quantity // order.remaining
+        open_loss = order.open_loss - released_loss
         if remaining > 0:
             self._orders[order.reservation_id] = replace(
                 order, remaining=remaining, open_loss=open_loss
@@ -1700,6 +1735,11 @@ class ReferenceEngine:
         else:
             del self._orders[order.reservation_id]
         reply = self._execution_reply(order, remaining, filled.realised)
+        if order.order_type == t.ORDER_TYPE_LIMIT and (
+            order.sign * (request.price_ticks - order.price_ticks) > 0
+        ):
+            reply.decision = t.DECISION_ACCEPTED_WITH_WARNING
+            reply.reason = t.REASON_CODE_EXECUTION_BEYOND_LIMIT
         self._drop_empty_position(*key)
         return reply
 
@@ -1757,6 +1797,10 @@ class ReferenceEngine:
                 reply.price_ticks = asked.price_ticks
                 reply.quantity_lots = asked.quantity_lots
                 reply.first_answer.ParseFromString(answer.reply)
+            else:
+                working = self._working_order(request.gateway_id, request.client_order_id)
+                if working is not None:
+                    reservation_id = working.reservation_id
         order = self._orders.get(reservation_id)
         if order is not None:
             reply.state = orders_pb.RESERVATION_STATE_WORKING
@@ -1771,10 +1815,12 @@ class ReferenceEngine:
 
     # --- ReportMarks ---
 
-    def _report_marks(self, request: market_pb.ReportMarksRequest) -> market_pb.ReportMarksResponse:
+    def _report_marks(
+        self, request: market_pb.ReportMarksRequest, now_ns: int
+    ) -> market_pb.ReportMarksResponse:
         reply = market_pb.ReportMarksResponse()
         for index, mark in enumerate(request.marks):
-            reason = self._report_mark_reason(mark)
+            reason = self._report_mark_reason(mark, now_ns)
             if reason != NONE:
                 reply.refusals.add(index=index, reason=reason)
                 continue
@@ -1791,14 +1837,16 @@ class ReferenceEngine:
         reply.revision = self._revision
         return reply
 
-    def _report_mark_reason(self, mark: market_pb.Mark) -> Reason:
-        """F-4, D-1, D-3, D-2."""
+    def _report_mark_reason(self, mark: market_pb.Mark, now_ns: int) -> Reason:
+        """F-4, D-1, D-3, D-4, D-2."""
         if mark.instrument_id not in self._instruments:
             return t.REASON_CODE_INSTRUMENT_UNKNOWN
         if not 1 <= mark.mark_price <= COUNT_MAX:
             return t.REASON_CODE_MARK_OUT_OF_RANGE
         if mark.implied_volatility_ppb > 10**10 or not 0 <= mark.forward_price <= COUNT_MAX:
             return t.REASON_CODE_OPTION_MARK_OUT_OF_RANGE
+        if mark.time_ns > now_ns + BILLION:
+            return t.REASON_CODE_MARK_FROM_FUTURE
         held = self._marks.get(mark.instrument_id)
         if held is not None and mark.time_ns < held.time_ns:
             return t.REASON_CODE_MARK_OUT_OF_ORDER
@@ -2597,6 +2645,9 @@ def tier_ladder(
         if not 0 <= initial_k <= BILLION or not 100 <= leverage_k <= 100_000:
             return None
         if not 1 <= maintenance_k < BILLION - liquidation_fee_ppb:
+            return None
+        initial_at_most_leverage = max(Fraction(initial_k), Fraction(100 * BILLION, leverage_k))
+        if initial_at_most_leverage <= maintenance_k + liquidation_fee_ppb:
             return None
         deduction = Fraction(0)
         if not ladder:

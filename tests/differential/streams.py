@@ -124,7 +124,7 @@ SCHEDULES: list[tuple[Any, ...]] = [
             (1_000_000 * 10**6, 500_000_000, 400_000_000, 200),
         ],
         0,
-        12_500_000,
+        5_000_000,
     ),
     ("coin", COIN, [(0, 10_000_000, 5_000_000, 10000), (10**11, 10**8, 10**8 // 2, 1000)], 0, 0),
 ]
@@ -372,6 +372,7 @@ class Stream:
                 {"mark_price": -5},
                 {"mark_price": COUNT_MAX + 1},
                 {"time_ns": 1},
+                {"time_ns": self.now_ns + 2 * BILLION},
                 {"implied_volatility_ppb": 10**10 + 1},
                 {"forward_price": -1},
                 {"forward_price": COUNT_MAX + 1},

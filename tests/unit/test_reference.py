@@ -24,7 +24,7 @@ BUY, SELL = t.SIDE_BUY, t.SIDE_SELL
 # Floors in minor units. d_1 = 1_000_000 * (0.02 - 0.01) = 10_000;
 # d_2 = 10_000 + 5_000_000 * (0.05 - 0.02) = 160_000.
 TIERS = [
-    (0, 0, 10_000_000, 10_000),
+    (0, 0, 10_000_000, 9_900),
     (1_000_000, 0, 20_000_000, 2_000),
     (5_000_000, 0, 50_000_000, 500),
 ]
@@ -251,9 +251,10 @@ def test_open_loss_and_fee_are_reserved() -> None:
     desk.mark(XBT, 2000)
     # Buy 100 at 1010: 101_000 / 10 = 10_100, loss to the mark 1000, fee 0.001 * 101_000 = 101.
     assert desk.check(XBT, BUY, 1010, 100).reserved_minor == 10_100 + 1000 + 101
-    # Sell 300 at 990: margined at the mark, 300_000 / 10 = 30_000, loss 3000, fee 300.
+    # Sell 300 at 990: margined at the mark, 300_000 / 10 = 30_000, loss 3000, fee 300. Its side is
+    # the worse one, but both may fill: the loss and the fee of the buy stay.
     order = desk.check(XBT, SELL, 990, 300)
-    assert order.initial_margin_minor == 30_000 + 3000 + 300
+    assert order.initial_margin_minor == 30_000 + 3000 + 300 + 1000 + 101
 
 
 def test_a_fill_through_zero_closes_and_opens() -> None:
@@ -274,12 +275,13 @@ def test_part_of_a_position_releases_its_part_of_entry_and_wallet() -> None:
     desk = Desk()
     desk.account(ISOLATED, 1000, 50_000)
     desk.mark(XBT, 2000)
-    desk.trade(XBT, BUY, 1001, 3)  # V = 3003, need 300.3: wallet 301, cash 49_699
+    # V = 3003, need 300.3 and the loss of 3 to the mark: wallet 304, cash 49_696.
+    desk.trade(XBT, BUY, 1001, 3)
     execution = desk.trade(XBT, SELL, 1000, 1)
-    # released = ceil(3003 / 3) = 1001, pnl = -1, freed = floor(301 / 3) = 100: cash + 99.
+    # released = ceil(3003 / 3) = 1001, pnl = -1, freed = floor(304 / 3) = 101: cash + 100.
     assert execution.realised_pnl_minor == -1
-    assert execution.isolated_wallet_minor == 201
-    assert desk.cash == 49_699 + 99
+    assert execution.isolated_wallet_minor == 203
+    assert desk.cash == 49_696 + 100
 
 
 def test_a_bankrupt_isolated_position_takes_nothing_from_the_pool() -> None:

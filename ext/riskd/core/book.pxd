@@ -82,6 +82,7 @@ ctypedef struct Book:
     uint32_t order_top
     uint32_t order_free
     Index order_index
+    Index client_order_index        # (gateway, client order id) of working orders
 
     Gateway *gateways
     uint32_t gateway_count
@@ -127,6 +128,10 @@ cdef void position_drop_if_absent(Book *book, Position *position) noexcept nogil
 
 cdef Order *order_find(Book *book, uint64_t reservation_id) noexcept nogil
 cdef Order *order_add(Book *book, uint64_t reservation_id) noexcept nogil
+cdef void order_name(Book *book, Order *order) noexcept nogil
+cdef Order *order_find_named(
+    const Book *book, uint32_t gateway_id, uint64_t client_order_id
+) noexcept nogil
 cdef void order_drop(Book *book, Order *order) noexcept nogil
 
 cdef uint32_t gateway_state(const Book *book, uint32_t gateway_id) noexcept nogil

@@ -139,6 +139,7 @@ cdef bint book_open(
         and _index_open(&book.account_index, accounts, seed)
         and _index_open(&book.position_index, positions, seed + 1)
         and _index_open(&book.order_index, orders, seed + 2)
+        and _index_open(&book.client_order_index, orders, seed + 5)
         and _index_open(&book.gateway_index, gateways, seed + 3)
         and _index_open(&book.answer_index, answer_bytes / answer_size(0), seed + 4)
     )
@@ -155,6 +156,7 @@ cdef void book_close(Book *book) noexcept nogil:
     free(book.account_index.entries)
     free(book.position_index.entries)
     free(book.order_index.entries)
+    free(book.client_order_index.entries)
     free(book.gateway_index.entries)
     free(book.answer_index.entries)
     memset(book, 0, sizeof(Book))
@@ -301,10 +303,44 @@ cdef Order *order_add(Book *book, uint64_t reservation_id) noexcept nogil:
     return order
 
 
+cdef void order_name(Book *book, Order *order) noexcept nogil:
+    """Enter an order under its gateway's own id.
+
+    Answers are forgotten in time, working orders not.
+    """
+    _index_add(
+        &book.client_order_index,
+        _hash(&book.client_order_index, order.gateway_id, order.client_order_id),
+        <uint32_t>(order - book.orders),
+    )
+
+
+cdef Order *order_find_named(
+    const Book *book, uint32_t gateway_id, uint64_t client_order_id
+) noexcept nogil:
+    """Return the working order with the gateway's own id, or NULL."""
+    cdef uint32_t tag = _hash(&book.client_order_index, gateway_id, client_order_id)
+    cdef uint64_t at = tag
+    cdef uint32_t place
+    while True:
+        place = _candidate(&book.client_order_index, tag, &at)
+        if place == NOWHERE:
+            return NULL
+        if book.orders[place].gateway_id == gateway_id and (
+            book.orders[place].client_order_id == client_order_id
+        ):
+            return &book.orders[place]
+
+
 cdef void order_drop(Book *book, Order *order) noexcept nogil:
     cdef uint32_t place = <uint32_t>(order - book.orders)
     debug_assert(order.in_use)
     _index_drop(&book.order_index, _hash(&book.order_index, 0, order.reservation_id), place)
+    _index_drop(
+        &book.client_order_index,
+        _hash(&book.client_order_index, order.gateway_id, order.client_order_id),
+        place,
+    )
     order.in_use = 0
     order.position_index = book.order_free
     book.order_free = place
@@ -461,6 +497,8 @@ cdef void book_prefetch(
     prefetch(&book.answer_index.entries[tag & book.answer_index.mask])
     tag = _hash(&book.order_index, 0, book.revision + 1)
     prefetch(&book.order_index.entries[tag & book.order_index.mask])
+    tag = _hash(&book.client_order_index, gateway_id, id)
+    prefetch(&book.client_order_index.entries[tag & book.client_order_index.mask])
     prefetch(book.answers + end)
     prefetch(book.answers + (end + 64) % book.answer_capacity)
     prefetch(book.answers + (book.answer_start + 1024) % book.answer_capacity)

@@ -300,7 +300,17 @@ cdef void _figure(const Case *case, i128 lots, Figures *figures) noexcept nogil:
         figures.after = case.others
         pool_add(&figures.after, &figures.share)
 
-    fill_of(&case.terms, &case.holding, case.order.side, case.price_ticks, lots, &figures.fill)
+    fill_of(
+        &case.terms,
+        &case.holding,
+        case.order.side,
+        case.price_ticks,
+        lots,
+        figures.open_loss,
+        &figures.fill,
+    )
+    if not fits(case.others.cash + figures.fill.cash_change):
+        figures.fill.fits = False
     if not figures.fill.fits or not case.others.known or (mark == 0 and not case.terms.is_option):
         return
     figures.has_fill = True
@@ -323,7 +333,6 @@ cdef void _figure(const Case *case, i128 lots, Figures *figures) noexcept nogil:
         and fits(figures.pnl)
         and fits(figures.equity)
         and fits(figures.requirement)
-        and fits(case.others.cash + figures.fill.cash_change)
     )
 
 
@@ -441,7 +450,7 @@ cdef uint32_t _evaluate(
             before, bound = case.share_before.buy_notional, figures.share.buy_notional
         else:
             before, bound = case.share_before.sell_notional, figures.share.sell_notional
-        if exceeds_position_notional_max(notional_max, bound):
+        if figures.sums_fit and exceeds_position_notional_max(notional_max, bound):
             _violate(
                 detail,
                 &first,
@@ -526,20 +535,20 @@ cdef i128 _largest_passing(const Case *case, i128 above, uint32_t *reason) noexc
     `above` does not pass. The invariant (low passes, high does not) makes the answer exact: it
     passes and one lot more does not.
     """
-    cdef i128 low = 1
+    cdef i128 low = case.reducible
     cdef i128 high = above
+    cdef i128 smallest = larger(1, case.instrument.order_lots_min)
     cdef i128 middle
     cdef i128 lot_value = <i128>case.price_ticks * case.instrument.tick_value
     cdef uint32_t why
-    if case.reducible > 0:
-        low = case.reducible
     if case.replaced != NULL and case.order.price_ticks == case.replaced.price_ticks:
         low = larger(low, case.replaced.remaining_lots)
-    elif case.reducible == 0:
-        low = larger(low, case.instrument.order_lots_min)
-        if lot_value > 0:
-            low = larger(low, ceil_div(case.instrument.order_notional_min, lot_value))
-    if low >= high or not _passes(case, low, &why):
+    if lot_value > 0:
+        smallest = larger(smallest, ceil_div(case.instrument.order_notional_min, lot_value))
+    # What passes without minimums may lie below the smallest order that meets them.
+    if low < smallest and smallest < high and _passes(case, smallest, &why):
+        low = smallest
+    if low == 0 or low >= high or not _passes(case, low, &why):
         return 0
     while high - low > 1:
         middle = low + (high - low) / 2
@@ -754,7 +763,7 @@ cdef uint32_t _amendment_form(
     """Step 2 of CheckAmendment."""
     if amendment.view > DECISION_VIEW_FULL:
         return REASON_VIEW_NOT_SUPPORTED
-    if replaced == NULL:
+    if replaced == NULL or replaced.gateway_id != amendment.gateway_id:
         return REASON_RESERVATION_UNKNOWN
     if replaced.order_type == ORDER_TYPE_MARKET:
         if amendment.price_ticks != 0:

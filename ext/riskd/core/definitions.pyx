@@ -75,6 +75,22 @@ cdef tuple define_asset(Book *book, dict ids, symbol, scale):
     return REASON_NONE, book.asset_count
 
 
+cdef bint _initial_covers_liquidation(const Ladder *ladder) noexcept nogil:
+    """Whether in each tier a position with its initial margin cannot be liquidated at once.
+
+    max(i_k, 1 / max_leverage_k) > m_k + phi. What M-1 lets through rests on it.
+    """
+    cdef uint32_t index
+    cdef int64_t requirement
+    for index in range(ladder.count):
+        requirement = ladder.tiers[index].maintenance_ppb + ladder.liquidation_fee_ppb
+        if ladder.tiers[index].initial_ppb <= requirement and (
+            requirement * ladder.tiers[index].leverage_max >= <int64_t>PPB * LEVERAGE_ONE
+        ):
+            return False
+    return True
+
+
 cdef tuple define_schedule(
     Book *book, dict ids, name, asset_id, tiers, notional_max, liquidation_fee_ppb
 ):
@@ -106,7 +122,7 @@ cdef tuple define_schedule(
         ladder.tiers[index].initial_ppb = initial
         ladder.tiers[index].maintenance_ppb = maintenance
         ladder.tiers[index].leverage_max = leverage
-    if ladder_fault(&ladder, &index) != NULL:
+    if ladder_fault(&ladder, &index) != NULL or not _initial_covers_liquidation(&ladder):
         return REASON_DEFINITION_INVALID, 0
     schedule_id = ids.get(name)
     if schedule_id is None:

@@ -34,6 +34,8 @@ from riskd.core.book cimport (
     order_add,
     order_drop,
     order_find,
+    order_find_named,
+    order_name,
     position_add,
     position_drop_if_absent,
     position_find,
@@ -131,6 +133,7 @@ cdef void _reserve(
     debug_assert(position != NULL and order != NULL)
     order.client_order_id = request.client_order_id
     order.gateway_id = request.gateway_id
+    order_name(book, order)
     order.position_index = <uint32_t>(position - book.positions)
     order.side = <uint8_t>request.side
     order.order_type = <uint8_t>request.order_type
@@ -225,6 +228,11 @@ cdef void _apply_order(
         )
         if recalled == 1:
             return
+        # The answer may be forgotten while the order works: it must not be accepted twice.
+        if recalled == 0 and order_find_named(
+            book, request.gateway_id, request.client_order_id
+        ) != NULL:
+            recalled = 2
         if recalled == 2:
             reply.reason = REASON_CLIENT_ORDER_ID_REUSED
             encode_order_reply(writer, &reply)
@@ -334,7 +342,7 @@ cdef uint32_t _execution_form(
     """Step 2 of ReportExecution, but for what the fill itself finds."""
     if request.kind < EXECUTION_KIND_FILL or request.kind > EXECUTION_KIND_VENUE_REJECT:
         return REASON_EXECUTION_KIND_NOT_SUPPORTED
-    if order == NULL:
+    if order == NULL or order.gateway_id != request.gateway_id:
         return REASON_RESERVATION_UNKNOWN
     if request.instrument_id != 0 and (
         request.instrument_id != book.positions[order.position_index].instrument_id
@@ -357,14 +365,28 @@ cdef uint32_t _execution_form(
     return REASON_NONE
 
 
+cdef inline int64_t _open_loss_of(const Order *order, int64_t lots) noexcept nogil:
+    """Return what leaves an order's open loss with some of its lots: all of it with the last."""
+    if lots == order.remaining_lots:
+        return order.open_loss
+    return <int64_t>(<i128>order.open_loss * lots / order.remaining_lots)
+
+
+cdef inline bint _is_beyond_limit(const Order *order, int64_t price_ticks) noexcept nogil:
+    """Whether a fill is worse than its order's limit price."""
+    if order.order_type != ORDER_TYPE_LIMIT:
+        return False
+    if order.side == SIDE_BUY:
+        return price_ticks > order.price_ticks
+    return price_ticks < order.price_ticks
+
+
 cdef void _take_off(
     Position *position, Order *order, int64_t lots, const Instrument *instrument
 ) noexcept nogil:
     """Take lots of an order off the working sums."""
     cdef WorkingSum *working = &position.buy if order.side == SIDE_BUY else &position.sell
-    cdef int64_t open_loss = order.open_loss
-    if lots != order.remaining_lots:
-        open_loss = <int64_t>(<i128>order.open_loss * lots / order.remaining_lots)
+    cdef int64_t open_loss = _open_loss_of(order, lots)
     working.lots -= lots
     working.value -= order.margin_price_ticks * instrument.tick_value * lots
     working.open_loss -= open_loss
@@ -385,7 +407,15 @@ cdef uint32_t _fill(
     cdef Asset *asset = &book.assets[instrument.asset_id - 1]
     terms_of(book, account, instrument, position, &terms)
     holding_of(position, &holding)
-    fill_of(&terms, &holding, order.side, request.price_ticks, request.quantity_lots, &fill)
+    fill_of(
+        &terms,
+        &holding,
+        order.side,
+        request.price_ticks,
+        request.quantity_lots,
+        _open_loss_of(order, <int64_t>request.quantity_lots),
+        &fill,
+    )
     cash = account.cash + fill.cash_change - request.fee_minor
     if not fill.fits or not fits(cash) or not fits(asset.deficit + fill.deficit):
         return REASON_MARGIN_OVERFLOWS
@@ -483,6 +513,9 @@ cdef void _apply_execution(
     reply.revision = book.revision
     if reply.reason == REASON_NONE:
         reply.decision = DECISION_ACCEPTED
+        if request.kind == EXECUTION_KIND_FILL and _is_beyond_limit(order, request.price_ticks):
+            reply.decision = DECISION_ACCEPTED_WITH_WARNING
+            reply.reason = REASON_EXECUTION_BEYOND_LIMIT
         reply.remaining_lots = <uint64_t>order.remaining_lots
         if order.remaining_lots == 0:
             order_drop(book, order)
@@ -522,6 +555,10 @@ cdef void _answer_reservation(
         answer_copy(book, offset, answer, head.reply_size)
         asked = <const OrderRequest *>head.content
         reservation_id = _reservation_id_in(answer, head.reply_size)
+    elif reservation_id == 0:
+        order = order_find_named(book, request.gateway_id, request.client_order_id)
+        if order != NULL:
+            reservation_id = order.reservation_id
     order = order_find(<Book *>book, reservation_id)
     if order != NULL:
         position = &book.positions[order.position_index]
@@ -577,7 +614,9 @@ cdef uint64_t _reservation_id_in(const uint8_t *answer, size_t size) noexcept no
     return 0
 
 
-cdef uint32_t _take_mark(Book *book, const MarkReport *report) noexcept nogil:
+cdef uint32_t _take_mark(
+    Book *book, const MarkReport *report, uint64_t now_ns
+) noexcept nogil:
     cdef Instrument *instrument = instrument_find(book, report.instrument_id)
     if instrument == NULL:
         return REASON_INSTRUMENT_UNKNOWN
@@ -587,6 +626,8 @@ cdef uint32_t _take_mark(Book *book, const MarkReport *report) noexcept nogil:
         return REASON_OPTION_MARK_OUT_OF_RANGE
     if report.forward < 0 or report.forward > NUMBER_MAX:
         return REASON_OPTION_MARK_OUT_OF_RANGE
+    if report.time_ns > now_ns and report.time_ns - now_ns > MARK_LEAD_NS_MAX:
+        return REASON_MARK_FROM_FUTURE
     if report.time_ns < instrument.mark.time_ns:
         return REASON_MARK_OUT_OF_ORDER
     instrument.mark.price = report.price
@@ -599,7 +640,12 @@ cdef uint32_t _take_mark(Book *book, const MarkReport *report) noexcept nogil:
 
 
 cdef bint _apply_marks(
-    Book *book, const uint8_t *request, size_t size, Writer *writer, Malformed *malformed
+    Book *book,
+    const uint8_t *request,
+    size_t size,
+    uint64_t now_ns,
+    Writer *writer,
+    Malformed *malformed,
 ) noexcept nogil:
     """Decode here, so that only this request pays for the room of a whole batch on the stack."""
     cdef MarkReport marks[MARKS_PER_REPORT_MAX]
@@ -610,7 +656,7 @@ cdef bint _apply_marks(
     if not decode_marks(request, size, marks, MARKS_PER_REPORT_MAX, &count, malformed):
         return False
     for index in range(count):
-        reason = _take_mark(book, &marks[index])
+        reason = _take_mark(book, &marks[index], now_ns)
         if reason != REASON_NONE:
             refusals[refused].index = index
             refusals[refused].reason = reason
@@ -656,7 +702,7 @@ cdef bint engine_apply(
             return False
         _answer_reservation(book, &reservation, writer)
     elif method == HOT_REPORT_MARKS:
-        return _apply_marks(book, request, size, writer, malformed)
+        return _apply_marks(book, request, size, now_ns, writer, malformed)
     elif method == HOT_CHECK_AMENDMENT:
         if not decode_amendment(request, size, &amendment, malformed):
             return False

@@ -82,6 +82,7 @@ cdef void fill_of(
     uint32_t side,
     int64_t price_ticks,
     i128 lots,
+    i128 open_loss,
     Fill *fill,
 ) noexcept nogil
 cdef uint32_t liquidation_price_ticks_of(

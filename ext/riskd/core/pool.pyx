@@ -119,7 +119,7 @@ cdef i128 unrealised_pnl_of(const Terms *terms, i128 lots, i128 entry_value) noe
     return 0
 
 
-cdef i128 _side_requirement(
+cdef i128 _side_initial(
     const Terms *terms,
     const WorkingSum *working,
     i128 closable,
@@ -127,32 +127,24 @@ cdef i128 _side_requirement(
     bint with_held,
     i128 *side_notional,
 ) noexcept nogil:
-    """Return what one side needs.
-
-    The position as far as it counts, what its orders open, their open loss, their fee.
-    """
+    """Return the initial margin of one side: the position as far as it counts, and what opens."""
     cdef i128 open_lots = working.lots - closable
     cdef i128 open_value = 0
-    cdef i128 open_loss = 0
-    cdef i128 fee = 0
     if open_lots > 0:
         open_value = working.value
-        open_loss = working.open_loss
         if closable > 0:
             open_value = ceil_div(open_value * open_lots, working.lots)
-            open_loss = ceil_div(open_loss * open_lots, working.lots)
-        fee = ceil_div(open_value * terms.instrument.taker_fee_ppb, PPB)
     side_notional[0] = held + open_value
-    return (
-        initial_of(
-            terms.ladder,
-            side_notional[0] if with_held else open_value,
-            side_notional[0],
-            terms.leverage,
-        )
-        + open_loss
-        + fee
+    return initial_of(
+        terms.ladder,
+        side_notional[0] if with_held else open_value,
+        side_notional[0],
+        terms.leverage,
     )
+
+
+cdef inline i128 _fee_of(const Terms *terms, const WorkingSum *working) noexcept nogil:
+    return ceil_div(<i128>working.value * terms.instrument.taker_fee_ppb, PPB)
 
 
 cdef void share_of(const Terms *terms, const Holding *holding, Share *share) noexcept nogil:
@@ -161,7 +153,8 @@ cdef void share_of(const Terms *terms, const Holding *holding, Share *share) noe
     cdef i128 lots = magnitude(holding.lots)
     cdef i128 held = 0
     cdef i128 notional
-    # Field by field: for a struct of this size GCC makes of memset an instruction with a long start.
+    # Field by field: for a struct of this size GCC makes of memset an instruction with a long
+    # start.
     share.initial_margin = 0
     share.pnl = 0
     share.maintenance = 0
@@ -170,9 +163,7 @@ cdef void share_of(const Terms *terms, const Holding *holding, Share *share) noe
     share.sell_notional = 0
     share.known = True
     if terms.is_option:
-        share.initial_margin = holding.buy.value + ceil_div(
-            <i128>holding.buy.value * terms.instrument.taker_fee_ppb, PPB
-        )
+        share.initial_margin = holding.buy.value + _fee_of(terms, &holding.buy)
         return
     if is_cross and lots != 0:
         if terms.instrument.mark.price == 0:
@@ -185,9 +176,9 @@ cdef void share_of(const Terms *terms, const Holding *holding, Share *share) noe
         share.requirement = liquidation_requirement_of(terms.ladder, notional)
     elif lots != 0:
         held = holding.entry_value
-    # Buys and sells are never summed: the worse side counts, and what closes is free.
+    # The margin of buys and sells is never summed: the worse side counts, and what closes is free.
     share.initial_margin = larger(
-        _side_requirement(
+        _side_initial(
             terms,
             &holding.buy,
             lots if holding.lots < 0 else 0,
@@ -195,7 +186,7 @@ cdef void share_of(const Terms *terms, const Holding *holding, Share *share) noe
             is_cross,
             &share.buy_notional,
         ),
-        _side_requirement(
+        _side_initial(
             terms,
             &holding.sell,
             lots if holding.lots > 0 else 0,
@@ -204,6 +195,10 @@ cdef void share_of(const Terms *terms, const Holding *holding, Share *share) noe
             &share.sell_notional,
         ),
     )
+    # But each order may fill: all of them count with the loss that they lock in, and with their
+    # fee.
+    share.initial_margin += <i128>holding.buy.open_loss + holding.sell.open_loss
+    share.initial_margin += _fee_of(terms, &holding.buy) + _fee_of(terms, &holding.sell)
 
 
 cdef uint32_t mark_reason_of(const Instrument *instrument, uint64_t now_ns) noexcept nogil:
@@ -289,14 +284,19 @@ cdef void fill_of(
     uint32_t side,
     int64_t price_ticks,
     i128 lots,
+    i128 open_loss,
     Fill *fill,
 ) noexcept nogil:
-    """Compute what a fill does; changes nothing. The fee is the caller's."""
+    """Compute what a fill does; changes nothing. The fee is the caller's.
+
+    `open_loss` is what leaves the order's hold with the fill. An isolated position takes its part
+    along, so that it has its initial margin at the mark, not at a price beyond it.
+    """
     cdef i128 tick_value = terms.instrument.tick_value
     cdef i128 held = magnitude(holding.lots)
     cdef i128 signed_lots = lots if side == SIDE_BUY else -lots
     cdef i128 reduced = 0
-    cdef i128 opened, released, freed, credit, need, reduced_value, opened_value, value
+    cdef i128 opened, released, freed, credit, covered, need, reduced_value, opened_value, value
     fill.lots = 0
     fill.entry_value = 0
     fill.wallet = 0
@@ -330,12 +330,15 @@ cdef void fill_of(
             credit = freed + fill.realised_pnl
             if credit >= 0:
                 fill.cash_change += credit
-            elif fill.wallet + credit >= 0:
-                fill.wallet += credit
             else:
-                # Bankrupt: the loss beyond the wallet is not the pool's.
-                fill.deficit = -(fill.wallet + credit)
-                fill.wallet = 0
+                # The pool pays what was held for this order's loss, then the wallet, and nothing
+                # else of the pool: a bankrupt isolated position takes the rest from nobody here.
+                covered = min(-credit, open_loss - floor_div(open_loss * opened, lots))
+                fill.cash_change -= covered
+                fill.wallet += credit + covered
+                if fill.wallet < 0:
+                    fill.deficit = -fill.wallet
+                    fill.wallet = 0
         else:
             fill.cash_change += fill.realised_pnl
     fill.entry_value += opened_value
@@ -343,6 +346,7 @@ cdef void fill_of(
         fill.cash_change -= price_ticks * tick_value * signed_lots
     elif opened > 0 and terms.margin_mode == MARGIN_MODE_ISOLATED:
         need = initial_of(terms.ladder, opened_value, fill.entry_value, terms.leverage)
+        need += floor_div(open_loss * opened, lots)
         fill.cash_change -= need
         fill.wallet += need
     fill.fits = (
