@@ -95,13 +95,18 @@ def serve(account_count: int) -> None:
     server.stop(0)
 
 
-def add_echo_service(server: grpc.Server) -> None:
+def add_echo_service(server: grpc.aio.Server) -> None:
     """Register the empty peer, and the CPU time that the process has used, in nanoseconds."""
+
+    async def echo(request: bytes, context: object) -> bytes:
+        return request
+
+    async def cpu_time(request: bytes, context: object) -> bytes:
+        return str(time.process_time_ns()).encode()
+
     handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {
-        "Echo": grpc.unary_unary_rpc_method_handler(lambda request, context: request),
-        "CpuTime": grpc.unary_unary_rpc_method_handler(
-            lambda request, context: str(time.process_time_ns()).encode()
-        ),
+        "Echo": grpc.unary_unary_rpc_method_handler(echo),
+        "CpuTime": grpc.unary_unary_rpc_method_handler(cpu_time),
     }
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(ECHO_SERVICE, handlers),))
 

@@ -1,14 +1,18 @@
 """The control server: every service over grpcio, with health, reflection and channelz.
 
-A call is answered by one of a fixed number of threads. Shutdown has three steps: health says
-NOT_SERVING, new calls are refused, calls in flight get shutdown_grace_ms to finish.
+Calls arrive in an event loop, in a thread of its own. It answers the hot methods itself and hands
+the cold ones to a fixed number of threads, each once its whole request is there: a client that
+sends headers and nothing else holds no thread. Shutdown has three steps: health says NOT_SERVING,
+new calls are refused, calls in flight get shutdown_grace_ms to finish.
 """
 
+import asyncio
 import logging
+import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 
-import grpc
+import grpc.aio
 from grpc_channelz.v1 import channelz, channelz_pb2
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
@@ -16,7 +20,12 @@ from grpc_reflection.v1alpha import reflection
 from riskd.services.errors import ErrorInterceptor
 from riskd.settings import Settings, SettingsError, parse_address
 
-Register = Callable[[grpc.Server], None]
+Register = Callable[[grpc.aio.Server], None]
+
+# A call of riskd.v1 that has sent no request by then ends, which frees its slot.
+REQUEST_WAIT_S = 10.0
+# A quarter of the default concurrent_rpcs_max: one connection cannot take all slots.
+STREAMS_PER_CONNECTION_MAX = 256
 
 _logger = logging.getLogger("riskd.server")
 
@@ -29,28 +38,9 @@ class ControlServer:
 
     def __init__(self, settings: Settings, services: dict[str, Register]) -> None:
         self._settings = settings
-        self._threads = ThreadPoolExecutor(settings.worker_threads, thread_name_prefix="riskd")
-        self._server = grpc.server(
-            self._threads,
-            interceptors=[ErrorInterceptor()],
-            options=_options(settings),
-            maximum_concurrent_rpcs=settings.concurrent_rpcs_max,
-        )
-        for register in services.values():
-            register(self._server)
-        # Watchers cost no thread: without a pool of its own, each would hold one of the workers.
-        self._health_threads = ThreadPoolExecutor(1, thread_name_prefix="riskd-health")
-        self._health = health.HealthServicer(
-            experimental_non_blocking=True, experimental_thread_pool=self._health_threads
-        )
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
-        names: list[str] = [*services, health.SERVICE_NAME]
-        if settings.reflection:
-            channelz.add_channelz_servicer(self._server)
-            names.append(channelz_pb2.DESCRIPTOR.services_by_name["Channelz"].full_name)
-            names.append(reflection.SERVICE_NAME)
-            reflection.enable_server_reflection(names, self._server)
-        self._names = names
+        self._services = services
+        self._asked_to_stop: Future[int] = Future()
+        self._thread: threading.Thread | None = None
 
     def start(self) -> int:
         """Listen and serve; return the port, which matters when the setting was 0.
@@ -58,31 +48,74 @@ class ControlServer:
         Raises SettingsError if the address cannot be bound.
         """
         host, _ = parse_address(self._settings.control_address)
+        started: Future[int] = Future()
+        # A daemon: a process that fails without stop() must end all the same.
+        self._thread = threading.Thread(
+            target=lambda: asyncio.run(self._serve(started)), name="riskd-loop", daemon=True
+        )
+        self._thread.start()
         try:
-            port = self._server.add_insecure_port(self._settings.control_address)
+            port = started.result()
         except RuntimeError as error:
-            self._release_threads()
+            self._thread.join()
             raise SettingsError(
                 f"control_address {self._settings.control_address!r}: cannot listen: {error}"
             ) from None
-        self._server.start()
-        for name in ("", *self._names):
-            self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
         _logger.info("serving", extra={"fields": {"host": host, "port": port}})
         return port
 
     def stop(self, grace_ms: int | None = None) -> None:
         """Refuse new calls, let those in flight finish for grace_ms (default: the setting)."""
         grace_ms = self._settings.shutdown_grace_ms if grace_ms is None else grace_ms
-        self._health.enter_graceful_shutdown()
+        if self._thread is None:
+            return
+        if not self._asked_to_stop.done():
+            self._asked_to_stop.set_result(grace_ms)
+        self._thread.join()
+
+    async def _serve(self, started: Future[int]) -> None:
+        """Serve until asked to stop; started gets the port, or why there is none."""
+        settings = self._settings
+        threads = ThreadPoolExecutor(settings.worker_threads, thread_name_prefix="riskd")
+        server = grpc.aio.server(
+            interceptors=[ErrorInterceptor(threads, REQUEST_WAIT_S)],
+            options=_options(settings),
+            maximum_concurrent_rpcs=settings.concurrent_rpcs_max,
+        )
+        try:
+            servicer = await self._register(server)
+            port = server.add_insecure_port(settings.control_address)
+            await server.start()
+        except BaseException as error:
+            started.set_exception(error)
+            return
+        started.set_result(port)
+        grace_ms = await asyncio.wrap_future(self._asked_to_stop)
+        await servicer.enter_graceful_shutdown()
         _logger.info("stopping", extra={"fields": {"grace_ms": grace_ms}})
-        self._server.stop(grace_ms / 1000).wait()
-        self._release_threads()
+        await server.stop(grace_ms / 1000)
+        # Calls that were cut off end by themselves; grpcio complains of each that is cancelled.
+        ending = asyncio.all_tasks() - {asyncio.current_task()}
+        if ending:
+            await asyncio.wait(ending, timeout=1)
+        threads.shutdown(wait=False)
         _logger.info("stopped")
 
-    def _release_threads(self) -> None:
-        self._threads.shutdown(wait=False)
-        self._health_threads.shutdown(wait=False)
+    async def _register(self, server: grpc.aio.Server) -> health.aio.HealthServicer:
+        """Register every service; return that of health, which says SERVING for each."""
+        for register in self._services.values():
+            register(server)
+        servicer = health.aio.HealthServicer()
+        health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
+        names: list[str] = [*self._services, health.SERVICE_NAME]
+        if self._settings.reflection:
+            channelz.add_channelz_servicer(server)
+            names.append(channelz_pb2.DESCRIPTOR.services_by_name["Channelz"].full_name)
+            names.append(reflection.SERVICE_NAME)
+            reflection.enable_server_reflection(names, server)
+        for name in ("", *names):
+            await servicer.set(name, health_pb2.HealthCheckResponse.SERVING)
+        return servicer
 
 
 def _options(settings: Settings) -> Sequence[tuple[str, int]]:
@@ -92,6 +125,10 @@ def _options(settings: Settings) -> Sequence[tuple[str, int]]:
         ("grpc.max_send_message_length", 64 << 20),
         # Two servers on one port would share its connections without a word.
         ("grpc.so_reuseport", 0),
+        ("grpc.max_concurrent_streams", STREAMS_PER_CONNECTION_MAX),
+        # The server pings too: a peer that is gone does not keep its slots.
+        ("grpc.keepalive_time_ms", 60_000),
+        ("grpc.keepalive_timeout_ms", 20_000),
         # Clients may ping every 10 s, also without calls, to notice a dead server.
         ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
         ("grpc.keepalive_permit_without_calls", 1),

@@ -7,13 +7,17 @@ whose traceback is in the log. docs/services.md lists the reasons.
 
 from __future__ import annotations
 
+import asyncio
+import inspect
 import logging
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
+from concurrent.futures import Executor
 from contextlib import contextmanager
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeAlias, cast
 
 import grpc
+import grpc.aio
 from google.protobuf import any_pb2
 from google.protobuf.message import DecodeError
 from google.rpc import (  # type: ignore[import-untyped]
@@ -40,6 +44,7 @@ _REASON = types_pb2.ReasonCode
 # Reasons that are not here are INVALID_ARGUMENT: the request is wrong whatever the state is.
 _CODES: dict[str, Any] = {
     METHOD_NOT_IMPLEMENTED: code_pb2.UNIMPLEMENTED,
+    INTERNAL_ERROR: code_pb2.INTERNAL,
     SCOPE_NOT_HALTED: code_pb2.FAILED_PRECONDITION,
     "ACCOUNT_UNKNOWN": code_pb2.NOT_FOUND,
     "INSTRUMENT_UNKNOWN": code_pb2.NOT_FOUND,
@@ -68,7 +73,8 @@ _CODES: dict[str, Any] = {
 _logger = logging.getLogger("riskd.services")
 
 Metadata = dict[str, str]
-Method = Callable[[Any, grpc.ServicerContext], Any]
+Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
+Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 
 
 def reason_name(reason: int) -> str:
@@ -102,66 +108,132 @@ def reading(reason: int | str) -> Iterator[None]:
         ) from None
 
 
-def abort(
-    context: grpc.ServicerContext, code: int, reason: str, message: str, metadata: Metadata
-) -> NoReturn:
+async def abort(context: Context, refusal: RefusalError) -> NoReturn:
     """End the call with a status and one ErrorInfo."""
     detail = any_pb2.Any()
-    detail.Pack(error_details_pb2.ErrorInfo(reason=reason, domain=DOMAIN, metadata=metadata))
-    status = status_pb2.Status(code=code, message=message, details=[detail])
-    context.abort_with_status(rpc_status.to_status(status))
-    raise AssertionError("abort_with_status returned")
+    detail.Pack(
+        error_details_pb2.ErrorInfo(reason=refusal.reason, domain=DOMAIN, metadata=refusal.metadata)
+    )
+    status = status_pb2.Status(code=refusal.code, message=refusal.message, details=[detail])
+    await context.abort_with_status(rpc_status.to_status(status))
 
 
-class ErrorInterceptor(grpc.ServerInterceptor):
-    """Gives every method of riskd.v1 the error model, malformed requests included."""
+class Caller:
+    """Context of a cold method: all that is left of the call once it is in a thread.
 
-    def intercept_service(
+    The context of grpc.aio belongs to the event loop, and ends with a call that is cancelled
+    while its thread goes on.
+    """
+
+    def __init__(self, peer: str) -> None:
+        self._peer = peer
+
+    def peer(self) -> str:
+        """Return the client's address."""
+        return self._peer
+
+
+class ErrorInterceptor(grpc.aio.ServerInterceptor):
+    """Gives every method of riskd.v1 the error model, malformed requests included.
+
+    A coroutine function is a hot method, awaited in the event loop; anything else is a cold one,
+    called in threads. Neither costs anything but its slot before its request has arrived, and a
+    call that sends none within request_wait_s ends with DEADLINE_EXCEEDED.
+    """
+
+    def __init__(self, threads: Executor, request_wait_s: float) -> None:
+        self._threads = threads
+        self._request_wait_s = request_wait_s
+        self._handlers: dict[str, Handler] = {}
+
+    async def intercept_service(
         self,
-        continuation: Callable[[grpc.HandlerCallDetails], grpc.RpcMethodHandler[Any, Any] | None],
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler | None]],
         handler_call_details: grpc.HandlerCallDetails,
-    ) -> grpc.RpcMethodHandler[Any, Any] | None:
-        handler = continuation(handler_call_details)
-        if handler is None or not handler_call_details.method.startswith(SERVICE_PREFIX):
-            return handler
-        assert handler.unary_unary is not None, "riskd.v1 has unary methods only"
-        return grpc.unary_unary_rpc_method_handler(
-            _guarded(
-                handler_call_details.method, handler.unary_unary, handler.request_deserializer
-            ),
-            # grpcio answers UNKNOWN when a deserialiser raises; _guarded says what was wrong.
+    ) -> Handler | None:
+        name = handler_call_details.method
+        if name not in self._handlers:
+            handler = await continuation(handler_call_details)
+            if handler is None or not name.startswith(SERVICE_PREFIX):
+                return handler
+            self._handlers[name] = self._guarded(name, handler)
+        return self._handlers[name]
+
+    def _guarded(self, name: str, handler: Handler) -> Handler:
+        """Return the handler with its exceptions turned into gRPC statuses.
+
+        For grpcio it takes a stream: it calls a unary handler once there is a request, which
+        leaves nobody to say that there is none. On the wire the two are the same.
+        """
+        method: Any = handler.unary_unary
+        assert method is not None, "riskd.v1 has unary methods only"
+        deserialise = handler.request_deserializer or bytes
+        is_hot = inspect.iscoroutinefunction(method)
+
+        def answer_cold(request: bytes, caller: Caller) -> Any:
+            with _refusing(name):
+                return method(deserialise(request), caller)
+
+        async def answer(_: object, context: Context) -> Any:
+            request = await _receive(context, self._request_wait_s)
+            try:
+                if is_hot:
+                    with _refusing(name):
+                        return await method(request, context)
+                return await asyncio.get_running_loop().run_in_executor(
+                    self._threads, answer_cold, request, Caller(context.peer())
+                )
+            except RefusalError as refusal:
+                await abort(context, refusal)
+
+        return grpc.stream_unary_rpc_method_handler(
+            answer,
+            # grpcio answers UNKNOWN when a deserialiser raises; answer_cold says what was wrong.
             request_deserializer=None,
             response_serializer=handler.response_serializer,
         )
 
 
-def _guarded(
-    name: str, method: Method, deserialise: Callable[[bytes], Any] | None
-) -> Callable[[bytes, grpc.ServicerContext], Any]:
-    """Return the method with its exceptions turned into gRPC statuses."""
+async def _receive(context: Context, wait_s: float) -> bytes:
+    """Return the request, or end the call when there is none."""
+    loop = asyncio.get_running_loop()
+    overdue: list[asyncio.Task[NoReturn]] = []
 
-    def call(request: bytes, context: grpc.ServicerContext) -> Any:
-        try:
-            try:
-                message = deserialise(request) if deserialise else request
-            except DecodeError as error:
-                raise RefusalError(
-                    REQUEST_MALFORMED, f"request is no valid message: {error}"
-                ) from None
-            return method(message, context)
-        except RefusalError as refusal:
-            abort(context, refusal.code, refusal.reason, refusal.message, refusal.metadata)
-        except Exception:
-            error_id = uuid.uuid4().hex
-            _logger.exception(
-                "unexpected error", extra={"fields": {"error_id": error_id, "method": name}}
-            )
-            abort(
-                context,
-                code_pb2.INTERNAL,
-                INTERNAL_ERROR,
-                f"internal error {error_id}: its traceback is in the server's log",
-                {"error_id": error_id},
-            )
+    def give_up() -> None:
+        # Cancelling the read would free what grpcio still writes to. Once the status is sent,
+        # grpcio ends the read itself.
+        message = f"no request within {wait_s:g} s"
+        abortion = context.abort(grpc.StatusCode.DEADLINE_EXCEEDED, message)
+        overdue.append(loop.create_task(abortion))
 
-    return call
+    timer = loop.call_later(wait_s, give_up)
+    try:
+        request: Any = await context.read()
+    finally:
+        timer.cancel()
+        for abortion in overdue:
+            await abortion
+    if request is grpc.aio.EOF:
+        await context.abort(grpc.StatusCode.UNIMPLEMENTED, "the call has no request message")
+    return cast(bytes, request)
+
+
+@contextmanager
+def _refusing(name: str) -> Iterator[None]:
+    """Turn whatever is raised inside into a RefusalError, and log what is a fault of ours."""
+    try:
+        yield
+    except RefusalError:
+        raise
+    except DecodeError as error:
+        raise RefusalError(REQUEST_MALFORMED, f"request is no valid message: {error}") from None
+    except Exception:
+        error_id = uuid.uuid4().hex
+        _logger.exception(
+            "unexpected error", extra={"fields": {"error_id": error_id, "method": name}}
+        )
+        raise RefusalError(
+            INTERNAL_ERROR,
+            f"internal error {error_id}: its traceback is in the server's log",
+            error_id=error_id,
+        ) from None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import grpc
+import grpc.aio
 
 from riskd.services.backend import Backend
 from riskd.services.order_risk import METHOD_REPORT_MARKS, hot_method
@@ -40,7 +41,7 @@ class MarketDataReads:
         )
 
 
-def add_market_data_service(server: grpc.Server, backend: Backend) -> None:
+def add_market_data_service(server: grpc.aio.Server, backend: Backend) -> None:
     """Register MarketDataService."""
     handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {
         "ReportMarks": hot_method(backend, METHOD_REPORT_MARKS),

@@ -6,8 +6,9 @@ import logging
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, cast
 
 import grpc
@@ -17,8 +18,16 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from riskd.settings import Settings, SettingsError
-from riskd.v1 import control_service_pb2, order_risk_service_pb2, types_pb2
+from riskd.v1 import (
+    account_service_pb2,
+    control_service_pb2,
+    instrument_service_pb2,
+    order_risk_service_pb2,
+    types_pb2,
+)
+from riskd.v1.account_service_pb2_grpc import AccountServiceStub
 from riskd.v1.control_service_pb2_grpc import ControlServiceStub
+from riskd.v1.order_risk_service_pb2_grpc import OrderRiskServiceStub
 from riskd.wiring import build_engine, build_server
 
 if TYPE_CHECKING:
@@ -121,48 +130,43 @@ def test_unexpected_error_is_internal_with_an_id_that_the_log_has(
     assert reply.reason == types_pb2.REASON_CODE_CLIENT_ORDER_ID_MISSING
 
 
-def test_call_above_the_bound_is_resource_exhausted(new_rig: Callable[..., Rig]) -> None:
-    entered = threading.Event()
-    release = threading.Event()
+class Gate:
+    """A clock that lets nothing pass until it is released; it holds a cold call in its thread."""
 
-    def clock() -> int:
-        entered.set()
-        assert release.wait(TIMEOUT_S)
+    def __init__(self) -> None:
+        self.entered = threading.Event()
+        self.release = threading.Event()
+
+    def __call__(self) -> int:
+        self.entered.set()
+        assert self.release.wait(TIMEOUT_S)
         return 0
 
-    rig = new_rig(clock, concurrent_rpcs_max=1)
-    request = order_risk_service_pb2.CheckOrderRequest()
-    in_flight = rig.orders.CheckOrder.future(request, timeout=TIMEOUT_S)
-    try:
-        assert entered.wait(TIMEOUT_S)
-        failure = rig.fail(rig.orders.CheckOrder, request)
-    finally:
-        release.set()
-    assert failure.code is grpc.StatusCode.RESOURCE_EXHAUSTED
-    assert in_flight.result(TIMEOUT_S).reason == types_pb2.REASON_CODE_CLIENT_ORDER_ID_MISSING
+
+def deposit(rig: Rig) -> Any:
+    """Begin a deposit, which reads the clock in its thread."""
+    rig.instruments.CreateAsset(instrument_service_pb2.CreateAssetRequest(symbol="USDT", scale=6))
+    rig.accounts.CreateAccount(
+        account_service_pb2.CreateAccountRequest(account_id=7, settlement_asset="USDT")
+    )
+    return rig.accounts.AdjustCollateral.future(
+        account_service_pb2.AdjustCollateralRequest(account_id=7, asset="USDT", amount="5"),
+        timeout=TIMEOUT_S,
+    )
 
 
 def test_shutdown_turns_health_off_refuses_new_calls_and_finishes_those_in_flight(
     new_rig: Callable[..., Rig],
 ) -> None:
-    entered = threading.Event()
-    release = threading.Event()
-
-    def clock() -> int:
-        entered.set()
-        assert release.wait(TIMEOUT_S)
-        return 0
-
-    rig = new_rig(clock)
+    gate = Gate()
+    rig = new_rig(gate)
     health: Any = health_pb2_grpc.HealthStub(rig.channel)
     watch = health.Watch(
         health_pb2.HealthCheckRequest(service="riskd.v1.OrderRiskService"), timeout=TIMEOUT_S
     )
     assert next(watch).status == SERVING
-    in_flight = rig.orders.CheckOrder.future(
-        order_risk_service_pb2.CheckOrderRequest(), timeout=TIMEOUT_S
-    )
-    assert entered.wait(TIMEOUT_S)
+    in_flight = deposit(rig)
+    assert gate.entered.wait(TIMEOUT_S)
     with ThreadPoolExecutor(1) as pool:
         try:
             stopping = pool.submit(rig.server.stop, TIMEOUT_S * 1000)
@@ -175,9 +179,123 @@ def test_shutdown_turns_health_off_refuses_new_calls_and_finishes_those_in_fligh
             )
             assert not stopping.done()
         finally:
-            release.set()
-        assert in_flight.result(TIMEOUT_S).reason == types_pb2.REASON_CODE_CLIENT_ORDER_ID_MISSING
+            gate.release.set()
+        assert in_flight.result(TIMEOUT_S).available == "5"
         stopping.result(TIMEOUT_S)
+
+
+def test_call_cancelled_in_its_thread_harms_nothing(new_rig: Callable[..., Rig]) -> None:
+    gate = Gate()
+    rig = new_rig(gate, worker_threads=1)
+    in_flight = deposit(rig)
+    assert gate.entered.wait(TIMEOUT_S)
+    in_flight.cancel()
+    gate.release.set()
+    # The one thread is free again, and what the cancelled call did is done.
+    request = account_service_pb2.GetAccountRequest(account_id=7)
+    assert rig.accounts.GetAccount(request, timeout=TIMEOUT_S).account.cash == "5"
+
+
+SERVER = """
+import sys
+from riskd import server
+from riskd.settings import Settings
+from riskd.wiring import build_engine, serving
+server.REQUEST_WAIT_S = float(sys.argv[1])
+settings = Settings(
+    control_address="127.0.0.1:0", worker_threads=2, concurrent_rpcs_max=int(sys.argv[2])
+)
+with serving(settings, build_engine(settings)) as port:
+    print(port, flush=True)
+    sys.stdin.read()
+"""
+
+
+@contextmanager
+def half_open(
+    method: str, count: int, wait_s: float = TIMEOUT_S, rpcs_max: int = 1024
+) -> Iterator[tuple[grpc.Channel, list[Any]]]:
+    """Open calls that send headers and never a message.
+
+    To a server in a process of its own, as it is in service: the event loops of grpcio in one
+    process, one after another, share a queue.
+    """
+    release = threading.Event()
+
+    def requests() -> Iterator[bytes]:
+        release.wait()
+        yield from ()
+
+    arguments = [sys.executable, "-c", SERVER, str(wait_s), str(rpcs_max)]
+    with subprocess.Popen(
+        arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        try:
+            assert process.stdout is not None
+            with grpc.insecure_channel(f"127.0.0.1:{int(process.stdout.readline())}") as channel:
+                # Connected: what follows arrives in this order, over one connection.
+                grpc.channel_ready_future(channel).result(TIMEOUT_S)
+                call: Any = channel.stream_unary(method)
+                yield channel, [call.future(requests()) for _ in range(count)]
+        finally:
+            release.set()
+            process.kill()
+
+
+def code_of_a_call(channel: grpc.Channel) -> grpc.StatusCode:
+    stub = OrderRiskServiceStub(channel)
+    request = order_risk_service_pb2.CheckOrderRequest()
+    return stub.CheckOrder.future(request, timeout=5).code()
+
+
+def test_call_above_the_bound_is_resource_exhausted() -> None:
+    with half_open("/riskd.v1.AccountService/GetAccount", 1, rpcs_max=1) as (channel, (call,)):
+        # A refused call must not free a slot that it did not have.
+        codes = [code_of_a_call(channel) for _ in range(3)]
+        assert codes == [grpc.StatusCode.RESOURCE_EXHAUSTED] * 3
+        call.cancel()
+        while (code := code_of_a_call(channel)) is grpc.StatusCode.RESOURCE_EXHAUSTED:
+            pass  # Its slot is free soon after.
+        assert code is grpc.StatusCode.OK
+
+
+def test_call_without_a_request_in_time_ends_and_frees_its_slot() -> None:
+    path = "/riskd.v1.AccountService/GetAccount"
+    with half_open(path, 1, wait_s=0.01, rpcs_max=1) as (channel, (call,)):
+        assert call.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+        while (code := code_of_a_call(channel)) is grpc.StatusCode.RESOURCE_EXHAUSTED:
+            pass  # Its slot is free soon after.
+        assert code is grpc.StatusCode.OK
+
+
+def test_call_that_ends_without_a_request_is_unimplemented(rig: Rig) -> None:
+    call: Any = rig.channel.stream_unary("/riskd.v1.OrderRiskService/CheckOrder")
+    failure = rig.fail(lambda: call(iter([]), timeout=TIMEOUT_S))
+    assert failure.code is grpc.StatusCode.UNIMPLEMENTED
+
+
+@pytest.mark.parametrize(
+    "method",
+    [
+        "/riskd.v1.OrderRiskService/CheckOrder",
+        "/riskd.v1.AccountService/GetAccount",
+        "/grpc.health.v1.Health/Check",
+        "/grpc.health.v1.Health/Watch",
+        "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
+        "/grpc.channelz.v1.Channelz/GetServers",
+    ],
+)
+def test_half_open_calls_hold_no_thread(method: str) -> None:
+    with half_open(method, 8) as (channel, calls):
+        health: Any = health_pb2_grpc.HealthStub(channel)
+        assert health.Check(health_pb2.HealthCheckRequest(), timeout=5).status == SERVING
+        request = account_service_pb2.GetAccountRequest(account_id=7)
+        assert (
+            AccountServiceStub(channel).GetAccount.future(request, timeout=5).code()
+            is grpc.StatusCode.NOT_FOUND
+        )
+        assert code_of_a_call(channel) is grpc.StatusCode.OK
+        assert not any(call.done() for call in calls)
 
 
 def first_refusal(rig: Rig) -> grpc.StatusCode:
