@@ -739,7 +739,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print the report. Return 0, 1 if a row failed, 2 if a file cannot be read."""
+    """Print the report. Return 0, 1 if a row failed, 2 if a file cannot be read or has no row."""
     lines: list[tuple[str, bytes]] = []
     for path in args.files:
         try:
@@ -752,6 +752,9 @@ def run(args: argparse.Namespace) -> int:
             for number, line in enumerate(content.splitlines(), start=1)
             if line.strip()
         ]
+    if not lines:
+        print("riskd conform: the files have no rows: nothing was checked", file=sys.stderr)
+        return 2
     report = check(lines)
     if args.json:
         print(json.dumps(report.json(), indent=1))

@@ -43,7 +43,7 @@ def build_engine(settings: Settings) -> Engine:
             instruments_max=settings.instruments_max,
             schedules_max=settings.schedules_max,
             gateways_max=settings.gateways_max,
-            answer_bytes=settings.answer_bytes,
+            answer_bytes=settings.answer_bytes // 16 * 16,
         )
     except MemoryError as error:
         raise SettingsError(f"accounts_max to answer_bytes: {error}") from None

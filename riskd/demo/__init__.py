@@ -1,6 +1,8 @@
 """`riskd demo`: a real service, sample accounts and orders, and recorded prices of a real crash."""
 
 import argparse
+import contextlib
+import errno
 import importlib.util
 import sys
 from pathlib import Path
@@ -66,20 +68,29 @@ def run(arguments: argparse.Namespace) -> int:
     # Imported late: they need the client.
     from riskd.demo import market, page, replay, screen  # noqa: PLC0415
 
+    output: Path = arguments.output
+    # Written aside and renamed: a page is whole or not there.
+    partial = output.with_name(f"{output.name}.part")
     try:
         recorded = market.read(arguments.market or market.PACKAGED)
-        arguments.output.touch()  # a page that cannot be written is told before the replay
+        if output.exists() and not output.is_file():
+            raise OSError(errno.EINVAL, "is not a file")
+        partial.touch()  # a page that cannot be written is told before the replay
+        window = market.choose(recorded, arguments.minutes)
+        terminal = screen.Screen(sys.stdout)
+        outcome = replay.run(recorded, window, arguments.seed, terminal)
+        partial.write_text(page.render(outcome), encoding="utf-8")
+        partial.replace(output)
     except market.MarketError as error:
         print(f"riskd demo: {error}", file=sys.stderr)
         return 1
     except OSError as error:
-        print(f"riskd demo: cannot write {arguments.output}: {error.strerror}", file=sys.stderr)
+        print(f"riskd demo: cannot write {output}: {error.strerror}", file=sys.stderr)
         return 1
-    window = market.choose(recorded, arguments.minutes)
-    terminal = screen.Screen(sys.stdout)
-    outcome = replay.run(recorded, window, arguments.seed, terminal)
-    arguments.output.write_text(page.render(outcome), encoding="utf-8")
-    terminal.finish(outcome, arguments.output)
+    finally:
+        with contextlib.suppress(OSError):
+            partial.unlink()
+    terminal.finish(outcome, output)
     return 0 if outcome.all_agree else 1
 
 

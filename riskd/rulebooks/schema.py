@@ -346,8 +346,10 @@ def _tier_violation(k: int, tier: TierRule, scale: int, fee: Decimal) -> Violati
             return Violation(k, key, rate, "must be above 0 and at most 1")
         if scaled(rate, RATE_PLACES) is None:
             return Violation(k, key, rate, f"has more than {RATE_PLACES} decimals")
-    if tier.initial_rate <= tier.maintenance_rate:
+    if tier.initial_rate <= EXACT.add(tier.maintenance_rate, fee):
         bound = f"must be above maintenance_rate {plain(tier.maintenance_rate)}"
+        if fee:
+            bound += f" plus liquidation_fee_rate {plain(fee)}"
         return Violation(k, "initial_rate", tier.initial_rate, bound)
     if EXACT.add(tier.maintenance_rate, fee) >= ONE:
         bound = f"plus liquidation_fee_rate {plain(fee)} must be below 1"

@@ -98,7 +98,7 @@ def test_bad_mark_is_refused_by_itself(market: Rig) -> None:
                 marks.Mark(instrument_id=1, mark_price=INT64_MAX, time_ns=2**63),
                 marks.Mark(instrument_id=1, mark_price=1, time_ns=1),
                 marks.Mark(instrument_id=1, mark_price=1_200_001, time_ns=market.clock()),
-                    marks.Mark(instrument_id=1, mark_price=1, time_ns=2**63),
+                marks.Mark(instrument_id=1, mark_price=1, time_ns=2**63),
             ]
         )
     )

@@ -193,3 +193,12 @@ def test_the_longest_name_of_a_venue_counts() -> None:
     assert conform.venue_of("Gate/OKX (via freqtrade)") is conform.VENUES["Gate"]
     assert conform.venue_of("Binance USD-M (via freqtrade)") is conform.VENUES["Binance USD-M"]
     assert conform.venue_of("Gateway").models == frozenset()
+
+
+def test_a_file_without_rows_is_no_success(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    empty = tmp_path / "empty.jsonl"
+    empty.write_text("\n")
+    assert conform.main([str(empty)]) == 2
+    assert "nothing was checked" in capsys.readouterr().err

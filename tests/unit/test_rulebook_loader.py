@@ -101,7 +101,12 @@ MISTAKES = [
     ('notional_max = "5000000"', "notional_maximum = 5", "notional_maximum = 5", "unknown key"),
     ('fee_rate = "0.001"', 'fee_rate = "1"', "liquidation_fee_rate = 1", "below 1"),
     ('fee_rate = "0.001"', "fee_rate = -0.1", "liquidation_fee_rate = -0.1", "at least 0"),
-    ('fee_rate = "0.001"', 'fee_rate = "0.98"', "tier[2].maintenance_rate = 0.025", "0.98"),
+    (
+        'fee_rate = "0.001"',
+        'fee_rate = "0.98"',
+        "tier[0].initial_rate = 0.01",
+        "liquidation_fee_rate 0.98",
+    ),
     ("{ floor = 0,", "{ floor = 1,", "schedule.BTCUSDT.tier[0].floor = 1", "must be 0"),
     ("{ floor = 50000,", "{ floor = -1,", "tier[1].floor = -1", "must be 0 to 2^63-1"),
     ("{ floor = 50000,", "{ floor = 0.000000001,", "tier[1].floor", "more than 8 decimals"),
