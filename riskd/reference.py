@@ -11,11 +11,21 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal, localcontext
 from fractions import Fraction
-from typing import Final, NamedTuple, TypeAlias, TypeVar
+from typing import Final, TypeAlias, TypeVar
 
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import DecodeError, Message
 
+from riskd.core.rows import (
+    AccountRow,
+    AssetRow,
+    InstrumentRow,
+    MarkRow,
+    PositionRow,
+    ScheduleRow,
+    SummaryRow,
+    Tier,
+)
 from riskd.v1 import market_data_service_pb2 as market_pb
 from riskd.v1 import order_risk_service_pb2 as orders_pb
 from riskd.v1 import types_pb2 as t
@@ -56,114 +66,6 @@ NONE: Final = t.REASON_CODE_NONE
 
 class MalformedRequestError(ValueError):
     """The request's bytes are not a valid message. Nothing changed."""
-
-
-# --- Rows: what the queries return ----------------------------------------------------------------
-
-
-class Tier(NamedTuple):
-    floor: int
-    initial_rate_ppb: int
-    maintenance_rate_ppb: int
-    deduction: int
-    leverage_max: int
-
-
-class AssetRow(NamedTuple):
-    asset_id: int
-    symbol: str
-    scale: int
-
-
-class ScheduleRow(NamedTuple):
-    schedule_id: int
-    name: str
-    asset_id: int
-    version: int
-    notional_max: int
-    liquidation_fee_ppb: int
-    tiers: tuple[Tier, ...]
-
-
-class InstrumentRow(NamedTuple):
-    instrument_id: int
-    symbol: str
-    kind: int
-    asset_id: int
-    schedule_id: int
-    tick_mantissa: int
-    tick_exponent: int
-    lot_mantissa: int
-    lot_exponent: int
-    mark_units_per_tick: int
-    order_lots_min: int
-    order_lots_max: int
-    order_notional_min: int
-    order_notional_max: int
-    price_collar_ppb: int
-    market_buffer_ppb: int
-    taker_fee_ppb: int
-    mark_age_max_ns: int
-    trading_state: int
-    expiry_ns: int
-    strike_units: int
-    option_type: int
-    interest_rate_ppb: int
-    underlying_id: int
-
-
-class MarkRow(NamedTuple):
-    instrument_id: int
-    price: int
-    time_ns: int
-    volatility_ppb: int
-    forward: int
-
-
-class AccountRow(NamedTuple):
-    account_id: int
-    asset_id: int
-    margin_mode: int
-    leverage: int
-    cash: int
-    trading_state: int
-
-
-class SummaryRow(NamedTuple):
-    account_id: int
-    asset_id: int
-    cash: int
-    cross_pnl: int
-    initial_margin: int
-    cross_maintenance: int
-    cross_liquidation_requirement: int
-    available: int
-    isolated_wallets: int
-    working_orders: int
-    known: bool
-
-
-class PositionRow(NamedTuple):
-    instrument_id: int
-    margin_mode: int
-    leverage: int
-    lots: int
-    entry_value: int
-    isolated_wallet: int
-    mark: int
-    notional: int
-    unrealised_pnl: int
-    initial_margin: int
-    maintenance: int
-    liquidation_requirement: int
-    equity: int
-    liquidation_status: int
-    liquidation_price: int
-    bankruptcy_price: int
-    liquidatable: bool
-    buy_lots: int
-    sell_lots: int
-    known: bool
 
 
 # --- State ----------------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ import mpmath  # type: ignore[import-untyped]
 import pytest
 
 from riskd import reference
+from riskd.core.rows import PositionRow
 from riskd.reference import MalformedRequestError, ReferenceEngine
 from riskd.v1 import market_data_service_pb2 as market_pb
 from riskd.v1 import order_risk_service_pb2 as orders_pb
@@ -127,7 +128,7 @@ class Desk:
         return row.cash
 
     @property
-    def position(self) -> reference.PositionRow:
+    def position(self) -> PositionRow:
         rows = self.engine.positions(7)
         assert rows
         return rows[0]

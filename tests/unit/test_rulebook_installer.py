@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from riskd.core.engine import Engine
 from riskd.reference import ReferenceEngine
 from riskd.rulebooks import ApplyError, apply, load, names
 from riskd.v1 import types_pb2
@@ -16,7 +17,7 @@ SCOPE_INSTRUMENT = 4
 def new_engine(kind: str, **capacities: int) -> Any:
     if kind == "reference":
         return ReferenceEngine(**capacities)
-    return pytest.importorskip("riskd.core.engine").Engine(**capacities)
+    return Engine(**capacities)
 
 
 @pytest.fixture(params=["reference", "core"])
