@@ -110,7 +110,7 @@ class Settings:
     )
     answer_bytes: int = _setting(
         64 << 20,
-        "Room for remembered answers; the oldest go first. About 200 bytes an answer.",
+        "Room for remembered answers, in whole 16 bytes; the oldest go first. About 200 each.",
         minimum=64 << 10,
         maximum=32 << 30,
     )
