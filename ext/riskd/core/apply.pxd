@@ -1,4 +1,4 @@
-"""apply(): one hot request in, one reply out, on one book."""
+"""One hot request in, one reply out, on one book."""
 
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
