@@ -9,6 +9,7 @@ import struct
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
@@ -799,6 +800,26 @@ def test_old_segment_is_synced_before_the_new_one_is_made(tmp_path: Path, faults
         with pytest.raises(JournalFailedError):
             journal.close()
     assert len(segments(tmp_path)) == 1
+
+
+def test_hold_begins_at_a_call_and_can_be_moved_on(tmp_path: Path, faults: Faults) -> None:
+    """The first two writes are those of the header and of the first record."""
+    faults.hold("write", 2)
+    with Journal.open(tmp_path, durability="process", faults=faults) as journal:
+        journal.append(1, 2, 3, b"")
+        while faults.count("write") < 2:
+            time.sleep(0)
+        (segment,) = segments(tmp_path)
+        assert segment.stat().st_size == HEAD
+        journal.append(1, 2, 3, b"")
+        faults.hold("write", 3)
+        journal.wait(1)
+        while faults.count("write") < 3:
+            time.sleep(0)
+        assert segment.stat().st_size == HEAD + 40
+        assert journal.durable_sequence == 1
+        faults.release("write")
+        journal.wait(2)
 
 
 def test_all_who_wait_learn_of_a_failure(tmp_path: Path, faults: Faults) -> None:

@@ -139,7 +139,8 @@ cdef struct FaultPlan:
     pthread_mutex_t mutex
     pthread_cond_t released
     uint64_t counts[CALLS]
-    bint held[CALLS]
+    # The first call that waits; 0 if none does.
+    uint64_t held_from[CALLS]
     uint32_t rules_count
     FaultRule rules[RULES_MAX]
 

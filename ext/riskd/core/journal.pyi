@@ -160,8 +160,11 @@ class Faults:
         """Make the nth write (0: each) take at most so many bytes."""
     def delay(self, call: _Call, nth: int, wait_ns: int) -> None:
         """Make the nth call (0: each) take so much longer."""
-    def hold(self, call: _Call) -> None:
-        """Keep calls from now on waiting until `release`, and with them `close`."""
+    def hold(self, call: _Call, nth: int = 0) -> None:
+        """Keep the nth call (0: the next) and all later ones waiting, and with them `close`.
+
+        Until `release`, or until it is said anew, which lets through those before the new nth.
+        """
     def release(self, call: _Call) -> None: ...
     def count(self, call: _Call) -> int:
         """Return how many calls there were, those that are held included."""

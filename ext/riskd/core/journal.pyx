@@ -571,7 +571,7 @@ cdef bint _meets_fault(FaultPlan *plan, uint32_t call, size_t *size) noexcept no
     pthread_mutex_lock(&plan.mutex)
     plan.counts[call] += 1
     nth = plan.counts[call]
-    while plan.held[call]:
+    while 0 < plan.held_from[call] <= nth:
         pthread_cond_wait(&plan.released, &plan.mutex)
     for index in range(plan.rules_count):
         rule = &plan.rules[index]
@@ -642,16 +642,18 @@ cdef class Faults:
     def delay(self, call, nth, wait_ns):
         self._add(call, FAULT_DELAY, nth, wait_ns)
 
-    def hold(self, call):
+    def hold(self, call, nth=0):
         cdef uint32_t index = _call_of(call)
+        cdef uint64_t first = nth
         pthread_mutex_lock(&self._plan.mutex)
-        self._plan.held[index] = True
+        self._plan.held_from[index] = first or self._plan.counts[index] + 1
+        pthread_cond_broadcast(&self._plan.released)
         pthread_mutex_unlock(&self._plan.mutex)
 
     def release(self, call):
         cdef uint32_t index = _call_of(call)
         pthread_mutex_lock(&self._plan.mutex)
-        self._plan.held[index] = False
+        self._plan.held_from[index] = 0
         pthread_cond_broadcast(&self._plan.released)
         pthread_mutex_unlock(&self._plan.mutex)
 
