@@ -1,0 +1,153 @@
+"""CheckAmendment: a working order changed as a delta."""
+
+from dataclasses import replace
+
+from riskd.reference.answers import ANSWER_AMENDMENT, Answer
+from riskd.reference.decision import DETAILED_VIEWS, Decisions, has_valid_price
+from riskd.reference.figures import Terms
+from riskd.reference.numbers import COUNT_MAX, fits
+from riskd.reference.state import NONE, Order, Reason
+from riskd.reference.wire import amendment_content, serialise
+from riskd.v1 import order_risk_service_pb2 as orders_pb
+from riskd.v1 import types_pb2 as t
+
+
+class Amendments(Decisions):
+    """CheckAmendment."""
+
+    def _check_amendment(self, request: orders_pb.CheckAmendmentRequest, now_ns: int) -> bytes:
+        if request.client_order_id == 0:
+            return self._amendment_form_reject(t.REASON_CODE_CLIENT_ORDER_ID_MISSING)
+        if request.gateway_id == 0:
+            return self._amendment_form_reject(t.REASON_CODE_GATEWAY_ID_MISSING)
+        content = amendment_content(request)
+        answer = self._answers.find(ANSWER_AMENDMENT, request.gateway_id, request.client_order_id)
+        if answer is not None:
+            if answer.content == content:
+                return answer.reply
+            return self._amendment_form_reject(t.REASON_CODE_CLIENT_ORDER_ID_REUSED)
+        self._revision += 1
+        decision = self._decide_amendment(request, now_ns)
+        reply = serialise(orders_pb.CheckAmendmentResponse(order=decision))
+        self._answers.remember(
+            Answer(ANSWER_AMENDMENT, request.gateway_id, request.client_order_id, content, reply)
+        )
+        return reply
+
+    def _amendment_form_reject(self, reason: Reason) -> bytes:
+        return serialise(orders_pb.CheckAmendmentResponse(order=self._form_reject(reason)))
+
+    def _decide_amendment(
+        self, request: orders_pb.CheckAmendmentRequest, now_ns: int
+    ) -> orders_pb.CheckOrderResponse:
+        """Decide from step 2 on; put the new order in the old one's place if it is accepted."""
+        reason = self._amendment_form_reason(request)
+        if reason not in (NONE, t.REASON_CODE_QUANTITY_OUT_OF_RANGE):
+            return self._form_reject(reason)
+        order = self._orders[request.reservation_id]
+        filled = order.quantity - order.remaining
+        left = request.quantity_lots - filled
+        terms = Terms(
+            account_id=order.account_id,
+            instrument_id=order.instrument_id,
+            gateway_id=request.gateway_id,
+            side=order.side,
+            order_type=order.order_type,
+            price_ticks=request.price_ticks,
+            reduce_only=bool(order.flags & orders_pb.ORDER_FLAG_REDUCE_ONLY),
+            reserves=False,
+            kept_lots=order.remaining if request.price_ticks == order.price_ticks else 0,
+        )
+        with_old = self._account_figures(self._accounts[order.account_id])
+        del self._orders[order.reservation_id]  # Until it is decided, the old order is gone.
+        reply, amended = self._decide_left(terms, order, left, reason, request.view, now_ns)
+        self._orders[order.reservation_id] = amended or order
+        if reason != NONE:
+            return reply
+        reply.reservation_id = order.reservation_id
+        figures = self._account_figures(self._accounts[order.account_id])
+        is_known = figures is not None and figures.fits()
+        if amended is not None:
+            is_known = is_known and with_old is not None and with_old.fits()
+        if figures is not None and is_known:
+            reply.initial_margin_minor = figures.initial_margin
+            reply.available_minor = figures.available
+            reply.margin_unknown = False
+        if amended is not None and figures is not None and with_old is not None and is_known:
+            reply.reserved_minor = figures.initial_margin - with_old.initial_margin
+        return reply
+
+    def _amendment_form_reason(self, request: orders_pb.CheckAmendmentRequest) -> Reason:
+        """F-17, E-1, F-12, F-10, E-6, F-11."""
+        if request.view > orders_pb.DECISION_VIEW_FULL:
+            return t.REASON_CODE_VIEW_NOT_SUPPORTED
+        order = self._orders.get(request.reservation_id)
+        if order is None or order.gateway_id != request.gateway_id:
+            return t.REASON_CODE_RESERVATION_UNKNOWN
+        if not has_valid_price(order.order_type, request.price_ticks):
+            return t.REASON_CODE_PRICE_OUT_OF_RANGE
+        if request.quantity_lots == 0:
+            return t.REASON_CODE_QUANTITY_MUST_BE_POSITIVE
+        if request.quantity_lots <= order.quantity - order.remaining:
+            return t.REASON_CODE_AMENDMENT_BELOW_FILLED
+        if request.quantity_lots > COUNT_MAX:
+            return t.REASON_CODE_QUANTITY_OUT_OF_RANGE
+        return NONE
+
+    def _decide_left(
+        self,
+        terms: Terms,
+        old: Order,
+        left: int,
+        form_reason: Reason,
+        view: int,
+        now_ns: int,
+    ) -> tuple[orders_pb.CheckOrderResponse, Order | None]:
+        """Decide on what would be left, the old order gone; return the reply and the new order.
+
+        The reply has no figures of the account yet, and no order comes with a reject.
+        """
+        filled_lots = old.quantity - old.remaining
+        detail = None
+        reason = form_reason
+        if reason == NONE:
+            reason = self._state_reason(terms, left, now_ns)
+            if reason == NONE:
+                violations = self._violations(terms, left, now_ns)
+                reason = violations[0].reason if violations else NONE
+                if view in DETAILED_VIEWS:
+                    detail = self._detail(terms, left, now_ns, violations, view)
+        amended = None
+        if reason == NONE:
+            price = self._known_price(terms)
+            new = self._new_order(terms, left, price)
+            amended = replace(
+                old,
+                price_ticks=terms.price_ticks,
+                quantity=filled_lots + left,
+                remaining=left,
+                margin_price=new.margin_price,
+                open_loss=new.sums.open_loss,
+            )
+            reply = orders_pb.CheckOrderResponse(
+                decision=t.DECISION_ACCEPTED,
+                reason=NONE,
+                revision=self._revision,
+                margin_unknown=True,
+            )
+            fill = self._fill(terms, left, price)
+            account = self._accounts[terms.account_id]
+            # One that only takes risk away is not stopped by a fill that does not fit.
+            if abs(fill.lots) <= COUNT_MAX and fits(fill.entry_value, fill.wallet):
+                reply.liquidation_status, reply.liquidation_price_ticks = self._liquidation_ticks(
+                    account, terms.instrument_id, fill, account.cash + fill.cash_change
+                )
+        else:
+            reply = self._form_reject(reason)
+            # The total, filled lots included, is not above 2^53 either.
+            asked = min(left, COUNT_MAX + 1 - filled_lots)
+            lots = self._max_quantity(terms, asked, reason, now_ns)
+            reply.max_quantity_lots = filled_lots + lots if lots else 0
+        if detail is not None:
+            reply.detail.CopyFrom(detail)
+        return reply, amended

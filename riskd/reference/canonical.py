@@ -1,0 +1,87 @@
+"""The canonical state of docs/state.md."""
+
+import hashlib
+from collections.abc import Iterable, Iterator
+
+from riskd.reference.queries import Queries
+from riskd.reference.state import Order, Position
+from riskd.v1 import types_pb2 as t
+
+
+class Canonical(Queries):
+    """The state as text."""
+
+    def state_lines(self) -> list[str]:
+        """Return the state as text, one fact a line, in the order of docs/state.md."""
+        return list(self._state_lines())
+
+    def _state_lines(self) -> Iterator[str]:
+        for asset in self.assets():
+            yield line("asset", asset)
+        for schedule in self.schedules():
+            tiers = (":".join(map(str, tier)) for tier in schedule.tiers)
+            yield line("schedule", [*schedule[:-1], *tiers])
+        for instrument in self.instruments():
+            yield line("instrument", instrument)
+        for instrument_id in sorted(self._marks):
+            mark = self._marks[instrument_id]
+            figures = (mark.price, mark.time_ns, mark.volatility_ppb, mark.forward)
+            yield line("mark", [instrument_id, *figures])
+        if self._service_state != t.TRADING_STATE_NORMAL:
+            yield line("service", [self._service_state])
+        for item in sorted(self._gateway_states.items()):
+            yield line("gateway", item)
+        for account_id in sorted(self._accounts):
+            account = self.account(account_id)
+            assert account is not None
+            yield line("account", account)
+        for key in sorted(self._positions):
+            position = self._positions[key]
+            settings = (position.own_mode, position.own_leverage)
+            holdings = (position.lots, position.entry_value, position.wallet)
+            if position != Position():
+                yield line("position", [*key, *settings, *holdings])
+        for reservation_id in sorted(self._orders):
+            yield line("order", order_fields(self._orders[reservation_id]))
+        for asset_id in sorted(self._deficits):
+            if self._deficits[asset_id] != 0:
+                yield line("deficit", [asset_id, self._deficits[asset_id]])
+
+    def state_hash(self) -> str:
+        """Return BLAKE2b-256 (hex) of the state lines, each ended by a newline."""
+        return hash_lines(self._state_lines())
+
+    def answers_hash(self) -> str:
+        """Return BLAKE2b-256 (hex) of the remembered answers, oldest first."""
+        return hash_lines(
+            line("answer", [each.kind, each.gateway_id, each.request_id, each.reply.hex()])
+            for each in self._answers.all()
+        )
+
+
+def line(name: str, fields: Iterable[object]) -> str:
+    return " ".join([name, *map(str, fields)])
+
+
+def hash_lines(lines: Iterable[str]) -> str:
+    text = "".join(f"{each}\n" for each in lines)
+    return hashlib.blake2b(text.encode("ascii"), digest_size=32).hexdigest()
+
+
+def order_fields(order: Order) -> tuple[int, ...]:
+    return (
+        order.reservation_id,
+        order.account_id,
+        order.instrument_id,
+        order.gateway_id,
+        order.client_order_id,
+        order.side,
+        order.order_type,
+        order.time_in_force,
+        order.flags,
+        order.price_ticks,
+        order.quantity,
+        order.remaining,
+        order.margin_price,
+        order.open_loss,
+    )

@@ -1,0 +1,246 @@
+"""Changes from outside the hot door: collateral, margin, modes, leverage, trading states."""
+
+from dataclasses import replace
+
+from riskd.reference.ladder import Ladder
+from riskd.reference.margin import initial, notional_max
+from riskd.reference.numbers import ceil, fits
+from riskd.reference.state import (
+    NONE,
+    OPTION,
+    PERPETUAL,
+    SCOPE_ACCOUNT,
+    SCOPE_GATEWAY,
+    SCOPE_INSTRUMENT,
+    SCOPE_SERVICE,
+    Account,
+    Position,
+    Reason,
+)
+from riskd.v1 import types_pb2 as t
+
+
+class Changes(Ladder):
+    """Each is whole or not at all."""
+
+    def _available(self, account: Account) -> int:
+        """Return what replies say is available: 0 when it is unknown or does not fit."""
+        figures = self._account_figures(account)
+        return figures.available if figures is not None and figures.fits() else 0
+
+    def _withdrawal_reason(self, account: Account, amount: int, now_ns: int) -> Reason:
+        """S-10, S-11 of cross positions, A-2: whether the pool can give an amount."""
+        reason = self._cross_mark_reason(account, now_ns)
+        if reason != NONE:
+            return reason
+        figures = self._account_figures(account)
+        is_known = figures is not None and figures.fits()
+        if figures is None or not is_known or amount > min(figures.available, account.cash):
+            return t.REASON_CODE_EXCEEDS_AVAILABLE
+        return NONE
+
+    def adjust_collateral(
+        self, account_id: int, asset_id: int, amount: int, validate_only: bool, now_ns: int
+    ) -> tuple[int, int, int]:
+        """Return (reason, cash, available) as after it, or as they are when it is refused."""
+        account = self._accounts.get(account_id)
+        if account is None:
+            return t.REASON_CODE_ACCOUNT_UNKNOWN, 0, 0
+        if asset_id not in self._assets:
+            return t.REASON_CODE_ASSET_UNKNOWN, 0, 0
+        if asset_id != account.asset_id:
+            return t.REASON_CODE_SETTLEMENT_ASSET_MISMATCH, 0, 0
+        reason = self._adjust_reason(account, amount, now_ns)
+        if reason != NONE:
+            return reason, account.cash, self._available(account)
+        changed = replace(account, cash=account.cash + amount)
+        if not validate_only:
+            self._accounts[account_id] = changed
+            self._revision += 1
+        return NONE, changed.cash, self._available(changed)
+
+    def _adjust_reason(self, account: Account, amount: int, now_ns: int) -> Reason:
+        if amount == 0 or not fits(amount, -amount, account.cash + amount):
+            return t.REASON_CODE_AMOUNT_OUT_OF_RANGE
+        if amount < 0:
+            return self._withdrawal_reason(account, -amount, now_ns)
+        return NONE
+
+    def transfer_margin(
+        self, account_id: int, instrument_id: int, amount: int, validate_only: bool, now_ns: int
+    ) -> tuple[int, int, int]:
+        """Return (reason, isolated wallet, available) as after it, or as they are when refused."""
+        reason = self._position_reason(account_id, instrument_id)
+        if reason != NONE:
+            return reason, 0, 0
+        account = self._accounts[account_id]
+        position = self._position(account_id, instrument_id)
+        reason = self._transfer_reason(account, instrument_id, amount, now_ns)
+        if reason != NONE:
+            return reason, position.wallet, self._available(account)
+        changed = replace(account, cash=account.cash - amount)
+        wallet = position.wallet + amount
+        if not validate_only:
+            self._accounts[account_id] = changed
+            self._positions[account_id, instrument_id] = replace(position, wallet=wallet)
+            self._revision += 1
+        return NONE, wallet, self._available(changed)
+
+    def _transfer_reason(
+        self, account: Account, instrument_id: int, amount: int, now_ns: int
+    ) -> Reason:
+        instrument = self._instruments[instrument_id]
+        position = self._position(account.account_id, instrument_id)
+        isolated = self._mode(account, instrument_id) == t.MARGIN_MODE_ISOLATED
+        if instrument.kind != PERPETUAL or not isolated or position.lots == 0:
+            return t.REASON_CODE_NO_ISOLATED_POSITION
+        if amount == 0 or not fits(
+            amount, -amount, account.cash - amount, position.wallet + amount
+        ):
+            return t.REASON_CODE_AMOUNT_OUT_OF_RANGE
+        if amount > 0:
+            return self._withdrawal_reason(account, amount, now_ns)
+        reason = self._mark_reason(instrument, now_ns)
+        if reason != NONE:
+            return reason
+        notional = ceil(self._mark_value(instrument_id, position.lots))
+        pnl = self._unrealised(instrument_id, position.lots, position.entry_value)
+        needed = initial(
+            self._schedule_of(instrument_id), self._leverage(account, instrument_id), notional
+        )
+        if position.wallet + amount + min(0, pnl) < needed:
+            return t.REASON_CODE_EXCEEDS_REMOVABLE_MARGIN
+        return NONE
+
+    def change_margin_mode(
+        self,
+        account_id: int,
+        instrument_id: int,
+        margin_mode: int,
+        validate_only: bool,
+        now_ns: int,
+    ) -> tuple[int, int, int]:
+        """Return (reason, isolated wallet, available) as after it, or as they are when refused."""
+        reason = self._position_reason(account_id, instrument_id)
+        if reason != NONE:
+            return reason, 0, 0
+        account = self._accounts[account_id]
+        position = self._position(account_id, instrument_id)
+        reason = self._mode_reason(account_id, instrument_id, margin_mode)
+        if reason == NONE and not validate_only:
+            self._positions[account_id, instrument_id] = replace(position, own_mode=margin_mode)
+            self._revision += 1
+        return reason, position.wallet, self._available(account)
+
+    def _mode_reason(self, account_id: int, instrument_id: int, margin_mode: int) -> Reason:
+        """F-15, A-7, C-2."""
+        if margin_mode not in (t.MARGIN_MODE_CROSS, t.MARGIN_MODE_ISOLATED):
+            return t.REASON_CODE_MARGIN_MODE_MISMATCH
+        lots = self._position(account_id, instrument_id).lots
+        if lots != 0 or self._has_orders(account_id, instrument_id):
+            return t.REASON_CODE_POSITION_NOT_FLAT
+        if not self._has_position_room(account_id, instrument_id):
+            return t.REASON_CODE_POSITIONS_FULL
+        return NONE
+
+    def set_leverage(
+        self, account_id: int, instrument_id: int, leverage: int, validate_only: bool, now_ns: int
+    ) -> tuple[int, int, int]:
+        """Return (reason, leverage, available) as after it, or as they are when it is refused."""
+        reason = self._position_reason(account_id, instrument_id)
+        if reason != NONE:
+            return reason, 0, 0
+        account = self._accounts[account_id]
+        key = (account_id, instrument_id)
+        held = self._positions.get(key)
+        reason = self._leverage_bound_reason(account, instrument_id, leverage)
+        if reason == NONE:
+            before = self._requirement(account, instrument_id)
+            self._positions[key] = replace(held or Position(), own_leverage=leverage)
+            reason = self._leverage_margin_reason(account, instrument_id, before, now_ns)
+            if reason == NONE and held is None and len(self._positions) > self._positions_max:
+                reason = t.REASON_CODE_POSITIONS_FULL
+        result = self._leverage(account, instrument_id), self._available(account)
+        if reason == NONE and not validate_only:
+            self._revision += 1
+            return (NONE, *result)
+        if held is None:
+            self._positions.pop(key, None)
+        else:
+            self._positions[key] = held
+        if reason != NONE:
+            result = self._leverage(account, instrument_id), self._available(account)
+        return (reason, *result)
+
+    def _leverage_bound_reason(self, account: Account, instrument_id: int, leverage: int) -> Reason:
+        """S-10 of the instrument, A-5, A-6."""
+        position = self._position(account.account_id, instrument_id)
+        if self._instruments[instrument_id].kind == OPTION:
+            return t.REASON_CODE_LEVERAGE_OUT_OF_RANGE
+        needs_mark = self._is_open_cross(account, instrument_id, position)
+        if needs_mark and instrument_id not in self._marks:
+            return t.REASON_CODE_MARK_MISSING
+        schedule = self._schedule_of(instrument_id)
+        if not 100 <= leverage <= schedule.tiers[0].leverage_max:
+            return t.REASON_CODE_LEVERAGE_OUT_OF_RANGE
+        bound = notional_max(schedule, leverage)
+        for sign in (1, -1):
+            side = self._side_margin(account, instrument_id, sign, None)
+            if bound is not None and side.side_notional > bound:
+                return t.REASON_CODE_LEVERAGE_OUT_OF_RANGE
+        isolated = self._mode(account, instrument_id) == t.MARGIN_MODE_ISOLATED
+        lowered = leverage < self._leverage(account, instrument_id)
+        if isolated and position.lots != 0 and lowered:
+            return t.REASON_CODE_LEVERAGE_LOWERED_ON_ISOLATED
+        return NONE
+
+    def _leverage_margin_reason(
+        self, account: Account, instrument_id: int, before: int | None, now_ns: int
+    ) -> Reason:
+        """S-10, S-11, A-2, when the requirement rose from before to what it is now."""
+        after = self._requirement(account, instrument_id)
+        if before is None or after is None or after <= before:
+            return NONE
+        reason = self._cross_mark_reason(account, now_ns)
+        if reason != NONE:
+            return reason
+        figures = self._account_figures(account)
+        if figures is None or not figures.fits() or figures.available < 0:
+            return t.REASON_CODE_EXCEEDS_AVAILABLE
+        return NONE
+
+    def set_trading_state(self, scope: int, scope_id: int, trading_state: int) -> int:
+        """Return the reason."""
+        reason = self._trading_state_reason(scope, scope_id, trading_state)
+        if reason != NONE:
+            return reason
+        if scope == SCOPE_SERVICE:
+            self._service_state = trading_state
+        elif scope == SCOPE_GATEWAY:
+            self._gateway_states[scope_id] = trading_state
+            if trading_state == t.TRADING_STATE_NORMAL:
+                del self._gateway_states[scope_id]
+        elif scope == SCOPE_ACCOUNT:
+            account = self._accounts[scope_id]
+            self._accounts[scope_id] = replace(account, trading_state=trading_state)
+        else:
+            instrument = self._instruments[scope_id]
+            self._instruments[scope_id] = instrument._replace(trading_state=trading_state)
+        self._revision += 1
+        return NONE
+
+    def _trading_state_reason(self, scope: int, scope_id: int, trading_state: int) -> Reason:
+        normal, halted = t.TRADING_STATE_NORMAL, t.TRADING_STATE_HALTED
+        if not SCOPE_SERVICE <= scope <= SCOPE_INSTRUMENT or not normal <= trading_state <= halted:
+            return t.REASON_CODE_DEFINITION_INVALID
+        if scope == SCOPE_ACCOUNT and scope_id not in self._accounts:
+            return t.REASON_CODE_ACCOUNT_UNKNOWN
+        if scope == SCOPE_INSTRUMENT and scope_id not in self._instruments:
+            return t.REASON_CODE_INSTRUMENT_UNKNOWN
+        if scope == SCOPE_GATEWAY:
+            if scope_id == 0:
+                return t.REASON_CODE_GATEWAY_ID_MISSING
+            is_new = scope_id not in self._gateway_states and trading_state != normal
+            if is_new and len(self._gateway_states) >= self._gateways_max:
+                return t.REASON_CODE_GATEWAYS_FULL
+        return NONE

@@ -1,0 +1,375 @@
+"""Steps 4 to 7 of CheckOrder, and the largest quantity that passes them."""
+
+from dataclasses import dataclass, replace
+from typing import Final
+
+from riskd.core.rows import (
+    InstrumentRow,
+)
+from riskd.reference.figures import Figures, Terms, margin_ratio
+from riskd.reference.margin import (
+    Fill,
+    bankruptcy_price,
+    can_be_liquidated,
+    initial,
+    liquidation_requirement,
+    maintenance,
+    notional_max,
+    tier_index,
+    to_ticks,
+)
+from riskd.reference.numbers import BILLION, COUNT_MAX, ceil, ceil_div, clamp, fits, sign_of
+from riskd.reference.state import NONE, OPTION, PERPETUAL, Reason
+from riskd.v1 import types_pb2 as t
+
+
+@dataclass(frozen=True, slots=True)
+class Violation:
+    reason: Reason
+    limit: int = 0
+    use: int = 0
+    order_use: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class PositionAfter:
+    """A perpetual after the fill of a whole order, at the mark."""
+
+    notional: int
+    initial_margin: int
+    maintenance: int
+    unrealised_pnl: int
+    equity: int
+    requirement: int
+    margin_ratio: int
+    bankruptcy_ticks: int
+    lots: int
+    tier: int
+
+    def fits(self) -> bool:
+        return fits(
+            self.notional,
+            self.initial_margin,
+            self.maintenance,
+            self.unrealised_pnl,
+            self.equity,
+            self.bankruptcy_ticks,
+        )
+
+
+MAX_QUANTITY_REASONS: Final = (
+    t.REASON_CODE_QUANTITY_OUT_OF_RANGE,
+    t.REASON_CODE_NOTIONAL_OVERFLOWS,
+    t.REASON_CODE_EXCEEDS_ORDER_QUANTITY_MAX,
+    t.REASON_CODE_EXCEEDS_ORDER_NOTIONAL_MAX,
+    t.REASON_CODE_EXCEEDS_POSITION_NOTIONAL_MAX,
+    t.REASON_CODE_REDUCE_ONLY_WOULD_INCREASE,
+    t.REASON_CODE_SHORT_OPTION_NOT_PERMITTED,
+    t.REASON_CODE_MARGIN_INSUFFICIENT,
+    t.REASON_CODE_BORN_LIQUIDATABLE,
+    t.REASON_CODE_MARGIN_OVERFLOWS,
+)
+
+
+class Ladder(Figures):
+    """The rules that an order of a known form meets."""
+
+    # --- Step 4: state ---
+
+    def _largest_reducing(self, terms: Terms) -> int:
+        """Return the largest strictly reducing quantity, 0 if there is none."""
+        lots = self._position(terms.account_id, terms.instrument_id).lots
+        if sign_of(lots) != -terms.sign:
+            return 0
+        working = self._side_sums(terms.account_id, terms.instrument_id, terms.sign)
+        return max(0, abs(lots) - working.lots)
+
+    def _is_strictly_reducing(self, terms: Terms, quantity: int) -> bool:
+        return quantity <= self._largest_reducing(terms)
+
+    def _state_reason(self, terms: Terms, quantity: int, now_ns: int) -> Reason:
+        """S-1 to S-11 and F-13."""
+        instrument = self._instruments[terms.instrument_id]
+        reducing = self._is_strictly_reducing(terms, quantity)
+        lighter = terms.only_takes_risk_away(quantity)
+        states = (
+            self._service_state,
+            self._gateway_states.get(terms.gateway_id, t.TRADING_STATE_NORMAL),
+            self._accounts[terms.account_id].trading_state,
+            instrument.trading_state,
+        )
+        halted = (
+            t.REASON_CODE_SERVICE_HALTED,
+            t.REASON_CODE_GATEWAY_HALTED,
+            t.REASON_CODE_ACCOUNT_HALTED,
+            t.REASON_CODE_INSTRUMENT_HALTED,
+        )
+        for state, reason in zip(states, halted, strict=True):
+            if state == t.TRADING_STATE_HALTED:
+                return reason
+        if instrument.expiry_ns != 0 and instrument.expiry_ns <= now_ns:
+            return t.REASON_CODE_INSTRUMENT_EXPIRED
+        reduce_only = (
+            t.REASON_CODE_SERVICE_REDUCE_ONLY,
+            t.REASON_CODE_GATEWAY_REDUCE_ONLY,
+            t.REASON_CODE_ACCOUNT_REDUCE_ONLY,
+            t.REASON_CODE_INSTRUMENT_REDUCE_ONLY,
+        )
+        for state, reason in zip(states, reduce_only, strict=True):
+            if state == t.TRADING_STATE_REDUCE_ONLY and not (reducing or lighter):
+                return reason
+        mark_reason = NONE if lighter else self._mark_reason(instrument, now_ns)
+        if mark_reason == t.REASON_CODE_MARK_MISSING and (not reducing or terms.is_market):
+            return mark_reason
+        if mark_reason == t.REASON_CODE_MARK_STALE and not reducing:
+            return mark_reason
+        price = self._known_price(terms)
+        if price > COUNT_MAX or not fits(self._value(instrument, price, quantity)):
+            return t.REASON_CODE_NOTIONAL_OVERFLOWS
+        return NONE
+
+    def _assumed_price(self, terms: Terms) -> int | None:
+        """Return the price an order is margined at; None for a market order without a mark."""
+        if not terms.is_market:
+            return terms.price_ticks
+        mark = self._marks.get(terms.instrument_id)
+        if mark is None:
+            return None
+        instrument = self._instruments[terms.instrument_id]
+        one_tick = BILLION * instrument.mark_units_per_tick
+        buffer = instrument.market_buffer_ppb
+        if terms.sign > 0:
+            return ceil_div(mark.price * (BILLION + buffer), one_tick)
+        return max(1, mark.price * (BILLION - buffer) // one_tick)
+
+    def _known_price(self, terms: Terms) -> int:
+        price = self._assumed_price(terms)
+        assert price is not None
+        return price
+
+    # --- Steps 5 to 7: limits, margin, room ---
+
+    def _violations(self, terms: Terms, quantity: int, now_ns: int) -> list[Violation]:
+        """Return every violated rule from step 5 on, in the order of the ladder."""
+        found = self._limit_violations(terms, quantity)
+        found += self._margin_violations(terms, quantity, now_ns)
+        if terms.reserves:
+            found += self._room_violations(terms)
+        return found
+
+    def _limit_violations(self, terms: Terms, quantity: int) -> list[Violation]:
+        if terms.only_takes_risk_away(quantity):
+            return []
+        instrument = self._instruments[terms.instrument_id]
+        price = self._known_price(terms)
+        reducing = self._is_strictly_reducing(terms, quantity)
+        largest = self._largest_reducing(terms)
+        found = []
+        if terms.reduce_only and not reducing:
+            reason = t.REASON_CODE_REDUCE_ONLY_WOULD_INCREASE
+            found.append(Violation(reason, largest, 0, quantity))
+        if instrument.kind == OPTION and terms.side == t.SIDE_SELL and not reducing:
+            reason = t.REASON_CODE_SHORT_OPTION_NOT_PERMITTED
+            found.append(Violation(reason, largest, 0, quantity))
+        found += self._collar_violations(terms, instrument)
+        if reducing:
+            return found
+        value = self._value(instrument, price, quantity)
+        if quantity < instrument.order_lots_min:
+            reason = t.REASON_CODE_BELOW_ORDER_QUANTITY_MIN
+            found.append(Violation(reason, instrument.order_lots_min, 0, quantity))
+        if instrument.order_lots_max != 0 and quantity > instrument.order_lots_max:
+            reason = t.REASON_CODE_EXCEEDS_ORDER_QUANTITY_MAX
+            found.append(Violation(reason, instrument.order_lots_max, 0, quantity))
+        if value < instrument.order_notional_min:
+            reason = t.REASON_CODE_BELOW_ORDER_NOTIONAL_MIN
+            found.append(Violation(reason, instrument.order_notional_min, 0, value))
+        if instrument.order_notional_max != 0 and value > instrument.order_notional_max:
+            reason = t.REASON_CODE_EXCEEDS_ORDER_NOTIONAL_MAX
+            found.append(Violation(reason, instrument.order_notional_max, 0, value))
+        if instrument.kind == PERPETUAL:
+            found += self._position_notional_violations(terms, quantity, price)
+        return found
+
+    def _collar_violations(self, terms: Terms, instrument: InstrumentRow) -> list[Violation]:
+        """L-5."""
+        mark = self._marks.get(instrument.instrument_id)
+        collar = instrument.price_collar_ppb
+        if terms.is_market or collar == 0 or mark is None:
+            return []
+        one_tick = BILLION * instrument.mark_units_per_tick
+        if terms.sign > 0:
+            bound = mark.price * (BILLION + collar)
+            outside = terms.price_ticks * one_tick > bound
+            last_inside = bound // one_tick
+        else:
+            bound = mark.price * (BILLION - collar)
+            outside = terms.price_ticks * one_tick < bound
+            last_inside = ceil_div(bound, one_tick)
+        if not outside:
+            return []
+        reason = t.REASON_CODE_PRICE_OUTSIDE_COLLAR
+        return [Violation(reason, clamp(last_inside), 0, terms.price_ticks)]
+
+    def _position_notional_violations(
+        self, terms: Terms, quantity: int, price: int
+    ) -> list[Violation]:
+        """L-6."""
+        account = self._accounts[terms.account_id]
+        schedule = self._schedule_of(terms.instrument_id)
+        bound = notional_max(schedule, self._leverage(account, terms.instrument_id))
+        new = self._new_order(terms, quantity, price)
+        before = self._side_margin(account, terms.instrument_id, terms.sign, None)
+        after = self._side_margin(account, terms.instrument_id, terms.sign, new)
+        if bound is None or after.side_notional <= bound:
+            return []
+        sums = self._side_sums(terms.account_id, terms.instrument_id, terms.sign).plus(new.sums)
+        if not sums.fits():
+            return []  # M-3 says it
+        use = before.side_notional
+        added = after.side_notional - use
+        reason = t.REASON_CODE_EXCEEDS_POSITION_NOTIONAL_MAX
+        return [Violation(reason, bound, clamp(use), clamp(added))]
+
+    def _margin_violations(self, terms: Terms, quantity: int, now_ns: int) -> list[Violation]:
+        """Step 6. What is missing, stale or does not fit ends it: nothing is judged on it."""
+        account = self._accounts[terms.account_id]
+        price = self._known_price(terms)
+        new = self._new_order(terms, quantity, price)
+        sums = self._side_sums(terms.account_id, terms.instrument_id, terms.sign).plus(new.sums)
+        if self._is_strictly_reducing(terms, quantity) or terms.only_takes_risk_away(quantity):
+            return [] if sums.fits() else [Violation(t.REASON_CODE_MARGIN_OVERFLOWS)]
+        mark_reason = self._cross_mark_reason(account, now_ns, skip=terms.instrument_id)
+        if mark_reason != NONE:
+            return [Violation(mark_reason)]
+        before = self._account_figures(account)
+        after = self._account_figures(account, new)
+        filled = self._fill(terms, quantity, price)
+        position_fits = self._fill_fits(terms, filled)
+        account_fits = before is not None and after is not None and before.fits() and after.fits()
+        if not (sums.fits() and position_fits and account_fits):
+            return [Violation(t.REASON_CODE_MARGIN_OVERFLOWS)]
+        found = []
+        if before is not None and after is not None and after.available < 0:
+            reserved = after.initial_margin - before.initial_margin
+            limit, order_use = clamp(before.available), clamp(reserved)
+            found.append(Violation(t.REASON_CODE_MARGIN_INSUFFICIENT, limit, 0, order_use))
+        if self._instruments[terms.instrument_id].kind == PERPETUAL:
+            found += self._born_liquidatable_violations(terms, filled)
+        return found
+
+    def _fill_fits(self, terms: Terms, filled: Fill) -> bool:
+        """Return whether the figures of a fill, and of the position after it, fit (M-3)."""
+        cash = self._accounts[terms.account_id].cash + filled.cash_change
+        if not filled.fits(cash):
+            return False
+        is_perpetual = self._instruments[terms.instrument_id].kind == PERPETUAL
+        if not is_perpetual or terms.instrument_id not in self._marks:
+            return True
+        after = self._position_after(terms, filled)
+        return after is None or after.fits()
+
+    def _born_liquidatable_violations(self, terms: Terms, filled: Fill) -> list[Violation]:
+        """M-2."""
+        account = self._accounts[terms.account_id]
+        instrument_id = terms.instrument_id
+        cash = account.cash + filled.cash_change
+        money = self._money_behind(account, instrument_id, filled.wallet, cash)
+        if filled.lots == 0 or money is None:
+            return []
+        schedule = self._schedule_of(instrument_id)
+        notional = self._mark_value(instrument_id, filled.lots)
+        if not can_be_liquidated(schedule, filled.lots, filled.entry_value, money, notional):
+            return []
+        after = self._position_after(terms, filled)
+        if after is None:
+            return [Violation(t.REASON_CODE_BORN_LIQUIDATABLE)]
+        reason = t.REASON_CODE_BORN_LIQUIDATABLE
+        return [Violation(reason, after.equity, 0, clamp(after.requirement))]
+
+    def _room_violations(self, terms: Terms) -> list[Violation]:
+        """C-3, C-2."""
+        found = []
+        if len(self._orders) >= self._orders_max:
+            found.append(Violation(t.REASON_CODE_ORDERS_FULL))
+        if not self._has_position_room(terms.account_id, terms.instrument_id):
+            found.append(Violation(t.REASON_CODE_POSITIONS_FULL))
+        return found
+
+    # --- The largest quantity that passes ---
+
+    def _max_quantity(self, terms: Terms, quantity: int, reason: Reason, now_ns: int) -> int:
+        if reason not in MAX_QUANTITY_REASONS:
+            return 0
+        price = self._assumed_price(terms)
+        if price is None:
+            return 0
+        highest = min(quantity, COUNT_MAX + 1)
+        lowest = max(self._largest_reducing(terms), terms.kept_lots)
+        smallest = self._smallest_order(terms, price)
+        if lowest < smallest < highest and self._passes(terms, smallest, now_ns):
+            lowest = smallest
+        if lowest == 0 or lowest >= highest or not self._passes(terms, lowest, now_ns):
+            return 0
+        while highest - lowest > 1:
+            middle = (lowest + highest) // 2
+            if self._passes(terms, middle, now_ns):
+                lowest = middle
+            else:
+                highest = middle
+        return lowest
+
+    def _smallest_order(self, terms: Terms, price: int) -> int:
+        """Return the smallest quantity that meets the instrument's minimums."""
+        instrument = self._instruments[terms.instrument_id]
+        for_notional = ceil_div(instrument.order_notional_min, self._value(instrument, price, 1))
+        return max(1, instrument.order_lots_min, for_notional)
+
+    def _passes(self, terms: Terms, quantity: int, now_ns: int) -> bool:
+        """Return whether steps 4 to 6 find nothing."""
+        return (
+            self._state_reason(terms, quantity, now_ns) == NONE
+            and not self._limit_violations(terms, quantity)
+            and not self._margin_violations(terms, quantity, now_ns)
+        )
+
+    def _position_after(self, terms: Terms, filled: Fill) -> PositionAfter | None:
+        """Return the position after a fill, None if the mark of another position is missing."""
+        account = self._accounts[terms.account_id]
+        instrument = self._instruments[terms.instrument_id]
+        schedule = self._schedule_of(terms.instrument_id)
+        leverage = self._leverage(account, terms.instrument_id)
+        notional = ceil(self._mark_value(terms.instrument_id, filled.lots))
+        pnl = self._unrealised(terms.instrument_id, filled.lots, filled.entry_value)
+        requirement = liquidation_requirement(schedule, notional)
+        if self._mode(account, terms.instrument_id) == t.MARGIN_MODE_ISOLATED:
+            money = filled.wallet
+        else:
+            others = self._cross_others(account, terms.instrument_id)
+            if others is None:
+                return None
+            money = account.cash + filled.cash_change + others[0]
+            requirement += others[1]
+        equity = money + pnl
+        bankruptcy = None
+        if filled.lots != 0 and fits(money):
+            unit_value = self._unit_value(instrument)
+            bankruptcy = bankruptcy_price(filled.lots, filled.entry_value, money, unit_value)
+        bankruptcy_ticks = 0
+        if bankruptcy is not None:
+            bankruptcy_ticks = to_ticks(bankruptcy, filled.lots, instrument.mark_units_per_tick)
+        after = PositionAfter(
+            notional=notional,
+            initial_margin=initial(schedule, leverage, notional),
+            maintenance=maintenance(schedule, notional),
+            unrealised_pnl=pnl,
+            equity=equity,
+            requirement=requirement,
+            margin_ratio=margin_ratio(requirement, equity),
+            bankruptcy_ticks=bankruptcy_ticks,
+            lots=filled.lots,
+            tier=tier_index(schedule, notional),
+        )
+        if filled.lots == 0 and self._mode(account, terms.instrument_id) == t.MARGIN_MODE_ISOLATED:
+            after = replace(after, margin_ratio=0)
+        return after

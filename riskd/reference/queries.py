@@ -1,0 +1,297 @@
+"""Queries: nothing changes."""
+
+from riskd.core.rows import (
+    AccountRow,
+    AssetRow,
+    InstrumentRow,
+    MarkRow,
+    PositionRow,
+    ScheduleRow,
+    SummaryRow,
+)
+from riskd.reference.decision import Decisions, has_valid_price
+from riskd.reference.figures import AccountFigures, Terms
+from riskd.reference.margin import (
+    bankruptcy_price,
+    can_be_liquidated,
+    initial,
+    liquidation_requirement,
+    maintenance,
+)
+from riskd.reference.numbers import COUNT_MAX, ceil, clamp, fits
+from riskd.reference.state import (
+    NONE,
+    OPTION,
+    SCOPE_ACCOUNT,
+    SCOPE_GATEWAY,
+    SCOPE_INSTRUMENT,
+    SCOPE_SERVICE,
+    Account,
+    Order,
+    Position,
+    Reason,
+)
+from riskd.v1 import types_pb2 as t
+
+
+class Queries(Decisions):
+    """Rows of what is there."""
+
+    def assets(self) -> list[AssetRow]:
+        return [self._assets[each] for each in sorted(self._assets)]
+
+    def schedules(self) -> list[ScheduleRow]:
+        return [self._schedules[each] for each in sorted(self._schedules)]
+
+    def instruments(self) -> list[InstrumentRow]:
+        return [self._instruments[each] for each in sorted(self._instruments)]
+
+    def mark(self, instrument_id: int) -> MarkRow | None:
+        """Return the mark, None if none was reported; KeyError for an unknown instrument."""
+        if instrument_id not in self._instruments:
+            raise KeyError(instrument_id)
+        mark = self._marks.get(instrument_id)
+        if mark is None:
+            return None
+        return MarkRow(instrument_id, mark.price, mark.time_ns, mark.volatility_ppb, mark.forward)
+
+    def account(self, account_id: int) -> AccountRow | None:
+        account = self._accounts.get(account_id)
+        if account is None:
+            return None
+        return AccountRow(
+            account.account_id,
+            account.asset_id,
+            account.margin_mode,
+            account.leverage,
+            account.cash,
+            account.trading_state,
+        )
+
+    def accounts(self, after_id: int, count_max: int) -> list[AccountRow]:
+        """Return up to count_max accounts with larger ids, in order."""
+        rows = [self.account(each) for each in sorted(self._accounts) if each > after_id]
+        return [row for row in rows if row is not None][:count_max]
+
+    def summary(self, account_id: int) -> SummaryRow | None:
+        account = self._accounts.get(account_id)
+        if account is None:
+            return None
+        positions = self._positions_of(account_id)
+        figures = self._account_figures(account)
+        known = figures is not None and (
+            figures.fits() and fits(figures.maintenance, figures.requirement)
+        )
+        if figures is None or not known:
+            figures = AccountFigures(0, 0, 0, 0, 0)
+        return SummaryRow(
+            account_id=account_id,
+            asset_id=account.asset_id,
+            cash=account.cash,
+            cross_pnl=figures.cross_pnl,
+            initial_margin=figures.initial_margin,
+            cross_maintenance=figures.maintenance,
+            cross_liquidation_requirement=figures.requirement,
+            available=figures.available,
+            isolated_wallets=sum(position.wallet for _, position in positions),
+            working_orders=sum(order.account_id == account_id for order in self._orders.values()),
+            known=known,
+        )
+
+    def positions(self, account_id: int) -> list[PositionRow] | None:
+        """Return positions with x not 0, working orders or own settings, by instrument id."""
+        account = self._accounts.get(account_id)
+        if account is None:
+            return None
+        return [
+            self._position_row(account, instrument_id, position)
+            for instrument_id, position in self._positions_of(account_id)
+        ]
+
+    def _position_row(
+        self, account: Account, instrument_id: int, position: Position
+    ) -> PositionRow:
+        mark = self._marks.get(instrument_id)
+        row = PositionRow(
+            instrument_id=instrument_id,
+            margin_mode=self._mode(account, instrument_id),
+            leverage=self._leverage(account, instrument_id),
+            lots=position.lots,
+            entry_value=position.entry_value,
+            isolated_wallet=position.wallet,
+            mark=mark.price if mark else 0,
+            notional=0,
+            unrealised_pnl=0,
+            initial_margin=0,
+            maintenance=0,
+            liquidation_requirement=0,
+            equity=0,
+            liquidation_status=t.LIQUIDATION_STATUS_UNSPECIFIED,
+            liquidation_price=0,
+            bankruptcy_price=0,
+            liquidatable=False,
+            buy_lots=self._side_sums(account.account_id, instrument_id, 1).lots,
+            sell_lots=self._side_sums(account.account_id, instrument_id, -1).lots,
+            known=False,
+        )
+        figures = self._position_figures(account, instrument_id, position, row)
+        return row if figures is None else figures
+
+    def _position_figures(
+        self, account: Account, instrument_id: int, position: Position, row: PositionRow
+    ) -> PositionRow | None:
+        """Return the row with its figures, None if a mark that they need is missing."""
+        instrument = self._instruments[instrument_id]
+        is_cross = self._mode(account, instrument_id) == t.MARGIN_MODE_CROSS
+        margin = self._requirement(account, instrument_id)
+        others = self._cross_others(account, instrument_id)
+        if margin is None or (position.lots != 0 and instrument_id not in self._marks):
+            return None
+        if others is None and (is_cross or instrument.kind == OPTION):
+            return None
+        notional = 0
+        if position.lots != 0:
+            notional = ceil(self._mark_value(instrument_id, position.lots))
+        pnl = self._unrealised(instrument_id, position.lots, position.entry_value)
+        money = position.wallet
+        if is_cross and others is not None:
+            money = account.cash + others[0]
+        if instrument.kind == OPTION:
+            # The mode has no effect on options, and their profit does not count.
+            equity = account.cash + (others[0] if others is not None else 0)
+            row = row._replace(
+                notional=notional,
+                unrealised_pnl=pnl,
+                initial_margin=margin,
+                equity=equity,
+                known=True,
+            )
+            return saturated(row)
+        schedule = self._schedule_of(instrument_id)
+        if not is_cross:
+            margin += initial(schedule, self._leverage(account, instrument_id), notional)
+        status, price = self._liquidation(account, instrument_id, position, account.cash)
+        row = row._replace(
+            notional=notional,
+            unrealised_pnl=pnl,
+            initial_margin=margin,
+            maintenance=maintenance(schedule, notional),
+            liquidation_requirement=liquidation_requirement(schedule, notional),
+            equity=money + pnl,
+            liquidation_status=status,
+            liquidation_price=price,
+            known=True,
+        )
+        if position.lots != 0:
+            unit_value = self._unit_value(instrument)
+            bankruptcy = None
+            if fits(money):
+                bankruptcy = bankruptcy_price(
+                    position.lots, position.entry_value, money, unit_value
+                )
+            behind = self._money_behind(account, instrument_id, position.wallet, account.cash)
+            assert behind is not None
+            row = row._replace(
+                bankruptcy_price=bankruptcy or 0,
+                liquidatable=can_be_liquidated(
+                    schedule,
+                    position.lots,
+                    position.entry_value,
+                    behind,
+                    self._mark_value(instrument_id, position.lots),
+                ),
+            )
+        return saturated(row)
+
+    def max_order_lots(
+        self,
+        account_id: int,
+        instrument_id: int,
+        side: int,
+        order_type: int,
+        price_ticks: int,
+        now_ns: int,
+    ) -> tuple[int, int]:
+        """Return (lots, reason of one lot more)."""
+        reason = self._max_order_form_reason(
+            account_id, instrument_id, side, order_type, price_ticks
+        )
+        if reason != NONE:
+            return 0, reason
+        terms = Terms(
+            account_id=account_id,
+            instrument_id=instrument_id,
+            gateway_id=0,
+            side=side,
+            order_type=order_type,
+            price_ticks=price_ticks,
+            reduce_only=False,
+            reserves=False,
+        )
+        reason = t.REASON_CODE_QUANTITY_OUT_OF_RANGE
+        lots = self._max_quantity(terms, COUNT_MAX + 1, reason, now_ns)
+        if lots < COUNT_MAX:
+            reason = self._state_reason(terms, lots + 1, now_ns)
+            if reason == NONE:
+                violations = self._violations(terms, lots + 1, now_ns)
+                reason = violations[0].reason if violations else NONE
+        return lots, reason
+
+    def _max_order_form_reason(
+        self, account_id: int, instrument_id: int, side: int, order_type: int, price_ticks: int
+    ) -> Reason:
+        """F-3, F-4, F-5, F-6, F-12, F-14."""
+        if account_id not in self._accounts:
+            return t.REASON_CODE_ACCOUNT_UNKNOWN
+        if instrument_id not in self._instruments:
+            return t.REASON_CODE_INSTRUMENT_UNKNOWN
+        if side not in (t.SIDE_BUY, t.SIDE_SELL):
+            return t.REASON_CODE_SIDE_INVALID
+        if order_type not in (t.ORDER_TYPE_LIMIT, t.ORDER_TYPE_MARKET):
+            return t.REASON_CODE_ORDER_TYPE_NOT_SUPPORTED
+        if not has_valid_price(order_type, price_ticks):
+            return t.REASON_CODE_PRICE_OUT_OF_RANGE
+        return self._position_reason(account_id, instrument_id)
+
+    def trading_states(self) -> list[tuple[int, int, int]]:
+        """Return (scope, id, state) of everything that is not NORMAL."""
+        states = [(SCOPE_SERVICE, 0, self._service_state)]
+        states += [(SCOPE_GATEWAY, *item) for item in sorted(self._gateway_states.items())]
+        accounts = [self._accounts[each] for each in sorted(self._accounts)]
+        states += [(SCOPE_ACCOUNT, each.account_id, each.trading_state) for each in accounts]
+        states += [
+            (SCOPE_INSTRUMENT, each.instrument_id, each.trading_state)
+            for each in self.instruments()
+        ]
+        return [each for each in states if each[2] != t.TRADING_STATE_NORMAL]
+
+    def working_reservations(self, scope: int, scope_id: int, count_max: int) -> list[int]:
+        """Return up to count_max reservation ids of working orders in the scope, in order."""
+        ids = []
+        for order in self._orders.values():
+            owner_ids = {
+                SCOPE_SERVICE: scope_id,
+                SCOPE_GATEWAY: order.gateway_id,
+                SCOPE_ACCOUNT: order.account_id,
+                SCOPE_INSTRUMENT: order.instrument_id,
+            }
+            if owner_ids.get(scope) == scope_id:
+                ids.append(order.reservation_id)
+        return sorted(ids)[:count_max]
+
+    def working_orders(self) -> list[Order]:
+        """Return the working orders in the order of their reservation ids: for tests only."""
+        return [self._orders[each] for each in sorted(self._orders)]
+
+
+def saturated(row: PositionRow) -> PositionRow:
+    """Return a row with its figures clamped to 64 bits: a query cannot be refused for M-3."""
+    return row._replace(
+        notional=clamp(row.notional),
+        unrealised_pnl=clamp(row.unrealised_pnl),
+        initial_margin=clamp(row.initial_margin),
+        maintenance=clamp(row.maintenance),
+        liquidation_requirement=clamp(row.liquidation_requirement),
+        equity=clamp(row.equity),
+        bankruptcy_price=clamp(row.bankruptcy_price),
+    )
