@@ -1,13 +1,19 @@
-"""The engine: state and decisions. Numbers are integers as in docs/decision.md."""
+"""The engine: state and decisions. Numbers are integers as in docs/decision.md.
 
-from collections.abc import Sequence
-from typing import Final, Self, final
+What a journal's records hold is at the top of engine.pyx.
+"""
 
+import os
+from collections.abc import Callable, Sequence
+from typing import Final, Literal, Self, final
+
+from riskd.core.journal import Faults, Journal
 from riskd.core.rows import AccountRow as AccountRow
 from riskd.core.rows import AssetRow as AssetRow
 from riskd.core.rows import InstrumentRow as InstrumentRow
 from riskd.core.rows import MarkRow as MarkRow
 from riskd.core.rows import PositionRow as PositionRow
+from riskd.core.rows import Replay as Replay
 from riskd.core.rows import ScheduleRow as ScheduleRow
 from riskd.core.rows import SummaryRow as SummaryRow
 from riskd.core.rows import Tier as Tier
@@ -29,9 +35,23 @@ class MalformedRequestError(ValueError):
     Names the field and what is wrong. Nothing changed.
     """
 
+class ReplayError(Exception):
+    """The journal does not lead to the state that it was written from, or is of a newer program."""
+
+    file: str
+    offset: int
+    sequence: int
+    reason: str
+    def __init__(self, file: str, offset: int, sequence: int, reason: str) -> None: ...
+
 @final
 class Engine:
-    """All state of one partition. Thread-safe: one lock around each call."""
+    """All state of one partition. Thread-safe: one lock around each call.
+
+    With a journal, a method returns when all that its answer can show is as durable as was
+    promised, and otherwise raises JournalFullError (nothing was applied), JournalFailedError or
+    JournalClosedError. A change has a time (0: that of the last change) and an actor, who made it.
+    """
 
     def __new__(
         cls,
@@ -52,7 +72,59 @@ class Engine:
         Raises MalformedRequestError if the bytes are not a valid message, ValueError for a method
         that is not known.
         """
-    def create_asset(self, symbol: str, scale: int) -> tuple[int, int]:
+    def submit(self, method: int, request: bytes, now_ns: int) -> tuple[bytes, int]:
+        """Apply like `handle` and return (reply, sequence) at once.
+
+        The reply must not leave before durable_sequence is at least the sequence: 0 if nothing is
+        kept. Raises JournalFullError without waiting for room.
+        """
+    def open_journal(
+        self,
+        directory: str | os.PathLike[str],
+        *,
+        durability: Literal["process", "machine"] = "machine",
+        segment_bytes: int = ...,
+        buffer_bytes: int = ...,
+        append_wait_ms_max: int = 10_000,
+        accept_differences: bool = False,
+        now_ns: int = 0,
+        progress: Callable[[int], None] | None = None,
+        faults: Faults | None = None,
+    ) -> Replay:
+        """Replay the journal of a directory into this engine, which must be new, and go on with it.
+
+        Changes are not taken to come before now_ns. The options of the journal are those of
+        Journal.open, the others those of `replay`. Raises what both raise; then the engine can only
+        be thrown away. Before anybody else uses the engine.
+        """
+    def close_journal(self) -> None:
+        """Keep what is in memory and close the journal: no method works after it.
+
+        Raises JournalFailedError if the journal failed. Nothing happens without a journal.
+        """
+    @property
+    def journal(self) -> Journal | None:
+        """The journal, or None: nothing is kept."""
+    @property
+    def durable_sequence(self) -> int:
+        """The last record that is as durable as was promised; 0 if there is none."""
+    def replay(
+        self,
+        directory: str | os.PathLike[str],
+        *,
+        from_sequence: int = 1,
+        accept_differences: bool = False,
+        progress: Callable[[int], None] | None = None,
+    ) -> Replay:
+        """Apply the records of a journal, which is only read, from a sequence on.
+
+        progress is called now and then with the records done. Raises ReplayError if a record does
+        not lead to its revision, or (unless differences are accepted) not to its reply, and
+        JournalDamagedError, OSError. Before anybody else uses the engine.
+        """
+    def create_asset(
+        self, symbol: str, scale: int, *, now_ns: int = 0, actor: str = "riskd"
+    ) -> tuple[int, int]:
         """Return (reason, asset id)."""
     def upsert_schedule(
         self,
@@ -61,6 +133,9 @@ class Engine:
         tiers: Sequence[tuple[int, int, int, int]],
         notional_max: int = 0,
         liquidation_fee_ppb: int = 0,
+        *,
+        now_ns: int = 0,
+        actor: str = "riskd",
     ) -> tuple[int, int]:
         """Tiers are (floor, initial_rate_ppb, maintenance_rate_ppb, leverage_max).
 
@@ -91,6 +166,9 @@ class Engine:
         option_type: int = 0,
         interest_rate_ppb: int = 0,
         underlying_id: int = 0,
+        *,
+        now_ns: int = 0,
+        actor: str = "riskd",
     ) -> tuple[int, int]:
         """Return (reason, instrument id).
 
@@ -98,15 +176,37 @@ class Engine:
         trading_state 0 keeps what the instrument has, NORMAL for a new one.
         """
     def create_account(
-        self, account_id: int, asset_id: int, margin_mode: int, leverage: int, cash: int
+        self,
+        account_id: int,
+        asset_id: int,
+        margin_mode: int,
+        leverage: int,
+        cash: int,
+        *,
+        now_ns: int = 0,
+        actor: str = "riskd",
     ) -> int:
         """Return the reason."""
     def adjust_collateral(
-        self, account_id: int, asset_id: int, amount: int, validate_only: bool, now_ns: int
+        self,
+        account_id: int,
+        asset_id: int,
+        amount: int,
+        validate_only: bool,
+        now_ns: int,
+        *,
+        actor: str = "riskd",
     ) -> tuple[int, int, int]:
         """Return (reason, cash, available) as after it."""
     def transfer_margin(
-        self, account_id: int, instrument_id: int, amount: int, validate_only: bool, now_ns: int
+        self,
+        account_id: int,
+        instrument_id: int,
+        amount: int,
+        validate_only: bool,
+        now_ns: int,
+        *,
+        actor: str = "riskd",
     ) -> tuple[int, int, int]:
         """Return (reason, isolated wallet, available) as after it."""
     def change_margin_mode(
@@ -116,13 +216,30 @@ class Engine:
         margin_mode: int,
         validate_only: bool,
         now_ns: int,
+        *,
+        actor: str = "riskd",
     ) -> tuple[int, int, int]:
         """Return (reason, isolated wallet, available) as after it."""
     def set_leverage(
-        self, account_id: int, instrument_id: int, leverage: int, validate_only: bool, now_ns: int
+        self,
+        account_id: int,
+        instrument_id: int,
+        leverage: int,
+        validate_only: bool,
+        now_ns: int,
+        *,
+        actor: str = "riskd",
     ) -> tuple[int, int, int]:
         """Return (reason, leverage, available) as after it."""
-    def set_trading_state(self, scope: int, scope_id: int, trading_state: int) -> int:
+    def set_trading_state(
+        self,
+        scope: int,
+        scope_id: int,
+        trading_state: int,
+        *,
+        now_ns: int = 0,
+        actor: str = "riskd",
+    ) -> int:
         """Return the reason."""
     def assets(self) -> list[AssetRow]: ...
     def schedules(self) -> list[ScheduleRow]: ...

@@ -1,15 +1,51 @@
-"""The engine for Python: one book under one lock.
+"""The engine for Python: one book under one lock, and the journal of all that changed it.
 
 What a hot request does is in apply.pyx, what other commands do in admin.pyx and definitions.pyx.
+
+Durability
+    With a journal (`open_journal`), a command that raised the revision is a record, appended under
+    the lock right after it was applied: the order of the journal is the order of the changes. A
+    reply, also of a read, a repeat or a check alone, leaves when all that was appended before it is
+    as durable as was promised, because it may show any of it. The wait holds neither the lock nor
+    the GIL. Room for the record is made before the command is applied, so a journal that is full
+    refuses it and nothing has happened. Once the journal has failed, what is in memory may be more
+    than what was kept: nothing is applied or shown any more.
+
+A record's payload
+    Its time is the command's, its revision that of the book after it. Its kind is
+
+    1 to 63   a hot request, kind = the method's number: the CRC-32C of the reply (4 bytes) and the
+              reply's size (4 bytes), both little endian, then the request as it came
+    64        any other change: a JSON object in ASCII, keys sorted, no spaces, numbers whole:
+              {"actor": who, "arguments": {name: value}, "change": name}. An argument that is not
+              there has its default, so arguments can be added; an unknown change or argument is
+              of a newer program and refused.
+
+    What changed nothing is not recorded: repeats, checks alone, reads, refused changes, malformed
+    requests. (A rejected order is remembered, so it raises the revision and is a record.)
+
+Replay
+    The same code applies the records in their order, each at its recorded time, and must come to
+    the recorded revision: else the journal is refused. The same holds for a hot reply's checksum. A
+    reply that differs means that this program would have decided or said something else than was
+    acknowledged, so it is refused as well, unless the caller accepts differences, which are then
+    counted. Nothing of a reply is in the state but the reply itself, for repeats.
+
+Time
+    Each command comes with its time, but never goes back behind an earlier change, nor behind the
+    last record after a restart: then it is taken to come at that time.
 """
 
 import hashlib
+import json
 import os
+import sys
 
-from riskd.core.rows import InstrumentRow
+from riskd.core.rows import InstrumentRow, Replay
 
+from cpython.exc cimport PyErr_CheckSignals
 from libc.stdint cimport INT64_MAX, int64_t, uint8_t, uint32_t, uint64_t
-from libc.string cimport memset
+from libc.string cimport memcpy, memset
 
 cimport riskd.core.admin as admin
 from riskd.core.admin cimport Change
@@ -29,6 +65,21 @@ from riskd.core.definitions cimport (
     define_asset,
     define_instrument,
     define_schedule,
+)
+from riskd.core.journal cimport (
+    JOURNAL_FULL,
+    JOURNAL_OK,
+    JOURNAL_PAYLOAD_TOO_LARGE,
+    Journal,
+    JournalRecord,
+    JournalState,
+    Scan,
+    journal_append,
+    journal_crc32c,
+    journal_durable,
+    journal_make_room,
+    journal_status,
+    journal_wait,
 )
 from riskd.core.types cimport *
 from riskd.core.views cimport (
@@ -66,6 +117,18 @@ cdef extern from "<pthread.h>" nogil:
     int pthread_mutex_unlock(pthread_mutex_t *mutex)
     int pthread_mutex_destroy(pthread_mutex_t *mutex)
 
+# What a hot record has before its request.
+cdef struct HotHead:
+    uint32_t reply_checksum
+    uint32_t reply_size
+
+cdef enum:
+    KIND_CHANGE = 64
+    # What a record holds at most, but for the head.
+    REQUEST_SIZE_MAX = (1 << 20) - 8
+    # Replay looks for Ctrl-C and reports once in so many records.
+    PROGRESS_RECORDS = 1 << 15
+
 METHOD_CHECK_ORDER = HOT_CHECK_ORDER
 METHOD_REPORT_EXECUTION = HOT_REPORT_EXECUTION
 METHOD_GET_RESERVATION = HOT_GET_RESERVATION
@@ -101,25 +164,47 @@ cdef object _malformed_error(const Malformed *malformed):
     return MalformedRequestError(f"{what} {_FAULTS[malformed.fault]}")
 
 
+class ReplayError(Exception):
+    """The journal does not lead to the state that it was written from."""
+
+    def __init__(self, file, offset, sequence, reason):
+        super().__init__(file, offset, sequence, reason)
+        self.file = file
+        self.offset = offset
+        self.sequence = sequence
+        self.reason = reason
+
+    def __str__(self):
+        return f"{self.file} at byte {self.offset}: record {self.sequence}: {self.reason}"
+
+
 cdef class _Locked:
-    """The book's lock as a context. Waiting for it holds no GIL, so that its holder can go on."""
+    """A read: the book's lock, and at its end the wait for all that was read to be durable."""
     cdef Engine _engine
 
     def __cinit__(self, Engine engine):
         self._engine = engine
 
     def __enter__(self):
-        with nogil:
-            pthread_mutex_lock(&self._engine._mutex)
+        self._engine._lock()
 
-    def __exit__(self, *unused):
+    def __exit__(self, kind, error, traceback):
+        cdef uint64_t sequence = self._engine._sequence
         pthread_mutex_unlock(&self._engine._mutex)
+        if kind is None:
+            self._engine._await(sequence)
 
 
 cdef class Engine:
     cdef Book _book
     cdef pthread_mutex_t _mutex
     cdef uint8_t _reply[REPLY_SIZE_MAX]
+    # None and NULL: nothing is kept.
+    cdef Journal _journal
+    cdef JournalState *_log
+    # Of the last record; no command comes at an earlier time.
+    cdef uint64_t _sequence
+    cdef uint64_t _time_ns
     cdef dict _asset_ids
     cdef dict _schedule_ids
     cdef dict _instrument_ids
@@ -175,47 +260,330 @@ cdef class Engine:
         with _Locked(self):
             return self._book.revision
 
-    def handle(self, method, bytes request not None, now_ns):
-        cdef const uint8_t *start = <const uint8_t *><const char *>request
-        cdef size_t size = <size_t>len(request)
-        cdef uint32_t hot_method = method
-        cdef uint64_t now = now_ns
+    def handle(self, method, request, now_ns):
+        cdef uint64_t sequence = 0
+        reply = self._take(method, request, now_ns, True, &sequence)
+        self._await(sequence)
+        return reply
+
+    def submit(self, method, request, now_ns):
+        cdef uint64_t sequence = 0
+        reply = self._take(method, request, now_ns, False, &sequence)
+        return reply, sequence
+
+    cdef bytes _take(
+        self, uint32_t method, bytes request, uint64_t now_ns, bint waits, uint64_t *sequence
+    ):
+        """Apply a hot request; the reply may leave when the sequence is durable."""
+        cdef const uint8_t *start
+        cdef size_t size
+        cdef uint64_t revision
         cdef Malformed malformed
         cdef Writer writer
-        if hot_method < HOT_CHECK_ORDER or hot_method > HOT_CHECK_AMENDMENT:
+        if not _is_hot(method):
             raise ValueError(
                 f"method {method} is not within {HOT_CHECK_ORDER} to {HOT_CHECK_AMENDMENT}"
             )
-        # A request takes less time than handing the GIL over and back: it is let go only to wait.
-        if pthread_mutex_trylock(&self._mutex) != 0:
-            with nogil:
-                pthread_mutex_lock(&self._mutex)
+        if request is None:
+            raise TypeError("request is None: must be bytes")
+        start = <const uint8_t *><const char *>request
+        size = <size_t>len(request)
+        if size > REQUEST_SIZE_MAX:
+            raise MalformedRequestError(f"request of {size} bytes exceeds {REQUEST_SIZE_MAX}")
+        writer.start = self._reply
+        writer.capacity = REPLY_SIZE_MAX
+        self._lock_with_room(sizeof(HotHead) + size, waits)
         try:
-            writer.start = self._reply
-            writer.capacity = REPLY_SIZE_MAX
-            if engine_apply(&self._book, hot_method, start, size, now, &writer, &malformed):
+            if now_ns < self._time_ns:
+                now_ns = self._time_ns
+            revision = self._book.revision
+            if engine_apply(&self._book, method, start, size, now_ns, &writer, &malformed):
+                if self._book.revision != revision:
+                    self._time_ns = now_ns
+                    if self._log != NULL:
+                        self._record_hot(method, start, size, &writer)
+                sequence[0] = self._sequence
                 return self._reply[:<Py_ssize_t>writer.size]
         finally:
             pthread_mutex_unlock(&self._mutex)
         raise _malformed_error(&malformed)
 
-    # Definitions
+    # Durability
 
-    def create_asset(self, symbol, scale):
-        with _Locked(self):
-            return define_asset(&self._book, self._asset_ids, symbol, scale)
+    cdef int _lock(self) except -1:
+        """Take the lock, or raise if the journal has failed: then nothing may be shown."""
+        cdef uint32_t status
+        # A request takes less time than handing the GIL over and back: it is let go only to wait.
+        if pthread_mutex_trylock(&self._mutex) != 0:
+            with nogil:
+                pthread_mutex_lock(&self._mutex)
+        if self._log == NULL:
+            return 0
+        status = journal_status(self._log)
+        if status != JOURNAL_OK:
+            pthread_mutex_unlock(&self._mutex)
+            raise self._journal.refusal(status, 0)
+        return 0
 
-    def upsert_schedule(self, name, asset_id, tiers, notional_max=0, liquidation_fee_ppb=0):
-        with _Locked(self):
-            return define_schedule(
-                &self._book,
-                self._schedule_ids,
-                name,
-                asset_id,
-                tiers,
-                notional_max,
-                liquidation_fee_ppb,
+    cdef int _lock_with_room(self, size_t size, bint waits) except -1:
+        """Take the lock while the journal has room for a payload, or raise.
+
+        Nobody else appends, so the room stays. It is waited for without the lock.
+        """
+        cdef uint32_t status
+        while True:
+            if pthread_mutex_trylock(&self._mutex) != 0:
+                with nogil:
+                    pthread_mutex_lock(&self._mutex)
+            if self._log == NULL:
+                return 0
+            status = journal_make_room(self._log, size, False)
+            if status == JOURNAL_OK:
+                return 0
+            pthread_mutex_unlock(&self._mutex)
+            if status == JOURNAL_FULL and waits:
+                with nogil:
+                    status = journal_make_room(self._log, size, True)
+            if status == JOURNAL_PAYLOAD_TOO_LARGE:
+                raise MalformedRequestError(
+                    f"request of {size} bytes exceeds {self._log.payload_size_max}"
+                )
+            if status != JOURNAL_OK:
+                raise self._journal.refusal(status, size)
+
+    cdef int _record_hot(
+        self, uint32_t method, const uint8_t *request, size_t size, const Writer *writer
+    ) except -1:
+        cdef HotHead head
+        head.reply_checksum = journal_crc32c(writer.start, writer.size)
+        head.reply_size = <uint32_t>writer.size
+        return self._record(method, <const uint8_t *>&head, sizeof(HotHead), request, size)
+
+    cdef int _record(
+        self,
+        uint32_t kind,
+        const uint8_t *prefix,
+        size_t prefix_size,
+        const uint8_t *rest,
+        size_t rest_size,
+    ) except -1:
+        """Append what was just applied. There is room, so only a failure can refuse it."""
+        cdef uint32_t status = journal_append(
+            self._log,
+            kind,
+            self._time_ns,
+            self._book.revision,
+            prefix,
+            prefix_size,
+            rest,
+            rest_size,
+            &self._sequence,
+        )
+        if status != JOURNAL_OK:
+            raise self._journal.refusal(status, prefix_size + rest_size)
+        return 0
+
+    cdef int _await(self, uint64_t sequence) except -1:
+        """Block until a record is as durable as was promised; raise if it never will be."""
+        cdef uint32_t status
+        if self._log == NULL or sequence <= journal_durable(self._log):
+            return 0
+        with nogil:
+            status = journal_wait(self._log, sequence)
+        if status != JOURNAL_OK:
+            raise self._journal.refusal(status, 0)
+        return 0
+
+    cdef object _change(self, name, dict arguments, now_ns, actor):
+        """Make a change of the table at the end of this file: the one way from outside.
+
+        A change that is only validated never raises the revision, so no record has the argument.
+        """
+        cdef uint64_t now = now_ns
+        cdef uint64_t sequence
+        cdef bytes payload = b""
+        if self._log != NULL and not arguments.get("validate_only"):
+            arguments.pop("validate_only", None)
+            payload = json.dumps(
+                {"change": name, "actor": actor, "arguments": arguments},
+                separators=(",", ":"),
+                sort_keys=True,
+            ).encode()
+        self._lock_with_room(<size_t>len(payload), True)
+        try:
+            now = max(now, self._time_ns)
+            outcome = self._apply_change(name, arguments, now, payload)
+            sequence = self._sequence
+        finally:
+            pthread_mutex_unlock(&self._mutex)
+        self._await(sequence)
+        return outcome
+
+    cdef object _apply_change(self, name, dict arguments, uint64_t now_ns, bytes payload):
+        """Apply, and record what raised the revision, be it that something is raised after it."""
+        cdef uint64_t revision = self._book.revision
+        try:
+            return _CHANGES[name](self, now_ns, **arguments)
+        finally:
+            if self._book.revision != revision:
+                self._time_ns = now_ns
+                if self._log != NULL:
+                    self._record(
+                        KIND_CHANGE,
+                        <const uint8_t *><const char *>payload,
+                        <size_t>len(payload),
+                        NULL,
+                        0,
+                    )
+
+    def open_journal(
+        self,
+        directory,
+        *,
+        durability="machine",
+        segment_bytes=1 << 28,
+        buffer_bytes=1 << 23,
+        append_wait_ms_max=10_000,
+        accept_differences=False,
+        now_ns=0,
+        progress=None,
+        faults=None,
+    ):
+        if self._journal is not None or self._book.revision != 0:
+            raise ValueError("only a new engine can open a journal")
+        journal = Journal.open(
+            directory,
+            durability=durability,
+            segment_bytes=segment_bytes,
+            buffer_bytes=buffer_bytes,
+            append_wait_ms_max=append_wait_ms_max,
+            faults=faults,
+        )
+        try:
+            replay = self.replay(
+                directory, accept_differences=accept_differences, progress=progress
             )
+        except BaseException:
+            # What was replayed so far is a part of the state, which nobody may take for the whole.
+            self._attach(journal)
+            journal.close()
+            raise
+        self._attach(journal)
+        self._time_ns = max(self._time_ns, now_ns)
+        return replay._replace(torn=journal.torn)
+
+    cdef _attach(self, Journal journal):
+        self._journal = journal
+        self._log = &journal.state
+        self._sequence = journal.state.next_sequence - 1
+
+    def close_journal(self):
+        if self._journal is not None:
+            self._journal.close()
+
+    @property
+    def journal(self):
+        return self._journal
+
+    @property
+    def durable_sequence(self):
+        return journal_durable(self._log) if self._log != NULL else 0
+
+    def replay(self, directory, *, from_sequence=1, accept_differences=False, progress=None):
+        cdef Scan scan = Scan(directory, from_sequence)
+        cdef uint64_t records = 0
+        cdef uint64_t differences = 0
+        cdef uint64_t first_difference = 0
+        cdef bint same
+        while scan.advance():
+            if scan.record.kind == KIND_CHANGE:
+                same = self._replay_change(scan)
+            else:
+                same = self._replay_hot(scan)
+            if not same and not accept_differences:
+                raise _replay_error(
+                    scan, "this program gives another reply than the one that was recorded"
+                )
+            if not same and differences == 0:
+                first_difference = scan.record.sequence
+            differences += not same
+            self._time_ns = scan.record.time_ns
+            if self._book.revision != scan.record.revision:
+                raise _replay_error(
+                    scan,
+                    f"it leads to revision {self._book.revision},"
+                    f" recorded is {scan.record.revision}",
+                )
+            records += 1
+            if records % PROGRESS_RECORDS == 0:
+                PyErr_CheckSignals()
+                if progress is not None:
+                    progress(records)
+        return Replay(
+            records, scan.next_sequence - 1, differences, first_difference, self._time_ns, scan.torn
+        )
+
+    cdef bint _replay_hot(self, Scan scan) except -1:
+        """Return whether the reply is the recorded one."""
+        cdef const JournalRecord *record = &scan.record
+        cdef HotHead head
+        cdef Malformed malformed
+        cdef Writer writer
+        if not _is_hot(record.kind):
+            raise _replay_error(scan, f"kind {record.kind} is not known: of a newer program?")
+        if record.size < sizeof(HotHead):
+            raise _replay_error(scan, f"a hot record of {record.size} bytes has no head")
+        memcpy(&head, record.payload, sizeof(HotHead))
+        writer.start = self._reply
+        writer.capacity = REPLY_SIZE_MAX
+        if not engine_apply(
+            &self._book,
+            record.kind,
+            record.payload + sizeof(HotHead),
+            record.size - sizeof(HotHead),
+            record.time_ns,
+            &writer,
+            &malformed,
+        ):
+            raise _replay_error(scan, f"the request is malformed: {_malformed_error(&malformed)}")
+        return (
+            head.reply_size == writer.size
+            and head.reply_checksum == journal_crc32c(writer.start, writer.size)
+        )
+
+    cdef bint _replay_change(self, Scan scan) except -1:
+        """Return True: only hot records have a reply."""
+        fault = _change_fault(
+            self, scan.record.time_ns, (<const char *>scan.record.payload)[:scan.record.size]
+        )
+        if fault is not None:
+            raise _replay_error(scan, f"the change is not known ({fault}): of a newer program?")
+        return True
+
+    # Changes
+
+    def create_asset(self, symbol, scale, *, now_ns=0, actor="riskd"):
+        return self._change("create_asset", {"symbol": symbol, "scale": scale}, now_ns, actor)
+
+    def upsert_schedule(
+        self,
+        name,
+        asset_id,
+        tiers,
+        notional_max=0,
+        liquidation_fee_ppb=0,
+        *,
+        now_ns=0,
+        actor="riskd",
+    ):
+        arguments = {
+            "name": name,
+            "asset_id": asset_id,
+            "tiers": tiers,
+            "notional_max": notional_max,
+            "liquidation_fee_ppb": liquidation_fee_ppb,
+        }
+        return self._change("upsert_schedule", arguments, now_ns, actor)
 
     def upsert_instrument(
         self,
@@ -242,102 +610,96 @@ cdef class Engine:
         option_type=0,
         interest_rate_ppb=0,
         underlying_id=0,
+        *,
+        now_ns=0,
+        actor="riskd",
     ):
-        row = InstrumentRow(
-            0,
-            symbol,
-            kind,
-            asset_id,
-            schedule_id,
-            tick_mantissa,
-            tick_exponent,
-            lot_mantissa,
-            lot_exponent,
-            mark_units_per_tick,
-            order_lots_min,
-            order_lots_max,
-            order_notional_min,
-            order_notional_max,
-            price_collar_ppb,
-            market_buffer_ppb,
-            taker_fee_ppb,
-            mark_age_max_ns,
-            trading_state,
-            expiry_ns,
-            strike_units,
-            option_type,
-            interest_rate_ppb,
-            underlying_id,
-        )
-        with _Locked(self):
-            return define_instrument(&self._book, self._instrument_ids, row)
+        arguments = {
+            "symbol": symbol,
+            "kind": kind,
+            "asset_id": asset_id,
+            "schedule_id": schedule_id,
+            "tick_mantissa": tick_mantissa,
+            "tick_exponent": tick_exponent,
+            "lot_mantissa": lot_mantissa,
+            "lot_exponent": lot_exponent,
+            "mark_units_per_tick": mark_units_per_tick,
+            "order_lots_min": order_lots_min,
+            "order_lots_max": order_lots_max,
+            "order_notional_min": order_notional_min,
+            "order_notional_max": order_notional_max,
+            "price_collar_ppb": price_collar_ppb,
+            "market_buffer_ppb": market_buffer_ppb,
+            "taker_fee_ppb": taker_fee_ppb,
+            "mark_age_max_ns": mark_age_max_ns,
+            "trading_state": trading_state,
+            "expiry_ns": expiry_ns,
+            "strike_units": strike_units,
+            "option_type": option_type,
+            "interest_rate_ppb": interest_rate_ppb,
+            "underlying_id": underlying_id,
+        }
+        return self._change("upsert_instrument", arguments, now_ns, actor)
 
-    def create_account(self, account_id, asset_id, margin_mode, leverage, cash):
-        with _Locked(self):
-            return define_account(
-                &self._book, account_id, asset_id, margin_mode, leverage, cash
-            )
+    def create_account(
+        self, account_id, asset_id, margin_mode, leverage, cash, *, now_ns=0, actor="riskd"
+    ):
+        arguments = {
+            "account_id": account_id,
+            "asset_id": asset_id,
+            "margin_mode": margin_mode,
+            "leverage": leverage,
+            "cash": cash,
+        }
+        return self._change("create_account", arguments, now_ns, actor)
 
-    # Changes
+    def adjust_collateral(
+        self, account_id, asset_id, amount, validate_only, now_ns, *, actor="riskd"
+    ):
+        arguments = {
+            "account_id": account_id,
+            "asset_id": asset_id,
+            "amount": amount,
+            "validate_only": validate_only,
+        }
+        return self._change("adjust_collateral", arguments, now_ns, actor)
 
-    def adjust_collateral(self, account_id, asset_id, amount, validate_only, now_ns):
-        cdef Change change
-        cdef uint32_t reason = REASON_UNSPECIFIED
-        if not _in(account_id, 0, (1 << 64) - 1) or not _in(asset_id, 0, ASSETS_MAX):
-            return (
-                REASON_ACCOUNT_UNKNOWN if not _in(
-                    account_id, 0, (1 << 64) - 1
-                ) else REASON_ASSET_UNKNOWN,
-            ), 0, 0
-        with _Locked(self):
-            # An amount that does not fit is an amount of 0: A-1.
-            reason = admin.adjust_collateral(
-                &self._book, account_id, asset_id, _fitting(amount), validate_only, now_ns, &change
-            )
-        return reason, change.figure, change.available
+    def transfer_margin(
+        self, account_id, instrument_id, amount, validate_only, now_ns, *, actor="riskd"
+    ):
+        arguments = {
+            "account_id": account_id,
+            "instrument_id": instrument_id,
+            "amount": amount,
+            "validate_only": validate_only,
+        }
+        return self._change("transfer_margin", arguments, now_ns, actor)
 
-    def transfer_margin(self, account_id, instrument_id, amount, validate_only, now_ns):
-        cdef Change change
-        cdef uint32_t reason = REASON_UNSPECIFIED
-        with _Locked(self):
-            reason = admin.transfer_margin(
-                &self._book,
-                account_id,
-                instrument_id,
-                _fitting(amount),
-                validate_only,
-                now_ns,
-                &change,
-            )
-        return reason, change.figure, change.available
+    def change_margin_mode(
+        self, account_id, instrument_id, margin_mode, validate_only, now_ns, *, actor="riskd"
+    ):
+        arguments = {
+            "account_id": account_id,
+            "instrument_id": instrument_id,
+            "margin_mode": margin_mode,
+            "validate_only": validate_only,
+        }
+        return self._change("change_margin_mode", arguments, now_ns, actor)
 
-    def change_margin_mode(self, account_id, instrument_id, margin_mode, validate_only, now_ns):
-        cdef Change change
-        cdef uint32_t reason = REASON_UNSPECIFIED
-        with _Locked(self):
-            reason = admin.change_margin_mode(
-                &self._book, account_id, instrument_id, margin_mode, validate_only, now_ns, &change
-            )
-        return reason, change.figure, change.available
+    def set_leverage(
+        self, account_id, instrument_id, leverage, validate_only, now_ns, *, actor="riskd"
+    ):
+        arguments = {
+            "account_id": account_id,
+            "instrument_id": instrument_id,
+            "leverage": leverage,
+            "validate_only": validate_only,
+        }
+        return self._change("set_leverage", arguments, now_ns, actor)
 
-    def set_leverage(self, account_id, instrument_id, leverage, validate_only, now_ns):
-        cdef Change change
-        cdef uint32_t reason = REASON_UNSPECIFIED
-        with _Locked(self):
-            reason = admin.set_leverage(
-                &self._book,
-                account_id,
-                instrument_id,
-                _fitting(leverage),
-                validate_only,
-                now_ns,
-                &change,
-            )
-        return reason, change.figure, change.available
-
-    def set_trading_state(self, scope, scope_id, trading_state):
-        with _Locked(self):
-            return admin.set_trading_state(&self._book, scope, scope_id, trading_state)
+    def set_trading_state(self, scope, scope_id, trading_state, *, now_ns=0, actor="riskd"):
+        arguments = {"scope": scope, "scope_id": scope_id, "trading_state": trading_state}
+        return self._change("set_trading_state", arguments, now_ns, actor)
 
     # Reads
 
@@ -410,6 +772,116 @@ cdef class Engine:
         with _Locked(self):
             lines = answer_lines_of(&self._book)
         return _digest(lines)
+
+
+# --- changes from outside the hot door -------------------------------------------------------
+
+# Each takes the engine, whose lock is held, the time, and by name what the record keeps: names and
+# defaults are promises. A change raises the revision as its last step, or changes nothing.
+
+def _create_asset(Engine engine, now_ns, *, symbol, scale):
+    return define_asset(&engine._book, engine._asset_ids, symbol, scale)
+
+
+def _upsert_schedule(
+    Engine engine, now_ns, *, name, asset_id, tiers, notional_max=0, liquidation_fee_ppb=0
+):
+    return define_schedule(
+        &engine._book,
+        engine._schedule_ids,
+        name,
+        asset_id,
+        tiers,
+        notional_max,
+        liquidation_fee_ppb,
+    )
+
+
+def _upsert_instrument(Engine engine, now_ns, **fields):
+    return define_instrument(&engine._book, engine._instrument_ids, InstrumentRow(0, **fields))
+
+
+def _create_account(Engine engine, now_ns, *, account_id, asset_id, margin_mode, leverage, cash):
+    return define_account(&engine._book, account_id, asset_id, margin_mode, leverage, cash)
+
+
+def _adjust_collateral(Engine engine, now_ns, *, account_id, asset_id, amount, validate_only=False):
+    cdef Change change
+    cdef uint32_t reason
+    if not _in(account_id, 0, (1 << 64) - 1):
+        return REASON_ACCOUNT_UNKNOWN, 0, 0
+    if not _in(asset_id, 0, ASSETS_MAX):
+        return REASON_ASSET_UNKNOWN, 0, 0
+    # An amount that does not fit is an amount of 0: A-1.
+    reason = admin.adjust_collateral(
+        &engine._book, account_id, asset_id, _fitting(amount), validate_only, now_ns, &change
+    )
+    return reason, change.figure, change.available
+
+
+def _transfer_margin(
+    Engine engine, now_ns, *, account_id, instrument_id, amount, validate_only=False
+):
+    cdef Change change
+    cdef uint32_t reason = admin.transfer_margin(
+        &engine._book, account_id, instrument_id, _fitting(amount), validate_only, now_ns, &change
+    )
+    return reason, change.figure, change.available
+
+
+def _change_margin_mode(
+    Engine engine, now_ns, *, account_id, instrument_id, margin_mode, validate_only=False
+):
+    cdef Change change
+    cdef uint32_t reason = admin.change_margin_mode(
+        &engine._book, account_id, instrument_id, margin_mode, validate_only, now_ns, &change
+    )
+    return reason, change.figure, change.available
+
+
+def _set_leverage(
+    Engine engine, now_ns, *, account_id, instrument_id, leverage, validate_only=False
+):
+    cdef Change change
+    cdef uint32_t reason = admin.set_leverage(
+        &engine._book, account_id, instrument_id, _fitting(leverage), validate_only, now_ns, &change
+    )
+    return reason, change.figure, change.available
+
+
+def _set_trading_state(Engine engine, now_ns, *, scope, scope_id, trading_state):
+    return admin.set_trading_state(&engine._book, scope, scope_id, trading_state)
+
+
+_CHANGES = {
+    "create_asset": _create_asset,
+    "upsert_schedule": _upsert_schedule,
+    "upsert_instrument": _upsert_instrument,
+    "create_account": _create_account,
+    "adjust_collateral": _adjust_collateral,
+    "transfer_margin": _transfer_margin,
+    "change_margin_mode": _change_margin_mode,
+    "set_leverage": _set_leverage,
+    "set_trading_state": _set_trading_state,
+}
+
+
+cdef inline bint _is_hot(uint32_t method) noexcept nogil:
+    return HOT_CHECK_ORDER <= method <= HOT_CHECK_AMENDMENT
+
+
+cdef object _change_fault(Engine engine, now_ns, bytes payload):
+    """Apply a recorded change, or return why it cannot be."""
+    try:
+        entry = json.loads(payload)
+        _CHANGES[entry["change"]](engine, now_ns, **entry["arguments"])
+    except (KeyError, TypeError, ValueError):
+        return repr(sys.exception())
+    return None
+
+
+cdef object _replay_error(Scan scan, reason):
+    return ReplayError(scan.file, scan.offset, scan.record.sequence, reason)
 
 
 cdef _digest(lines):

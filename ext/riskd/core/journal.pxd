@@ -81,6 +81,8 @@ cdef struct JournalState:
     int segment_file
     # Constant while it is open.
     int directory_file
+    # An eventfd that becomes readable with each batch that is durable, and at the end.
+    int commit_file
     uint32_t durability
     uint64_t buffer_size_max
     uint64_t segment_size_max
@@ -90,6 +92,8 @@ cdef struct JournalState:
     pthread_t thread
 
 cdef struct JournalRecord:
+    # Where it begins in its file.
+    uint64_t offset
     uint64_t sequence
     uint64_t time_ns
     uint64_t revision
@@ -107,15 +111,25 @@ cdef struct JournalWindow:
     int file
 
 # Copy a record into the buffer, or wait for room and then copy it; its sequence goes to *sequence.
+# The payload is the prefix and the rest.
 cdef uint32_t journal_append(
     JournalState *state,
     uint32_t kind,
     uint64_t time_ns,
     uint64_t revision,
-    const uint8_t *payload,
-    size_t size,
+    const uint8_t *prefix,
+    size_t prefix_size,
+    const uint8_t *rest,
+    size_t rest_size,
     uint64_t *sequence,
 ) noexcept nogil
+
+# OK if a payload of the size has room now; with `waits`, it is waited for as append does. Who alone
+# appends can rely on it until the next append.
+cdef uint32_t journal_make_room(JournalState *state, uint64_t size, bint waits) noexcept nogil
+
+# OK, FAILED or CLOSED.
+cdef uint32_t journal_status(JournalState *state) noexcept nogil
 
 # Block until the record is as durable as was promised, or never will be.
 cdef uint32_t journal_wait(JournalState *state, uint64_t sequence) noexcept nogil
@@ -123,6 +137,8 @@ cdef uint32_t journal_wait(JournalState *state, uint64_t sequence) noexcept nogi
 cdef inline uint64_t journal_durable(const JournalState *state) noexcept nogil:
     """Return the last sequence that is as durable as was promised, without the mutex."""
     return _load(&state.durable_sequence, _ACQUIRE)
+
+cdef uint32_t journal_crc32c(const uint8_t *start, size_t size) noexcept nogil
 
 cdef struct FaultRule:
     uint32_t call
@@ -168,6 +184,7 @@ cdef class Journal:
         Faults faults,
     ) except -1
     cdef int _start(self) except -1
+    cdef object refusal(self, uint32_t status, uint64_t size)
     cdef object _failure(self)
     cdef void _stop(self) noexcept
     cdef void _release(self) noexcept

@@ -76,6 +76,12 @@ class Journal:
     def durable_sequence(self) -> int:
         """The last sequence that is as durable as was promised; 0 before the first."""
     @property
+    def commit_file(self) -> int:
+        """An eventfd that becomes readable when more is durable, and at the end, failed or not.
+
+        It is this object's, and closed with it.
+        """
+    @property
     def status(self) -> Literal["open", "failed", "closed"]: ...
     @property
     def error(self) -> JournalFailedError | None:
@@ -118,6 +124,12 @@ class Scan(Iterator[tuple[int, int, int, int, bytes]]):
     @property
     def next_sequence(self) -> int:
         """The sequence after the last record read."""
+    @property
+    def file(self) -> str | None:
+        """The file of the last record read, or None before the first."""
+    @property
+    def offset(self) -> int:
+        """Where the last record read begins in its file."""
 
 def scan(directory: str | os.PathLike[str], from_sequence: int = 1) -> Scan:
     """Return an iterator of (sequence, time_ns, revision, kind, payload).

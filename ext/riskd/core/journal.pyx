@@ -181,6 +181,11 @@ cdef extern from "<unistd.h>" nogil:
     int close(int file)
     int getpid()
 
+cdef extern from "<sys/eventfd.h>" nogil:
+    int EFD_CLOEXEC, EFD_NONBLOCK
+    int eventfd(unsigned int count, int flags)
+    int eventfd_write(int file, uint64_t count)
+
 cdef struct SegmentHead:
     char magic[8]
     uint32_t version
@@ -271,6 +276,10 @@ cdef inline uint32_t _crc32c(const uint8_t *start, size_t size) noexcept nogil:
     return _crc32c_table(0, start, size)
 
 
+cdef uint32_t journal_crc32c(const uint8_t *start, size_t size) noexcept nogil:
+    return _crc32c(start, size)
+
+
 def has_hardware_crc32c():
     return _hardware
 
@@ -316,11 +325,14 @@ cdef uint64_t _put(
     uint32_t kind,
     uint64_t time_ns,
     uint64_t revision,
-    const uint8_t *payload,
-    size_t size,
+    const uint8_t *prefix,
+    size_t prefix_size,
+    const uint8_t *rest,
+    size_t rest_size,
 ) noexcept nogil:
     """Copy a record into the buffer, which has room, and return its sequence. Under the mutex."""
     cdef uint8_t *start = state.filling.start + state.filling.size
+    cdef uint64_t size = prefix_size + rest_size
     cdef uint64_t total = _record_size(size)
     cdef RecordHead head
     debug_assert(state.filling.size + total <= state.buffer_size_max)
@@ -332,8 +344,10 @@ cdef uint64_t _put(
     head.time_ns = time_ns
     head.revision = revision
     memcpy(start, &head, HEAD_SIZE)
-    if size > 0:
-        memcpy(start + HEAD_SIZE, payload, size)
+    if prefix_size > 0:
+        memcpy(start + HEAD_SIZE, prefix, prefix_size)
+    if rest_size > 0:
+        memcpy(start + HEAD_SIZE + prefix_size, rest, rest_size)
     memset(start + HEAD_SIZE + size, 0, total - HEAD_SIZE - size)
     state.chain = _crc32c(start + 4, total - 4)
     memcpy(start, &state.chain, 4)
@@ -347,11 +361,14 @@ cdef uint32_t _append(
     uint32_t kind,
     uint64_t time_ns,
     uint64_t revision,
-    const uint8_t *payload,
-    size_t size,
+    const uint8_t *prefix,
+    size_t prefix_size,
+    const uint8_t *rest,
+    size_t rest_size,
     bint waits,
     uint64_t *sequence,
 ) noexcept nogil:
+    cdef uint64_t size = prefix_size + rest_size
     cdef uint32_t status
     cdef bint wake = False
     if size > state.payload_size_max:
@@ -362,7 +379,9 @@ cdef uint32_t _append(
         if state.filling.size + _record_size(size) > state.buffer_size_max:
             status = _await_room(state, _record_size(size)) if waits else <uint32_t>JOURNAL_FULL
     if status == JOURNAL_OK:
-        sequence[0] = _put(state, kind, time_ns, revision, payload, size)
+        sequence[0] = _put(
+            state, kind, time_ns, revision, prefix, prefix_size, rest, rest_size
+        )
         wake = state.idle
         state.idle = False
     pthread_mutex_unlock(&state.mutex)
@@ -377,11 +396,36 @@ cdef uint32_t journal_append(
     uint32_t kind,
     uint64_t time_ns,
     uint64_t revision,
-    const uint8_t *payload,
-    size_t size,
+    const uint8_t *prefix,
+    size_t prefix_size,
+    const uint8_t *rest,
+    size_t rest_size,
     uint64_t *sequence,
 ) noexcept nogil:
-    return _append(state, kind, time_ns, revision, payload, size, True, sequence)
+    return _append(
+        state, kind, time_ns, revision, prefix, prefix_size, rest, rest_size, True, sequence
+    )
+
+
+cdef uint32_t journal_make_room(JournalState *state, uint64_t size, bint waits) noexcept nogil:
+    cdef uint32_t status
+    if size > state.payload_size_max:
+        return JOURNAL_PAYLOAD_TOO_LARGE
+    pthread_mutex_lock(&state.mutex)
+    status = state.status
+    if status == JOURNAL_OK:
+        if state.filling.size + _record_size(size) > state.buffer_size_max:
+            status = _await_room(state, _record_size(size)) if waits else <uint32_t>JOURNAL_FULL
+    pthread_mutex_unlock(&state.mutex)
+    return status
+
+
+cdef uint32_t journal_status(JournalState *state) noexcept nogil:
+    cdef uint32_t status
+    pthread_mutex_lock(&state.mutex)
+    status = state.status
+    pthread_mutex_unlock(&state.mutex)
+    return status
 
 
 cdef uint32_t journal_wait(JournalState *state, uint64_t sequence) noexcept nogil:
@@ -523,10 +567,12 @@ cdef void *_run(void *argument) noexcept nogil:
         if written:
             _store(&state.durable_sequence, state.taken_sequence, _RELEASE)
             pthread_cond_broadcast(&state.reached[number & 1])
+            eventfd_write(state.commit_file, 1)
     state.ended = True
     pthread_cond_broadcast(&state.reached[0])
     pthread_cond_broadcast(&state.reached[1])
     pthread_cond_broadcast(&state.emptied)
+    eventfd_write(state.commit_file, 1)
     pthread_mutex_unlock(&state.mutex)
     return NULL
 
@@ -841,6 +887,14 @@ cdef class Scan:
             (<const char *>self.record.payload)[:self.record.size],
         )
 
+    @property
+    def file(self):
+        return os.path.join(self._directory, self._name) if self._name is not None else None
+
+    @property
+    def offset(self):
+        return self.record.offset
+
     def _list_segments(self):
         """Return (first sequence, name) by rising sequence."""
         segments = []
@@ -882,6 +936,7 @@ cdef class Scan:
             self.next_sequence += 1
             if head.sequence < self._from_sequence:
                 continue
+            self.record.offset = self._offset - _record_size(head.size)
             self.record.sequence = head.sequence
             self.record.time_ns = head.time_ns
             self.record.revision = head.revision
@@ -1127,6 +1182,7 @@ cdef class Journal:
         pthread_condattr_destroy(&attributes)
         self.state.directory_file = -1
         self.state.segment_file = -1
+        self.state.commit_file = -1
         self.state.status = JOURNAL_CLOSED
         self.state.ended = True
         self._lock_file = -1
@@ -1232,6 +1288,9 @@ cdef class Journal:
         state.writing.start = <uint8_t *>table_open(state.buffer_size_max, 1)
         if state.filling.start == NULL or state.writing.start == NULL:
             raise MemoryError(f"two buffers of {state.buffer_size_max} bytes do not fit in memory")
+        state.commit_file = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)
+        if state.commit_file < 0:
+            raise OSError(errno.errno, os.strerror(errno.errno))
         self._process = getpid()
         state.status = JOURNAL_OK
         state.ended = False
@@ -1254,22 +1313,17 @@ cdef class Journal:
         cdef uint64_t sequence = 0
         cdef uint32_t status = JOURNAL_CLOSED
         # A copy takes less time than handing the GIL over and back: it is let go only to wait.
-        status = _append(&self.state, number, time, version, start, size, False, &sequence)
+        status = _append(
+            &self.state, number, time, version, NULL, 0, start, size, False, &sequence
+        )
         if status == JOURNAL_FULL:
             with nogil:
                 status = journal_append(
-                    &self.state, number, time, version, start, size, &sequence
+                    &self.state, number, time, version, NULL, 0, start, size, &sequence
                 )
-        if status == JOURNAL_OK:
-            return sequence
-        if status == JOURNAL_PAYLOAD_TOO_LARGE:
-            raise ValueError(f"payload of {size} bytes exceeds {self.state.payload_size_max}")
-        if status == JOURNAL_FULL:
-            raise JournalFullError(
-                f"the buffer of {self.state.buffer_size_max} bytes was full for"
-                f" {self.state.append_wait_ms_max} ms"
-            )
-        raise self._failure()
+        if status != JOURNAL_OK:
+            raise self.refusal(status, size)
+        return sequence
 
     def wait(self, sequence):
         cdef uint64_t wanted = sequence
@@ -1305,10 +1359,7 @@ cdef class Journal:
 
     @property
     def status(self):
-        cdef uint32_t status
-        pthread_mutex_lock(&self.state.mutex)
-        status = self.state.status
-        pthread_mutex_unlock(&self.state.mutex)
+        cdef uint32_t status = journal_status(&self.state)
         if status == JOURNAL_FAILED:
             return "failed"
         return "open" if status == JOURNAL_OK else "closed"
@@ -1316,6 +1367,21 @@ cdef class Journal:
     @property
     def error(self):
         return self._failure() if self.status == "failed" else None
+
+    @property
+    def commit_file(self):
+        return self.state.commit_file
+
+    cdef object refusal(self, uint32_t status, uint64_t size):
+        """Return the exception for a payload that was not taken."""
+        if status == JOURNAL_PAYLOAD_TOO_LARGE:
+            return ValueError(f"payload of {size} bytes exceeds {self.state.payload_size_max}")
+        if status == JOURNAL_FULL:
+            return JournalFullError(
+                f"the buffer of {self.state.buffer_size_max} bytes was full for"
+                f" {self.state.append_wait_ms_max} ms"
+            )
+        return self._failure()
 
     cdef object _failure(self):
         """Return the exception that says why nothing more is taken."""
@@ -1381,6 +1447,9 @@ cdef class Journal:
     def __dealloc__(self):
         self._stop()
         self._release()
+        # Not before: an event loop may still watch it when the journal is closed.
+        if self.state.commit_file >= 0:
+            close(self.state.commit_file)
         free(self.state.filling.start)
         free(self.state.writing.start)
         if self._process != 0 and self._process != getpid():

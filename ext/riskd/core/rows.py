@@ -3,7 +3,10 @@
 Minor units, lots, mark units, ppb, hundredths of leverage.
 """
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from riskd.core.journal import Torn
 
 
 class Tier(NamedTuple):
@@ -40,21 +43,21 @@ class InstrumentRow(NamedTuple):
     tick_exponent: int
     lot_mantissa: int
     lot_exponent: int
-    mark_units_per_tick: int
-    order_lots_min: int
-    order_lots_max: int
-    order_notional_min: int
-    order_notional_max: int
-    price_collar_ppb: int
-    market_buffer_ppb: int
-    taker_fee_ppb: int
-    mark_age_max_ns: int
-    trading_state: int
-    expiry_ns: int
-    strike_units: int
-    option_type: int
-    interest_rate_ppb: int
-    underlying_id: int
+    mark_units_per_tick: int = 1
+    order_lots_min: int = 0
+    order_lots_max: int = 0
+    order_notional_min: int = 0
+    order_notional_max: int = 0
+    price_collar_ppb: int = 0
+    market_buffer_ppb: int = 0
+    taker_fee_ppb: int = 0
+    mark_age_max_ns: int = 0
+    trading_state: int = 0
+    expiry_ns: int = 0
+    strike_units: int = 0
+    option_type: int = 0
+    interest_rate_ppb: int = 0
+    underlying_id: int = 0
 
 
 class MarkRow(NamedTuple):
@@ -113,3 +116,19 @@ class PositionRow(NamedTuple):
     sell_lots: int
     known: bool
     """False while a mark that the figures need was never reported: they are 0 then."""
+
+
+class Replay(NamedTuple):
+    """What was read back from a journal."""
+
+    records: int
+    sequence: int
+    """Of the last record; 0 if there is none."""
+    differences: int
+    """Replies that are not the recorded ones."""
+    first_difference: int
+    """The sequence of the first of them, or 0."""
+    time_ns: int
+    """Of the last record."""
+    torn: "Torn | None"
+    """The tail that is no whole record."""
