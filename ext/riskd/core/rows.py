@@ -75,6 +75,28 @@ class AccountRow(NamedTuple):
     leverage: int
     cash: int
     trading_state: int
+    position_mode: int = 1
+    firm_id: int = 0
+    parent_account_id: int = 0
+
+
+class BalanceRow(NamedTuple):
+    """Another asset than the account's: fees are paid from it."""
+
+    asset_id: int
+    amount: int
+
+
+class GatewayRow(NamedTuple):
+    """A gateway that is not NORMAL or has a lease."""
+
+    gateway_id: int
+    trading_state: int
+    lease_end_ns: int
+    """0 without a lease."""
+    lease_action: int
+    lease_swept: int
+    """1 once the end has come and the working orders were released."""
 
 
 class SummaryRow(NamedTuple):
@@ -116,6 +138,7 @@ class PositionRow(NamedTuple):
     sell_lots: int
     known: bool
     """False while a mark that the figures need was never reported: they are 0 then."""
+    position_side: int = 1
 
 
 class Replay(NamedTuple):
