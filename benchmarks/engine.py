@@ -62,7 +62,7 @@ class Scale:
     answer_bytes: int
 
 
-FULL = Scale(rounds=9, calls=20_480, accounts=512, answer_bytes=Settings().answer_bytes)
+FULL = Scale(rounds=9, calls=20_480, accounts=512, answer_bytes=32 << 20)
 QUICK = Scale(rounds=2, calls=640, accounts=32, answer_bytes=1 << 20)
 
 # Figure over its peer.
@@ -97,9 +97,9 @@ class EngineRounds:
         ]
 
     def fill_memory(self) -> None:
-        """Check and cancel until the memory of answers has been round once, and warm up by it."""
+        """Check and cancel until both rings of answers have been round once, and warm up by it."""
         answers = self._scale.answer_bytes // 128
-        for _ in range(answers // (2 * self._scale.calls) + 1):
+        for _ in range(answers // self._scale.calls + 1):
             self._cancel(self._checked(self._isolated[4], None))
 
     def run(self) -> None:

@@ -106,13 +106,17 @@ class Settings:
     instruments_max: int = _setting(4_096, "Room for instruments.", minimum=1, maximum=1_048_576)
     schedules_max: int = _setting(1_024, "Room for margin schedules.", minimum=1, maximum=1_048_576)
     gateways_max: int = _setting(
-        1_024, "Room for gateways that are not in state NORMAL.", minimum=1, maximum=1_048_576
+        256,
+        "Room for gateways: each that ever sent an order, or was halted.",
+        minimum=1,
+        maximum=65_536,
     )
     answer_bytes: int = _setting(
-        64 << 20,
-        "Room for remembered answers, in whole 16 bytes; the oldest go first. About 200 each.",
+        2 << 20,
+        "Room for a gateway's remembered answers to orders, and as much again for those to "
+        "executions, in whole 16 bytes; the oldest go first.",
         minimum=64 << 10,
-        maximum=32 << 30,
+        maximum=4 << 30,
     )
 
     def __post_init__(self) -> None:

@@ -20,6 +20,8 @@ class Amendments(Decisions):
             return self._amendment_form_reject(t.REASON_CODE_CLIENT_ORDER_ID_MISSING)
         if request.gateway_id == 0:
             return self._amendment_form_reject(t.REASON_CODE_GATEWAY_ID_MISSING)
+        if not self._has_gateway_room(request.gateway_id):
+            return self._amendment_form_reject(t.REASON_CODE_GATEWAYS_FULL)
         content = amendment_content(request)
         answer = self._answers.find(ANSWER_AMENDMENT, request.gateway_id, request.client_order_id)
         if answer is not None:
@@ -29,7 +31,7 @@ class Amendments(Decisions):
         self._revision += 1
         decision = self._decide_amendment(request, now_ns)
         reply = serialise(orders_pb.CheckAmendmentResponse(order=decision))
-        self._answers.remember(
+        self._remember(
             Answer(ANSWER_AMENDMENT, request.gateway_id, request.client_order_id, content, reply)
         )
         return reply

@@ -24,24 +24,26 @@ class Answer:
 
 
 class AnswerMemory:
-    """The answers of the last requests, oldest first."""
+    """The last answers of each gateway: those to orders and amendments, those to executions."""
 
     def __init__(self, size_bytes_max: int) -> None:
         self._size_bytes_max = size_bytes_max
-        self._answers: list[Answer] = []
+        self._rings: dict[tuple[int, bool], list[Answer]] = {}
 
     def find(self, kind: int, gateway_id: int, request_id: int) -> Answer | None:
-        key = (kind, gateway_id, request_id)
-        for answer in self._answers:
-            if (answer.kind, answer.gateway_id, answer.request_id) == key:
+        for answer in self._rings.get((gateway_id, kind == ANSWER_EXECUTION), []):
+            if (answer.kind, answer.request_id) == (kind, request_id):
                 return answer
         return None
 
     def remember(self, answer: Answer) -> None:
-        """Add an answer; the oldest go when it needs their room."""
-        self._answers.append(answer)
-        while sum(each.size_bytes for each in self._answers) > self._size_bytes_max:
-            del self._answers[0]
+        """Add an answer; the oldest beside it go when it needs their room."""
+        key = (answer.gateway_id, answer.kind == ANSWER_EXECUTION)
+        ring = self._rings.setdefault(key, [])
+        ring.append(answer)
+        while sum(each.size_bytes for each in ring) > self._size_bytes_max:
+            del ring[0]
 
     def all(self) -> list[Answer]:
-        return list(self._answers)
+        """Return them by gateway, orders before executions, oldest first."""
+        return [each for key in sorted(self._rings) for each in self._rings[key]]

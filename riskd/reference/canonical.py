@@ -30,7 +30,8 @@ class Canonical(Queries):
         if self._service_state != t.TRADING_STATE_NORMAL:
             yield line("service", [self._service_state])
         for item in sorted(self._gateway_states.items()):
-            yield line("gateway", item)
+            if item[1] != t.TRADING_STATE_NORMAL:
+                yield line("gateway", item)
         for account_id in sorted(self._accounts):
             account = self.account(account_id)
             assert account is not None
@@ -52,7 +53,7 @@ class Canonical(Queries):
         return hash_lines(self._state_lines())
 
     def answers_hash(self) -> str:
-        """Return BLAKE2b-256 (hex) of the remembered answers, oldest first."""
+        """Return BLAKE2b-256 (hex) of the remembered answers, in the order of docs/state.md."""
         return hash_lines(
             line("answer", [each.kind, each.gateway_id, each.request_id, each.reply.hex()])
             for each in self._answers.all()

@@ -217,9 +217,8 @@ class Changes(Ladder):
         if scope == SCOPE_SERVICE:
             self._service_state = trading_state
         elif scope == SCOPE_GATEWAY:
-            self._gateway_states[scope_id] = trading_state
-            if trading_state == t.TRADING_STATE_NORMAL:
-                del self._gateway_states[scope_id]
+            if scope_id in self._gateway_states or trading_state != t.TRADING_STATE_NORMAL:
+                self._gateway_states[scope_id] = trading_state
         elif scope == SCOPE_ACCOUNT:
             account = self._accounts[scope_id]
             self._accounts[scope_id] = replace(account, trading_state=trading_state)
@@ -240,7 +239,6 @@ class Changes(Ladder):
         if scope == SCOPE_GATEWAY:
             if scope_id == 0:
                 return t.REASON_CODE_GATEWAY_ID_MISSING
-            is_new = scope_id not in self._gateway_states and trading_state != normal
-            if is_new and len(self._gateway_states) >= self._gateways_max:
+            if trading_state != normal and not self._has_gateway_room(scope_id):
                 return t.REASON_CODE_GATEWAYS_FULL
         return NONE

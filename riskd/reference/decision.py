@@ -29,6 +29,8 @@ class Decisions(Ladder):
             return serialise(self._form_reject(t.REASON_CODE_GATEWAY_ID_MISSING))
         if request.mode == orders_pb.CHECK_MODE_CHECK_ONLY:
             return serialise(self._decide(request, now_ns))
+        if not self._has_gateway_room(request.gateway_id):
+            return serialise(self._form_reject(t.REASON_CODE_GATEWAYS_FULL))
         content = order_content(request)
         answer = self._answers.find(ANSWER_ORDER, request.gateway_id, request.client_order_id)
         if answer is not None:
@@ -38,7 +40,7 @@ class Decisions(Ladder):
         if self._working_order(request.gateway_id, request.client_order_id) is not None:
             return serialise(self._form_reject(t.REASON_CODE_CLIENT_ORDER_ID_REUSED))
         reply = serialise(self._decide(request, now_ns))
-        self._answers.remember(
+        self._remember(
             Answer(ANSWER_ORDER, request.gateway_id, request.client_order_id, content, reply)
         )
         return reply

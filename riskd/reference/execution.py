@@ -19,6 +19,8 @@ class Executions(Figures):
             return serialise(self._execution_reject(t.REASON_CODE_GATEWAY_ID_MISSING))
         if request.execution_id == 0:
             return serialise(self._execution_reject(t.REASON_CODE_EXECUTION_ID_MISSING))
+        if not self._has_gateway_room(request.gateway_id):
+            return serialise(self._execution_reject(t.REASON_CODE_GATEWAYS_FULL))
         content = execution_content(request)
         answer = self._answers.find(ANSWER_EXECUTION, request.gateway_id, request.execution_id)
         if answer is not None:
@@ -33,7 +35,7 @@ class Executions(Figures):
             reply = serialise(self._apply_fill(request))
         else:
             reply = serialise(self._apply_release(request))
-        self._answers.remember(
+        self._remember(
             Answer(ANSWER_EXECUTION, request.gateway_id, request.execution_id, content, reply)
         )
         return reply

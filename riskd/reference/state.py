@@ -8,7 +8,7 @@ from riskd.core.rows import (
     InstrumentRow,
     ScheduleRow,
 )
-from riskd.reference.answers import AnswerMemory
+from riskd.reference.answers import Answer, AnswerMemory
 from riskd.v1 import types_pb2 as t
 
 Reason: TypeAlias = "t.ReasonCode.ValueType"
@@ -86,8 +86,8 @@ class State:
         orders_max: int = 65536,
         instruments_max: int = 1024,
         schedules_max: int = 1024,
-        gateways_max: int = 1024,
-        answer_bytes: int = 1 << 26,
+        gateways_max: int = 256,
+        answer_bytes: int = 2 << 20,
     ) -> None:
         self._accounts_max = accounts_max
         self._positions_max = positions_max
@@ -106,12 +106,23 @@ class State:
         self._orders: dict[int, Order] = {}
         self._deficits: dict[int, int] = {}
         self._service_state: int = t.TRADING_STATE_NORMAL
+        # Of every gateway that has a place in the table.
         self._gateway_states: dict[int, int] = {}
         self._answers = AnswerMemory(answer_bytes)
 
     @property
     def revision(self) -> int:
         return self._revision
+
+    def _has_gateway_room(self, gateway_id: int) -> bool:
+        return gateway_id in self._gateway_states or (
+            len(self._gateway_states) < self._gateways_max
+        )
+
+    def _remember(self, answer: Answer) -> None:
+        """Add an answer; its gateway has a place from the first one on."""
+        self._gateway_states.setdefault(answer.gateway_id, t.TRADING_STATE_NORMAL)
+        self._answers.remember(answer)
 
     def _working_order(self, gateway_id: int, client_order_id: int) -> Order | None:
         """Return the working order with the gateway's own id, also when its answer is forgotten."""

@@ -37,10 +37,15 @@ SETTINGS_ROOMY = {
     "orders_max": 400,
     "instruments_max": 10,
     "schedules_max": 5,
-    "gateways_max": 1,
-    "answer_bytes": 1 << 20,
+    "gateways_max": 4,
+    "answer_bytes": 1 << 18,
 }
-SETTINGS_TIGHT = SETTINGS_ROOMY | {"positions_max": 45, "orders_max": 12, "answer_bytes": 1 << 14}
+SETTINGS_TIGHT = SETTINGS_ROOMY | {
+    "positions_max": 45,
+    "orders_max": 12,
+    "gateways_max": 3,
+    "answer_bytes": 1 << 13,
+}
 
 
 class Runner:
@@ -205,6 +210,7 @@ MARKS = {BTC: 6_500_000, ETH: 350_000, DOGE: 1_700_000, ODD: 1000, WIDE: 40}
 MARKS |= {CALL: 20_000, PUT: 5_000, COINED: 10_000}
 LEVERAGES = (100, 300, 500, 500, 1000, 1000, 1000, 2000, 5000, 12500, 100_000)
 GATEWAYS = (1, 2, 3)
+STRANGE_GATEWAYS = (7, 8)  # for which there may be no room
 
 
 def setup(rng: random.Random) -> list[Command]:
@@ -482,6 +488,7 @@ class Stream:
             (
                 {"client_order_id": 0},
                 {"gateway_id": 0},
+                {"gateway_id": self.rng.choice(STRANGE_GATEWAYS)},
                 {"account_id": 0},
                 {"account_id": 2**64 - 1},
                 {"instrument_id": 0},
@@ -624,6 +631,7 @@ class Stream:
                 {"reservation_id": self.rng.choice((0, 1, self.rng.randrange(3000), 2**64 - 1))},
                 {"client_order_id": 0},
                 {"gateway_id": 0},
+                {"gateway_id": self.rng.choice(STRANGE_GATEWAYS)},
                 {"view": 4},
                 {"view": 2**31 - 1},
                 {"price_ticks": 0 if order.price_ticks else 1},
@@ -693,6 +701,7 @@ class Stream:
         bad = self.rng.choice(
             (
                 {"gateway_id": 0},
+                {"gateway_id": self.rng.choice(STRANGE_GATEWAYS)},
                 {"execution_id": 0},
                 {"kind": 0},
                 {"kind": 5},

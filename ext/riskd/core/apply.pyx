@@ -15,6 +15,7 @@ from riskd.core.book cimport (
     AnswerHead,
     Asset,
     Book,
+    Ring,
     account_find,
     answer_add,
     answer_copy,
@@ -29,6 +30,8 @@ from riskd.core.book cimport (
     position_add,
     position_drop_if_absent,
     position_find,
+    ring_find,
+    ring_take,
 )
 from riskd.core.decision cimport Hold, check_amendment, check_order
 from riskd.core.money cimport PPB, debug_assert, fits, i128
@@ -107,7 +110,7 @@ cdef void _reserve(
 
 
 cdef void _remember(
-    Book *book,
+    Ring *ring,
     uint32_t kind,
     uint32_t gateway_id,
     uint64_t id,
@@ -123,13 +126,12 @@ cdef void _remember(
     head.reply_size = <uint32_t>writer.size
     debug_assert(size <= sizeof(head.content))
     memcpy(head.content, content, size)
-    answer_add(book, &head, writer.start)
+    answer_add(ring, &head, writer.start)
 
 
 cdef uint32_t _recall(
-    const Book *book,
+    const Ring *ring,
     uint32_t kind,
-    uint32_t gateway_id,
     uint64_t id,
     const void *content,
     size_t size,
@@ -138,11 +140,11 @@ cdef uint32_t _recall(
     """Return 0 for a new id, 1 if its first answer was written, 2 if its content is another."""
     cdef AnswerHead head
     cdef uint64_t offset
-    if not answer_find(book, kind, gateway_id, id, &head, &offset):
+    if not answer_find(ring, kind, id, &head, &offset):
         return 0
     if memcmp(head.content, content, size) != 0:
         return 2
-    answer_copy(book, offset, writer.start, head.reply_size)
+    answer_copy(ring, offset, writer.start, head.reply_size)
     writer.size = head.reply_size
     return 1
 
@@ -152,6 +154,7 @@ cdef void _apply_order(
 ) noexcept nogil:
     cdef OrderReply reply
     cdef Hold hold
+    cdef Ring *ring = NULL
     cdef uint32_t reason, recalled
     cdef bint reserves = request.mode != CHECK_MODE_CHECK_ONLY
     # The detail comes last, and is zeroed only where one is asked for.
@@ -170,11 +173,15 @@ cdef void _apply_order(
         encode_order_reply(writer, &reply)
         return
     if reserves:
-        book_prefetch(book, ANSWER_ORDER, request.gateway_id, request.client_order_id)
+        ring = ring_take(book, ANSWER_ORDER, request.gateway_id)
+        if ring == NULL:
+            reply.reason = REASON_GATEWAYS_FULL
+            encode_order_reply(writer, &reply)
+            return
+        book_prefetch(book, ring, ANSWER_ORDER, request.gateway_id, request.client_order_id)
         recalled = _recall(
-            book,
+            ring,
             ANSWER_ORDER,
-            request.gateway_id,
             request.client_order_id,
             request,
             sizeof(OrderRequest),
@@ -203,7 +210,7 @@ cdef void _apply_order(
         _reserve(book, request, &hold, book.revision)
     encode_order_reply(writer, &reply)
     _remember(
-        book,
+        ring,
         ANSWER_ORDER,
         request.gateway_id,
         request.client_order_id,
@@ -240,6 +247,7 @@ cdef void _apply_amendment(
     cdef OrderReply reply
     cdef Hold hold
     cdef Order *order
+    cdef Ring *ring
     cdef uint32_t recalled
     memset(&reply, 0, sizeof(OrderReply) - sizeof(DecisionDetail))
     reply.decision = DECISION_REJECTED
@@ -254,11 +262,15 @@ cdef void _apply_amendment(
         reply.reason = REASON_GATEWAY_ID_MISSING
         encode_amendment_reply(writer, &reply)
         return
-    book_prefetch(book, ANSWER_AMENDMENT, request.gateway_id, request.client_order_id)
+    ring = ring_take(book, ANSWER_AMENDMENT, request.gateway_id)
+    if ring == NULL:
+        reply.reason = REASON_GATEWAYS_FULL
+        encode_amendment_reply(writer, &reply)
+        return
+    book_prefetch(book, ring, ANSWER_AMENDMENT, request.gateway_id, request.client_order_id)
     recalled = _recall(
-        book,
+        ring,
         ANSWER_AMENDMENT,
-        request.gateway_id,
         request.client_order_id,
         request,
         sizeof(AmendmentRequest),
@@ -278,7 +290,7 @@ cdef void _apply_amendment(
         _replace(book, order, request, &hold)
     encode_amendment_reply(writer, &reply)
     _remember(
-        book,
+        ring,
         ANSWER_AMENDMENT,
         request.gateway_id,
         request.client_order_id,
@@ -423,6 +435,7 @@ cdef void _apply_execution(
     cdef Position *position
     cdef Account *account
     cdef const Instrument *instrument
+    cdef Ring *ring
     cdef uint32_t recalled
     memset(&reply, 0, sizeof(ExecutionReply))
     reply.decision = DECISION_REJECTED
@@ -437,11 +450,15 @@ cdef void _apply_execution(
         reply.reason = REASON_EXECUTION_ID_MISSING
         encode_execution_reply(writer, &reply)
         return
-    book_prefetch(book, ANSWER_EXECUTION, request.gateway_id, request.execution_id)
+    ring = ring_take(book, ANSWER_EXECUTION, request.gateway_id)
+    if ring == NULL:
+        reply.reason = REASON_GATEWAYS_FULL
+        encode_execution_reply(writer, &reply)
+        return
+    book_prefetch(book, ring, ANSWER_EXECUTION, request.gateway_id, request.execution_id)
     recalled = _recall(
-        book,
+        ring,
         ANSWER_EXECUTION,
-        request.gateway_id,
         request.execution_id,
         request,
         sizeof(ExecutionRequest),
@@ -479,7 +496,7 @@ cdef void _apply_execution(
         position_drop_if_absent(book, position)
     encode_execution_reply(writer, &reply)
     _remember(
-        book,
+        ring,
         ANSWER_EXECUTION,
         request.gateway_id,
         request.execution_id,
@@ -502,11 +519,12 @@ cdef void _answer_reservation(
     cdef const OrderRequest *asked = NULL
     cdef const Order *order
     cdef const Position *position
-    if reservation_id == 0 and answer_find(
-        book, ANSWER_ORDER, request.gateway_id, request.client_order_id, &head, &offset
+    cdef const Ring *ring = ring_find(book, ANSWER_ORDER, request.gateway_id)
+    if reservation_id == 0 and ring != NULL and answer_find(
+        ring, ANSWER_ORDER, request.client_order_id, &head, &offset
     ):
         debug_assert(head.reply_size <= sizeof(answer))
-        answer_copy(book, offset, answer, head.reply_size)
+        answer_copy(ring, offset, answer, head.reply_size)
         asked = <const OrderRequest *>head.content
         reservation_id = _reservation_id_in(answer, head.reply_size)
     elif reservation_id == 0:

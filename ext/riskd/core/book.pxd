@@ -50,6 +50,15 @@ cdef enum AnswerKind:
     ANSWER_EXECUTION = 2
     ANSWER_AMENDMENT = 3
 
+# Remembered answers, oldest first, in a ring of bytes with an index of its own: nobody but the
+# ring's gateway can fill it or lengthen its chains.
+ctypedef struct Ring:
+    uint8_t *bytes
+    uint64_t capacity
+    uint64_t start
+    uint64_t used
+    Index index
+
 ctypedef struct Book:
     uint64_t revision
 
@@ -89,13 +98,13 @@ ctypedef struct Book:
     uint32_t gateway_capacity
     Index gateway_index
 
-    uint32_t service_state
+    # Two a gateway, at twice its place: of its orders and amendments, of its executions.
+    Ring *rings
+    void *ring_memory
+    uint64_t ring_size              # bytes of memory of one ring with its index
+    uint64_t answer_capacity        # bytes of one ring
 
-    uint8_t *answers
-    uint64_t answer_capacity
-    uint64_t answer_start
-    uint64_t answer_used
-    Index answer_index
+    uint32_t service_state
 
 cdef bint book_open(
     Book *book,
@@ -111,7 +120,7 @@ cdef bint book_open(
 cdef void book_close(Book *book) noexcept nogil
 
 cdef void book_prefetch(
-    const Book *book, uint32_t kind, uint32_t gateway_id, uint64_t id
+    const Book *book, const Ring *ring, uint32_t kind, uint32_t gateway_id, uint64_t id
 ) noexcept nogil
 
 cdef Account *account_find(Book *book, uint64_t account_id) noexcept nogil
@@ -137,16 +146,13 @@ cdef void order_drop(Book *book, Order *order) noexcept nogil
 cdef uint32_t gateway_state(const Book *book, uint32_t gateway_id) noexcept nogil
 cdef bint gateway_set(Book *book, uint32_t gateway_id, uint32_t trading_state) noexcept nogil
 
+cdef Ring *ring_take(Book *book, uint32_t kind, uint32_t gateway_id) noexcept nogil
+cdef const Ring *ring_find(const Book *book, uint32_t kind, uint32_t gateway_id) noexcept nogil
 cdef bint answer_find(
-    const Book *book,
-    uint32_t kind,
-    uint32_t gateway_id,
-    uint64_t id,
-    AnswerHead *head,
-    uint64_t *reply_offset,
+    const Ring *ring, uint32_t kind, uint64_t id, AnswerHead *head, uint64_t *reply_offset
 ) noexcept nogil
 cdef void answer_copy(
-    const Book *book, uint64_t offset, uint8_t *target, uint64_t size
+    const Ring *ring, uint64_t offset, uint8_t *target, uint64_t size
 ) noexcept nogil
-cdef void answer_add(Book *book, const AnswerHead *head, const uint8_t *reply) noexcept nogil
+cdef void answer_add(Ring *ring, const AnswerHead *head, const uint8_t *reply) noexcept nogil
 cdef uint64_t answer_size(uint32_t reply_size) noexcept nogil

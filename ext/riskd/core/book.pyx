@@ -7,7 +7,7 @@ positions are chained by rising instrument id.
 """
 
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
-from libc.stdlib cimport free
+from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset
 
 from riskd.core.money cimport debug_assert
@@ -25,15 +25,22 @@ cdef extern from "core.h" nogil:
     void size_is "riskd_size_is"(AnswerHead object, int size) noexcept
     void prefetch "__builtin_prefetch"(const void *address) noexcept
     void *table_open "riskd_table_open"(size_t count, size_t size) noexcept
+    void *lazy_open "riskd_lazy_open"(size_t count, size_t size) noexcept
+    void lazy_close "riskd_lazy_close"(void *memory, size_t count, size_t size) noexcept
 
 
 # --- index -----------------------------------------------------------------------------------
 
-cdef bint _index_open(Index *index, uint64_t capacity, uint64_t seed) noexcept nogil:
+cdef uint64_t _index_size(uint64_t capacity) noexcept nogil:
     """At most half full, so that a probe is short."""
     cdef uint64_t size = 16
     while size < 2 * capacity:
         size *= 2
+    return size
+
+
+cdef bint _index_open(Index *index, uint64_t capacity, uint64_t seed) noexcept nogil:
+    cdef uint64_t size = _index_size(capacity)
     index.entries = <IndexEntry *>table_open(size, sizeof(IndexEntry))
     index.mask = size - 1
     index.seed = seed
@@ -127,7 +134,6 @@ cdef bint book_open(
     book.instruments = <Instrument *>table_open(instruments, sizeof(Instrument))
     book.schedules = <Schedule *>table_open(schedules, sizeof(Schedule))
     book.gateways = <Gateway *>table_open(gateways, sizeof(Gateway))
-    book.answers = <uint8_t *>table_open(answer_bytes, 1)
     return (
         book.accounts != NULL
         and book.positions != NULL
@@ -135,13 +141,12 @@ cdef bint book_open(
         and book.instruments != NULL
         and book.schedules != NULL
         and book.gateways != NULL
-        and book.answers != NULL
         and _index_open(&book.account_index, accounts, seed)
         and _index_open(&book.position_index, positions, seed + 1)
         and _index_open(&book.order_index, orders, seed + 2)
         and _index_open(&book.client_order_index, orders, seed + 5)
         and _index_open(&book.gateway_index, gateways, seed + 3)
-        and _index_open(&book.answer_index, answer_bytes / answer_size(0), seed + 4)
+        and _rings_open(book, seed + 4)
     )
 
 
@@ -152,13 +157,13 @@ cdef void book_close(Book *book) noexcept nogil:
     free(book.instruments)
     free(book.schedules)
     free(book.gateways)
-    free(book.answers)
+    free(book.rings)
+    lazy_close(book.ring_memory, 2 * <size_t>book.gateway_capacity, book.ring_size)
     free(book.account_index.entries)
     free(book.position_index.entries)
     free(book.order_index.entries)
     free(book.client_order_index.entries)
     free(book.gateway_index.entries)
-    free(book.answer_index.entries)
     memset(book, 0, sizeof(Book))
 
 
@@ -363,128 +368,159 @@ cdef uint32_t gateway_state(const Book *book, uint32_t gateway_id) noexcept nogi
     return TRADING_STATE_NORMAL if place == NOWHERE else book.gateways[place].trading_state
 
 
-cdef bint gateway_set(Book *book, uint32_t gateway_id, uint32_t trading_state) noexcept nogil:
-    """Return False when the table is full. A gateway that is NORMAL takes no room."""
-    cdef Index *index = &book.gateway_index
+cdef uint32_t _gateway_take(Book *book, uint32_t gateway_id) noexcept nogil:
+    """Return a gateway's place, a new one if it has none; NOWHERE when the table is full.
+
+    A gateway keeps its place: its answers stay remembered.
+    """
     cdef uint32_t place = _gateway_place(book, gateway_id)
-    cdef uint32_t last, moved
-    if place == NOWHERE:
-        if trading_state == TRADING_STATE_NORMAL:
-            return True
-        if book.gateway_count == book.gateway_capacity:
-            return False
-        place = book.gateway_count
-        book.gateway_count += 1
-        book.gateways[place].gateway_id = gateway_id
-        _index_add(index, _hash(index, 0, gateway_id), place)
-    if trading_state != TRADING_STATE_NORMAL:
-        book.gateways[place].trading_state = trading_state
+    if place != NOWHERE or book.gateway_count == book.gateway_capacity:
+        return place
+    place = book.gateway_count
+    book.gateway_count += 1
+    book.gateways[place].gateway_id = gateway_id
+    book.gateways[place].trading_state = TRADING_STATE_NORMAL
+    _index_add(&book.gateway_index, _hash(&book.gateway_index, 0, gateway_id), place)
+    return place
+
+
+cdef bint gateway_set(Book *book, uint32_t gateway_id, uint32_t trading_state) noexcept nogil:
+    """Return False when the table is full. A gateway that was never heard of is NORMAL."""
+    cdef uint32_t place = _gateway_place(book, gateway_id)
+    if place == NOWHERE and trading_state == TRADING_STATE_NORMAL:
         return True
-    # The last one moves into its place.
-    _index_drop(index, _hash(index, 0, gateway_id), place)
-    book.gateway_count -= 1
-    last = book.gateway_count
-    if place != last:
-        moved = book.gateways[last].gateway_id
-        _index_drop(index, _hash(index, 0, moved), last)
-        book.gateways[place] = book.gateways[last]
-        _index_add(index, _hash(index, 0, moved), place)
+    place = _gateway_take(book, gateway_id)
+    if place == NOWHERE:
+        return False
+    book.gateways[place].trading_state = trading_state
     return True
 
 
 # --- remembered answers ----------------------------------------------------------------------
 #
 # A ring of bytes. An entry is an AnswerHead and the reply, together rounded up to 16 bytes; it may
-# wrap
-# around the end. Places in the index count in 16 bytes.
+# wrap around the end. Places in a ring's index count in 16 bytes.
 
 cdef uint64_t answer_size(uint32_t reply_size) noexcept nogil:
     return (sizeof(AnswerHead) + <uint64_t>reply_size + 15) & ~<uint64_t>15
 
 
+cdef bint _rings_open(Book *book, uint64_t seed) noexcept nogil:
+    """Lay out the rings of all gateways; memory of a gateway that never calls is never touched."""
+    cdef size_t count = 2 * <size_t>book.gateway_capacity
+    cdef uint64_t index_size = _index_size(book.answer_capacity / answer_size(1))
+    cdef uint8_t *memory
+    cdef size_t place
+    # Whole pages, so that no two gateways share one.
+    book.ring_size = (
+        book.answer_capacity + index_size * sizeof(IndexEntry) + 4095
+    ) & ~<uint64_t>4095
+    book.ring_memory = lazy_open(count, book.ring_size)
+    book.rings = <Ring *>calloc(count, sizeof(Ring))
+    if book.ring_memory == NULL or book.rings == NULL:
+        return False
+    for place in range(count):
+        memory = <uint8_t *>book.ring_memory + place * book.ring_size
+        book.rings[place].bytes = memory
+        book.rings[place].capacity = book.answer_capacity
+        book.rings[place].index.entries = <IndexEntry *>(memory + book.answer_capacity)
+        book.rings[place].index.mask = index_size - 1
+        book.rings[place].index.seed = seed
+    return True
+
+
+cdef inline Ring *_ring_at(const Book *book, uint32_t kind, uint32_t place) noexcept nogil:
+    return &book.rings[2 * <size_t>place + (1 if kind == ANSWER_EXECUTION else 0)]
+
+
+cdef Ring *ring_take(Book *book, uint32_t kind, uint32_t gateway_id) noexcept nogil:
+    """Return a gateway's ring for a kind of answers; the gateway gets its place if it has none.
+
+    NULL when the table is full. For requests whose answer will be remembered: for all others it is
+    ring_find.
+    """
+    cdef uint32_t place = _gateway_take(book, gateway_id)
+    return NULL if place == NOWHERE else _ring_at(book, kind, place)
+
+
+cdef const Ring *ring_find(const Book *book, uint32_t kind, uint32_t gateway_id) noexcept nogil:
+    """Return a gateway's ring, or NULL if nothing of the gateway is known."""
+    cdef uint32_t place = _gateway_place(book, gateway_id)
+    return NULL if place == NOWHERE else _ring_at(book, kind, place)
+
+
 cdef void answer_copy(
-    const Book *book, uint64_t offset, uint8_t *target, uint64_t size
+    const Ring *ring, uint64_t offset, uint8_t *target, uint64_t size
 ) noexcept nogil:
     """Copy bytes out of the ring."""
     cdef uint64_t first
-    offset %= book.answer_capacity
-    first = min(size, book.answer_capacity - offset)
-    memcpy(target, book.answers + offset, first)
-    memcpy(target + first, book.answers, size - first)
+    offset %= ring.capacity
+    first = min(size, ring.capacity - offset)
+    memcpy(target, ring.bytes + offset, first)
+    memcpy(target + first, ring.bytes, size - first)
 
 
 cdef void _answer_write(
-    Book *book, uint64_t offset, const uint8_t *source, uint64_t size
+    Ring *ring, uint64_t offset, const uint8_t *source, uint64_t size
 ) noexcept nogil:
     cdef uint64_t first
-    offset %= book.answer_capacity
-    first = min(size, book.answer_capacity - offset)
-    memcpy(book.answers + offset, source, first)
-    memcpy(book.answers, source + first, size - first)
+    offset %= ring.capacity
+    first = min(size, ring.capacity - offset)
+    memcpy(ring.bytes + offset, source, first)
+    memcpy(ring.bytes, source + first, size - first)
 
 
 cdef bint answer_find(
-    const Book *book,
-    uint32_t kind,
-    uint32_t gateway_id,
-    uint64_t id,
-    AnswerHead *head,
-    uint64_t *reply_offset,
+    const Ring *ring, uint32_t kind, uint64_t id, AnswerHead *head, uint64_t *reply_offset
 ) noexcept nogil:
-    cdef uint32_t tag = _answer_tag(book, kind, gateway_id, id)
+    """Whether the answer to a request is remembered: its head, and where its reply begins."""
+    cdef uint32_t tag = _hash(&ring.index, kind, id)
     cdef uint64_t at = tag
     cdef uint32_t place
     cdef uint64_t offset
     cdef uint64_t key[2]
     while True:
-        place = _candidate(&book.answer_index, tag, &at)
+        place = _candidate(&ring.index, tag, &at)
         if place == NOWHERE:
             return False
         offset = <uint64_t>place * 16
         # The key comes first in a head: id, then gateway and kind.
-        answer_copy(book, offset, <uint8_t *>key, sizeof(key))
-        if key[0] == id and key[1] == (<uint64_t>kind << 32 | gateway_id):
-            answer_copy(book, offset, <uint8_t *>head, sizeof(AnswerHead))
+        answer_copy(ring, offset, <uint8_t *>key, sizeof(key))
+        if key[0] == id and key[1] >> 32 == kind:
+            answer_copy(ring, offset, <uint8_t *>head, sizeof(AnswerHead))
             reply_offset[0] = offset + sizeof(AnswerHead)
             return True
 
 
-cdef inline uint32_t _answer_tag(
-    const Book *book, uint32_t kind, uint32_t gateway_id, uint64_t id
-) noexcept nogil:
-    return _hash(&book.answer_index, <uint64_t>kind << 32 | gateway_id, id)
+cdef void _forget_oldest(Ring *ring) noexcept nogil:
+    cdef AnswerHead oldest
+    cdef uint64_t size
+    answer_copy(ring, ring.start, <uint8_t *>&oldest, sizeof(AnswerHead))
+    _index_drop(
+        &ring.index, _hash(&ring.index, oldest.kind, oldest.id), <uint32_t>(ring.start / 16)
+    )
+    size = answer_size(oldest.reply_size)
+    ring.start = (ring.start + size) % ring.capacity
+    ring.used -= size
 
 
-cdef void answer_add(Book *book, const AnswerHead *head, const uint8_t *reply) noexcept nogil:
+cdef void answer_add(Ring *ring, const AnswerHead *head, const uint8_t *reply) noexcept nogil:
     """Remember an answer; the oldest are forgotten as far as the room is needed."""
     cdef uint64_t size = answer_size(head.reply_size)
-    cdef uint64_t offset, size_of_oldest
-    cdef AnswerHead oldest
-    size_is(oldest, 128)
-    debug_assert(size <= book.answer_capacity)
-    while book.answer_used + size > book.answer_capacity:
-        answer_copy(book, book.answer_start, <uint8_t *>&oldest, sizeof(AnswerHead))
-        _index_drop(
-            &book.answer_index,
-            _answer_tag(book, oldest.kind, oldest.gateway_id, oldest.id),
-            <uint32_t>(book.answer_start / 16),
-        )
-        size_of_oldest = answer_size(oldest.reply_size)
-        book.answer_start = (book.answer_start + size_of_oldest) % book.answer_capacity
-        book.answer_used -= size_of_oldest
-    offset = (book.answer_start + book.answer_used) % book.answer_capacity
-    _answer_write(book, offset, <const uint8_t *>head, sizeof(AnswerHead))
-    _answer_write(book, offset + sizeof(AnswerHead), reply, head.reply_size)
-    _index_add(
-        &book.answer_index,
-        _answer_tag(book, head.kind, head.gateway_id, head.id),
-        <uint32_t>(offset / 16),
-    )
-    book.answer_used += size
+    cdef uint64_t offset
+    size_is(head[0], 128)
+    debug_assert(size <= ring.capacity)
+    while ring.used + size > ring.capacity:
+        _forget_oldest(ring)
+    offset = (ring.start + ring.used) % ring.capacity
+    _answer_write(ring, offset, <const uint8_t *>head, sizeof(AnswerHead))
+    _answer_write(ring, offset + sizeof(AnswerHead), reply, head.reply_size)
+    _index_add(&ring.index, _hash(&ring.index, head.kind, head.id), <uint32_t>(offset / 16))
+    ring.used += size
 
 
 cdef void book_prefetch(
-    const Book *book, uint32_t kind, uint32_t gateway_id, uint64_t id
+    const Book *book, const Ring *ring, uint32_t kind, uint32_t gateway_id, uint64_t id
 ) noexcept nogil:
     """Ask for the lines that remembering an answer will touch, while the decision is being made.
 
@@ -492,19 +528,17 @@ cdef void book_prefetch(
     ring, the oldest answer and its place in the index, and the next reservation's.
     """
     cdef const AnswerHead *oldest
-    cdef uint64_t end = (book.answer_start + book.answer_used) % book.answer_capacity
-    cdef uint32_t tag = _answer_tag(book, kind, gateway_id, id)
-    prefetch(&book.answer_index.entries[tag & book.answer_index.mask])
+    cdef uint64_t end = (ring.start + ring.used) % ring.capacity
+    cdef uint32_t tag = _hash(&ring.index, kind, id)
+    prefetch(&ring.index.entries[tag & ring.index.mask])
     tag = _hash(&book.order_index, 0, book.revision + 1)
     prefetch(&book.order_index.entries[tag & book.order_index.mask])
     tag = _hash(&book.client_order_index, gateway_id, id)
     prefetch(&book.client_order_index.entries[tag & book.client_order_index.mask])
-    prefetch(book.answers + end)
-    prefetch(book.answers + (end + 64) % book.answer_capacity)
-    prefetch(book.answers + (book.answer_start + 1024) % book.answer_capacity)
-    if book.answer_used + 1024 > book.answer_capacity and (
-        book.answer_start + sizeof(AnswerHead) <= book.answer_capacity
-    ):
-        oldest = <const AnswerHead *>(book.answers + book.answer_start)
-        tag = _answer_tag(book, oldest.kind, oldest.gateway_id, oldest.id)
-        prefetch(&book.answer_index.entries[tag & book.answer_index.mask])
+    prefetch(ring.bytes + end)
+    prefetch(ring.bytes + (end + 64) % ring.capacity)
+    prefetch(ring.bytes + (ring.start + 1024) % ring.capacity)
+    if ring.used + 1024 > ring.capacity and ring.start + sizeof(AnswerHead) <= ring.capacity:
+        oldest = <const AnswerHead *>(ring.bytes + ring.start)
+        tag = _hash(&ring.index, oldest.kind, oldest.id)
+        prefetch(&ring.index.entries[tag & ring.index.mask])

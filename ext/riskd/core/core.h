@@ -55,4 +55,27 @@ static inline void *riskd_table_open(size_t count, size_t size) {
     return table;
 }
 
+/* Zeroed memory that costs nothing until it is touched, in pages of the smallest size: a fault in the
+ * middle of a request must not zero 2 MiB. NULL when there is no address space for it. */
+static inline void *riskd_lazy_open(size_t count, size_t size) {
+    size_t bytes;
+    void *memory;
+    if (__builtin_mul_overflow(count, size, &bytes)) {
+        return NULL;
+    }
+    memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
+                  MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (memory == MAP_FAILED) {
+        return NULL;
+    }
+    (void)madvise(memory, bytes, MADV_NOHUGEPAGE);
+    return memory;
+}
+
+static inline void riskd_lazy_close(void *memory, size_t count, size_t size) {
+    if (memory != NULL) {
+        (void)munmap(memory, count * size);
+    }
+}
+
 #endif

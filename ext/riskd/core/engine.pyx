@@ -217,8 +217,8 @@ cdef class Engine:
         orders_max=200_000,
         instruments_max=4096,
         schedules_max=4096,
-        gateways_max=1024,
-        answer_bytes=1 << 26,
+        gateways_max=256,
+        answer_bytes=2 << 20,
     ):
         for name, value, low, high in (
             ("accounts_max", accounts_max, 1, 1 << 30),
@@ -226,8 +226,8 @@ cdef class Engine:
             ("orders_max", orders_max, 1, 1 << 30),
             ("instruments_max", instruments_max, 1, 1 << 20),
             ("schedules_max", schedules_max, 1, 1 << 20),
-            ("gateways_max", gateways_max, 1, 1 << 20),
-            ("answer_bytes", answer_bytes, 4096, 1 << 35),
+            ("gateways_max", gateways_max, 1, 1 << 16),
+            ("answer_bytes", answer_bytes, 4096, 1 << 32),
         ):
             if not _in(value, low, high):
                 raise ValueError(f"{name} {value} is not within {low} to {high}")

@@ -7,12 +7,16 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
 from riskd.core.admin cimport SCOPE_ACCOUNT, SCOPE_GATEWAY, SCOPE_INSTRUMENT, SCOPE_SERVICE
 from riskd.core.book cimport (
+    ANSWER_EXECUTION,
+    ANSWER_ORDER,
     AnswerHead,
     Book,
+    Ring,
     account_find,
     answer_copy,
     answer_size,
     instrument_find,
+    ring_find,
 )
 from riskd.core.margin cimport (
     Exposure,
@@ -236,11 +240,8 @@ cdef list _definition_lines(Book *book):
             lines.append(f"mark {' '.join(map(str, row))}")
     if book.service_state != TRADING_STATE_NORMAL:
         lines.append(f"service {book.service_state}")
-    gateways = sorted(
-        (book.gateways[index].gateway_id, book.gateways[index].trading_state)
-        for index in range(book.gateway_count)
-    )
-    lines += [f"gateway {gateway} {state}" for gateway, state in gateways]
+    for _, gateway_id, state in _gateway_states(book):
+        lines.append(f"gateway {gateway_id} {state}")
     return lines
 
 
@@ -396,18 +397,18 @@ cdef position_rows(Book *book, uint64_t account_id):
     return rows
 
 
+cdef list _gateway_states(Book *book):
+    return sorted([
+        (SCOPE_GATEWAY, book.gateways[index].gateway_id, book.gateways[index].trading_state)
+        for index in range(book.gateway_count)
+        if book.gateways[index].trading_state != TRADING_STATE_NORMAL
+    ])
+
+
 cdef trading_state_rows(Book *book):
     states = []
     if book.service_state != TRADING_STATE_NORMAL:
         states.append((SCOPE_SERVICE, 0, book.service_state))
-    gateways = [
-        (
-            SCOPE_GATEWAY,
-            book.gateways[index].gateway_id,
-            book.gateways[index].trading_state,
-        )
-        for index in range(book.gateway_count)
-    ]
     accounts = [
         (
             SCOPE_ACCOUNT,
@@ -422,7 +423,7 @@ cdef trading_state_rows(Book *book):
         for index in range(book.instrument_count)
         if book.instruments[index].trading_state != TRADING_STATE_NORMAL
     ]
-    return states + sorted(gateways) + sorted(accounts) + instruments
+    return states + _gateway_states(book) + sorted(accounts) + instruments
 
 
 cdef working_reservation_ids(Book *book, scope, scope_id, count_max):
@@ -464,15 +465,22 @@ cdef state_lines_of(Book *book):
 
 cdef answer_lines_of(Book *book):
     cdef AnswerHead head
-    cdef uint64_t offset
-    cdef uint64_t done = 0
+    cdef const Ring *ring
+    cdef uint32_t gateway_id, kind
+    cdef uint64_t offset, done
     cdef uint8_t reply[4096]
     lines = []
-    while done < book.answer_used:
-        offset = book.answer_start + done
-        answer_copy(book, offset, <uint8_t *>&head, sizeof(AnswerHead))
-        answer_copy(book, offset + sizeof(AnswerHead), reply, head.reply_size)
-        written = reply[:head.reply_size].hex()
-        lines.append(f"answer {head.kind} {head.gateway_id} {head.id} {written}")
-        done += answer_size(head.reply_size)
+    for gateway_id in sorted([
+        book.gateways[index].gateway_id for index in range(book.gateway_count)
+    ]):
+        for kind in (ANSWER_ORDER, ANSWER_EXECUTION):
+            ring = ring_find(book, kind, gateway_id)
+            done = 0
+            while done < ring.used:
+                offset = ring.start + done
+                answer_copy(ring, offset, <uint8_t *>&head, sizeof(AnswerHead))
+                answer_copy(ring, offset + sizeof(AnswerHead), reply, head.reply_size)
+                written = reply[:head.reply_size].hex()
+                lines.append(f"answer {head.kind} {head.gateway_id} {head.id} {written}")
+                done += answer_size(head.reply_size)
     return lines
