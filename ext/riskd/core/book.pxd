@@ -5,6 +5,7 @@ Tables over flat memory.
 
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
+from riskd.core.index cimport Index
 from riskd.core.types cimport (
     ASSETS_MAX,
     Account,
@@ -13,17 +14,6 @@ from riskd.core.types cimport (
     Position,
     Schedule,
 )
-
-# An open-addressing index from a key's hash to a place in a table; the key itself stands in the
-# table.
-ctypedef struct IndexEntry:
-    uint32_t tag                    # the hash; its low bits are the entry's home
-    uint32_t place_and_one          # 0 = empty
-
-ctypedef struct Index:
-    IndexEntry *entries
-    uint64_t mask
-    uint64_t seed
 
 ctypedef struct Asset:
     uint32_t scale
