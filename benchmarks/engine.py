@@ -79,7 +79,7 @@ class EngineRounds:
     """The traders of each case and one round of each."""
 
     def __init__(self, scale: Scale, samples: Samples) -> None:
-        engine = build_engine(Settings(answer_bytes=scale.answer_bytes))
+        engine = build_engine(Settings(answer_bytes=scale.answer_bytes, durability="none"))
         self._samples = samples
         self._scale = scale
         self._market = market = Market(engine, LISTINGS, NOW_NS)

@@ -77,11 +77,11 @@ QUICK = Scale(rounds=1, calls=40, accounts=8)
 
 def serve(account_count: int) -> None:
     """Serve on a free port of loopback, print it, and stop when standard input ends."""
-    settings = Settings(control_address="127.0.0.1:0")
+    settings = Settings(control_address="127.0.0.1:0", durability="none")
     engine = build_engine(settings)
     market = Market(engine, LISTINGS, time.time_ns())
     market.add_traders(account_count, POSITIONS, types_pb2.MARGIN_MODE_ISOLATED)
-    backend = Backend(engine, time.time_ns)
+    backend = Backend(engine, time.time_ns, settings.journal_wait_ms_max / 1000)
     server = ControlServer(
         settings,
         {
@@ -89,6 +89,7 @@ def serve(account_count: int) -> None:
             "riskd.v1.MarketDataService": lambda server: add_market_data_service(server, backend),
             ECHO_SERVICE: add_echo_service,
         },
+        backend.commits,
     )
     print(server.start(), flush=True)
     sys.stdin.read()
@@ -214,7 +215,7 @@ class ServiceRounds:
         self.pooled: dict[str, list[float]] = {prefix: [] for prefix in METHODS}
         self._calls_per_round = scale.calls
         # The server's market once more, from the same seed: it knows the accounts and used ids.
-        self._market = Market(build_engine(Settings()), LISTINGS, time.time_ns())
+        self._market = Market(build_engine(Settings(durability="none")), LISTINGS, time.time_ns())
         isolated = types_pb2.MARGIN_MODE_ISOLATED
         self._traders: list[Trader] = self._market.add_traders(scale.accounts, POSITIONS, isolated)
         channels = [stack.enter_context(open_channel(address)) for _ in range(4)]

@@ -17,6 +17,7 @@ from grpc_channelz.v1 import channelz, channelz_pb2
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from riskd.services.commits import Commits
 from riskd.services.errors import ErrorInterceptor
 from riskd.settings import Settings, SettingsError, parse_address
 
@@ -33,12 +34,14 @@ _logger = logging.getLogger("riskd.server")
 class ControlServer:
     """A gRPC server for registered services. Start once, stop once.
 
-    services maps full service names to what registers each of them.
+    services maps full service names to what registers each of them. When the journal fails, health
+    says NOT_SERVING; calls are still answered, each with its error.
     """
 
-    def __init__(self, settings: Settings, services: dict[str, Register]) -> None:
+    def __init__(self, settings: Settings, services: dict[str, Register], commits: Commits) -> None:
         self._settings = settings
         self._services = services
+        self._commits = commits
         self._asked_to_stop: Future[int] = Future()
         self._thread: threading.Thread | None = None
 
@@ -89,6 +92,13 @@ class ControlServer:
         except BaseException as error:
             started.set_exception(error)
             return
+        tasks: list[asyncio.Task[None]] = []
+
+        def fail() -> None:
+            _logger.error("the journal has failed: nothing is answered any more")
+            tasks.append(asyncio.create_task(servicer.enter_graceful_shutdown()))
+
+        self._commits.watch(fail)
         started.set_result(port)
         grace_ms = await asyncio.wrap_future(self._asked_to_stop)
         await servicer.enter_graceful_shutdown()
@@ -98,6 +108,7 @@ class ControlServer:
         ending = asyncio.all_tasks() - {asyncio.current_task()}
         if ending:
             await asyncio.wait(ending, timeout=1)
+        self._commits.unwatch()
         threads.shutdown(wait=False)
         _logger.info("stopped")
 

@@ -97,6 +97,34 @@ class Settings:
     )
     reflection: bool = _setting(True, "Serve gRPC reflection and channelz.")
     rulebooks: tuple[str, ...] = _setting((), "Rulebooks to load at start, by name or file.")
+    durability: str = _setting(
+        "machine",
+        "What a reply survives: none = nothing is kept, process = written (end of the process), "
+        "machine = synced to disk (loss of power).",
+        choices=("none", "process", "machine"),
+    )
+    journal_directory: str = _setting(
+        "riskd-journal", "Where every change is kept, unless durability is none."
+    )
+    journal_segment_bytes: int = _setting(
+        256 << 20, "Largest file of the journal.", minimum=128 << 20, maximum=1 << 40
+    )
+    journal_buffer_bytes: int = _setting(
+        8 << 20,
+        "Each of two buffers of records on their way to disk.",
+        minimum=2 << 20,
+        maximum=64 << 20,
+    )
+    journal_wait_ms_max: int = _setting(
+        10_000,
+        "How long a call waits for room in the buffers before it gets RESOURCE_EXHAUSTED.",
+        minimum=0,
+        maximum=600_000,
+    )
+    journal_accept_differences: bool = _setting(
+        False,
+        "Start although this version would have given other replies than those in the journal.",
+    )
     log_level: str = _setting(
         "info", "Least severe log record written.", choices=("debug", "info", "warning", "error")
     )

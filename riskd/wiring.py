@@ -5,11 +5,12 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 
 from riskd.core.black import black76_greeks
-from riskd.core.engine import Engine
+from riskd.core.engine import Engine, ReplayError
+from riskd.core.journal import JournalDamagedError, JournalFailedError
 from riskd.rulebooks import installer, loader
 from riskd.server import ControlServer
 from riskd.services.account import AccountService
@@ -31,9 +32,9 @@ _logger = logging.getLogger("riskd.wiring")
 
 
 def build_engine(settings: Settings) -> Engine:
-    """Return an engine of the configured sizes with the configured rulebooks.
+    """Return an engine of the configured sizes with what its journal and the rulebooks give it.
 
-    Raises SettingsError if it does not fit in memory or a rulebook cannot be used.
+    Raises SettingsError if it does not fit in memory, or the journal or a rulebook cannot be used.
     """
     try:
         engine = Engine(
@@ -47,6 +48,8 @@ def build_engine(settings: Settings) -> Engine:
         )
     except MemoryError as error:
         raise SettingsError(f"accounts_max to answer_bytes: {error}") from None
+    if settings.durability != "none":
+        _open_journal(settings, engine)
     for name in settings.rulebooks:
         try:
             instruments = installer.apply(loader.load(name), engine)
@@ -58,11 +61,48 @@ def build_engine(settings: Settings) -> Engine:
     return engine
 
 
+def _open_journal(settings: Settings, engine: Engine) -> None:
+    start = time.monotonic()
+    reported = start
+
+    def report(records: int) -> None:
+        nonlocal reported
+        if time.monotonic() - reported >= 1:
+            reported = time.monotonic()
+            _logger.info("replaying the journal", extra={"fields": {"records": records}})
+
+    try:
+        replay = engine.open_journal(
+            settings.journal_directory,
+            durability="process" if settings.durability == "process" else "machine",
+            segment_bytes=settings.journal_segment_bytes,
+            buffer_bytes=settings.journal_buffer_bytes // 8 * 8,
+            append_wait_ms_max=settings.journal_wait_ms_max,
+            accept_differences=settings.journal_accept_differences,
+            now_ns=time.time_ns(),
+            progress=report,
+        )
+    except (JournalDamagedError, ReplayError, OSError, ValueError) as error:
+        raise SettingsError(f"journal_directory: {error}") from None
+    fields = {
+        "directory": settings.journal_directory,
+        "records": replay.records,
+        "seconds": round(time.monotonic() - start, 3),
+        "state_hash": engine.state_hash(),
+    }
+    _logger.info("journal opened", extra={"fields": fields})
+    if replay.torn is not None:
+        _logger.warning("torn tail cut", extra={"fields": replay.torn._asdict()})
+    if replay.differences:
+        fields = {"count": replay.differences, "first_sequence": replay.first_difference}
+        _logger.warning("replies differ from the recorded ones", extra={"fields": fields})
+
+
 def build_server(
     settings: Settings, engine: Engine, clock: Callable[[], int] = time.time_ns
 ) -> ControlServer:
     """Return a server of all services on an engine; clock gives nanoseconds since 1970."""
-    backend = Backend(engine, clock)
+    backend = Backend(engine, clock, settings.journal_wait_ms_max / 1000)
     return ControlServer(
         settings,
         {
@@ -81,6 +121,7 @@ def build_server(
                 ControlService(backend), server
             ),
         },
+        backend.commits,
     )
 
 
@@ -102,7 +143,8 @@ def serve_until_signal(settings: Settings, announce: Callable[[int], None]) -> N
 
     A second signal kills the process. Only the main thread can call this.
     """
-    server = build_server(settings, build_engine(settings))
+    engine = build_engine(settings)
+    server = build_server(settings, engine)
     asked_to_stop = threading.Event()
 
     def on_signal(number: int, frame: FrameType | None) -> None:
@@ -118,3 +160,5 @@ def serve_until_signal(settings: Settings, announce: Callable[[int], None]) -> N
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
+        with suppress(JournalFailedError):  # The log and every caller have it.
+            engine.close_journal()

@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from pathlib import Path
 
 from riskd import __version__, logs, settings
 
@@ -25,6 +26,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     settings.add_flags(parser)
 
 
+def _kept(loaded: settings.Settings) -> str:
+    """Return where changes are kept and what they survive there."""
+    if loaded.durability == "none":
+        return "nothing is kept: durability = none"
+    survives = "the loss of power" if loaded.durability == "machine" else "the end of the process"
+    return f"kept in {Path(loaded.journal_directory).resolve()}: a reply survives {survives}"
+
+
 def run(arguments: argparse.Namespace) -> int:
     """Serve; return 0 after an orderly stop."""
     try:
@@ -42,6 +51,7 @@ def run(arguments: argparse.Namespace) -> int:
             print("\n".join(f"  {line}" for line in loaded.effective_lines()))
             for warning in loaded.warnings:
                 print(f"warning: {warning}", file=sys.stderr)
+            print(_kept(loaded.settings))
             print(f"serving on {settings.join_address(host, port)}", flush=True)
 
         with logs.to_standard_error(loaded.settings.log_level):

@@ -90,7 +90,9 @@ def run(
     """
     outcome = Outcome(market, window, seed)
     start = time.perf_counter()
-    settings = Settings(control_address="127.0.0.1:0", rulebooks=("binance_usdm",))
+    settings = Settings(
+        control_address="127.0.0.1:0", rulebooks=("binance_usdm",), durability="none"
+    )
     clock = ReplayClock(window.bars[0].time)
     with serving(settings, build_engine(settings), clock) as port:
         target = f"127.0.0.1:{port}"

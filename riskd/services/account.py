@@ -1,5 +1,7 @@
 """AccountService: accounts, collateral, margin transfers, modes and leverage."""
 
+from typing import TYPE_CHECKING
+
 import grpc
 
 from riskd.catalogue import Asset, Instrument
@@ -9,6 +11,9 @@ from riskd.services.errors import FIELD_INVALID, RefusalError, reading, reason_n
 from riskd.v1 import account_service_pb2 as pb
 from riskd.v1 import types_pb2
 from riskd.v1.account_service_pb2_grpc import AccountServiceServicer
+
+if TYPE_CHECKING:
+    from riskd.core.engine import AccountRow
 
 LEVERAGE_MIN = 100
 LEVERAGE_MAX = 100_000
@@ -43,7 +48,13 @@ class AccountService(AccountServiceServicer):
                 request.initial_collateral or "0", "initial_collateral", 0, COLLATERAL_MAX
             )
         reason = backend.engine.create_account(
-            request.account_id, asset.asset_id, mode, leverage, cash
+            request.account_id,
+            asset.asset_id,
+            mode,
+            leverage,
+            cash,
+            now_ns=backend.clock(),
+            actor=context.peer(),
         )
         if reason != types_pb2.REASON_CODE_NONE:
             raise self._refusal(reason, request.account_id)
@@ -75,7 +86,7 @@ class AccountService(AccountServiceServicer):
         revision = engine.revision
         rows = engine.accounts(after_id, count_max + 1)
         response = pb.ListAccountsResponse(revision=revision)
-        response.accounts.extend(self._write(*row) for row in rows[:count_max])
+        response.accounts.extend(self._write(row) for row in rows[:count_max])
         if len(rows) > count_max:
             response.next_page_token = str(rows[count_max - 1].account_id)
         return response
@@ -98,7 +109,12 @@ class AccountService(AccountServiceServicer):
             )
         amount = _read_amount(request.amount, asset)
         reason, cash, available = backend.engine.adjust_collateral(
-            row.account_id, asset.asset_id, amount, request.validate_only, backend.clock()
+            row.account_id,
+            asset.asset_id,
+            amount,
+            request.validate_only,
+            backend.clock(),
+            actor=context.peer(),
         )
         if reason != types_pb2.REASON_CODE_NONE:
             raise self._refusal(reason, row.account_id, asset, amount=amount)
@@ -135,6 +151,7 @@ class AccountService(AccountServiceServicer):
             amount,
             request.validate_only,
             backend.clock(),
+            actor=context.peer(),
         )
         if reason != types_pb2.REASON_CODE_NONE:
             raise self._refusal(reason, request.account_id, asset, instrument, amount=amount)
@@ -169,6 +186,7 @@ class AccountService(AccountServiceServicer):
             request.margin_mode,
             request.validate_only,
             backend.clock(),
+            actor=context.peer(),
         )
         if reason != types_pb2.REASON_CODE_NONE:
             raise self._refusal(reason, request.account_id, asset, instrument)
@@ -201,6 +219,7 @@ class AccountService(AccountServiceServicer):
             leverage,
             request.validate_only,
             backend.clock(),
+            actor=context.peer(),
         )
         if reason != types_pb2.REASON_CODE_NONE:
             raise self._refusal(reason, request.account_id, asset, instrument, leverage=leverage)
@@ -237,26 +256,17 @@ class AccountService(AccountServiceServicer):
         return instrument, held
 
     def _account(self, account_id: int) -> pb.Account:
-        return self._write(*self._backend.account(account_id))
+        return self._write(self._backend.account(account_id))
 
-    def _write(
-        self,
-        account_id: int,
-        asset_id: int,
-        margin_mode: int,
-        leverage: int,
-        cash: int,
-        trading_state: int,
-    ) -> pb.Account:
-        """Return the message of an AccountRow."""
-        asset = self._backend.asset_of(asset_id)
+    def _write(self, row: "AccountRow") -> pb.Account:
+        asset = self._backend.asset_of(row.asset_id)
         return pb.Account(
-            account_id=account_id,
+            account_id=row.account_id,
             settlement_asset=asset.symbol,
-            default_margin_mode=types_pb2.MarginMode.ValueType(margin_mode),
-            default_leverage=leverage_text(leverage),
-            cash=asset.amount(cash),
-            trading_state=types_pb2.TradingState.ValueType(trading_state),
+            default_margin_mode=types_pb2.MarginMode.ValueType(row.margin_mode),
+            default_leverage=leverage_text(row.leverage),
+            cash=asset.amount(row.cash),
+            trading_state=types_pb2.TradingState.ValueType(row.trading_state),
         )
 
     def _available(self, account_id: int, asset: Asset, available: int) -> str:

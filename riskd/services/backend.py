@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import grpc
 
 from riskd.catalogue import Asset, Catalogue, Instrument
+from riskd.services.commits import Commits
 from riskd.services.errors import FIELD_INVALID, RefusalError
 from riskd.v1 import types_pb2
 
@@ -27,8 +28,9 @@ class Backend:
     The engine has its own lock for each call, and the hot methods never take this one.
     """
 
-    def __init__(self, engine: "Engine", clock: Callable[[], int]) -> None:
+    def __init__(self, engine: "Engine", clock: Callable[[], int], room_wait_s: float) -> None:
         self.engine = engine
+        self.commits = Commits(engine, room_wait_s)
         self.catalogue = Catalogue(engine)
         self.clock = clock
         self.change_lock = threading.Lock()

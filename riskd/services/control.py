@@ -123,7 +123,9 @@ class ControlService(ControlServiceServicer):
     ) -> int:
         """Set the state, log it, and return the revision."""
         engine = self._backend.engine
-        reason = engine.set_trading_state(scope, scope_id, state)
+        reason = engine.set_trading_state(
+            scope, scope_id, state, now_ns=self._backend.clock(), actor=context.peer()
+        )
         if reason != types_pb2.REASON_CODE_NONE:
             raise RefusalError(
                 reason,

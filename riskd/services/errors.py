@@ -27,6 +27,8 @@ from google.rpc import (  # type: ignore[import-untyped]
 )
 from grpc_status import rpc_status
 
+from riskd.core.engine import MalformedRequestError
+from riskd.core.journal import JournalClosedError, JournalFailedError, JournalFullError
 from riskd.numbers import NumberError
 from riskd.v1 import types_pb2
 
@@ -38,6 +40,8 @@ FIELD_INVALID = "FIELD_INVALID"
 METHOD_NOT_IMPLEMENTED = "METHOD_NOT_IMPLEMENTED"
 SCOPE_NOT_HALTED = "SCOPE_NOT_HALTED"
 INTERNAL_ERROR = "INTERNAL_ERROR"
+JOURNAL_FAILED = "JOURNAL_FAILED"
+JOURNAL_FULL = "JOURNAL_FULL"
 
 _REASON = types_pb2.ReasonCode
 
@@ -45,6 +49,8 @@ _REASON = types_pb2.ReasonCode
 _CODES: dict[str, Any] = {
     METHOD_NOT_IMPLEMENTED: code_pb2.UNIMPLEMENTED,
     INTERNAL_ERROR: code_pb2.INTERNAL,
+    JOURNAL_FAILED: code_pb2.UNAVAILABLE,
+    JOURNAL_FULL: code_pb2.RESOURCE_EXHAUSTED,
     SCOPE_NOT_HALTED: code_pb2.FAILED_PRECONDITION,
     "ACCOUNT_UNKNOWN": code_pb2.NOT_FOUND,
     "INSTRUMENT_UNKNOWN": code_pb2.NOT_FOUND,
@@ -227,6 +233,17 @@ def _refusing(name: str) -> Iterator[None]:
         raise
     except DecodeError as error:
         raise RefusalError(REQUEST_MALFORMED, f"request is no valid message: {error}") from None
+    except MalformedRequestError as error:
+        raise RefusalError(REQUEST_MALFORMED, str(error)) from None
+    except JournalFullError as error:
+        raise RefusalError(JOURNAL_FULL, f"nothing was done: {error}") from None
+    except (JournalFailedError, JournalClosedError) as error:
+        # Where the disk is and what is wrong with it is for the log, not for a client.
+        raise RefusalError(
+            JOURNAL_FAILED,
+            "the journal has failed or is closed: whether this call was done is known after a"
+            " restart; repeat it then",
+        ) from error
     except Exception:
         error_id = uuid.uuid4().hex
         _logger.exception(

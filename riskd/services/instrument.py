@@ -73,8 +73,10 @@ class InstrumentService(InstrumentServiceServicer):
             raise _invalid("symbol", request.symbol, "1 to 15 of A-Z and 0-9")
         if request.scale > SCALE_MAX:
             raise _invalid("scale", request.scale, f"0 to {SCALE_MAX}")
-        engine = self._backend.engine
-        reason, asset_id = engine.create_asset(request.symbol, request.scale)
+        backend, engine = self._backend, self._backend.engine
+        reason, asset_id = engine.create_asset(
+            request.symbol, request.scale, now_ns=backend.clock(), actor=context.peer()
+        )
         _accept(reason, f"asset {request.symbol}")
         revision = engine.revision
         self._backend.log_change(
@@ -125,7 +127,13 @@ class InstrumentService(InstrumentServiceServicer):
                     backend.asset_of(held.asset_id).symbol,
                 )
             reason, schedule_id = backend.engine.upsert_schedule(
-                schedule.name, asset.asset_id, tiers, notional_max, fee
+                schedule.name,
+                asset.asset_id,
+                tiers,
+                notional_max,
+                fee,
+                now_ns=backend.clock(),
+                actor=context.peer(),
             )
             _accept(reason, f"schedule {schedule.name}")
             revision = backend.engine.revision
@@ -177,7 +185,9 @@ class InstrumentService(InstrumentServiceServicer):
                 arguments["trading_state"] = (
                     held.trading_state if held else types_pb2.TRADING_STATE_NORMAL
                 )
-            reason, instrument_id = backend.engine.upsert_instrument(symbol, **arguments)
+            reason, instrument_id = backend.engine.upsert_instrument(
+                symbol, now_ns=backend.clock(), actor=context.peer(), **arguments
+            )
             _accept(reason, f"instrument {symbol}")
             revision = backend.engine.revision
             row = next(

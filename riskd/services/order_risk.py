@@ -12,7 +12,7 @@ import grpc
 import grpc.aio
 
 from riskd.services.backend import Backend
-from riskd.services.errors import METHOD_NOT_IMPLEMENTED, REQUEST_MALFORMED, RefusalError
+from riskd.services.errors import METHOD_NOT_IMPLEMENTED, RefusalError
 from riskd.v1 import order_risk_service_pb2 as pb
 
 # The messages are not read here, but reflection describes what has been loaded.
@@ -30,16 +30,13 @@ def hot_method(backend: Backend, method: int) -> grpc.RpcMethodHandler[bytes, by
     """Return the handler of a method that the engine answers from the request's bytes.
 
     The engine takes a microsecond, less than the way to a thread and back, so that the event loop
-    calls it itself.
+    calls it itself; what waits for the disk waits without a thread.
     """
-    handle = backend.engine.handle
+    handle = backend.commits.handle
     clock = backend.clock
 
     async def call(request: bytes, context: object) -> bytes:
-        try:
-            return handle(method, request, clock())
-        except ValueError as error:  # MalformedRequestError: the method number is one of ours.
-            raise RefusalError(REQUEST_MALFORMED, str(error)) from None
+        return await handle(method, request, clock)
 
     return grpc.unary_unary_rpc_method_handler(call)
 

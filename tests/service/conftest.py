@@ -114,7 +114,8 @@ def new_rig() -> Iterator[Callable[..., Rig]]:
     with ExitStack() as stack:
 
         def start(clock: Callable[[], int], **values: Any) -> Rig:
-            settings = Settings(control_address="127.0.0.1:0", **values)
+            values = {"control_address": "127.0.0.1:0", "durability": "none"} | values
+            settings = Settings(**values)
             engine = build_engine(settings)
             server = build_server(settings, engine, clock)
             port = server.start()

@@ -197,14 +197,16 @@ def test_settings_are_shown_and_a_mistake_is_1(capsys: Capture) -> None:
     assert re.search(r"worker_threads = 3 +# flag --worker-threads", capsys.readouterr().out)
     assert main(["serve", "--control-address", "0.0.0.0:1"]) == 1
     assert "not loopback" in capsys.readouterr().err
-    assert main(["serve", "--control-address", "127.0.0.1:0", "--rulebooks", "no_such"]) == 1
+    address = ["--control-address", "127.0.0.1:0", "--durability", "none"]
+    assert main(["serve", *address, "--rulebooks", "no_such"]) == 1
     assert "rulebooks: no_such" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_serve_answers_until_a_signal_and_ends_with_0(tmp_path: Path, number: int) -> None:
+    options = ["--control-address", "127.0.0.1:0", "--journal-directory", str(tmp_path / "journal")]
     process = subprocess.Popen(
-        [sys.executable, "-m", "riskd.cli", "serve", "--control-address", "127.0.0.1:0"],
+        [sys.executable, "-m", "riskd.cli", "serve", *options],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -225,7 +227,9 @@ def test_serve_answers_until_a_signal_and_ends_with_0(tmp_path: Path, number: in
         _, err = process.communicate(timeout=60)
         assert process.returncode == 0
         lines = [json.loads(line) for line in err.splitlines()]
-        assert [line["message"] for line in lines] == ["serving", "stopping", "stopped"]
+        assert [line["message"] for line in lines] == [
+            "journal opened", "serving", "stopping", "stopped",
+        ]  # fmt: skip
     finally:
         process.kill()
         process.communicate()

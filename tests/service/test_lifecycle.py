@@ -21,7 +21,6 @@ from riskd.settings import Settings, SettingsError
 from riskd.v1 import (
     account_service_pb2,
     control_service_pb2,
-    instrument_service_pb2,
     order_risk_service_pb2,
     types_pb2,
 )
@@ -100,7 +99,7 @@ def test_unknown_method_is_unimplemented(rig: Rig) -> None:
 def test_port_in_use_is_an_error_that_names_the_address(
     rig: Rig, new_rig: Callable[..., Rig]
 ) -> None:
-    settings = Settings(control_address=f"127.0.0.1:{rig.port}")
+    settings = Settings(control_address=f"127.0.0.1:{rig.port}", durability="none")
     server = build_server(settings, build_engine(settings), rig.clock)
     with pytest.raises(SettingsError, match=f"control_address '127.0.0.1:{rig.port}'"):
         server.start()
@@ -145,10 +144,8 @@ class Gate:
 
 def deposit(rig: Rig) -> Any:
     """Begin a deposit, which reads the clock in its thread."""
-    rig.instruments.CreateAsset(instrument_service_pb2.CreateAssetRequest(symbol="USDT", scale=6))
-    rig.accounts.CreateAccount(
-        account_service_pb2.CreateAccountRequest(account_id=7, settlement_asset="USDT")
-    )
+    rig.engine.create_asset("USDT", 6)
+    rig.engine.create_account(7, 1, types_pb2.MARGIN_MODE_CROSS, 2000, 0)
     return rig.accounts.AdjustCollateral.future(
         account_service_pb2.AdjustCollateralRequest(account_id=7, asset="USDT", amount="5"),
         timeout=TIMEOUT_S,
@@ -203,7 +200,10 @@ from riskd.settings import Settings
 from riskd.wiring import build_engine, serving
 server.REQUEST_WAIT_S = float(sys.argv[1])
 settings = Settings(
-    control_address="127.0.0.1:0", worker_threads=2, concurrent_rpcs_max=int(sys.argv[2])
+    control_address="127.0.0.1:0",
+    durability="none",
+    worker_threads=2,
+    concurrent_rpcs_max=int(sys.argv[2]),
 )
 with serving(settings, build_engine(settings)) as port:
     print(port, flush=True)

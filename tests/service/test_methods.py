@@ -81,7 +81,7 @@ def test_control_server_answers_with_the_engines_bytes(
 
 def build_engine_like(market: Rig) -> Callable[[bytes], bytes]:
     """Return CheckOrder of a second engine with the same definitions, account and mark."""
-    engine = build_engine(Settings())
+    engine = build_engine(Settings(durability="none"))
     for asset in market.engine.assets():
         engine.create_asset(asset.symbol, asset.scale)
     for row in market.engine.schedules():

@@ -146,7 +146,7 @@ both = pytest.mark.parametrize("connect", [blocking, awaiting], ids=["Client", "
 
 @pytest.fixture
 def target() -> Iterator[str]:
-    settings = Settings(control_address="127.0.0.1:0")
+    settings = Settings(control_address="127.0.0.1:0", durability="none")
     ticks = itertools.count(NOW_NS, 1_000_000)
     with serving(settings, build_engine(settings), lambda: next(ticks)) as port:
         yield f"127.0.0.1:{port}"
@@ -560,7 +560,7 @@ def test_unknown_accounts_and_stale_marks_are_answers(connect: Connect, target: 
 
 @pytest.fixture
 def textbook() -> Iterator[str]:
-    settings = Settings(control_address="127.0.0.1:0", rulebooks=("textbook",))
+    settings = Settings(control_address="127.0.0.1:0", rulebooks=("textbook",), durability="none")
     with serving(settings, build_engine(settings)) as port:
         yield f"127.0.0.1:{port}"
 
