@@ -41,6 +41,14 @@ class AnswerMemory:
         key = (answer.gateway_id, answer.kind == ANSWER_EXECUTION)
         ring = self._rings.setdefault(key, [])
         ring.append(answer)
+        self._forget(ring)
+
+    def resize(self, size_bytes_max: int) -> None:
+        self._size_bytes_max = size_bytes_max
+        for ring in self._rings.values():
+            self._forget(ring)
+
+    def _forget(self, ring: list[Answer]) -> None:
         while sum(each.size_bytes for each in ring) > self._size_bytes_max:
             del ring[0]
 

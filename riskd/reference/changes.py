@@ -1,6 +1,7 @@
 """Changes from outside the hot door: collateral, margin, modes, leverage, trading states."""
 
 from dataclasses import replace
+from typing import Final
 
 from riskd.reference.ladder import Ladder
 from riskd.reference.margin import initial, notional_max
@@ -18,6 +19,16 @@ from riskd.reference.state import (
     Reason,
 )
 from riskd.v1 import types_pb2 as t
+
+CAPACITY_BOUNDS: Final = {
+    "accounts_max": (1, 2**30),
+    "positions_max": (1, 2**30),
+    "orders_max": (1, 2**30),
+    "instruments_max": (1, 2**20),
+    "schedules_max": (1, 2**20),
+    "gateways_max": (1, 2**16),
+    "answer_bytes": (4096, 2**32),
+}
 
 
 class Changes(Ladder):
@@ -227,6 +238,31 @@ class Changes(Ladder):
             self._instruments[scope_id] = instrument._replace(trading_state=trading_state)
         self._revision += 1
         return NONE
+
+    def set_capacities(self, **capacities: int) -> bool:
+        """Return whether anything changed; raise ValueError for what is not possible."""
+        in_use = {
+            "accounts_max": len(self._accounts),
+            "positions_max": len(self._positions),
+            "orders_max": len(self._orders),
+            "instruments_max": len(self._instruments),
+            "schedules_max": len(self._schedules),
+            "gateways_max": len(self._gateway_states),
+        }
+        for name, value in capacities.items():
+            low, high = CAPACITY_BOUNDS[name]
+            if not max(low, in_use.get(name, 0)) <= value <= high or (
+                name == "answer_bytes" and value % 16
+            ):
+                raise ValueError(f"{name} {value} is not possible")
+        changed = {
+            name: value for name, value in capacities.items() if getattr(self, f"_{name}") != value
+        }
+        for name, value in changed.items():
+            setattr(self, f"_{name}", value)
+        self._answers.resize(self._answer_bytes)
+        self._revision += bool(changed)
+        return bool(changed)
 
     def _trading_state_reason(self, scope: int, scope_id: int, trading_state: int) -> Reason:
         normal, halted = t.TRADING_STATE_NORMAL, t.TRADING_STATE_HALTED

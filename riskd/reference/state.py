@@ -95,6 +95,7 @@ class State:
         self._instruments_max = instruments_max
         self._schedules_max = schedules_max
         self._gateways_max = gateways_max
+        self._answer_bytes = answer_bytes
 
         self._revision = 0
         self._assets: dict[int, AssetRow] = {}

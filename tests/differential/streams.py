@@ -8,6 +8,7 @@ A command is a plain tuple, so that a stream can be printed, cut and run again:
     ("reservation", fields, order, now_ns)  GetReservation
     ("marks", list of fields, now_ns)       ReportMarks
     ("raw", method, bytes, now_ns)          bytes as they are
+    ("resize", capacities)                  set_capacities
     (name of a method, *arguments)          any other method of the engine
 
 order names a reservation by its (gateway id, client order id), because reservation ids change when
@@ -45,6 +46,16 @@ SETTINGS_TIGHT = SETTINGS_ROOMY | {
     "orders_max": 12,
     "gateways_max": 3,
     "answer_bytes": 1 << 13,
+}
+
+RESIZES = {
+    "accounts_max": (0, 30, 34, 34, 40, 2**30 + 1),
+    "positions_max": (20, 45, 45, 70, 400),
+    "orders_max": (8, 12, 12, 30, 400),
+    "instruments_max": (9, 10, 11, 2**20 + 1),
+    "schedules_max": (4, 5, 6),
+    "gateways_max": (3, 3, 4, 4, 6),
+    "answer_bytes": (4095, 4096, 4104, 1 << 13, 1 << 14, 1 << 18),
 }
 
 
@@ -89,6 +100,8 @@ class Runner:
             marks, now_ns = arguments
             batch = market_pb.ReportMarksRequest(marks=[market_pb.Mark(**mark) for mark in marks])
             return self._handle(reference.METHOD_REPORT_MARKS, batch, now_ns)
+        if name == "resize":
+            return self.engine.set_capacities(**arguments[0])
         if name == "raw":
             return self.engine.handle(*arguments)
         result = getattr(self.engine, name)
@@ -320,6 +333,7 @@ class Stream:
             (2, self.mode),
             (3, self.leverage),
             (3, self.halt),
+            (0.7, self.resize),
             (1.6, self.schedule),
             (1.3, self.instrument),
             (1.3, self.definition),
@@ -812,6 +826,14 @@ class Stream:
             )
         self.not_normal.append((scope, scope_id))
         return ("set_trading_state", scope, scope_id, state)
+
+    def resize(self, _: ReferenceEngine) -> Command:
+        """Around what is in use, so that some are refused, and tables still get full."""
+        sizes: Fields = {}
+        for _ in range(self.rng.choice((0, 1, 1, 2))):
+            name = self.rng.choice(tuple(RESIZES))
+            sizes[name] = self.rng.choice(RESIZES[name])
+        return ("resize", sizes)
 
     # Definitions
 

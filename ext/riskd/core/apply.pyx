@@ -12,6 +12,7 @@ from riskd.core.book cimport (
     ANSWER_AMENDMENT,
     ANSWER_EXECUTION,
     ANSWER_ORDER,
+    REMEMBERED_SIZE_MAX,
     AnswerHead,
     Asset,
     Book,
@@ -513,7 +514,7 @@ cdef void _answer_reservation(
 ) noexcept nogil:
     """A read: the working order, or the remembered one when asked by the gateway's own id."""
     cdef AnswerHead head
-    cdef uint8_t answer[4096]
+    cdef uint8_t answer[REMEMBERED_SIZE_MAX]
     cdef uint64_t offset
     cdef uint64_t reservation_id = request.reservation_id
     cdef const OrderRequest *asked = NULL

@@ -7,7 +7,6 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
 from riskd.core.index cimport Index
 from riskd.core.types cimport (
-    ASSETS_MAX,
     Account,
     Instrument,
     Order,
@@ -35,6 +34,9 @@ ctypedef struct AnswerHead:
     # An OrderRequest or an ExecutionRequest without its time.
     uint8_t content[104]
 
+# The largest reply that is remembered: an amendment's with every detail has less than 2400 bytes.
+cdef enum: REMEMBERED_SIZE_MAX = 4096
+
 cdef enum AnswerKind:
     ANSWER_ORDER = 1
     ANSWER_EXECUTION = 2
@@ -49,11 +51,41 @@ ctypedef struct Ring:
     uint64_t used
     Index index
 
+# In the order of the canonical state.
+cdef enum:
+    TABLE_ASSETS = 0
+    TABLE_SCHEDULES = 1
+    TABLE_INSTRUMENTS = 2
+    TABLE_GATEWAYS = 3
+    TABLE_ACCOUNTS = 4
+    TABLE_POSITIONS = 5
+    TABLE_ORDERS = 6
+    TABLES = 7
+
+# What opening, resizing and snapshots need to know of a table, whatever is in it.
+ctypedef struct Table:
+    const char *name
+    void **entries
+    uint32_t *count
+    uint32_t *capacity
+    # Where entries come and go: how many places were ever taken, the first free one of them, and of
+    # an entry whether it is in use and the next free place. Elsewhere NULL, and 0.
+    uint32_t *top
+    uint32_t *free
+    uint32_t in_use_offset
+    uint32_t link_offset
+    uint32_t entry_size
+
+ctypedef struct Capacities:
+    uint32_t entries[TABLES]
+    uint64_t answer_bytes           # of one ring
+
 ctypedef struct Book:
     uint64_t revision
 
-    Asset assets[ASSETS_MAX]
+    Asset *assets
     uint32_t asset_count
+    uint32_t asset_capacity
 
     Schedule *schedules
     uint32_t schedule_count
@@ -96,18 +128,19 @@ ctypedef struct Book:
 
     uint32_t service_state
 
-cdef bint book_open(
-    Book *book,
-    uint32_t accounts,
-    uint32_t positions,
-    uint32_t orders,
-    uint32_t instruments,
-    uint32_t schedules,
-    uint32_t gateways,
-    uint64_t answer_bytes,
-    uint64_t seed,
-) noexcept nogil
+cdef enum:
+    RESIZE_DONE = 1
+    # A table holds more than it would have room for.
+    RESIZE_IN_USE = 2
+    RESIZE_NO_MEMORY = 3
+
+cdef bint book_open(Book *book, const Capacities *capacities, uint64_t seed) noexcept nogil
 cdef void book_close(Book *book) noexcept nogil
+cdef void book_tables(Book *book, Table *tables) noexcept nogil
+cdef void book_capacities(const Book *book, Capacities *capacities) noexcept nogil
+cdef uint32_t book_resize(
+    Book *book, const Capacities *capacities, uint32_t *table
+) noexcept nogil
 
 cdef void book_prefetch(
     const Book *book, const Ring *ring, uint32_t kind, uint32_t gateway_id, uint64_t id

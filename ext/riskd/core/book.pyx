@@ -1,13 +1,14 @@
 """State: accounts, positions, working orders, instruments, remembered answers. Tables over flat
 memory.
 
-Capacities are fixed when the book is opened; a full table is the caller's reason, not a crash.
+Capacities are a part of the state, because they decide what is refused and how long an answer is
+remembered. A full table is the caller's reason, not a crash; only `book_resize` changes capacities.
 Nothing depends on where an entry lies: indexes are looked up, never walked, and an account's
 positions are chained by rising instrument id.
 """
 
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
-from libc.stdlib cimport calloc, free
+from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy, memset
 
 from riskd.core.index cimport (
@@ -57,58 +58,116 @@ cdef bint _index_open(Index *index, uint64_t capacity, uint64_t seed) noexcept n
 
 # --- book ------------------------------------------------------------------------------------
 
-cdef bint book_open(
-    Book *book,
-    uint32_t accounts,
-    uint32_t positions,
-    uint32_t orders,
-    uint32_t instruments,
-    uint32_t schedules,
-    uint32_t gateways,
-    uint64_t answer_bytes,
-    uint64_t seed,
-) noexcept nogil:
+cdef void book_tables(Book *book, Table *tables) noexcept nogil:
+    """Describe the tables, each at its number. A new table is a new entry here.
+
+    And it is a line in _index_all or _move_links, if it has an index or names positions.
+    """
+    cdef Position position
+    cdef Order order
+    cdef Table *table
+    memset(tables, 0, TABLES * sizeof(Table))
+
+    table = &tables[TABLE_ASSETS]
+    table.name = "assets"
+    table.entries = <void **>&book.assets
+    table.count = &book.asset_count
+    table.capacity = &book.asset_capacity
+    table.entry_size = sizeof(Asset)
+
+    table = &tables[TABLE_SCHEDULES]
+    table.name = "schedules"
+    table.entries = <void **>&book.schedules
+    table.count = &book.schedule_count
+    table.capacity = &book.schedule_capacity
+    table.entry_size = sizeof(Schedule)
+
+    table = &tables[TABLE_INSTRUMENTS]
+    table.name = "instruments"
+    table.entries = <void **>&book.instruments
+    table.count = &book.instrument_count
+    table.capacity = &book.instrument_capacity
+    table.entry_size = sizeof(Instrument)
+
+    table = &tables[TABLE_GATEWAYS]
+    table.name = "gateways"
+    table.entries = <void **>&book.gateways
+    table.count = &book.gateway_count
+    table.capacity = &book.gateway_capacity
+    table.entry_size = sizeof(Gateway)
+
+    table = &tables[TABLE_ACCOUNTS]
+    table.name = "accounts"
+    table.entries = <void **>&book.accounts
+    table.count = &book.account_count
+    table.capacity = &book.account_capacity
+    table.entry_size = sizeof(Account)
+
+    table = &tables[TABLE_POSITIONS]
+    table.name = "positions"
+    table.entries = <void **>&book.positions
+    table.count = &book.position_count
+    table.capacity = &book.position_capacity
+    table.top = &book.position_top
+    table.free = &book.position_free
+    table.in_use_offset = <uint32_t>(<char *>&position.in_use - <char *>&position)
+    table.link_offset = <uint32_t>(<char *>&position.next_of_account - <char *>&position)
+    table.entry_size = sizeof(Position)
+
+    table = &tables[TABLE_ORDERS]
+    table.name = "orders"
+    table.entries = <void **>&book.orders
+    table.count = &book.order_count
+    table.capacity = &book.order_capacity
+    table.top = &book.order_top
+    table.free = &book.order_free
+    table.in_use_offset = <uint32_t>(<char *>&order.in_use - <char *>&order)
+    table.link_offset = <uint32_t>(<char *>&order.position_index - <char *>&order)
+    table.entry_size = sizeof(Order)
+
+
+cdef void book_capacities(const Book *book, Capacities *capacities) noexcept nogil:
+    cdef Table tables[TABLES]
+    cdef uint32_t id
+    book_tables(<Book *>book, tables)
+    for id in range(<uint32_t>TABLES):
+        capacities.entries[id] = tables[id].capacity[0]
+    capacities.answer_bytes = book.answer_capacity
+
+
+cdef bint book_open(Book *book, const Capacities *capacities, uint64_t seed) noexcept nogil:
     """Allocate everything; False when memory is short (then close the book)."""
+    cdef Table tables[TABLES]
+    cdef uint32_t id
+    cdef bint is_whole = True
     memset(book, 0, sizeof(Book))
     book.service_state = TRADING_STATE_NORMAL
-    book.account_capacity = accounts
-    book.position_capacity = positions
-    book.position_free = NOWHERE
-    book.order_capacity = orders
-    book.order_free = NOWHERE
-    book.instrument_capacity = instruments
-    book.schedule_capacity = schedules
-    book.gateway_capacity = gateways
-    book.answer_capacity = answer_bytes
-    book.accounts = <Account *>table_open(accounts, sizeof(Account))
-    book.positions = <Position *>table_open(positions, sizeof(Position))
-    book.orders = <Order *>table_open(orders, sizeof(Order))
-    book.instruments = <Instrument *>table_open(instruments, sizeof(Instrument))
-    book.schedules = <Schedule *>table_open(schedules, sizeof(Schedule))
-    book.gateways = <Gateway *>table_open(gateways, sizeof(Gateway))
+    book.answer_capacity = capacities.answer_bytes
+    book_tables(book, tables)
+    for id in range(<uint32_t>TABLES):
+        tables[id].capacity[0] = capacities.entries[id]
+        tables[id].entries[0] = table_open(capacities.entries[id], tables[id].entry_size)
+        if tables[id].entries[0] == NULL:
+            is_whole = False
+        if tables[id].free != NULL:
+            tables[id].free[0] = NOWHERE
     return (
-        book.accounts != NULL
-        and book.positions != NULL
-        and book.orders != NULL
-        and book.instruments != NULL
-        and book.schedules != NULL
-        and book.gateways != NULL
-        and _index_open(&book.account_index, accounts, seed)
-        and _index_open(&book.position_index, positions, seed + 1)
-        and _index_open(&book.order_index, orders, seed + 2)
-        and _index_open(&book.client_order_index, orders, seed + 5)
-        and _index_open(&book.gateway_index, gateways, seed + 3)
+        is_whole
+        and _index_open(&book.account_index, book.account_capacity, seed)
+        and _index_open(&book.position_index, book.position_capacity, seed + 1)
+        and _index_open(&book.order_index, book.order_capacity, seed + 2)
+        and _index_open(&book.client_order_index, book.order_capacity, seed + 5)
+        and _index_open(&book.gateway_index, book.gateway_capacity, seed + 3)
         and _rings_open(book, seed + 4)
     )
 
 
 cdef void book_close(Book *book) noexcept nogil:
-    free(book.accounts)
-    free(book.positions)
-    free(book.orders)
-    free(book.instruments)
-    free(book.schedules)
-    free(book.gateways)
+    cdef Table tables[TABLES]
+    cdef uint32_t id
+    book_tables(book, tables)
+    for id in range(<uint32_t>TABLES):
+        free(tables[id].entries[0])
     free(book.rings)
     lazy_close(book.ring_memory, 2 * <size_t>book.gateway_capacity, book.ring_size)
     free(book.account_index.entries)
@@ -117,6 +176,121 @@ cdef void book_close(Book *book) noexcept nogil:
     free(book.client_order_index.entries)
     free(book.gateway_index.entries)
     memset(book, 0, sizeof(Book))
+
+
+# --- resizing --------------------------------------------------------------------------------
+
+cdef uint32_t book_resize(
+    Book *book, const Capacities *capacities, uint32_t *table
+) noexcept nogil:
+    """Move everything into tables of other sizes; of answers the newest that fit.
+
+    If a table holds more than its new capacity, `*table` says which. Nothing has changed unless it
+    is DONE. Both books are in memory for a moment.
+    """
+    cdef Table tables[TABLES]
+    cdef Book resized
+    cdef uint32_t id
+    # Where each position went.
+    cdef uint32_t *moved
+    memset(&resized, 0, sizeof(Book))
+    book_tables(book, tables)
+    for id in range(<uint32_t>TABLES):
+        if tables[id].count[0] > capacities.entries[id]:
+            table[0] = id
+            return RESIZE_IN_USE
+    moved = <uint32_t *>malloc((<size_t>book.position_top + 1) * sizeof(uint32_t))
+    if moved == NULL or not book_open(&resized, capacities, book.account_index.seed):
+        free(moved)
+        book_close(&resized)
+        return RESIZE_NO_MEMORY
+    resized.revision = book.revision
+    resized.service_state = book.service_state
+    _move_entries(book, &resized, moved)
+    _move_links(&resized, moved)
+    _index_all(&resized)
+    _move_answers(book, &resized)
+    free(moved)
+    book_close(book)
+    book[0] = resized
+    return RESIZE_DONE
+
+
+cdef void _move_entries(Book *book, Book *resized, uint32_t *moved) noexcept nogil:
+    """Copy all entries, closing up the places that are not in use."""
+    cdef Table old[TABLES]
+    cdef Table new[TABLES]
+    cdef uint32_t id, place, count
+    cdef size_t size
+    cdef const uint8_t *entry
+    book_tables(book, old)
+    book_tables(resized, new)
+    for id in range(<uint32_t>TABLES):
+        size = old[id].entry_size
+        new[id].count[0] = old[id].count[0]
+        if old[id].top == NULL:
+            memcpy(new[id].entries[0], old[id].entries[0], old[id].count[0] * size)
+            continue
+        count = 0
+        for place in range(old[id].top[0]):
+            entry = <const uint8_t *>old[id].entries[0] + place * size
+            if not entry[old[id].in_use_offset]:
+                continue
+            memcpy(<uint8_t *>new[id].entries[0] + count * size, entry, size)
+            if id == TABLE_POSITIONS:
+                moved[place] = count
+            count += 1
+        debug_assert(count == old[id].count[0])
+        new[id].top[0] = count
+
+
+cdef void _move_links(Book *book, const uint32_t *moved) noexcept nogil:
+    """Let everything that names a position by its place name the new one."""
+    cdef uint32_t place
+    cdef uint32_t *link
+    for place in range(book.account_count):
+        link = &book.accounts[place].first_position
+        if link[0] != NOWHERE:
+            link[0] = moved[link[0]]
+    for place in range(book.position_count):
+        link = &book.positions[place].next_of_account
+        if link[0] != NOWHERE:
+            link[0] = moved[link[0]]
+    for place in range(book.order_count):
+        book.orders[place].position_index = moved[book.orders[place].position_index]
+
+
+cdef void _move_answers(const Book *book, Book *resized) noexcept nogil:
+    cdef size_t place
+    cdef const Ring *ring
+    cdef uint64_t done, offset
+    cdef AnswerHead head
+    cdef uint8_t reply[REMEMBERED_SIZE_MAX]
+    for place in range(2 * <size_t>book.gateway_count):
+        ring = &book.rings[place]
+        done = 0
+        while done < ring.used:
+            offset = ring.start + done
+            answer_copy(ring, offset, <uint8_t *>&head, sizeof(AnswerHead))
+            answer_copy(ring, offset + sizeof(AnswerHead), reply, head.reply_size)
+            answer_add(&resized.rings[place], &head, reply)
+            done += answer_size(head.reply_size)
+
+
+cdef void _index_all(Book *book) noexcept nogil:
+    """Enter everything that is in the tables into the indexes, which are empty."""
+    cdef uint32_t place
+    for place in range(book.account_count):
+        _index_account(book, place)
+    for place in range(book.position_top):
+        if book.positions[place].in_use:
+            _index_position(book, place)
+    for place in range(book.order_top):
+        if book.orders[place].in_use:
+            _index_order(book, place)
+            order_name(book, &book.orders[place])
+    for place in range(book.gateway_count):
+        _index_gateway(book, place)
 
 
 # --- accounts, instruments -------------------------------------------------------------------
@@ -139,11 +313,14 @@ cdef Account *account_add(Book *book, uint64_t account_id) noexcept nogil:
     account.account_id = account_id
     account.first_position = NOWHERE
     account.trading_state = TRADING_STATE_NORMAL
-    _index_add(
-        &book.account_index, _hash(&book.account_index, 0, account_id), book.account_count
-    )
+    _index_account(book, book.account_count)
     book.account_count += 1
     return account
+
+
+cdef inline void _index_account(Book *book, uint32_t place) noexcept nogil:
+    cdef Index *index = &book.account_index
+    _index_add(index, _hash(index, 0, book.accounts[place].account_id), place)
 
 
 cdef uint32_t account_place(const Book *book, const Account *account) noexcept nogil:
@@ -195,13 +372,15 @@ cdef Position *position_add(Book *book, Account *account, uint32_t instrument_id
         link = &book.positions[link[0]].next_of_account
     position.next_of_account = link[0]
     link[0] = place
-    _index_add(
-        &book.position_index,
-        _hash(&book.position_index, position.account_index, instrument_id),
-        place,
-    )
+    _index_position(book, place)
     book.position_count += 1
     return position
+
+
+cdef inline void _index_position(Book *book, uint32_t place) noexcept nogil:
+    cdef Index *index = &book.position_index
+    cdef const Position *position = &book.positions[place]
+    _index_add(index, _hash(index, position.account_index, position.instrument_id), place)
 
 
 cdef void position_drop_if_absent(Book *book, Position *position) noexcept nogil:
@@ -255,9 +434,14 @@ cdef Order *order_add(Book *book, uint64_t reservation_id) noexcept nogil:
     memset(order, 0, sizeof(Order))
     order.reservation_id = reservation_id
     order.in_use = 1
-    _index_add(&book.order_index, _hash(&book.order_index, 0, reservation_id), place)
+    _index_order(book, place)
     book.order_count += 1
     return order
+
+
+cdef inline void _index_order(Book *book, uint32_t place) noexcept nogil:
+    cdef Index *index = &book.order_index
+    _index_add(index, _hash(index, 0, book.orders[place].reservation_id), place)
 
 
 cdef void order_name(Book *book, Order *order) noexcept nogil:
@@ -332,8 +516,13 @@ cdef uint32_t _gateway_take(Book *book, uint32_t gateway_id) noexcept nogil:
     book.gateway_count += 1
     book.gateways[place].gateway_id = gateway_id
     book.gateways[place].trading_state = TRADING_STATE_NORMAL
-    _index_add(&book.gateway_index, _hash(&book.gateway_index, 0, gateway_id), place)
+    _index_gateway(book, place)
     return place
+
+
+cdef inline void _index_gateway(Book *book, uint32_t place) noexcept nogil:
+    cdef Index *index = &book.gateway_index
+    _index_add(index, _hash(index, 0, book.gateways[place].gateway_id), place)
 
 
 cdef bint gateway_set(Book *book, uint32_t gateway_id, uint32_t trading_state) noexcept nogil:

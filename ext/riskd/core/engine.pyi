@@ -241,6 +241,15 @@ class Engine:
         actor: str = "riskd",
     ) -> int:
         """Return the reason."""
+    def set_capacities(self, *, now_ns: int = 0, actor: str = "riskd", **capacities: int) -> bool:
+        """Change how much fits, by the names of the constructor; return whether anything changed.
+
+        Growing always works. A smaller ring keeps the newest answers that fit. Everything is moved
+        under the lock, and is twice in memory meanwhile. Raises ValueError if a table holds more
+        than its new capacity, MemoryError; then nothing has changed.
+        """
+    def capacities(self) -> dict[str, int]:
+        """Return the capacities by name."""
     def assets(self) -> list[AssetRow]: ...
     def schedules(self) -> list[ScheduleRow]: ...
     def instruments(self) -> list[InstrumentRow]: ...

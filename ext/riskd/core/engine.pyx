@@ -45,7 +45,7 @@ from riskd.core.rows import InstrumentRow, Replay
 
 from cpython.exc cimport PyErr_CheckSignals
 from libc.stdint cimport INT64_MAX, int64_t, uint8_t, uint32_t, uint64_t
-from libc.string cimport memcpy, memset
+from libc.string cimport memcmp, memcpy, memset
 
 cimport riskd.core.admin as admin
 from riskd.core.admin cimport Change
@@ -58,7 +58,26 @@ from riskd.core.apply cimport (
     REPLY_SIZE_MAX,
     engine_apply,
 )
-from riskd.core.book cimport Book, book_close, book_open
+from riskd.core.book cimport (
+    RESIZE_IN_USE,
+    RESIZE_NO_MEMORY,
+    TABLE_ACCOUNTS,
+    TABLE_ASSETS,
+    TABLE_GATEWAYS,
+    TABLE_INSTRUMENTS,
+    TABLE_ORDERS,
+    TABLE_POSITIONS,
+    TABLE_SCHEDULES,
+    TABLES,
+    Book,
+    Capacities,
+    Table,
+    book_capacities,
+    book_close,
+    book_open,
+    book_resize,
+    book_tables,
+)
 from riskd.core.decision cimport max_order_lots
 from riskd.core.definitions cimport (
     define_account,
@@ -220,31 +239,23 @@ cdef class Engine:
         gateways_max=256,
         answer_bytes=2 << 20,
     ):
-        for name, value, low, high in (
-            ("accounts_max", accounts_max, 1, 1 << 30),
-            ("positions_max", positions_max, 1, 1 << 30),
-            ("orders_max", orders_max, 1, 1 << 30),
-            ("instruments_max", instruments_max, 1, 1 << 20),
-            ("schedules_max", schedules_max, 1, 1 << 20),
-            ("gateways_max", gateways_max, 1, 1 << 16),
-            ("answer_bytes", answer_bytes, 4096, 1 << 32),
-        ):
-            if not _in(value, low, high):
-                raise ValueError(f"{name} {value} is not within {low} to {high}")
-        if answer_bytes % 16:
-            raise ValueError(f"answer_bytes {answer_bytes} is not a multiple of 16")
+        cdef Capacities capacities
+        memset(&capacities, 0, sizeof(Capacities))
+        capacities.entries[TABLE_ASSETS] = ASSETS_MAX
+        _take_capacities(
+            {
+                "accounts_max": accounts_max,
+                "positions_max": positions_max,
+                "orders_max": orders_max,
+                "instruments_max": instruments_max,
+                "schedules_max": schedules_max,
+                "gateways_max": gateways_max,
+                "answer_bytes": answer_bytes,
+            },
+            &capacities,
+        )
         pthread_mutex_init(&self._mutex, NULL)
-        if not book_open(
-            &self._book,
-            accounts_max,
-            positions_max,
-            orders_max,
-            instruments_max,
-            schedules_max,
-            gateways_max,
-            answer_bytes,
-            int.from_bytes(os.urandom(8), "little"),
-        ):
+        if not book_open(&self._book, &capacities, int.from_bytes(os.urandom(8), "little")):
             book_close(&self._book)
             raise MemoryError("the tables do not fit in memory")
         self._asset_ids = {}
@@ -701,7 +712,20 @@ cdef class Engine:
         arguments = {"scope": scope, "scope_id": scope_id, "trading_state": trading_state}
         return self._change("set_trading_state", arguments, now_ns, actor)
 
+    def set_capacities(self, *, now_ns=0, actor="riskd", **capacities):
+        return self._change("set_capacities", capacities, now_ns, actor)
+
     # Reads
+
+    def capacities(self):
+        cdef Capacities capacities
+        with _Locked(self):
+            book_capacities(&self._book, &capacities)
+        return {
+            name: capacities.entries[<uint32_t>bounds[0]] if bounds[0] < TABLES
+            else capacities.answer_bytes
+            for name, bounds in _CAPACITIES.items()
+        }
 
     def assets(self):
         with _Locked(self):
@@ -853,6 +877,61 @@ def _set_trading_state(Engine engine, now_ns, *, scope, scope_id, trading_state)
     return admin.set_trading_state(&engine._book, scope, scope_id, trading_state)
 
 
+def _set_capacities(Engine engine, now_ns, **wanted):
+    """Return whether anything changed."""
+    cdef Capacities capacities, current
+    cdef uint32_t table
+    cdef uint32_t done
+    book_capacities(&engine._book, &current)
+    capacities = current
+    _take_capacities(wanted, &capacities)
+    if memcmp(&capacities, &current, sizeof(Capacities)) == 0:
+        return False
+    done = book_resize(&engine._book, &capacities, &table)
+    if done == RESIZE_IN_USE:
+        raise ValueError(_in_use(&engine._book, table, capacities.entries[table]))
+    if done == RESIZE_NO_MEMORY:
+        raise MemoryError("the tables do not fit in memory beside those they replace")
+    engine._book.revision += 1
+    return True
+
+
+# By name: the table, or TABLES for the rings of answers; the least and the largest.
+_CAPACITIES = {
+    "accounts_max": (TABLE_ACCOUNTS, 1, 1 << 30),
+    "positions_max": (TABLE_POSITIONS, 1, 1 << 30),
+    "orders_max": (TABLE_ORDERS, 1, 1 << 30),
+    "instruments_max": (TABLE_INSTRUMENTS, 1, 1 << 20),
+    "schedules_max": (TABLE_SCHEDULES, 1, 1 << 20),
+    "gateways_max": (TABLE_GATEWAYS, 1, 1 << 16),
+    "answer_bytes": (TABLES, 4096, 1 << 32),
+}
+
+
+cdef int _take_capacities(dict wanted, Capacities *capacities) except -1:
+    """Write those that are given; raise ValueError for a name or a number that is not possible."""
+    for name, value in wanted.items():
+        if name not in _CAPACITIES:
+            raise ValueError(f"{name} is not a capacity: {', '.join(_CAPACITIES)}")
+        table, low, high = _CAPACITIES[name]
+        if not _in(value, low, high):
+            raise ValueError(f"{name} {value} is not within {low} to {high}")
+        if table < TABLES:
+            capacities.entries[<uint32_t>table] = value
+        elif value % 16:
+            raise ValueError(f"{name} {value} is not a multiple of 16")
+        else:
+            capacities.answer_bytes = value
+    return 0
+
+
+cdef _in_use(Book *book, uint32_t id, uint32_t capacity):
+    cdef Table tables[TABLES]
+    book_tables(book, tables)
+    name = tables[id].name.decode()
+    return f"{name}_max {capacity} is below the {tables[id].count[0]} {name} in use"
+
+
 _CHANGES = {
     "create_asset": _create_asset,
     "upsert_schedule": _upsert_schedule,
@@ -863,6 +942,7 @@ _CHANGES = {
     "change_margin_mode": _change_margin_mode,
     "set_leverage": _set_leverage,
     "set_trading_state": _set_trading_state,
+    "set_capacities": _set_capacities,
 }
 
 

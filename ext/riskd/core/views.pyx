@@ -9,6 +9,7 @@ from riskd.core.admin cimport SCOPE_ACCOUNT, SCOPE_GATEWAY, SCOPE_INSTRUMENT, SC
 from riskd.core.book cimport (
     ANSWER_EXECUTION,
     ANSWER_ORDER,
+    REMEMBERED_SIZE_MAX,
     AnswerHead,
     Book,
     Ring,
@@ -468,7 +469,7 @@ cdef answer_lines_of(Book *book):
     cdef const Ring *ring
     cdef uint32_t gateway_id, kind
     cdef uint64_t offset, done
-    cdef uint8_t reply[4096]
+    cdef uint8_t reply[REMEMBERED_SIZE_MAX]
     lines = []
     for gateway_id in sorted([
         book.gateways[index].gateway_id for index in range(book.gateway_count)
