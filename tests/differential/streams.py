@@ -8,7 +8,7 @@ A command is a plain tuple, so that a stream can be printed, cut and run again:
     ("reservation", fields, order, now_ns)  GetReservation
     ("marks", list of fields, now_ns)       ReportMarks
     ("raw", method, bytes, now_ns)          bytes as they are
-    ("resize", capacities)                  set_capacities
+    ("set_capacities", capacities)          by name
     (name of a method, *arguments)          any other method of the engine
 
 order names a reservation by its (gateway id, client order id), because reservation ids change when
@@ -100,7 +100,7 @@ class Runner:
             marks, now_ns = arguments
             batch = market_pb.ReportMarksRequest(marks=[market_pb.Mark(**mark) for mark in marks])
             return self._handle(reference.METHOD_REPORT_MARKS, batch, now_ns)
-        if name == "resize":
+        if name == "set_capacities":
             return self.engine.set_capacities(**arguments[0])
         if name == "raw":
             return self.engine.handle(*arguments)
@@ -833,7 +833,7 @@ class Stream:
         for _ in range(self.rng.choice((0, 1, 1, 2))):
             name = self.rng.choice(tuple(RESIZES))
             sizes[name] = self.rng.choice(RESIZES[name])
-        return ("resize", sizes)
+        return ("set_capacities", sizes)
 
     # Definitions
 

@@ -345,6 +345,8 @@ def reasons_in(command: Command, outcome: Any) -> list[int]:
     if isinstance(outcome, bytes) and command[0] == "marks":
         reply_to_marks = market_pb.ReportMarksResponse.FromString(outcome)
         return [each.reason for each in reply_to_marks.refusals]
+    if command[0] == "set_capacities":
+        return []
     if command[0] == "set_trading_state" or command[0] == "create_account":
         return [outcome]
     if command[0].startswith(("create", "upsert", "adjust", "transfer", "change", "set")):
