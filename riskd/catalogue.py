@@ -1,4 +1,4 @@
-"""Symbols and steps of assets, schedules and instruments: what never changes once it exists.
+"""Symbols and steps of assets, schedules and instruments: what never changes in them.
 
 A view over the engine that translates between decimal text and the engine's integers. It is read
 from the engine when a name or id is not known yet, so it cannot go stale: nothing in it can change.
@@ -68,9 +68,9 @@ class Instrument:
         """Quantity step in units of the underlying."""
         return Decimal(decimal_text(self.lot_mantissa, self.lot_exponent))
 
-    def ticks(self, text: str, field: str) -> int:
-        """Return a price in ticks, 1 to 2^53. Raises NumberError."""
-        return to_steps(text, field, self.tick_mantissa, self.tick_exponent, 1, NUMBER_MAX)
+    def ticks(self, text: str, field: str, minimum: int = 1) -> int:
+        """Return a price in ticks, minimum to 2^53. Raises NumberError."""
+        return to_steps(text, field, self.tick_mantissa, self.tick_exponent, minimum, NUMBER_MAX)
 
     def lots(self, text: str, field: str, minimum: int = 1) -> int:
         """Return a quantity in lots, minimum to 2^53. Raises NumberError."""

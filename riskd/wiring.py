@@ -14,6 +14,7 @@ from riskd.core.journal import JournalDamagedError, JournalFailedError
 from riskd.rulebooks import installer, loader
 from riskd.server import ControlServer
 from riskd.services.account import AccountService
+from riskd.services.audit import AuditService
 from riskd.services.backend import Backend
 from riskd.services.control import ControlService
 from riskd.services.instrument import InstrumentService
@@ -22,6 +23,7 @@ from riskd.services.market_data import add_market_data_service
 from riskd.services.order_risk import add_order_risk_service
 from riskd.settings import Settings, SettingsError
 from riskd.v1.account_service_pb2_grpc import add_AccountServiceServicer_to_server
+from riskd.v1.audit_service_pb2_grpc import add_AuditServiceServicer_to_server
 from riskd.v1.control_service_pb2_grpc import add_ControlServiceServicer_to_server
 from riskd.v1.instrument_service_pb2_grpc import add_InstrumentServiceServicer_to_server
 from riskd.v1.margin_service_pb2_grpc import add_MarginServiceServicer_to_server
@@ -119,6 +121,9 @@ def build_server(
             ),
             "riskd.v1.ControlService": lambda server: add_ControlServiceServicer_to_server(
                 ControlService(backend), server
+            ),
+            "riskd.v1.AuditService": lambda server: add_AuditServiceServicer_to_server(
+                AuditService(backend), server
             ),
         },
         backend.commits,

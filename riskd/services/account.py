@@ -1,19 +1,17 @@
-"""AccountService: accounts, collateral, margin transfers, modes and leverage."""
+"""AccountService: accounts, their firms, collateral, margin transfers, modes and leverage."""
 
-from typing import TYPE_CHECKING
+from typing import cast
 
 import grpc
+from google.protobuf.message import Message
 
 from riskd.catalogue import Asset, Instrument
 from riskd.numbers import INT64_MAX, LEVERAGE_SCALE, leverage_text, to_units
-from riskd.services.backend import Backend, enum_name, page_bounds, require_one_way
+from riskd.services.backend import Backend, check_both_sides, enum_name, page_bounds
 from riskd.services.errors import FIELD_INVALID, RefusalError, reading, reason_name
 from riskd.v1 import account_service_pb2 as pb
 from riskd.v1 import types_pb2
 from riskd.v1.account_service_pb2_grpc import AccountServiceServicer
-
-if TYPE_CHECKING:
-    from riskd.core.engine import AccountRow
 
 LEVERAGE_MIN = 100
 LEVERAGE_MAX = 100_000
@@ -47,30 +45,22 @@ class AccountService(AccountServiceServicer):
             cash = asset.minor(
                 request.initial_collateral or "0", "initial_collateral", 0, COLLATERAL_MAX
             )
-        reason = backend.engine.create_account(
-            request.account_id,
-            asset.asset_id,
-            mode,
-            leverage,
-            cash,
-            now_ns=backend.clock(),
-            actor=context.peer(),
+        reason = backend.change(
+            context,
+            request,
+            "create_account",
+            account_id=request.account_id,
+            asset_id=asset.asset_id,
+            margin_mode=mode,
+            leverage=leverage,
+            cash=cash,
         )
         if reason != types_pb2.REASON_CODE_NONE:
             raise self._refusal(reason, request.account_id)
         revision = backend.engine.revision
-        account = self._account(request.account_id)
-        backend.log_change(
-            context,
-            "CreateAccount",
-            revision,
-            account_id=request.account_id,
-            settlement_asset=asset.symbol,
-            default_margin_mode=_mode_name(mode),
-            default_leverage=leverage_text(leverage),
-            initial_collateral=asset.amount(cash),
+        return pb.CreateAccountResponse(
+            account=self._account(request.account_id), revision=revision
         )
-        return pb.CreateAccountResponse(account=account, revision=revision)
 
     def GetAccount(
         self, request: pb.GetAccountRequest, context: grpc.ServicerContext
@@ -86,7 +76,7 @@ class AccountService(AccountServiceServicer):
         revision = engine.revision
         rows = engine.accounts(after_id, count_max + 1)
         response = pb.ListAccountsResponse(revision=revision)
-        response.accounts.extend(self._write(row) for row in rows[:count_max])
+        response.accounts.extend(self._backend.messages.account(row) for row in rows[:count_max])
         if len(rows) > count_max:
             response.next_page_token = str(rows[count_max - 1].account_id)
         return response
@@ -97,147 +87,120 @@ class AccountService(AccountServiceServicer):
         backend = self._backend
         row = backend.account(request.account_id)
         asset = backend.asset(request.asset, "asset")
-        held = backend.asset_of(row.asset_id)
-        if asset != held:
+        settlement_asset = backend.asset_of(row.asset_id)
+        if asset != settlement_asset:
             raise RefusalError(
                 types_pb2.REASON_CODE_SETTLEMENT_ASSET_MISMATCH,
-                f"asset {asset.symbol} is not the settlement asset {held.symbol} of account "
-                f"{row.account_id}",
+                f"asset {asset.symbol} is not the settlement asset {settlement_asset.symbol} of "
+                f"account {row.account_id}",
                 field="asset",
                 value=asset.symbol,
-                bound=held.symbol,
+                bound=settlement_asset.symbol,
             )
         amount = _read_amount(request.amount, asset)
-        reason, cash, available = backend.engine.adjust_collateral(
-            row.account_id,
-            asset.asset_id,
-            amount,
-            request.validate_only,
-            backend.clock(),
-            actor=context.peer(),
+        reason, held, available = self._change(
+            context,
+            request,
+            "adjust_collateral",
+            account_id=row.account_id,
+            asset_id=asset.asset_id,
+            amount=amount,
         )
         if reason != types_pb2.REASON_CODE_NONE:
             raise self._refusal(reason, row.account_id, asset, amount=amount)
         revision = backend.engine.revision
         account = self._account(row.account_id)
-        account.cash = asset.amount(cash)
-        response = pb.AdjustCollateralResponse(
+        account.cash = asset.amount(held)
+        return pb.AdjustCollateralResponse(
             account=account,
             available=self._available(row.account_id, asset, available),
             revision=revision,
         )
-        if not request.validate_only:
-            backend.log_change(
-                context,
-                "AdjustCollateral",
-                revision,
-                account_id=row.account_id,
-                asset=asset.symbol,
-                amount=asset.amount(amount),
-                cash=account.cash,
-            )
-        return response
 
     def TransferMargin(
         self, request: pb.TransferMarginRequest, context: grpc.ServicerContext
     ) -> pb.TransferMarginResponse:
-        backend = self._backend
-        require_one_way(request.position_side)
         instrument, asset = self._position(request.account_id, request.instrument_id)
+        row = self._backend.account(request.account_id)
+        side = self._backend.position_side(row, request.position_side)
         amount = _read_amount(request.amount, asset)
-        reason, wallet, available = backend.engine.transfer_margin(
-            request.account_id,
-            request.instrument_id,
-            amount,
-            request.validate_only,
-            backend.clock(),
-            actor=context.peer(),
+        reason, wallet, available = self._change(
+            context,
+            request,
+            "transfer_margin",
+            account_id=request.account_id,
+            instrument_id=request.instrument_id,
+            amount=amount,
         )
         if reason != types_pb2.REASON_CODE_NONE:
-            raise self._refusal(reason, request.account_id, asset, instrument, amount=amount)
-        revision = backend.engine.revision
-        if not request.validate_only:
-            backend.log_change(
-                context,
-                "TransferMargin",
-                revision,
-                account_id=request.account_id,
-                instrument=instrument.symbol,
-                amount=asset.amount(amount),
-                isolated_wallet=asset.amount(wallet),
+            raise self._refusal(
+                reason, request.account_id, asset, instrument, amount=amount, side=side
             )
         return pb.TransferMarginResponse(
             isolated_wallet=asset.amount(wallet),
             available=self._available(request.account_id, asset, available),
-            revision=revision,
+            revision=self._backend.engine.revision,
         )
 
     def ChangeMarginMode(
         self, request: pb.ChangeMarginModeRequest, context: grpc.ServicerContext
     ) -> pb.ChangeMarginModeResponse:
-        backend = self._backend
-        require_one_way(request.position_side)
+        check_both_sides(request.position_side)
         instrument, asset = self._position(request.account_id, request.instrument_id)
         if request.margin_mode not in _MODES:
             raise _bad_mode("margin_mode", request.margin_mode)
-        reason, wallet, available = backend.engine.change_margin_mode(
-            request.account_id,
-            request.instrument_id,
-            request.margin_mode,
-            request.validate_only,
-            backend.clock(),
-            actor=context.peer(),
+        reason, wallet, available = self._change(
+            context,
+            request,
+            "change_margin_mode",
+            account_id=request.account_id,
+            instrument_id=request.instrument_id,
+            margin_mode=request.margin_mode,
         )
         if reason != types_pb2.REASON_CODE_NONE:
             raise self._refusal(reason, request.account_id, asset, instrument)
-        revision = backend.engine.revision
-        if not request.validate_only:
-            backend.log_change(
-                context,
-                "ChangeMarginMode",
-                revision,
-                account_id=request.account_id,
-                instrument=instrument.symbol,
-                margin_mode=_mode_name(request.margin_mode),
-            )
         return pb.ChangeMarginModeResponse(
             isolated_wallet=asset.amount(wallet),
             available=self._available(request.account_id, asset, available),
-            revision=revision,
+            revision=self._backend.engine.revision,
         )
 
     def SetLeverage(
         self, request: pb.SetLeverageRequest, context: grpc.ServicerContext
     ) -> pb.SetLeverageResponse:
-        backend = self._backend
-        require_one_way(request.position_side)
+        check_both_sides(request.position_side)
         instrument, asset = self._position(request.account_id, request.instrument_id)
         leverage = _read_leverage(request.leverage, "leverage")
-        reason, taken, available = backend.engine.set_leverage(
-            request.account_id,
-            request.instrument_id,
-            leverage,
-            request.validate_only,
-            backend.clock(),
-            actor=context.peer(),
+        reason, taken, available = self._change(
+            context,
+            request,
+            "set_leverage",
+            account_id=request.account_id,
+            instrument_id=request.instrument_id,
+            leverage=leverage,
         )
         if reason != types_pb2.REASON_CODE_NONE:
             raise self._refusal(reason, request.account_id, asset, instrument, leverage=leverage)
-        revision = backend.engine.revision
-        if not request.validate_only:
-            backend.log_change(
-                context,
-                "SetLeverage",
-                revision,
-                account_id=request.account_id,
-                instrument=instrument.symbol,
-                leverage=leverage_text(taken),
-            )
         return pb.SetLeverageResponse(
             leverage=leverage_text(taken),
             available=self._available(request.account_id, asset, available),
-            revision=revision,
+            revision=self._backend.engine.revision,
         )
+
+    def _change(
+        self,
+        context: grpc.ServicerContext,
+        request: Message,
+        command: str,
+        **arguments: int,
+    ) -> tuple[int, int, int]:
+        """Make a change, or only check it; return the reason, the figure and what is available."""
+        backend = self._backend
+        validate_only = bool(getattr(request, "validate_only"))  # noqa: B009 - a Message has none
+        arguments |= {"validate_only": validate_only, "now_ns": backend.clock()}
+        if validate_only:
+            return cast(tuple[int, int, int], getattr(backend.engine, command)(**arguments))
+        return cast(tuple[int, int, int], backend.change(context, request, command, **arguments))
 
     def _position(self, account_id: int, instrument_id: int) -> tuple[Instrument, Asset]:
         """Return the instrument and the settlement asset of a request on a position, or refuse."""
@@ -256,18 +219,7 @@ class AccountService(AccountServiceServicer):
         return instrument, held
 
     def _account(self, account_id: int) -> pb.Account:
-        return self._write(self._backend.account(account_id))
-
-    def _write(self, row: "AccountRow") -> pb.Account:
-        asset = self._backend.asset_of(row.asset_id)
-        return pb.Account(
-            account_id=row.account_id,
-            settlement_asset=asset.symbol,
-            default_margin_mode=types_pb2.MarginMode.ValueType(row.margin_mode),
-            default_leverage=leverage_text(row.leverage),
-            cash=asset.amount(row.cash),
-            trading_state=types_pb2.TradingState.ValueType(row.trading_state),
-        )
+        return self._backend.messages.account(self._backend.account(account_id))
 
     def _available(self, account_id: int, asset: Asset, available: int) -> str:
         """Return what is left for orders; empty while a mark that it needs was never reported."""
@@ -282,6 +234,7 @@ class AccountService(AccountServiceServicer):
         *,
         amount: int = 0,
         leverage: int = 0,
+        side: int = types_pb2.POSITION_SIDE_NET,
     ) -> RefusalError:
         """Return the refusal of a change that the engine refused, with both sides where known.
 
@@ -298,7 +251,8 @@ class AccountService(AccountServiceServicer):
             (
                 row
                 for row in positions
-                if instrument and row.instrument_id == instrument.instrument_id
+                if instrument
+                and (row.instrument_id, row.position_side) == (instrument.instrument_id, side)
             ),
             None,
         )

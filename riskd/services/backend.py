@@ -3,13 +3,16 @@
 import logging
 import threading
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import grpc
+from google.protobuf.message import Message
 
 from riskd.catalogue import Asset, Catalogue, Instrument
+from riskd.services.changes import ChangeTrail, Origin
 from riskd.services.commits import Commits
-from riskd.services.errors import FIELD_INVALID, RefusalError
+from riskd.services.errors import FIELD_INVALID, RefusalError, caller_of
+from riskd.services.messages import Messages
 from riskd.v1 import types_pb2
 
 if TYPE_CHECKING:
@@ -17,6 +20,10 @@ if TYPE_CHECKING:
 
 PAGE_SIZE_DEFAULT = 100
 PAGE_SIZE_MAX = 1000
+COMMENT_BYTES_MAX = 255
+
+_ONE_WAY_SIDES = (types_pb2.POSITION_SIDE_UNSPECIFIED, types_pb2.POSITION_SIDE_NET)
+_HEDGE_SIDES = (types_pb2.POSITION_SIDE_LONG, types_pb2.POSITION_SIDE_SHORT)
 
 _changes = logging.getLogger("riskd.changes")
 
@@ -32,8 +39,10 @@ class Backend:
         self.engine = engine
         self.commits = Commits(engine, room_wait_s)
         self.catalogue = Catalogue(engine)
+        self.messages = Messages(engine, self.catalogue)
+        self.trail = ChangeTrail(engine)
         self.clock = clock
-        self.change_lock = threading.Lock()
+        self.change_lock = threading.RLock()
 
     def asset(self, symbol: str, field: str) -> Asset:
         """Return the asset of a symbol, or refuse."""
@@ -50,9 +59,7 @@ class Backend:
 
     def asset_of(self, asset_id: int) -> Asset:
         """Return the asset of an id that the engine gave."""
-        asset = self.catalogue.asset(asset_id)
-        assert asset is not None, f"the engine names asset {asset_id} and does not have it"
-        return asset
+        return self.messages.asset_of(asset_id)
 
     def account(self, account_id: int) -> "AccountRow":
         """Return an account, or refuse."""
@@ -78,45 +85,100 @@ class Backend:
             )
         return instrument
 
+    def position_side(self, account: "AccountRow", position_side: int) -> int:
+        """Return which position of an account is meant: NET where it is not set, or refuse."""
+        is_hedged = account.position_mode == types_pb2.POSITION_MODE_HEDGE
+        if position_side not in (_HEDGE_SIDES if is_hedged else _ONE_WAY_SIDES):
+            raise _bad_position_side(
+                position_side,
+                "LONG or SHORT in hedge mode" if is_hedged else "NET or not set in one-way mode",
+            )
+        return position_side or types_pb2.POSITION_SIDE_NET
+
     def figures_known(self, account_id: int) -> bool:
         """Return whether every mark that the account's figures need was reported."""
         summary = self.engine.summary(account_id)
         return summary is not None and summary.known
 
-    def log_change(
-        self, context: grpc.ServicerContext, method: str, revision: int, **fields: object
-    ) -> None:
-        """Write one line for a change that was made."""
-        line = {"method": method, "peer": context.peer(), "revision": revision, **fields}
-        _changes.info("changed", extra={"fields": line})
+    def change(
+        self, context: grpc.ServicerContext, request: Message, command: str, **arguments: Any
+    ) -> Any:
+        """Change the engine by the method so named; return what it answers, the reason first.
+
+        A change that is made goes on record and is one line in the log.
+        """
+        caller = caller_of(context)
+        origin = Origin.of(caller.actor, request)
+        with self.change_lock:
+            arguments.setdefault("now_ns", self.clock())
+            answer, change = self.trail.make(
+                origin,
+                arguments["now_ns"],
+                command,
+                arguments,
+                lambda: getattr(self.engine, command)(**arguments, actor=origin.to_text()),
+            )
+        if change is not None:
+            line = {
+                "method": origin.method,
+                "actor": origin.actor,
+                "peer": caller.peer(),
+                "revision": change.revision,
+                "arguments": origin.arguments,
+                "changes": {each.name: [each.before, each.after] for each in change.changes},
+            }
+            _changes.info("changed", extra={"fields": line})
+        return answer
 
 
-def require_one_way(position_side: int) -> None:
-    """Refuse the position sides of hedge mode, which the engine does not have yet."""
-    if position_side not in (types_pb2.POSITION_SIDE_UNSPECIFIED, types_pb2.POSITION_SIDE_NET):
-        name = enum_name(types_pb2.PositionSide.items(), position_side, "POSITION_SIDE_")
+def check_comment(comment: str) -> None:
+    """Refuse a comment that is too long for the audit."""
+    size_bytes = len(comment.encode())
+    if size_bytes > COMMENT_BYTES_MAX:
         raise RefusalError(
-            types_pb2.REASON_CODE_POSITION_SIDE_NOT_SUPPORTED,
-            f"position_side is {name}: must be NET or not set",
-            field="position_side",
-            value=position_side,
-            bound="NET or not set",
+            FIELD_INVALID,
+            f"comment has {size_bytes} bytes: must have at most {COMMENT_BYTES_MAX}",
+            field="comment",
+            value=size_bytes,
+            bound=COMMENT_BYTES_MAX,
         )
 
 
-def page_bounds(page_size: int, page_token: str) -> tuple[int, int]:
+def check_both_sides(position_side: int) -> None:
+    """Refuse a position side where a setting holds for all of an instrument's positions."""
+    if position_side not in _ONE_WAY_SIDES:
+        raise _bad_position_side(position_side, "NET or not set, it holds for both sides")
+
+
+def _bad_position_side(position_side: int, bound: str) -> RefusalError:
+    name = enum_name(types_pb2.PositionSide.items(), position_side, "POSITION_SIDE_")
+    return RefusalError(
+        types_pb2.REASON_CODE_POSITION_SIDE_NOT_SUPPORTED,
+        f"position_side is {name}: must be {bound}",
+        field="position_side",
+        value=position_side,
+        bound=bound,
+    )
+
+
+def page_count(size: int) -> int:
+    """Return the most entries of a page, of the size that was asked for."""
+    if size > PAGE_SIZE_MAX:
+        raise RefusalError(
+            FIELD_INVALID,
+            f"page_size is {size}: must be 0 to {PAGE_SIZE_MAX}",
+            field="page_size",
+            value=size,
+            bound=PAGE_SIZE_MAX,
+        )
+    return size or PAGE_SIZE_DEFAULT
+
+
+def page_bounds(size: int, page_token: str) -> tuple[int, int]:
     """Return (id after which the page starts, most entries of the page).
 
     A token is the last id of the page before, in decimal.
     """
-    if page_size > PAGE_SIZE_MAX:
-        raise RefusalError(
-            FIELD_INVALID,
-            f"page_size is {page_size}: must be 0 to {PAGE_SIZE_MAX}",
-            field="page_size",
-            value=page_size,
-            bound=PAGE_SIZE_MAX,
-        )
     after_id = 0
     if page_token:
         if not (page_token.isascii() and page_token.isdigit() and len(page_token) <= 20):
@@ -124,7 +186,7 @@ def page_bounds(page_size: int, page_token: str) -> tuple[int, int]:
         after_id = int(page_token)
         if not 0 < after_id < 2**64:
             raise _bad_token(page_token)
-    return after_id, page_size or PAGE_SIZE_DEFAULT
+    return after_id, page_count(size)
 
 
 def enum_name(items: Iterable[tuple[str, int]], value: int, prefix: str) -> str:

@@ -1,21 +1,21 @@
-"""ControlService: kill switches and trading states."""
+"""ControlService: kill switches, trading states, gateway leases and mass cancels."""
 
 import grpc
+from google.protobuf.message import Message
 
-from riskd.services.backend import Backend, enum_name
+from riskd.services.backend import Backend, check_comment, enum_name
 from riskd.services.errors import FIELD_INVALID, SCOPE_NOT_HALTED, RefusalError, reason_name
+from riskd.services.messages import (
+    SCOPE_ACCOUNT,
+    SCOPE_GATEWAY,
+    SCOPE_INSTRUMENT,
+    SCOPE_SERVICE,
+)
 from riskd.v1 import control_service_pb2 as pb
 from riskd.v1 import types_pb2
 from riskd.v1.control_service_pb2_grpc import ControlServiceServicer
 
-COMMENT_BYTES_MAX = 255
 RESERVATIONS_LISTED_MAX = 10_000
-
-# Numbers of the engine's scopes, as riskd.core.engine.SCOPE_* has them.
-SCOPE_SERVICE = 1
-SCOPE_GATEWAY = 2
-SCOPE_ACCOUNT = 3
-SCOPE_INSTRUMENT = 4
 
 _SCOPES = {
     "service": SCOPE_SERVICE,
@@ -35,14 +35,13 @@ class ControlService(ControlServiceServicer):
     def EngageKillSwitch(
         self, request: pb.EngageKillSwitchRequest, context: grpc.ServicerContext
     ) -> pb.EngageKillSwitchResponse:
-        _check_comment(request.comment)
-        scope, scope_id = _read_scope(request.scope)
+        check_comment(request.comment)
+        scope, scope_id = read_scope(request.scope)
         engine = self._backend.engine
         with self._backend.change_lock:
-            revision = self._change(
-                context, "EngageKillSwitch", scope, scope_id, types_pb2.TRADING_STATE_HALTED,
-                request.comment,
-            )  # fmt: skip
+            revision = self._set_state(
+                context, request, scope, scope_id, types_pb2.TRADING_STATE_HALTED
+            )
         # After the halt: no order of the scope can be accepted any more, so the list is complete.
         reservations = engine.working_reservations(scope, scope_id, RESERVATIONS_LISTED_MAX + 1)
         return pb.EngageKillSwitchResponse(
@@ -55,8 +54,8 @@ class ControlService(ControlServiceServicer):
     def ReleaseKillSwitch(
         self, request: pb.ReleaseKillSwitchRequest, context: grpc.ServicerContext
     ) -> pb.ReleaseKillSwitchResponse:
-        _check_comment(request.comment)
-        scope, scope_id = _read_scope(request.scope)
+        check_comment(request.comment)
+        scope, scope_id = read_scope(request.scope)
         state = request.trading_state
         if state not in (types_pb2.TRADING_STATE_NORMAL, types_pb2.TRADING_STATE_REDUCE_ONLY):
             raise _bad_state(state, "NORMAL or REDUCE_ONLY")
@@ -70,16 +69,14 @@ class ControlService(ControlServiceServicer):
                     "use ChangeTradingState",
                     trading_state=_state_name(held),
                 )
-            revision = self._change(
-                context, "ReleaseKillSwitch", scope, scope_id, state, request.comment
-            )
+            revision = self._set_state(context, request, scope, scope_id, state)
         return pb.ReleaseKillSwitchResponse(trading_state=state, revision=revision)
 
     def ChangeTradingState(
         self, request: pb.ChangeTradingStateRequest, context: grpc.ServicerContext
     ) -> pb.ChangeTradingStateResponse:
-        _check_comment(request.comment)
-        scope, scope_id = _read_scope(request.scope)
+        check_comment(request.comment)
+        scope, scope_id = read_scope(request.scope)
         state = request.trading_state
         if state not in (
             types_pb2.TRADING_STATE_NORMAL,
@@ -88,9 +85,7 @@ class ControlService(ControlServiceServicer):
         ):
             raise _bad_state(state, "NORMAL, REDUCE_ONLY or HALTED")
         with self._backend.change_lock:
-            revision = self._change(
-                context, "ChangeTradingState", scope, scope_id, state, request.comment
-            )
+            revision = self._set_state(context, request, scope, scope_id, state)
         return pb.ChangeTradingStateResponse(trading_state=state, revision=revision)
 
     def ListTradingStates(
@@ -100,7 +95,7 @@ class ControlService(ControlServiceServicer):
         response = pb.ListTradingStatesResponse(revision=engine.revision)
         for scope, scope_id, state in engine.trading_states():
             response.states.add(
-                scope=_write_scope(scope, scope_id),
+                scope=self._backend.messages.scope(scope, scope_id),
                 trading_state=types_pb2.TradingState.ValueType(state),
             )
         return response
@@ -112,19 +107,22 @@ class ControlService(ControlServiceServicer):
                 return state
         return types_pb2.TRADING_STATE_NORMAL
 
-    def _change(
+    def _set_state(
         self,
         context: grpc.ServicerContext,
-        method: str,
+        request: Message,
         scope: int,
         scope_id: int,
         state: int,
-        comment: str,
     ) -> int:
-        """Set the state, log it, and return the revision."""
-        engine = self._backend.engine
-        reason = engine.set_trading_state(
-            scope, scope_id, state, now_ns=self._backend.clock(), actor=context.peer()
+        """Set the state of a scope, and return the revision."""
+        reason = self._backend.change(
+            context,
+            request,
+            "set_trading_state",
+            scope=scope,
+            scope_id=scope_id,
+            trading_state=state,
         )
         if reason != types_pb2.REASON_CODE_NONE:
             raise RefusalError(
@@ -133,20 +131,10 @@ class ControlService(ControlServiceServicer):
                 field=_FIELDS[scope],
                 value=scope_id,
             )
-        revision = engine.revision
-        self._backend.log_change(
-            context,
-            method,
-            revision,
-            scope=_FIELDS[scope],
-            scope_id=scope_id,
-            trading_state=_state_name(state),
-            comment=comment,
-        )
-        return revision
+        return self._backend.engine.revision
 
 
-def _read_scope(scope: pb.Scope) -> tuple[int, int]:
+def read_scope(scope: pb.Scope) -> tuple[int, int]:
     """Return (scope, id) as the engine takes them."""
     target = scope.WhichOneof("target")
     if target is None:
@@ -160,30 +148,6 @@ def _read_scope(scope: pb.Scope) -> tuple[int, int]:
             raise RefusalError(FIELD_INVALID, "scope.service is false: must be true", field="scope")
         return SCOPE_SERVICE, 0
     return _SCOPES[target], int(getattr(scope, target))
-
-
-def _write_scope(scope: int, scope_id: int) -> pb.Scope:
-    match scope:
-        case 1:
-            return pb.Scope(service=True)
-        case 2:
-            return pb.Scope(gateway_id=scope_id)
-        case 3:
-            return pb.Scope(account_id=scope_id)
-        case _:
-            return pb.Scope(instrument_id=scope_id)
-
-
-def _check_comment(comment: str) -> None:
-    size_bytes = len(comment.encode())
-    if size_bytes > COMMENT_BYTES_MAX:
-        raise RefusalError(
-            FIELD_INVALID,
-            f"comment has {size_bytes} bytes: must have at most {COMMENT_BYTES_MAX}",
-            field="comment",
-            value=size_bytes,
-            bound=COMMENT_BYTES_MAX,
-        )
 
 
 def _scope_text(scope: int, scope_id: int) -> str:

@@ -10,8 +10,9 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
+import re
 import uuid
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from concurrent.futures import Executor
 from contextlib import contextmanager
 from typing import Any, NoReturn, TypeAlias, cast
@@ -33,6 +34,7 @@ from riskd.numbers import NumberError
 from riskd.v1 import types_pb2
 
 DOMAIN = "riskd"
+ACTOR_KEY = "riskd-actor"
 SERVICE_PREFIX = "/riskd.v1."
 
 REQUEST_MALFORMED = "REQUEST_MALFORMED"
@@ -44,6 +46,7 @@ JOURNAL_FAILED = "JOURNAL_FAILED"
 JOURNAL_FULL = "JOURNAL_FULL"
 
 _REASON = types_pb2.ReasonCode
+_ACTOR = re.compile(r"[ -~]{1,64}", re.ASCII)
 
 # Reasons that are not here are INVALID_ARGUMENT: the request is wrong whatever the state is.
 _CODES: dict[str, Any] = {
@@ -61,8 +64,14 @@ _CODES: dict[str, Any] = {
     "POSITIONS_FULL": code_pb2.RESOURCE_EXHAUSTED,
     "ORDERS_FULL": code_pb2.RESOURCE_EXHAUSTED,
     "INSTRUMENTS_FULL": code_pb2.RESOURCE_EXHAUSTED,
+    "FIRM_UNKNOWN": code_pb2.NOT_FOUND,
+    "LIMIT_UNKNOWN": code_pb2.NOT_FOUND,
     "GATEWAYS_FULL": code_pb2.RESOURCE_EXHAUSTED,
     "SCHEDULES_FULL": code_pb2.RESOURCE_EXHAUSTED,
+    "BALANCES_FULL": code_pb2.RESOURCE_EXHAUSTED,
+    "LIMITS_FULL": code_pb2.RESOURCE_EXHAUSTED,
+    "FIRMS_FULL": code_pb2.RESOURCE_EXHAUSTED,
+    "HOLDINGS_FULL": code_pb2.RESOURCE_EXHAUSTED,
     "SETTLEMENT_ASSET_MISMATCH": code_pb2.FAILED_PRECONDITION,
     "MARK_MISSING": code_pb2.FAILED_PRECONDITION,
     "MARK_STALE": code_pb2.FAILED_PRECONDITION,
@@ -74,6 +83,9 @@ _CODES: dict[str, Any] = {
     "LEVERAGE_LOWERED_ON_ISOLATED": code_pb2.FAILED_PRECONDITION,
     "POSITION_NOT_FLAT": code_pb2.FAILED_PRECONDITION,
     "FIELD_IMMUTABLE": code_pb2.FAILED_PRECONDITION,
+    "OWNER_INVALID": code_pb2.FAILED_PRECONDITION,
+    "OWNER_HAS_USAGE": code_pb2.FAILED_PRECONDITION,
+    "LIMIT_LOOSER_THAN_PARENT": code_pb2.FAILED_PRECONDITION,
 }
 
 _logger = logging.getLogger("riskd.services")
@@ -131,12 +143,21 @@ class Caller:
     while its thread goes on.
     """
 
-    def __init__(self, peer: str) -> None:
+    def __init__(self, peer: str, metadata: Iterable[tuple[str, str | bytes]]) -> None:
         self._peer = peer
+        named = dict(metadata).get(ACTOR_KEY)
+        self.actor = named if isinstance(named, str) and _ACTOR.fullmatch(named) else peer
+        """Who calls, as it says itself; the client's address if it does not, or not validly."""
 
     def peer(self) -> str:
         """Return the client's address."""
         return self._peer
+
+
+def caller_of(context: grpc.ServicerContext) -> Caller:
+    """Return the context of a cold method as what it is."""
+    assert isinstance(context, Caller)
+    return context
 
 
 class ErrorInterceptor(grpc.aio.ServerInterceptor):
@@ -187,7 +208,10 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
                     with _refusing(name):
                         return await method(request, context)
                 return await asyncio.get_running_loop().run_in_executor(
-                    self._threads, answer_cold, request, Caller(context.peer())
+                    self._threads,
+                    answer_cold,
+                    request,
+                    Caller(context.peer(), context.invocation_metadata() or ()),
                 )
             except RefusalError as refusal:
                 await abort(context, refusal)

@@ -4,7 +4,6 @@ The engine checks every definition again; the checks here exist for their messag
 """
 
 import re
-from typing import TYPE_CHECKING
 
 import grpc
 
@@ -14,28 +13,23 @@ from riskd.numbers import (
     LEVERAGE_SCALE,
     RATE_SCALE,
     decimal_text,
-    leverage_text,
     money_text,
-    rate_text,
     to_step,
     to_units,
 )
 from riskd.services.account import LEVERAGE_MAX, LEVERAGE_MIN
 from riskd.services.backend import Backend, enum_name, page_bounds
 from riskd.services.errors import RefusalError, reading, reason_name
+from riskd.services.messages import NS_PER_MS
 from riskd.v1 import instrument_service_pb2 as pb
 from riskd.v1 import types_pb2
 from riskd.v1.instrument_service_pb2_grpc import InstrumentServiceServicer
-
-if TYPE_CHECKING:
-    from riskd.core.engine import InstrumentRow, ScheduleRow
 
 SCALE_MAX = 12
 TIERS_MAX = 32
 TICK_VALUE_MAX = 2**40
 MARK_UNITS_MAX = 10**9
 PPB = 10**RATE_SCALE
-NS_PER_MS = 10**6
 
 _ASSET_SYMBOL = re.compile(r"[A-Z0-9]{1,15}", re.ASCII)
 # No space: docs/state.md writes names between spaces.
@@ -73,18 +67,13 @@ class InstrumentService(InstrumentServiceServicer):
             raise _invalid("symbol", request.symbol, "1 to 15 of A-Z and 0-9")
         if request.scale > SCALE_MAX:
             raise _invalid("scale", request.scale, f"0 to {SCALE_MAX}")
-        backend, engine = self._backend, self._backend.engine
-        reason, asset_id = engine.create_asset(
-            request.symbol, request.scale, now_ns=backend.clock(), actor=context.peer()
+        reason, asset_id = self._backend.change(
+            context, request, "create_asset", symbol=request.symbol, scale=request.scale
         )
         _accept(reason, f"asset {request.symbol}")
-        revision = engine.revision
-        self._backend.log_change(
-            context, "CreateAsset", revision, symbol=request.symbol, scale=request.scale
-        )
         return pb.CreateAssetResponse(
             asset=pb.Asset(asset_id=asset_id, symbol=request.symbol, scale=request.scale),
-            revision=revision,
+            revision=self._backend.engine.revision,
         )
 
     def ListAssets(
@@ -126,28 +115,21 @@ class InstrumentService(InstrumentServiceServicer):
                     asset.symbol,
                     backend.asset_of(held.asset_id).symbol,
                 )
-            reason, schedule_id = backend.engine.upsert_schedule(
-                schedule.name,
-                asset.asset_id,
-                tiers,
-                notional_max,
-                fee,
-                now_ns=backend.clock(),
-                actor=context.peer(),
+            reason, schedule_id = backend.change(
+                context,
+                request,
+                "upsert_schedule",
+                name=schedule.name,
+                asset_id=asset.asset_id,
+                tiers=tiers,
+                notional_max=notional_max,
+                liquidation_fee_ppb=fee,
             )
             _accept(reason, f"schedule {schedule.name}")
             revision = backend.engine.revision
             row = next(row for row in backend.engine.schedules() if row.schedule_id == schedule_id)
-        backend.log_change(
-            context,
-            "UpsertMarginSchedule",
-            revision,
-            schedule=row.name,
-            version=row.version,
-            tiers=len(row.tiers),
-        )
         return pb.UpsertMarginScheduleResponse(
-            schedule=self._write_schedule(row), revision=revision
+            schedule=backend.messages.schedule(row), revision=revision
         )
 
     def ListMarginSchedules(
@@ -157,7 +139,7 @@ class InstrumentService(InstrumentServiceServicer):
         revision = self._backend.engine.revision
         rows = [row for row in self._backend.engine.schedules() if row.schedule_id > after_id]
         return pb.ListMarginSchedulesResponse(
-            schedules=[self._write_schedule(row) for row in rows[:count_max]],
+            schedules=[self._backend.messages.schedule(row) for row in rows[:count_max]],
             next_page_token=str(rows[count_max - 1].schedule_id) if len(rows) > count_max else "",
             revision=revision,
         )
@@ -178,31 +160,23 @@ class InstrumentService(InstrumentServiceServicer):
                             f"instrument {symbol}",
                             field,
                             str(getattr(request.instrument, field)),
-                            str(getattr(self._write_instrument(held), field)),
+                            str(getattr(self._backend.messages.instrument(held), field)),
                         )
             if arguments["trading_state"] == types_pb2.TRADING_STATE_UNSPECIFIED:
                 # A change of fees must not lift a halt.
                 arguments["trading_state"] = (
                     held.trading_state if held else types_pb2.TRADING_STATE_NORMAL
                 )
-            reason, instrument_id = backend.engine.upsert_instrument(
-                symbol, now_ns=backend.clock(), actor=context.peer(), **arguments
+            reason, instrument_id = backend.change(
+                context, request, "upsert_instrument", symbol=symbol, **arguments
             )
             _accept(reason, f"instrument {symbol}")
             revision = backend.engine.revision
             row = next(
                 row for row in backend.engine.instruments() if row.instrument_id == instrument_id
             )
-        backend.log_change(
-            context,
-            "UpsertInstrument",
-            revision,
-            instrument=symbol,
-            instrument_id=instrument_id,
-            is_new=held is None,
-        )
         return pb.UpsertInstrumentResponse(
-            instrument=self._write_instrument(row), revision=revision
+            instrument=backend.messages.instrument(row), revision=revision
         )
 
     def ListInstruments(
@@ -212,7 +186,7 @@ class InstrumentService(InstrumentServiceServicer):
         revision = self._backend.engine.revision
         rows = [row for row in self._backend.engine.instruments() if row.instrument_id > after_id]
         return pb.ListInstrumentsResponse(
-            instruments=[self._write_instrument(row) for row in rows[:count_max]],
+            instruments=[self._backend.messages.instrument(row) for row in rows[:count_max]],
             next_page_token=str(rows[count_max - 1].instrument_id) if len(rows) > count_max else "",
             revision=revision,
         )
@@ -320,55 +294,6 @@ class InstrumentService(InstrumentServiceServicer):
             ),
             "underlying_id": underlying_id,
         }
-
-    def _write_schedule(self, row: "ScheduleRow") -> pb.MarginSchedule:
-        asset = self._backend.asset_of(row.asset_id)
-        return pb.MarginSchedule(
-            schedule_id=row.schedule_id,
-            name=row.name,
-            settlement_asset=asset.symbol,
-            tiers=[
-                pb.MarginTier(
-                    floor_notional=asset.amount(tier.floor),
-                    initial_rate=rate_text(tier.initial_rate_ppb),
-                    maintenance_rate=rate_text(tier.maintenance_rate_ppb),
-                    deduction=asset.amount(tier.deduction),
-                    max_leverage=leverage_text(tier.leverage_max),
-                )
-                for tier in row.tiers
-            ],
-            notional_max=asset.amount(row.notional_max) if row.notional_max else "",
-            liquidation_fee_rate=rate_text(row.liquidation_fee_ppb),
-            version=row.version,
-        )
-
-    def _write_instrument(self, row: "InstrumentRow") -> pb.Instrument:
-        steps = self._backend.instrument(row.instrument_id)
-        amount = steps.asset.amount
-        return pb.Instrument(
-            instrument_id=row.instrument_id,
-            symbol=row.symbol,
-            kind=pb.InstrumentKind.ValueType(row.kind),
-            settlement_asset=steps.asset.symbol,
-            margin_schedule=self._backend.catalogue.schedule_name(row.schedule_id),
-            tick_size=decimal_text(row.tick_mantissa, row.tick_exponent),
-            lot_size=decimal_text(row.lot_mantissa, row.lot_exponent),
-            mark_units_per_tick=row.mark_units_per_tick,
-            order_quantity_min=steps.quantity(row.order_lots_min) if row.order_lots_min else "",
-            order_quantity_max=steps.quantity(row.order_lots_max) if row.order_lots_max else "",
-            order_notional_min=amount(row.order_notional_min) if row.order_notional_min else "",
-            order_notional_max=amount(row.order_notional_max) if row.order_notional_max else "",
-            price_collar_rate=rate_text(row.price_collar_ppb) if row.price_collar_ppb else "",
-            market_order_buffer_rate=rate_text(row.market_buffer_ppb),
-            taker_fee_rate=rate_text(row.taker_fee_ppb),
-            mark_age_max_ms=row.mark_age_max_ns // NS_PER_MS,
-            trading_state=types_pb2.TradingState.ValueType(row.trading_state),
-            expiry_time_ns=row.expiry_ns,
-            strike=steps.mark_price(row.strike_units) if row.strike_units else "",
-            option_type=pb.OptionType.ValueType(row.option_type),
-            interest_rate=rate_text(row.interest_rate_ppb) if row.option_type else "",
-            underlying_instrument_id=row.underlying_id,
-        )
 
 
 def _read_limits(instrument: pb.Instrument, steps: Instrument) -> dict[str, int]:

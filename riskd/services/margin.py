@@ -1,21 +1,16 @@
 """MarginService: reads of margin. Figures that need a mark that was never reported are empty."""
 
 import math
-from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable
 
 import grpc
 
-from riskd.catalogue import Asset
-from riskd.numbers import leverage_text, ratio_text
-from riskd.services.backend import Backend, enum_name, require_one_way
+from riskd.services.backend import Backend, enum_name
 from riskd.services.errors import FIELD_INVALID, METHOD_NOT_IMPLEMENTED, RefusalError, reading
+from riskd.services.messages import margin_ratio
 from riskd.v1 import instrument_service_pb2, types_pb2
 from riskd.v1 import margin_service_pb2 as pb
 from riskd.v1.margin_service_pb2_grpc import MarginServiceServicer
-
-if TYPE_CHECKING:
-    from riskd.core.engine import PositionRow
 
 # (is_call, forward, strike, volatility, years, rate) to price and Greeks: riskd.core.black has it.
 Greeks = Callable[
@@ -53,7 +48,7 @@ class MarginService(MarginServiceServicer):
             summary.initial_margin = asset.amount(row.initial_margin)
             summary.cross_maintenance_margin = asset.amount(row.cross_maintenance)
             summary.available = asset.amount(row.available)
-            summary.cross_margin_ratio = _ratio(requirement, equity)
+            summary.cross_margin_ratio = margin_ratio(requirement, equity)
             summary.cross_liquidatable = 0 < requirement >= equity
         return pb.GetMarginSummaryResponse(summary=summary, revision=revision)
 
@@ -65,21 +60,23 @@ class MarginService(MarginServiceServicer):
         asset = backend.asset_of(backend.account(request.account_id).asset_id)
         rows = backend.engine.positions(request.account_id) or []
         return pb.ListPositionMarginsResponse(
-            positions=[self._write(row, rows, asset) for row in rows], revision=revision
+            positions=[backend.messages.position(row, rows, asset) for row in rows],
+            revision=revision,
         )
 
     def ComputeLiquidationPrice(
         self, request: pb.ComputeLiquidationPriceRequest, context: grpc.ServicerContext
     ) -> pb.ComputeLiquidationPriceResponse:
         backend = self._backend
-        require_one_way(request.position_side)
         revision = backend.engine.revision
-        asset = backend.asset_of(backend.account(request.account_id).asset_id)
+        account = backend.account(request.account_id)
+        asset = backend.asset_of(account.asset_id)
         backend.instrument(request.instrument_id)
+        side = backend.position_side(account, request.position_side)
         rows = backend.engine.positions(request.account_id) or []
         for row in rows:
-            if row.instrument_id == request.instrument_id:
-                position = self._write(row, rows, asset)
+            if (row.instrument_id, row.position_side) == (request.instrument_id, side):
+                position = backend.messages.position(row, rows, asset)
                 return pb.ComputeLiquidationPriceResponse(
                     liquidation_status=position.liquidation_status,
                     liquidation_price=position.liquidation_price,
@@ -94,8 +91,8 @@ class MarginService(MarginServiceServicer):
         self, request: pb.ComputeMaxOrderSizeRequest, context: grpc.ServicerContext
     ) -> pb.ComputeMaxOrderSizeResponse:
         backend = self._backend
-        require_one_way(request.position_side)
-        backend.account(request.account_id)
+        account = backend.account(request.account_id)
+        backend.position_side(account, request.position_side)
         instrument = backend.instrument(request.instrument_id)
         if request.side not in (types_pb2.SIDE_BUY, types_pb2.SIDE_SELL):
             raise _unknown("side", types_pb2.Side.items(), request.side, "BUY or SELL")
@@ -171,49 +168,6 @@ class MarginService(MarginServiceServicer):
             method="SimulatePortfolio",
         )
 
-    def _write(
-        self, row: "PositionRow", rows: Sequence["PositionRow"], asset: Asset
-    ) -> pb.PositionMargin:
-        """Return the message of a position; rows are all of its account's."""
-        instrument = self._backend.instrument(row.instrument_id)
-        is_isolated = row.margin_mode == types_pb2.MARGIN_MODE_ISOLATED
-        position = pb.PositionMargin(
-            instrument_id=row.instrument_id,
-            symbol=instrument.symbol,
-            position_side=types_pb2.POSITION_SIDE_NET,
-            margin_mode=types_pb2.MarginMode.ValueType(row.margin_mode),
-            leverage=leverage_text(row.leverage),
-            quantity=instrument.quantity(row.lots),
-            entry_price=instrument.entry_price(row.entry_value, row.lots) if row.lots else "",
-            entry_value=asset.amount(row.entry_value),
-            mark_price=instrument.mark_price(row.mark) if row.mark else "",
-            isolated_wallet=asset.amount(row.isolated_wallet) if is_isolated else "",
-            working_buy_quantity=instrument.quantity(row.buy_lots),
-            working_sell_quantity=instrument.quantity(row.sell_lots),
-        )
-        if row.known:
-            position.notional = asset.amount(row.notional)
-            position.unrealised_pnl = asset.amount(row.unrealised_pnl)
-            position.initial_margin = asset.amount(row.initial_margin)
-            position.maintenance_margin = asset.amount(row.maintenance)
-            # The pool backs all cross positions, and is compared with what all of them need.
-            backed = (
-                [row]
-                if is_isolated
-                else [each for each in rows if each.margin_mode == types_pb2.MARGIN_MODE_CROSS]
-            )
-            requirement = sum(each.liquidation_requirement for each in backed)
-            position.margin_ratio = _ratio(requirement, row.equity)
-            position.liquidatable = row.liquidatable
-            position.liquidation_status = types_pb2.LiquidationStatus.ValueType(
-                row.liquidation_status
-            )
-            if row.liquidation_status == types_pb2.LIQUIDATION_STATUS_AT_PRICE:
-                position.liquidation_price = instrument.mark_price(row.liquidation_price)
-            if row.bankruptcy_price:
-                position.bankruptcy_price = instrument.mark_price(row.bankruptcy_price)
-        return position
-
 
 def _check_finite(request: pb.ComputeGreeksRequest) -> None:
     """Refuse NaN, infinities and numbers below the field's bound."""
@@ -232,11 +186,6 @@ def _check_finite(request: pb.ComputeGreeksRequest) -> None:
                 value=value,
                 bound=bound,
             )
-
-
-def _ratio(requirement: int, equity: int) -> str:
-    """Return requirement over equity, rounded up to 6 decimals; empty without equity above zero."""
-    return ratio_text(requirement, equity) if equity > 0 else ""
 
 
 def _unknown(field: str, items: Iterable[tuple[str, int]], value: int, bound: str) -> RefusalError:

@@ -29,16 +29,7 @@ class MarketDataReads:
         mark = backend.engine.mark(instrument.instrument_id)
         if mark is None:
             return pb.GetMarkResponse(revision=revision)
-        return pb.GetMarkResponse(
-            mark=pb.Mark(
-                instrument_id=mark.instrument_id,
-                mark_price=mark.price,
-                time_ns=mark.time_ns,
-                implied_volatility_ppb=mark.volatility_ppb,
-                forward_price=mark.forward,
-            ),
-            revision=revision,
-        )
+        return pb.GetMarkResponse(mark=backend.messages.mark(mark), revision=revision)
 
 
 def add_market_data_service(server: grpc.aio.Server, backend: Backend) -> None:

@@ -19,6 +19,7 @@ from riskd.v1 import market_data_service_pb2 as marks_pb
 from riskd.v1 import order_risk_service_pb2 as orders_pb
 from riskd.v1 import types_pb2
 from riskd.v1.account_service_pb2_grpc import AccountServiceStub
+from riskd.v1.audit_service_pb2_grpc import AuditServiceStub
 from riskd.v1.control_service_pb2_grpc import ControlServiceStub
 from riskd.v1.instrument_service_pb2_grpc import InstrumentServiceStub
 from riskd.v1.margin_service_pb2_grpc import MarginServiceStub
@@ -66,6 +67,7 @@ class Rig:
     instruments: InstrumentServiceStub = field(init=False)
     margins: MarginServiceStub = field(init=False)
     control: ControlServiceStub = field(init=False)
+    audit: AuditServiceStub = field(init=False)
 
     def __post_init__(self) -> None:
         self.orders = OrderRiskServiceStub(self.channel)
@@ -74,6 +76,7 @@ class Rig:
         self.instruments = InstrumentServiceStub(self.channel)
         self.margins = MarginServiceStub(self.channel)
         self.control = ControlServiceStub(self.channel)
+        self.audit = AuditServiceStub(self.channel)
 
     def raw(self, method: str, request: bytes) -> bytes:
         """Call /riskd.v1.<method> with bytes and return bytes."""

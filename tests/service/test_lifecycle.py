@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 SERVICES = {
     "riskd.v1.AccountService",
+    "riskd.v1.AuditService",
     "riskd.v1.ControlService",
     "riskd.v1.InstrumentService",
     "riskd.v1.MarginService",

@@ -16,6 +16,7 @@ from riskd.logs import JsonFormatter
 from riskd.settings import Settings
 from riskd.v1 import (
     account_service_pb2,
+    audit_service_pb2,
     control_service_pb2,
     instrument_service_pb2,
     margin_service_pb2,
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
 FILES = (
     account_service_pb2,
+    audit_service_pb2,
     control_service_pb2,
     instrument_service_pb2,
     margin_service_pb2,
@@ -43,6 +45,7 @@ METHODS = [f"{service.name}/{method.name}" for service in SERVICES for method in
 NOT_IMPLEMENTED = {
     "OrderRiskService/BatchCheckOrders",
     "MarginService/SimulatePortfolio",
+    "AuditService/ExplainDecision",
 }
 
 
@@ -430,9 +433,10 @@ def test_changes_are_logged_and_dry_runs_are_not(
     assert all("\n" not in text for text in texts)
     adjusted, engaged = (json.loads(text) for text in texts)
     assert adjusted["method"] == "AdjustCollateral"
-    assert (adjusted["amount"], adjusted["cash"]) == ("1", "10001")
-    assert (engaged["scope"], engaged["scope_id"]) == ("gateway_id", 3)
-    assert engaged["comment"] == '"}\nforged: line'
+    assert adjusted["arguments"]["amount"] == "1"
+    assert adjusted["changes"]["cash"] == ["10000", "10001"]
+    assert engaged["arguments"] == {"scope.gateway_id": "3", "comment": '"}\nforged: line'}
+    assert engaged["changes"]["trading_state"] == ["NORMAL", "HALTED"]
     assert engaged["revision"] == market.engine.revision
 
 

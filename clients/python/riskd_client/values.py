@@ -138,7 +138,10 @@ class OptionType(WireEnum):
 
 
 class Reason(WireEnum):
-    """Why: one stable number for each rule. The comments name the rules of docs/decision.md."""
+    """Why: one stable number for each rule. The comments name the rules of docs/decision.md.
+
+    Limits are those of docs/limits.md.
+    """
 
     UNSPECIFIED = 0
     NONE = 1
@@ -160,6 +163,9 @@ class Reason(WireEnum):
     MARGIN_MODE_MISMATCH = 24  # F-15
     CHECK_MODE_NOT_SUPPORTED = 25  # F-16
     VIEW_NOT_SUPPORTED = 26  # F-17
+    TRIGGER_PRICE_OUT_OF_RANGE = 27  # F-18
+    TRAILING_OFFSET_OUT_OF_RANGE = 28  # F-19
+    EXPIRE_TIME_OUT_OF_RANGE = 29  # F-20
 
     SERVICE_HALTED = 40  # S-1
     GATEWAY_HALTED = 41  # S-2
@@ -172,6 +178,9 @@ class Reason(WireEnum):
     INSTRUMENT_REDUCE_ONLY = 48  # S-9
     MARK_MISSING = 49  # S-10
     MARK_STALE = 50  # S-11
+    GATEWAY_LEASE_ENDED = 51  # S-12
+    FIRM_HALTED = 52  # S-13
+    FIRM_REDUCE_ONLY = 53  # S-14
 
     CLIENT_ORDER_ID_REUSED = 60  # I-1
     EXECUTION_ID_REUSED = 61  # I-2
@@ -185,6 +194,7 @@ class Reason(WireEnum):
     EXCEEDS_POSITION_NOTIONAL_MAX = 85  # L-6
     REDUCE_ONLY_WOULD_INCREASE = 86  # L-7
     SHORT_OPTION_NOT_PERMITTED = 87  # L-8
+    POSITION_SIDE_WOULD_TURN = 88  # L-9
 
     MARGIN_INSUFFICIENT = 100  # M-1
     BORN_LIQUIDATABLE = 101  # M-2
@@ -197,6 +207,9 @@ class Reason(WireEnum):
     EXECUTION_INSTRUMENT_MISMATCH = 124  # E-5
     AMENDMENT_BELOW_FILLED = 125  # E-6
     EXECUTION_BEYOND_LIMIT = 126  # E-7, a warning
+    RESERVATION_CLOSED = 127  # E-8, a warning
+    ORIGINAL_EXECUTION_UNKNOWN = 128  # E-9
+    EXECUTION_ALREADY_UNDONE = 129  # E-10
 
     ACCOUNTS_FULL = 140  # C-1
     POSITIONS_FULL = 141  # C-2
@@ -204,6 +217,10 @@ class Reason(WireEnum):
     INSTRUMENTS_FULL = 143  # C-4
     GATEWAYS_FULL = 144  # C-5
     SCHEDULES_FULL = 145  # C-6
+    BALANCES_FULL = 146  # C-7
+    LIMITS_FULL = 147  # C-8
+    FIRMS_FULL = 148  # C-9
+    HOLDINGS_FULL = 149  # C-10
 
     MARK_OUT_OF_RANGE = 160  # D-1
     MARK_OUT_OF_ORDER = 161  # D-2
@@ -222,6 +239,38 @@ class Reason(WireEnum):
     FIELD_IMMUTABLE = 189  # A-10
     SCHEDULE_UNKNOWN = 190  # A-11
     ASSET_UNKNOWN = 191  # A-12
+    OWNER_INVALID = 192  # A-13
+    LIMIT_LOOSER_THAN_PARENT = 193  # A-14
+    LIMIT_UNKNOWN = 194  # A-15
+    FIRM_UNKNOWN = 195  # A-16
+    OWNER_HAS_USAGE = 196  # A-17
+
+    BATCH_PARTLY_ANSWERED = 200  # B-1
+    BATCH_ORDER_REJECTED = 201  # B-2
+
+    LIMIT_ORDER_QUANTITY_MIN = 220  # limit 1
+    LIMIT_ORDER_QUANTITY_MAX = 221  # limit 2
+    LIMIT_ORDER_NOTIONAL_MIN = 222  # limit 3
+    LIMIT_ORDER_NOTIONAL_MAX = 223  # limit 4
+    LIMIT_COLLAR_PPB = 224  # limit 5
+    LIMIT_COLLAR_TICKS = 225  # limit 6
+    LIMIT_POSITION_LOTS_MAX = 226  # limit 7
+    LIMIT_POSITION_NOTIONAL_MAX = 227  # limit 8
+    LIMIT_GROSS_EXPOSURE_MAX = 228  # limit 9
+    LIMIT_OPEN_ORDERS_MAX = 229  # limit 10
+    LIMIT_OPEN_NOTIONAL_MAX = 230  # limit 11
+    LIMIT_ORDER_RATE_MAX = 231  # limit 12
+    LIMIT_EXECUTION_RATE_MAX = 232  # limit 13
+    LIMIT_DAILY_TRADED_MAX = 233  # limit 14
+    LIMIT_DAILY_LOSS_MAX = 234  # limit 15
+    LIMIT_DRAWDOWN_MAX = 235  # limit 16
+    LIMIT_LEVERAGE_MAX = 236  # limit 17
+    LIMIT_DELTA_MAX = 237  # limit 18
+    LIMIT_GAMMA_MAX = 238  # limit 19
+    LIMIT_VEGA_MAX = 239  # limit 20
+    LIMIT_CONCENTRATION_MAX = 240  # limit 21
+    LIMIT_DENIED = 241  # limit 22
+    LIMIT_ALLOWED = 242  # limit 23
 
 
 # --- catalogue ------------------------------------------------------------------------------------

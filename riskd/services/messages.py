@@ -1,0 +1,192 @@
+"""Rows of the engine as messages of the contract: integers to decimal text, ids to symbols."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from riskd.catalogue import Asset, Catalogue, Instrument
+from riskd.numbers import decimal_text, leverage_text, rate_text, ratio_text
+from riskd.v1 import (
+    account_service_pb2,
+    control_service_pb2,
+    instrument_service_pb2,
+    margin_service_pb2,
+    market_data_service_pb2,
+    types_pb2,
+)
+
+if TYPE_CHECKING:
+    from riskd.core.engine import (
+        AccountRow,
+        Engine,
+        InstrumentRow,
+        MarkRow,
+        PositionRow,
+        ScheduleRow,
+    )
+
+NS_PER_MS = 10**6
+
+# Numbers of the engine's scopes, as riskd.core.engine.SCOPE_* has them.
+SCOPE_SERVICE = 1
+SCOPE_GATEWAY = 2
+SCOPE_ACCOUNT = 3
+SCOPE_INSTRUMENT = 4
+SCOPE_FIRM = 5
+
+
+class Messages:
+    """Writes what the engine has. Every row must be of that engine, or of a copy of it."""
+
+    def __init__(self, engine: "Engine", catalogue: Catalogue) -> None:
+        self._engine = engine
+        self._catalogue = catalogue
+
+    def asset_of(self, asset_id: int) -> Asset:
+        """Return the asset of an id that the engine gave."""
+        asset = self._catalogue.asset(asset_id)
+        assert asset is not None, f"the engine names asset {asset_id} and does not have it"
+        return asset
+
+    def instrument_of(self, instrument_id: int) -> Instrument:
+        """Return the instrument of an id that the engine gave."""
+        instrument = self._catalogue.instrument(instrument_id)
+        assert instrument is not None, f"the engine names instrument {instrument_id}, unknown to it"
+        return instrument
+
+    def account(self, row: "AccountRow") -> account_service_pb2.Account:
+        """Return an account with its balances of other assets."""
+        asset = self.asset_of(row.asset_id)
+        return account_service_pb2.Account(
+            account_id=row.account_id,
+            settlement_asset=asset.symbol,
+            default_margin_mode=types_pb2.MarginMode.ValueType(row.margin_mode),
+            default_leverage=leverage_text(row.leverage),
+            cash=asset.amount(row.cash),
+            trading_state=types_pb2.TradingState.ValueType(row.trading_state),
+            position_mode=types_pb2.PositionMode.ValueType(row.position_mode),
+            firm_id=row.firm_id,
+            parent_account_id=row.parent_account_id,
+        )
+
+    def mark(self, row: "MarkRow") -> market_data_service_pb2.Mark:
+        """Return a mark."""
+        return market_data_service_pb2.Mark(
+            instrument_id=row.instrument_id,
+            mark_price=row.price,
+            time_ns=row.time_ns,
+            implied_volatility_ppb=row.volatility_ppb,
+            forward_price=row.forward,
+        )
+
+    def scope(self, scope: int, scope_id: int) -> control_service_pb2.Scope:
+        """Return a scope of the engine."""
+        match scope:
+            case 1:
+                return control_service_pb2.Scope(service=True)
+            case 2:
+                return control_service_pb2.Scope(gateway_id=scope_id)
+            case 3:
+                return control_service_pb2.Scope(account_id=scope_id)
+            case 4:
+                return control_service_pb2.Scope(instrument_id=scope_id)
+            case _:
+                return control_service_pb2.Scope(firm_id=scope_id)
+
+    def schedule(self, row: "ScheduleRow") -> instrument_service_pb2.MarginSchedule:
+        """Return a margin schedule."""
+        asset = self.asset_of(row.asset_id)
+        return instrument_service_pb2.MarginSchedule(
+            schedule_id=row.schedule_id,
+            name=row.name,
+            settlement_asset=asset.symbol,
+            tiers=[
+                instrument_service_pb2.MarginTier(
+                    floor_notional=asset.amount(tier.floor),
+                    initial_rate=rate_text(tier.initial_rate_ppb),
+                    maintenance_rate=rate_text(tier.maintenance_rate_ppb),
+                    deduction=asset.amount(tier.deduction),
+                    max_leverage=leverage_text(tier.leverage_max),
+                )
+                for tier in row.tiers
+            ],
+            notional_max=asset.amount(row.notional_max) if row.notional_max else "",
+            liquidation_fee_rate=rate_text(row.liquidation_fee_ppb),
+            version=row.version,
+        )
+
+    def instrument(self, row: "InstrumentRow") -> instrument_service_pb2.Instrument:
+        """Return an instrument."""
+        steps = self.instrument_of(row.instrument_id)
+        amount = steps.asset.amount
+        return instrument_service_pb2.Instrument(
+            instrument_id=row.instrument_id,
+            symbol=row.symbol,
+            kind=instrument_service_pb2.InstrumentKind.ValueType(row.kind),
+            settlement_asset=steps.asset.symbol,
+            margin_schedule=self._catalogue.schedule_name(row.schedule_id),
+            tick_size=decimal_text(row.tick_mantissa, row.tick_exponent),
+            lot_size=decimal_text(row.lot_mantissa, row.lot_exponent),
+            mark_units_per_tick=row.mark_units_per_tick,
+            order_quantity_min=steps.quantity(row.order_lots_min) if row.order_lots_min else "",
+            order_quantity_max=steps.quantity(row.order_lots_max) if row.order_lots_max else "",
+            order_notional_min=amount(row.order_notional_min) if row.order_notional_min else "",
+            order_notional_max=amount(row.order_notional_max) if row.order_notional_max else "",
+            price_collar_rate=rate_text(row.price_collar_ppb) if row.price_collar_ppb else "",
+            market_order_buffer_rate=rate_text(row.market_buffer_ppb),
+            taker_fee_rate=rate_text(row.taker_fee_ppb),
+            mark_age_max_ms=row.mark_age_max_ns // NS_PER_MS,
+            trading_state=types_pb2.TradingState.ValueType(row.trading_state),
+            expiry_time_ns=row.expiry_ns,
+            strike=steps.mark_price(row.strike_units) if row.strike_units else "",
+            option_type=instrument_service_pb2.OptionType.ValueType(row.option_type),
+            interest_rate=rate_text(row.interest_rate_ppb) if row.option_type else "",
+            underlying_instrument_id=row.underlying_id,
+        )
+
+    def position(
+        self, row: "PositionRow", rows: Sequence["PositionRow"], asset: Asset
+    ) -> margin_service_pb2.PositionMargin:
+        """Return a position; rows are all of its account's."""
+        instrument = self.instrument_of(row.instrument_id)
+        is_isolated = row.margin_mode == types_pb2.MARGIN_MODE_ISOLATED
+        position = margin_service_pb2.PositionMargin(
+            instrument_id=row.instrument_id,
+            symbol=instrument.symbol,
+            position_side=types_pb2.PositionSide.ValueType(row.position_side),
+            margin_mode=types_pb2.MarginMode.ValueType(row.margin_mode),
+            leverage=leverage_text(row.leverage),
+            quantity=instrument.quantity(row.lots),
+            entry_price=instrument.entry_price(row.entry_value, row.lots) if row.lots else "",
+            entry_value=asset.amount(row.entry_value),
+            mark_price=instrument.mark_price(row.mark) if row.mark else "",
+            isolated_wallet=asset.amount(row.isolated_wallet) if is_isolated else "",
+            working_buy_quantity=instrument.quantity(row.buy_lots),
+            working_sell_quantity=instrument.quantity(row.sell_lots),
+        )
+        if row.known:
+            position.notional = asset.amount(row.notional)
+            position.unrealised_pnl = asset.amount(row.unrealised_pnl)
+            position.initial_margin = asset.amount(row.initial_margin)
+            position.maintenance_margin = asset.amount(row.maintenance)
+            # The pool backs all cross positions, and is compared with what all of them need.
+            backed = (
+                [row]
+                if is_isolated
+                else [each for each in rows if each.margin_mode == types_pb2.MARGIN_MODE_CROSS]
+            )
+            requirement = sum(each.liquidation_requirement for each in backed)
+            position.margin_ratio = margin_ratio(requirement, row.equity)
+            position.liquidatable = row.liquidatable
+            position.liquidation_status = types_pb2.LiquidationStatus.ValueType(
+                row.liquidation_status
+            )
+            if row.liquidation_status == types_pb2.LIQUIDATION_STATUS_AT_PRICE:
+                position.liquidation_price = instrument.mark_price(row.liquidation_price)
+            if row.bankruptcy_price:
+                position.bankruptcy_price = instrument.mark_price(row.bankruptcy_price)
+        return position
+
+
+def margin_ratio(requirement: int, equity: int) -> str:
+    """Return requirement over equity, rounded up to 6 decimals; empty without equity above zero."""
+    return ratio_text(requirement, equity) if equity > 0 else ""
