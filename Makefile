@@ -23,7 +23,7 @@ CHECKED := $(wildcard riskd benchmarks tests)
 TESTS := $(wildcard tests clients/python/tests)
 
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-debug lint format bench proto wheel wheel-check constraints clean
+.PHONY: help demo test test-debug test-crash simulate lint format bench proto wheel wheel-check constraints clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -36,6 +36,12 @@ test: $(READY) ## run all tests
 
 test-debug: ## run all tests with every check of our own, ASan and UBSan
 	$(MAKE) test RISKD_DEBUG=1
+
+test-crash: $(READY) ## kill the service under load, CRASHES times (200) for each durability
+	$(SANITIZED) $(BIN)/python -m tests.crash --crashes $(or $(CRASHES),200)
+
+simulate: $(READY) ## simulate clients, clock, disk faults and restarts from SEEDS seeds (1000)
+	$(SANITIZED) $(BIN)/python -m tests.simulation --seeds $(or $(SEEDS),1000)
 
 bench: $(READY) ## run all benchmarks
 	$(BIN)/python benchmarks/run.py
