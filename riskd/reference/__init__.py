@@ -6,11 +6,13 @@ Every figure is computed anew from accounts, positions and working orders when i
 
 The engine is one class in layers, each in a module of its own: state (tables), figures (margin of
 what is there), ladder (the rules of an order), then what is asked of it: decision, amendment,
-execution, marks, definitions, changes, queries, canonical.
+batch, execution, releases, marks, definitions, changes, queries, canonical.
 """
 
 from riskd.reference.black import black76, normal_cdf
 from riskd.reference.engine import (
+    METHOD_ADVANCE_TIME,
+    METHOD_BATCH_CHECK_ORDERS,
     METHOD_CHECK_AMENDMENT,
     METHOD_CHECK_ORDER,
     METHOD_GET_RESERVATION,
@@ -29,6 +31,8 @@ from riskd.reference.state import (
 from riskd.reference.wire import MalformedRequestError
 
 __all__ = [
+    "METHOD_ADVANCE_TIME",
+    "METHOD_BATCH_CHECK_ORDERS",
     "METHOD_CHECK_AMENDMENT",
     "METHOD_CHECK_ORDER",
     "METHOD_GET_RESERVATION",

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from riskd.reference.answers import ANSWER_AMENDMENT, Answer
-from riskd.reference.decision import DETAILED_VIEWS, Decisions, has_valid_price
+from riskd.reference.decision import DETAILED_VIEWS, Decisions, price_form_reason
 from riskd.reference.figures import Terms
 from riskd.reference.numbers import COUNT_MAX, fits
 from riskd.reference.state import NONE, Order, Reason
@@ -47,21 +47,13 @@ class Amendments(Decisions):
         if reason not in (NONE, t.REASON_CODE_QUANTITY_OUT_OF_RANGE):
             return self._form_reject(reason)
         order = self._orders[request.reservation_id]
-        filled = order.quantity - order.remaining
-        left = request.quantity_lots - filled
-        terms = Terms(
-            account_id=order.account_id,
-            instrument_id=order.instrument_id,
-            gateway_id=request.gateway_id,
-            side=order.side,
-            order_type=order.order_type,
-            price_ticks=request.price_ticks,
-            reduce_only=bool(order.flags & orders_pb.ORDER_FLAG_REDUCE_ONLY),
-            reserves=False,
-            kept_lots=order.remaining if request.price_ticks == order.price_ticks else 0,
-        )
+        terms = amended_terms(request, order)
         with_old = self._account_figures(self._accounts[order.account_id])
         del self._orders[order.reservation_id]  # Until it is decided, the old order is gone.
+        if order.closes_position:
+            left = self._largest_reducing(terms)
+        else:
+            left = request.quantity_lots - (order.quantity - order.remaining)
         reply, amended = self._decide_left(terms, order, left, reason, request.view, now_ns)
         self._orders[order.reservation_id] = amended or order
         if reason != NONE:
@@ -80,14 +72,24 @@ class Amendments(Decisions):
         return reply
 
     def _amendment_form_reason(self, request: orders_pb.CheckAmendmentRequest) -> Reason:
-        """F-17, E-1, F-12, F-10, E-6, F-11."""
+        """F-17, E-1, F-12, F-18, F-19, F-10, E-6, F-11."""
         if request.view > orders_pb.DECISION_VIEW_FULL:
             return t.REASON_CODE_VIEW_NOT_SUPPORTED
         order = self._orders.get(request.reservation_id)
         if order is None or order.gateway_id != request.gateway_id:
             return t.REASON_CODE_RESERVATION_UNKNOWN
-        if not has_valid_price(order.order_type, request.price_ticks):
-            return t.REASON_CODE_PRICE_OUT_OF_RANGE
+        reason = price_form_reason(
+            self._instruments[order.instrument_id],
+            order.order_type,
+            request.price_ticks,
+            request.trigger_price_ticks,
+            request.trailing_offset_ticks,
+        )
+        if reason != NONE:
+            return reason
+        if order.closes_position:
+            is_valid = request.quantity_lots == 0
+            return NONE if is_valid else t.REASON_CODE_QUANTITY_OUT_OF_RANGE
         if request.quantity_lots == 0:
             return t.REASON_CODE_QUANTITY_MUST_BE_POSITIVE
         if request.quantity_lots <= order.quantity - order.remaining:
@@ -126,8 +128,10 @@ class Amendments(Decisions):
             amended = replace(
                 old,
                 price_ticks=terms.price_ticks,
-                quantity=filled_lots + left,
-                remaining=left,
+                trigger_price=terms.trigger_price,
+                trailing_offset=terms.trailing_offset,
+                quantity=0 if old.closes_position else filled_lots + left,
+                remaining=0 if old.closes_position else left,
                 margin_price=new.margin_price,
                 open_loss=new.sums.open_loss,
             )
@@ -142,14 +146,36 @@ class Amendments(Decisions):
             # One that only takes risk away is not stopped by a fill that does not fit.
             if abs(fill.lots) <= COUNT_MAX and fits(fill.entry_value, fill.wallet):
                 reply.liquidation_status, reply.liquidation_price_ticks = self._liquidation_ticks(
-                    account, terms.instrument_id, fill, account.cash + fill.cash_change
+                    terms.key, fill, account.cash + fill.cash_change
                 )
         else:
             reply = self._form_reject(reason)
             # The total, filled lots included, is not above 2^53 either.
             asked = min(left, COUNT_MAX + 1 - filled_lots)
-            lots = self._max_quantity(terms, asked, reason, now_ns)
-            reply.max_quantity_lots = filled_lots + lots if lots else 0
+            if not old.closes_position:
+                lots = self._max_quantity(terms, asked, reason, now_ns)
+                reply.max_quantity_lots = filled_lots + lots if lots else 0
         if detail is not None:
             reply.detail.CopyFrom(detail)
         return reply, amended
+
+
+def amended_terms(request: orders_pb.CheckAmendmentRequest, order: Order) -> Terms:
+    """Return the terms of an order that is like the old one but for its prices."""
+    prices = (request.price_ticks, request.trigger_price_ticks, request.trailing_offset_ticks)
+    keeps_prices = prices == (order.price_ticks, order.trigger_price, order.trailing_offset)
+    kept_lots = COUNT_MAX if order.closes_position else order.remaining
+    return Terms(
+        account_id=order.account_id,
+        instrument_id=order.instrument_id,
+        position_side=order.position_side,
+        gateway_id=request.gateway_id,
+        side=order.side,
+        order_type=order.order_type,
+        flags=order.flags,
+        price_ticks=request.price_ticks,
+        trigger_price=request.trigger_price_ticks,
+        trailing_offset=request.trailing_offset_ticks,
+        reserves=False,
+        kept_lots=kept_lots if keeps_prices else 0,
+    )

@@ -1,6 +1,6 @@
 """Remembered answers: a repeat gets the first one, byte for byte."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 ANSWER_ORDER: Final = 1
@@ -17,6 +17,8 @@ class Answer:
     request_id: int
     content: bytes
     reply: bytes
+    undone: bool = False
+    """Of an execution: a bust or correction undid it."""
 
     @property
     def size_bytes(self) -> int:
@@ -51,6 +53,12 @@ class AnswerMemory:
     def _forget(self, ring: list[Answer]) -> None:
         while sum(each.size_bytes for each in ring) > self._size_bytes_max:
             del ring[0]
+
+    def undo(self, gateway_id: int, execution_id: int) -> None:
+        """Mark a remembered execution as undone."""
+        ring = self._rings[gateway_id, True]
+        index = [each.request_id for each in ring].index(execution_id)
+        ring[index] = replace(ring[index], undone=True)
 
     def all(self) -> list[Answer]:
         """Return them by gateway, orders before executions, oldest first."""

@@ -2,9 +2,10 @@
 
 import hashlib
 from collections.abc import Iterable, Iterator
+from dataclasses import astuple
 
 from riskd.reference.queries import Queries
-from riskd.reference.state import Order, Position
+from riskd.reference.state import Position
 from riskd.v1 import types_pb2 as t
 
 
@@ -29,13 +30,14 @@ class Canonical(Queries):
             yield line("mark", [instrument_id, *figures])
         if self._service_state != t.TRADING_STATE_NORMAL:
             yield line("service", [self._service_state])
-        for item in sorted(self._gateway_states.items()):
-            if item[1] != t.TRADING_STATE_NORMAL:
-                yield line("gateway", item)
+        for gateway in self.gateways():
+            yield line("gateway", gateway)
         for account_id in sorted(self._accounts):
             account = self.account(account_id)
             assert account is not None
             yield line("account", account)
+        for owner, amount in sorted(self._balances.items()):
+            yield line("balance", [*owner, amount])
         for key in sorted(self._positions):
             position = self._positions[key]
             settings = (position.own_mode, position.own_leverage)
@@ -43,7 +45,7 @@ class Canonical(Queries):
             if position != Position():
                 yield line("position", [*key, *settings, *holdings])
         for reservation_id in sorted(self._orders):
-            yield line("order", order_fields(self._orders[reservation_id]))
+            yield line("order", astuple(self._orders[reservation_id]))
         for asset_id in sorted(self._deficits):
             if self._deficits[asset_id] != 0:
                 yield line("deficit", [asset_id, self._deficits[asset_id]])
@@ -53,11 +55,15 @@ class Canonical(Queries):
         return hash_lines(self._state_lines())
 
     def answers_hash(self) -> str:
-        """Return BLAKE2b-256 (hex) of the remembered answers, in the order of docs/state.md."""
-        return hash_lines(
-            line("answer", [each.kind, each.gateway_id, each.request_id, each.reply.hex()])
-            for each in self._answers.all()
-        )
+        """Return BLAKE2b-256 (hex) of the remembered answers, then the closed orders."""
+        return hash_lines(self._answer_lines())
+
+    def _answer_lines(self) -> Iterator[str]:
+        for each in self._answers.all():
+            fields = [each.kind, each.gateway_id, each.request_id, each.reply.hex()]
+            yield line("answer", [*fields, "undone"] if each.undone else fields)
+        for order in self._closed.values():
+            yield line("closed", astuple(order))
 
 
 def line(name: str, fields: Iterable[object]) -> str:
@@ -67,22 +73,3 @@ def line(name: str, fields: Iterable[object]) -> str:
 def hash_lines(lines: Iterable[str]) -> str:
     text = "".join(f"{each}\n" for each in lines)
     return hashlib.blake2b(text.encode("ascii"), digest_size=32).hexdigest()
-
-
-def order_fields(order: Order) -> tuple[int, ...]:
-    return (
-        order.reservation_id,
-        order.account_id,
-        order.instrument_id,
-        order.gateway_id,
-        order.client_order_id,
-        order.side,
-        order.order_type,
-        order.time_in_force,
-        order.flags,
-        order.price_ticks,
-        order.quantity,
-        order.remaining,
-        order.margin_price,
-        order.open_loss,
-    )

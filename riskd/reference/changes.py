@@ -16,6 +16,7 @@ from riskd.reference.state import (
     SCOPE_SERVICE,
     Account,
     Position,
+    PositionKey,
     Reason,
 )
 from riskd.v1 import types_pb2 as t
@@ -41,7 +42,7 @@ class Changes(Ladder):
 
     def _withdrawal_reason(self, account: Account, amount: int, now_ns: int) -> Reason:
         """S-10, S-11 of cross positions, A-2: whether the pool can give an amount."""
-        reason = self._cross_mark_reason(account, now_ns)
+        reason = self._cross_mark_reason(account.account_id, now_ns)
         if reason != NONE:
             return reason
         figures = self._account_figures(account)
@@ -53,14 +54,15 @@ class Changes(Ladder):
     def adjust_collateral(
         self, account_id: int, asset_id: int, amount: int, validate_only: bool, now_ns: int
     ) -> tuple[int, int, int]:
-        """Return (reason, cash, available) as after it, or as they are when it is refused."""
+        """Return (reason, cash, available) as after it, or as they are when it is refused.
+
+        Of another asset than the account's it is the balance instead of the cash.
+        """
         account = self._accounts.get(account_id)
         if account is None:
             return t.REASON_CODE_ACCOUNT_UNKNOWN, 0, 0
-        if asset_id not in self._assets:
-            return t.REASON_CODE_ASSET_UNKNOWN, 0, 0
         if asset_id != account.asset_id:
-            return t.REASON_CODE_SETTLEMENT_ASSET_MISMATCH, 0, 0
+            return self._adjust_balance(account, asset_id, amount, validate_only)
         reason = self._adjust_reason(account, amount, now_ns)
         if reason != NONE:
             return reason, account.cash, self._available(account)
@@ -77,33 +79,66 @@ class Changes(Ladder):
             return self._withdrawal_reason(account, -amount, now_ns)
         return NONE
 
+    def _adjust_balance(
+        self, account: Account, asset_id: int, amount: int, validate_only: bool
+    ) -> tuple[int, int, int]:
+        available = self._available(account)
+        balance = self._balances.get((account.account_id, asset_id), 0)
+        reason = self._balance_reason(account.account_id, asset_id, balance, amount)
+        if reason != NONE:
+            return reason, balance, available
+        if not validate_only:
+            self._change_balance(account.account_id, asset_id, amount)
+            self._revision += 1
+        return NONE, balance + amount, available
+
+    def _balance_reason(self, account_id: int, asset_id: int, balance: int, amount: int) -> Reason:
+        """A-1, A-12, A-2, C-7."""
+        if amount == 0 or not fits(amount, -amount, balance + amount):
+            return t.REASON_CODE_AMOUNT_OUT_OF_RANGE
+        if asset_id not in self._assets:
+            return t.REASON_CODE_ASSET_UNKNOWN
+        if amount < 0 and -amount > balance:
+            return t.REASON_CODE_EXCEEDS_AVAILABLE
+        if not self._has_balance_room(account_id, asset_id):
+            return t.REASON_CODE_BALANCES_FULL
+        return NONE
+
     def transfer_margin(
-        self, account_id: int, instrument_id: int, amount: int, validate_only: bool, now_ns: int
+        self,
+        account_id: int,
+        instrument_id: int,
+        amount: int,
+        validate_only: bool,
+        now_ns: int,
+        position_side: int = 0,
     ) -> tuple[int, int, int]:
         """Return (reason, isolated wallet, available) as after it, or as they are when refused."""
         reason = self._position_reason(account_id, instrument_id)
         if reason != NONE:
             return reason, 0, 0
         account = self._accounts[account_id]
-        position = self._position(account_id, instrument_id)
-        reason = self._transfer_reason(account, instrument_id, amount, now_ns)
+        side = self._position_side(account, instrument_id, position_side)
+        if side is None:
+            return t.REASON_CODE_POSITION_SIDE_NOT_SUPPORTED, 0, self._available(account)
+        key = PositionKey(account_id, instrument_id, side)
+        position = self._position(key)
+        reason = self._transfer_reason(key, amount, now_ns)
         if reason != NONE:
             return reason, position.wallet, self._available(account)
         changed = replace(account, cash=account.cash - amount)
         wallet = position.wallet + amount
         if not validate_only:
             self._accounts[account_id] = changed
-            self._positions[account_id, instrument_id] = replace(position, wallet=wallet)
+            self._positions[key] = replace(position, wallet=wallet)
             self._revision += 1
         return NONE, wallet, self._available(changed)
 
-    def _transfer_reason(
-        self, account: Account, instrument_id: int, amount: int, now_ns: int
-    ) -> Reason:
-        instrument = self._instruments[instrument_id]
-        position = self._position(account.account_id, instrument_id)
-        isolated = self._mode(account, instrument_id) == t.MARGIN_MODE_ISOLATED
-        if instrument.kind != PERPETUAL or not isolated or position.lots == 0:
+    def _transfer_reason(self, key: PositionKey, amount: int, now_ns: int) -> Reason:
+        account = self._accounts[key.account_id]
+        instrument = self._instruments[key.instrument_id]
+        position = self._position(key)
+        if instrument.kind != PERPETUAL or not self._is_isolated(key) or position.lots == 0:
             return t.REASON_CODE_NO_ISOLATED_POSITION
         if amount == 0 or not fits(
             amount, -amount, account.cash - amount, position.wallet + amount
@@ -114,11 +149,10 @@ class Changes(Ladder):
         reason = self._mark_reason(instrument, now_ns)
         if reason != NONE:
             return reason
-        notional = ceil(self._mark_value(instrument_id, position.lots))
-        pnl = self._unrealised(instrument_id, position.lots, position.entry_value)
-        needed = initial(
-            self._schedule_of(instrument_id), self._leverage(account, instrument_id), notional
-        )
+        notional = ceil(self._mark_value(key.instrument_id, position.lots))
+        pnl = self._unrealised(key.instrument_id, position.lots, position.entry_value)
+        leverage = self._leverage(key.account_id, key.instrument_id)
+        needed = initial(self._schedule_of(key.instrument_id), leverage, notional)
         if position.wallet + amount + min(0, pnl) < needed:
             return t.REASON_CODE_EXCEEDS_REMOVABLE_MARGIN
         return NONE
@@ -135,22 +169,22 @@ class Changes(Ladder):
         reason = self._position_reason(account_id, instrument_id)
         if reason != NONE:
             return reason, 0, 0
-        account = self._accounts[account_id]
-        position = self._position(account_id, instrument_id)
         reason = self._mode_reason(account_id, instrument_id, margin_mode)
         if reason == NONE and not validate_only:
-            self._positions[account_id, instrument_id] = replace(position, own_mode=margin_mode)
+            key = PositionKey(account_id, instrument_id, t.POSITION_SIDE_NET)
+            self._positions[key] = replace(self._position(key), own_mode=margin_mode)
             self._revision += 1
-        return reason, position.wallet, self._available(account)
+        wallet = self._settings(account_id, instrument_id).wallet
+        return reason, wallet, self._available(self._accounts[account_id])
 
     def _mode_reason(self, account_id: int, instrument_id: int, margin_mode: int) -> Reason:
         """F-15, A-7, C-2."""
         if margin_mode not in (t.MARGIN_MODE_CROSS, t.MARGIN_MODE_ISOLATED):
             return t.REASON_CODE_MARGIN_MODE_MISMATCH
-        lots = self._position(account_id, instrument_id).lots
-        if lots != 0 or self._has_orders(account_id, instrument_id):
+        sides = self._sides(account_id, instrument_id)
+        if not all(self._is_flat(key) for key in sides):
             return t.REASON_CODE_POSITION_NOT_FLAT
-        if not self._has_position_room(account_id, instrument_id):
+        if not self._has_position_room(sides[0]):
             return t.REASON_CODE_POSITIONS_FULL
         return NONE
 
@@ -161,17 +195,16 @@ class Changes(Ladder):
         reason = self._position_reason(account_id, instrument_id)
         if reason != NONE:
             return reason, 0, 0
-        account = self._accounts[account_id]
-        key = (account_id, instrument_id)
+        key = PositionKey(account_id, instrument_id, t.POSITION_SIDE_NET)
         held = self._positions.get(key)
-        reason = self._leverage_bound_reason(account, instrument_id, leverage)
+        reason = self._leverage_bound_reason(account_id, instrument_id, leverage)
         if reason == NONE:
-            before = self._requirement(account, instrument_id)
+            before = self._requirements(account_id, instrument_id)
             self._positions[key] = replace(held or Position(), own_leverage=leverage)
-            reason = self._leverage_margin_reason(account, instrument_id, before, now_ns)
+            reason = self._leverage_margin_reason(account_id, instrument_id, before, now_ns)
             if reason == NONE and held is None and len(self._positions) > self._positions_max:
                 reason = t.REASON_CODE_POSITIONS_FULL
-        result = self._leverage(account, instrument_id), self._available(account)
+        result = self._leverage_result(account_id, instrument_id)
         if reason == NONE and not validate_only:
             self._revision += 1
             return (NONE, *result)
@@ -180,44 +213,76 @@ class Changes(Ladder):
         else:
             self._positions[key] = held
         if reason != NONE:
-            result = self._leverage(account, instrument_id), self._available(account)
+            result = self._leverage_result(account_id, instrument_id)
         return (reason, *result)
 
-    def _leverage_bound_reason(self, account: Account, instrument_id: int, leverage: int) -> Reason:
+    def _leverage_result(self, account_id: int, instrument_id: int) -> tuple[int, int]:
+        available = self._available(self._accounts[account_id])
+        return self._leverage(account_id, instrument_id), available
+
+    def _sides(self, account_id: int, instrument_id: int) -> list[PositionKey]:
+        """Return the positions that settings of an account and instrument hold for, NET first."""
+        sides = (t.POSITION_SIDE_NET, t.POSITION_SIDE_LONG, t.POSITION_SIDE_SHORT)
+        return [PositionKey(account_id, instrument_id, side) for side in sides]
+
+    def _is_flat(self, key: PositionKey) -> bool:
+        return self._position(key).lots == 0 and not self._has_orders(key)
+
+    def _requirements(self, account_id: int, instrument_id: int) -> int | None:
+        """Return the requirements of all position sides together; None without the mark."""
+        each = [self._requirement(key) for key in self._sides(account_id, instrument_id)]
+        known = [requirement for requirement in each if requirement is not None]
+        return sum(known) if len(known) == len(each) else None
+
+    def _leverage_bound_reason(self, account_id: int, instrument_id: int, leverage: int) -> Reason:
         """S-10 of the instrument, A-5, A-6."""
-        position = self._position(account.account_id, instrument_id)
+        sides = self._sides(account_id, instrument_id)
         if self._instruments[instrument_id].kind == OPTION:
             return t.REASON_CODE_LEVERAGE_OUT_OF_RANGE
-        needs_mark = self._is_open_cross(account, instrument_id, position)
+        needs_mark = any(self._is_open_cross(key, self._position(key)) for key in sides)
         if needs_mark and instrument_id not in self._marks:
             return t.REASON_CODE_MARK_MISSING
         schedule = self._schedule_of(instrument_id)
         if not 100 <= leverage <= schedule.tiers[0].leverage_max:
             return t.REASON_CODE_LEVERAGE_OUT_OF_RANGE
         bound = notional_max(schedule, leverage)
-        for sign in (1, -1):
-            side = self._side_margin(account, instrument_id, sign, None)
-            if bound is not None and side.side_notional > bound:
-                return t.REASON_CODE_LEVERAGE_OUT_OF_RANGE
-        isolated = self._mode(account, instrument_id) == t.MARGIN_MODE_ISOLATED
-        lowered = leverage < self._leverage(account, instrument_id)
-        if isolated and position.lots != 0 and lowered:
+        for key in sides:
+            for sign in (1, -1):
+                side = self._side_margin(key, sign, None)
+                if bound is not None and side.side_notional > bound:
+                    return t.REASON_CODE_LEVERAGE_OUT_OF_RANGE
+        is_open = any(self._position(key).lots != 0 for key in sides)
+        lowered = leverage < self._leverage(account_id, instrument_id)
+        if self._is_isolated(sides[0]) and is_open and lowered:
             return t.REASON_CODE_LEVERAGE_LOWERED_ON_ISOLATED
         return NONE
 
     def _leverage_margin_reason(
-        self, account: Account, instrument_id: int, before: int | None, now_ns: int
+        self, account_id: int, instrument_id: int, before: int | None, now_ns: int
     ) -> Reason:
-        """S-10, S-11, A-2, when the requirement rose from before to what it is now."""
-        after = self._requirement(account, instrument_id)
+        """S-10, S-11, A-2, when the requirements rose from before to what they are now."""
+        after = self._requirements(account_id, instrument_id)
         if before is None or after is None or after <= before:
             return NONE
-        reason = self._cross_mark_reason(account, now_ns)
+        reason = self._cross_mark_reason(account_id, now_ns)
         if reason != NONE:
             return reason
-        figures = self._account_figures(account)
+        figures = self._account_figures(self._accounts[account_id])
         if figures is None or not figures.fits() or figures.available < 0:
             return t.REASON_CODE_EXCEEDS_AVAILABLE
+        return NONE
+
+    def set_position_mode(self, account_id: int, position_mode: int) -> int:
+        """Return the reason."""
+        account = self._accounts.get(account_id)
+        if account is None:
+            return t.REASON_CODE_ACCOUNT_UNKNOWN
+        if position_mode not in (t.POSITION_MODE_ONE_WAY, t.POSITION_MODE_HEDGE):
+            return t.REASON_CODE_DEFINITION_INVALID
+        if not all(self._is_flat(key) for key, _ in self._positions_of(account_id)):
+            return t.REASON_CODE_POSITION_NOT_FLAT
+        self._accounts[account_id] = replace(account, position_mode=position_mode)
+        self._revision += 1
         return NONE
 
     def set_trading_state(self, scope: int, scope_id: int, trading_state: int) -> int:
@@ -228,8 +293,9 @@ class Changes(Ladder):
         if scope == SCOPE_SERVICE:
             self._service_state = trading_state
         elif scope == SCOPE_GATEWAY:
-            if scope_id in self._gateway_states or trading_state != t.TRADING_STATE_NORMAL:
-                self._gateway_states[scope_id] = trading_state
+            if scope_id in self._gateways or trading_state != t.TRADING_STATE_NORMAL:
+                gateway = self._gateway(scope_id)
+                self._gateways[scope_id] = replace(gateway, trading_state=trading_state)
         elif scope == SCOPE_ACCOUNT:
             account = self._accounts[scope_id]
             self._accounts[scope_id] = replace(account, trading_state=trading_state)
@@ -247,7 +313,7 @@ class Changes(Ladder):
             "orders_max": len(self._orders),
             "instruments_max": len(self._instruments),
             "schedules_max": len(self._schedules),
-            "gateways_max": len(self._gateway_states),
+            "gateways_max": len(self._gateways),
         }
         for name, value in capacities.items():
             low, high = CAPACITY_BOUNDS[name]
@@ -261,6 +327,7 @@ class Changes(Ladder):
         for name, value in changed.items():
             setattr(self, f"_{name}", value)
         self._answers.resize(self._answer_bytes)
+        self._forget_closed()
         self._revision += bool(changed)
         return bool(changed)
 

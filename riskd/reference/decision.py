@@ -1,5 +1,6 @@
 """CheckOrder: identity, form, the answer and its explanation."""
 
+from dataclasses import replace
 from fractions import Fraction
 from typing import Final
 
@@ -11,12 +12,28 @@ from riskd.reference.black import black76, mark_unit
 from riskd.reference.figures import NewOrder, Terms
 from riskd.reference.ladder import Ladder, Violation
 from riskd.reference.numbers import BILLION, COUNT_MAX, YEAR_NS
-from riskd.reference.state import NONE, OPTION, Mark, Order, Reason
+from riskd.reference.state import (
+    DERIVES_QUANTITY,
+    LIMIT_PRICED,
+    NONE,
+    ONLY_CLOSES,
+    OPTION,
+    TRIGGERED,
+    Mark,
+    Order,
+    Position,
+    Reason,
+)
 from riskd.reference.wire import order_content, serialise
 from riskd.v1 import order_risk_service_pb2 as orders_pb
 from riskd.v1 import types_pb2 as t
 
 DETAILED_VIEWS: Final = (orders_pb.DECISION_VIEW_MARGIN, orders_pb.DECISION_VIEW_FULL)
+
+
+KNOWN_FLAGS: Final = ONLY_CLOSES | orders_pb.ORDER_FLAG_POST_ONLY | DERIVES_QUANTITY
+QUOTE_MAX: Final = 2**62
+"""Largest amount of QUOTE_QUANTITY, in minor units."""
 
 
 class Decisions(Ladder):
@@ -28,7 +45,7 @@ class Decisions(Ladder):
         if request.gateway_id == 0:
             return serialise(self._form_reject(t.REASON_CODE_GATEWAY_ID_MISSING))
         if request.mode == orders_pb.CHECK_MODE_CHECK_ONLY:
-            return serialise(self._decide(request, now_ns))
+            return serialise(self._decide(request, now_ns, reserves=False))
         if not self._has_gateway_room(request.gateway_id):
             return serialise(self._form_reject(t.REASON_CODE_GATEWAYS_FULL))
         content = order_content(request)
@@ -39,7 +56,7 @@ class Decisions(Ladder):
             return serialise(self._form_reject(t.REASON_CODE_CLIENT_ORDER_ID_REUSED))
         if self._working_order(request.gateway_id, request.client_order_id) is not None:
             return serialise(self._form_reject(t.REASON_CODE_CLIENT_ORDER_ID_REUSED))
-        reply = serialise(self._decide(request, now_ns))
+        reply = serialise(self._decide(request, now_ns, reserves=True))
         self._remember(
             Answer(ANSWER_ORDER, request.gateway_id, request.client_order_id, content, reply)
         )
@@ -65,24 +82,20 @@ class Decisions(Ladder):
         return reply
 
     def _decide(
-        self, request: orders_pb.CheckOrderRequest, now_ns: int
+        self, request: orders_pb.CheckOrderRequest, now_ns: int, *, reserves: bool
     ) -> orders_pb.CheckOrderResponse:
-        """Decide from step 3 on; reserve if the order is accepted and asks for it."""
-        reserves = request.mode != orders_pb.CHECK_MODE_CHECK_ONLY
-        terms = Terms(
-            account_id=request.account_id,
-            instrument_id=request.instrument_id,
-            gateway_id=request.gateway_id,
-            side=request.side,
-            order_type=request.order_type,
-            price_ticks=request.price_ticks,
-            reduce_only=bool(request.flags & orders_pb.ORDER_FLAG_REDUCE_ONLY),
-            reserves=reserves,
-        )
+        """Decide from step 3 on; reserve if the order is accepted and that is asked for."""
+        form_reason = self._form_reason(request, now_ns)
+        if form_reason not in (NONE, t.REASON_CODE_QUANTITY_OUT_OF_RANGE):
+            self._revision += int(reserves)
+            return self._form_reject(form_reason)
+        terms = self._terms(request, reserves)
         quantity = request.quantity_lots
-        detail = None
-        form_reason = self._form_reason(request)
+        is_given = not request.flags & DERIVES_QUANTITY
+        if form_reason == NONE and not is_given:
+            form_reason, quantity = self._derived_quantity(request, terms)
         reason = form_reason
+        detail = None
         if reason == NONE:
             reason = self._state_reason(terms, quantity, now_ns)
             if reason == NONE:
@@ -90,24 +103,41 @@ class Decisions(Ladder):
                 reason = violations[0].reason if violations else NONE
                 if request.view in DETAILED_VIEWS:
                     detail = self._detail(terms, quantity, now_ns, violations, request.view)
-        max_quantity = 0
-        if form_reason in (NONE, t.REASON_CODE_QUANTITY_OUT_OF_RANGE):
-            max_quantity = self._max_quantity(terms, quantity, reason, now_ns)
-        if reserves:
-            self._revision += 1
+        max_quantity = self._max_quantity(terms, quantity, reason, now_ns) if is_given else 0
+        self._revision += int(reserves)
         if reason == NONE:
-            reply = self._accept(request, terms, quantity)
+            reply = self._accept(request, terms, quantity, now_ns)
         elif form_reason != NONE:
             reply = self._form_reject(reason)
         else:
             reply = self._reject(terms, reason)
         reply.max_quantity_lots = max_quantity
+        if form_reason == NONE and not is_given:
+            reply.quantity_lots = quantity
         if detail is not None:
             reply.detail.CopyFrom(detail)
         return reply
 
+    def _terms(self, request: orders_pb.CheckOrderRequest, reserves: bool) -> Terms:
+        account = self._accounts[request.account_id]
+        position_side = self._position_side(account, request.instrument_id, request.position_side)
+        assert position_side is not None
+        return Terms(
+            account_id=request.account_id,
+            instrument_id=request.instrument_id,
+            position_side=position_side,
+            gateway_id=request.gateway_id,
+            side=request.side,
+            order_type=request.order_type,
+            flags=request.flags,
+            price_ticks=request.price_ticks,
+            trigger_price=request.trigger_price_ticks,
+            trailing_offset=request.trailing_offset_ticks,
+            reserves=reserves,
+        )
+
     def _accept(
-        self, request: orders_pb.CheckOrderRequest, terms: Terms, quantity: int
+        self, request: orders_pb.CheckOrderRequest, terms: Terms, quantity: int, now_ns: int
     ) -> orders_pb.CheckOrderResponse:
         price = self._known_price(terms)
         new = self._new_order(terms, quantity, price)
@@ -127,21 +157,27 @@ class Decisions(Ladder):
             reply.reserved_minor = after.initial_margin - before.initial_margin
             reply.margin_unknown = False
         filled = self._fill(terms, quantity, price)
-        status, ticks = self._liquidation_ticks(
-            account, terms.instrument_id, filled, account.cash + filled.cash_change
+        reply.liquidation_status, reply.liquidation_price_ticks = self._liquidation_ticks(
+            terms.key, filled, account.cash + filled.cash_change
         )
-        reply.liquidation_status = status
-        reply.liquidation_price_ticks = ticks
         if terms.reserves:
-            self._reserve(request, new)
+            self._reserve(request, terms, new, quantity, now_ns)
         return reply
 
-    def _reserve(self, request: orders_pb.CheckOrderRequest, new: NewOrder) -> None:
-        self._position_slot(request.account_id, request.instrument_id)
-        self._orders[self._revision] = Order(
+    def _reserve(
+        self,
+        request: orders_pb.CheckOrderRequest,
+        terms: Terms,
+        new: NewOrder,
+        quantity: int,
+        now_ns: int,
+    ) -> None:
+        self._positions.setdefault(terms.key, Position())
+        order = Order(
             reservation_id=self._revision,
             account_id=request.account_id,
             instrument_id=request.instrument_id,
+            position_side=terms.position_side,
             gateway_id=request.gateway_id,
             client_order_id=request.client_order_id,
             side=request.side,
@@ -149,16 +185,23 @@ class Decisions(Ladder):
             time_in_force=request.time_in_force,
             flags=request.flags,
             price_ticks=request.price_ticks,
-            quantity=request.quantity_lots,
-            remaining=request.quantity_lots,
+            quantity=quantity,
+            remaining=quantity,
             margin_price=new.margin_price,
             open_loss=new.sums.open_loss,
+            trigger_price=request.trigger_price_ticks,
+            trailing_offset=request.trailing_offset_ticks,
+            expire_ns=request.expire_time_ns,
+            accepted_ns=now_ns,
         )
+        if order.closes_position:  # It closes what is open then, not what is open now.
+            order = replace(order, quantity=0, remaining=0)
+        self._orders[self._revision] = order
 
     # --- Step 3: form ---
 
-    def _form_reason(self, request: orders_pb.CheckOrderRequest) -> Reason:
-        """F-17, F-16, F-3 to F-10, F-12, F-14, F-15, F-11."""
+    def _form_reason(self, request: orders_pb.CheckOrderRequest, now_ns: int) -> Reason:
+        """F-17, F-16, F-3 to F-9, F-10, F-12, F-18 to F-20, F-14, F-15, F-11."""
         if request.view > orders_pb.DECISION_VIEW_FULL:
             return t.REASON_CODE_VIEW_NOT_SUPPORTED
         if request.mode > orders_pb.CHECK_MODE_CHECK_ONLY:
@@ -169,42 +212,76 @@ class Decisions(Ladder):
             return t.REASON_CODE_INSTRUMENT_UNKNOWN
         if request.side not in (t.SIDE_BUY, t.SIDE_SELL):
             return t.REASON_CODE_SIDE_INVALID
-        if request.order_type not in (t.ORDER_TYPE_LIMIT, t.ORDER_TYPE_MARKET):
+        if not t.ORDER_TYPE_LIMIT <= request.order_type <= t.ORDER_TYPE_TRAILING_STOP:
             return t.REASON_CODE_ORDER_TYPE_NOT_SUPPORTED
-        if request.time_in_force > t.TIME_IN_FORCE_FOK:
+        if request.time_in_force > t.TIME_IN_FORCE_GTD:
             return t.REASON_CODE_TIME_IN_FORCE_NOT_SUPPORTED
-        if request.flags & ~(orders_pb.ORDER_FLAG_REDUCE_ONLY | orders_pb.ORDER_FLAG_POST_ONLY):
+        if not has_valid_flags(request):
             return t.REASON_CODE_FLAG_NOT_SUPPORTED
-        if request.position_side > t.POSITION_SIDE_NET:
-            return t.REASON_CODE_POSITION_SIDE_NOT_SUPPORTED
-        if request.quantity_lots == 0:
-            return t.REASON_CODE_QUANTITY_MUST_BE_POSITIVE
-        if not has_valid_price(request.order_type, request.price_ticks):
-            return t.REASON_CODE_PRICE_OUT_OF_RANGE
-        if request.trigger_price_ticks or request.trailing_offset_ticks or request.expire_time_ns:
-            return t.REASON_CODE_PRICE_OUT_OF_RANGE
         account = self._accounts[request.account_id]
-        if account.asset_id != self._instruments[request.instrument_id].asset_id:
+        instrument = self._instruments[request.instrument_id]
+        if self._position_side(account, request.instrument_id, request.position_side) is None:
+            return t.REASON_CODE_POSITION_SIDE_NOT_SUPPORTED
+        closes = bool(request.flags & orders_pb.ORDER_FLAG_CLOSE_POSITION)
+        if request.quantity_lots == 0 and not closes:
+            return t.REASON_CODE_QUANTITY_MUST_BE_POSITIVE
+        reason = price_form_reason(
+            instrument,
+            request.order_type,
+            request.price_ticks,
+            request.trigger_price_ticks,
+            request.trailing_offset_ticks,
+        )
+        if reason != NONE:
+            return reason
+        if request.time_in_force == t.TIME_IN_FORCE_GTD:
+            if request.expire_time_ns <= now_ns:
+                return t.REASON_CODE_EXPIRE_TIME_OUT_OF_RANGE
+        elif request.expire_time_ns != 0:
+            return t.REASON_CODE_EXPIRE_TIME_OUT_OF_RANGE
+        if account.asset_id != instrument.asset_id:
             return t.REASON_CODE_SETTLEMENT_ASSET_MISMATCH
-        mode = self._mode(account, request.instrument_id)
+        mode = self._mode(request.account_id, request.instrument_id)
         if request.margin_mode not in (t.MARGIN_MODE_UNSPECIFIED, mode):
             return t.REASON_CODE_MARGIN_MODE_MISMATCH
-        if request.quantity_lots > COUNT_MAX:
+        in_quote = request.flags & orders_pb.ORDER_FLAG_QUOTE_QUANTITY
+        if request.quantity_lots > (QUOTE_MAX if in_quote else COUNT_MAX):
+            return t.REASON_CODE_QUANTITY_OUT_OF_RANGE
+        if closes and request.quantity_lots != 0:
             return t.REASON_CODE_QUANTITY_OUT_OF_RANGE
         return NONE
+
+    def _derived_quantity(
+        self, request: orders_pb.CheckOrderRequest, terms: Terms
+    ) -> tuple[Reason, int]:
+        """Return the quantity of an order that does not give it in lots, or why there is none."""
+        if request.flags & orders_pb.ORDER_FLAG_CLOSE_POSITION:
+            largest = self._largest_reducing(terms)
+            return (NONE if largest else t.REASON_CODE_REDUCE_ONLY_WOULD_INCREASE), largest
+        reference = self._reference_price(terms)
+        if reference is None:
+            return t.REASON_CODE_MARK_MISSING, 0
+        # As many lots as the amount can come to: at the lowest price that the buffer reaches.
+        lowest = self._moved_by_buffer(terms.instrument_id, reference, -1)
+        value_one = self._value(self._instruments[terms.instrument_id], lowest, 1)
+        quantity = request.quantity_lots // value_one
+        if quantity == 0:
+            return t.REASON_CODE_QUANTITY_MUST_BE_POSITIVE, 0
+        if quantity > COUNT_MAX:
+            return t.REASON_CODE_QUANTITY_OUT_OF_RANGE, 0
+        return NONE, quantity
 
     # --- The explanation ---
 
     def _detail(
         self, terms: Terms, quantity: int, now_ns: int, violations: list[Violation], view: int
     ) -> orders_pb.DecisionDetail:
-        account = self._accounts[terms.account_id]
         instrument = self._instruments[terms.instrument_id]
         mark = self._marks.get(terms.instrument_id)
         detail = orders_pb.DecisionDetail(
             mark_price=mark.price if mark else 0,
             mark_time_ns=mark.time_ns if mark else 0,
-            leverage_hundredths=self._leverage(account, terms.instrument_id),
+            leverage_hundredths=self._leverage(terms.account_id, terms.instrument_id),
         )
         filled = self._fill(terms, quantity, self._known_price(terms))
         fill_fits = self._fill_fits(terms, filled)
@@ -258,8 +335,33 @@ class Decisions(Ladder):
         return underlying_mark.price * mark_unit(self._instruments[instrument.underlying_id])
 
 
-def has_valid_price(order_type: int, price_ticks: int) -> bool:
-    """F-12 of an order's price."""
-    if order_type == t.ORDER_TYPE_MARKET:
-        return price_ticks == 0
-    return 1 <= price_ticks <= COUNT_MAX
+def has_valid_flags(request: orders_pb.CheckOrderRequest) -> bool:
+    """F-8."""
+    if request.flags & ~KNOWN_FLAGS:
+        return False
+    has_limit_price = request.order_type in LIMIT_PRICED
+    takes_at_once = request.time_in_force in (t.TIME_IN_FORCE_IOC, t.TIME_IN_FORCE_FOK)
+    if request.flags & orders_pb.ORDER_FLAG_POST_ONLY and (not has_limit_price or takes_at_once):
+        return False
+    in_quote = bool(request.flags & orders_pb.ORDER_FLAG_QUOTE_QUANTITY)
+    closes = bool(request.flags & orders_pb.ORDER_FLAG_CLOSE_POSITION)
+    return not (in_quote and (has_limit_price or closes))
+
+
+def price_form_reason(
+    instrument: InstrumentRow, order_type: int, price: int, trigger: int, offset: int
+) -> Reason:
+    """F-12, F-18, F-19: each price is there exactly when the type has it."""
+    in_ticks_max = COUNT_MAX // instrument.mark_units_per_tick
+    is_trailing = order_type == t.ORDER_TYPE_TRAILING_STOP
+    if not is_price(price, order_type in LIMIT_PRICED, COUNT_MAX):
+        return t.REASON_CODE_PRICE_OUT_OF_RANGE
+    if not is_price(trigger, order_type in TRIGGERED, in_ticks_max):
+        return t.REASON_CODE_TRIGGER_PRICE_OUT_OF_RANGE
+    if not is_price(offset, is_trailing, in_ticks_max):
+        return t.REASON_CODE_TRAILING_OFFSET_OUT_OF_RANGE
+    return NONE
+
+
+def is_price(ticks: int, is_needed: bool, ticks_max: int) -> bool:
+    return 1 <= ticks <= ticks_max if is_needed else ticks == 0

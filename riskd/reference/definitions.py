@@ -181,9 +181,7 @@ class Definitions(State):
             return t.REASON_CODE_ALREADY_EXISTS
         if len(self._accounts) >= self._accounts_max:
             return t.REASON_CODE_ACCOUNTS_FULL
-        self._accounts[account_id] = Account(
-            account_id, asset_id, margin_mode, leverage, cash, t.TRADING_STATE_NORMAL
-        )
+        self._accounts[account_id] = Account(account_id, asset_id, margin_mode, leverage, cash)
         self._revision += 1
         return NONE
 

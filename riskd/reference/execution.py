@@ -1,14 +1,46 @@
 """ReportExecution and GetReservation: what became of an order."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import Final
 
 from riskd.reference.answers import ANSWER_EXECUTION, ANSWER_ORDER, Answer
 from riskd.reference.figures import Figures
+from riskd.reference.margin import Fill
 from riskd.reference.numbers import COUNT_MAX, fits
-from riskd.reference.state import NONE, Order, Reason
+from riskd.reference.state import (
+    DERIVES_QUANTITY,
+    LIMIT_PRICED,
+    NONE,
+    ClosedOrder,
+    Order,
+    Position,
+    PositionKey,
+    Reason,
+)
 from riskd.reference.wire import execution_content, serialise
 from riskd.v1 import order_risk_service_pb2 as orders_pb
 from riskd.v1 import types_pb2 as t
+
+TRADED_KINDS: Final = (orders_pb.EXECUTION_KIND_FILL, orders_pb.EXECUTION_KIND_CORRECTION)
+UNDOING_KINDS: Final = (orders_pb.EXECUTION_KIND_BUST, orders_pb.EXECUTION_KIND_CORRECTION)
+
+
+@dataclass(frozen=True, slots=True)
+class Effect:
+    """What an execution does: up to two fills of one position, and a fee."""
+
+    order: Order | ClosedOrder
+    position: Position
+    """After all fills."""
+    fills: list[Fill]
+    values: list[int]
+    cash_fee: int
+    balance_asset_id: int
+    """Other asset that the fee is paid in; 0 if there is none."""
+
+    @property
+    def realised(self) -> int:
+        return sum(each.realised for each in self.fills)
 
 
 class Executions(Figures):
@@ -28,13 +60,15 @@ class Executions(Figures):
                 return answer.reply
             return serialise(self._execution_reject(t.REASON_CODE_EXECUTION_ID_REUSED))
         reason = self._execution_reason(request)
+        effect = None
+        if reason == NONE:
+            effect = self._effect(request)
+            reason = self._effect_reason(request, effect)
         self._revision += 1
-        if reason != NONE:
+        if effect is None or reason != NONE:
             reply = serialise(self._execution_reject(reason))
-        elif request.kind == orders_pb.EXECUTION_KIND_FILL:
-            reply = serialise(self._apply_fill(request))
         else:
-            reply = serialise(self._apply_release(request))
+            reply = serialise(self._apply(request, effect))
         self._remember(
             Answer(ANSWER_EXECUTION, request.gateway_id, request.execution_id, content, reply)
         )
@@ -48,110 +82,224 @@ class Executions(Figures):
             margin_unknown=True,
         )
 
-    def _execution_reason(self, request: orders_pb.ReportExecutionRequest) -> Reason:
-        """E-3, E-1, E-5, E-4; F-12, F-10, F-11, E-2, A-1, M-3 of a fill."""
-        if not (
-            orders_pb.EXECUTION_KIND_FILL <= request.kind <= orders_pb.EXECUTION_KIND_VENUE_REJECT
-        ):
-            return t.REASON_CODE_EXECUTION_KIND_NOT_SUPPORTED
-        order = self._orders.get(request.reservation_id)
+    # --- Step 2: form ---
+
+    def _reported_order(
+        self, request: orders_pb.ReportExecutionRequest
+    ) -> Order | ClosedOrder | None:
+        """Return the working or closed order that an execution is of."""
+        order = self._orders.get(request.reservation_id) or self._closed.get(request.reservation_id)
         if order is None or order.gateway_id != request.gateway_id:
+            return None
+        return order
+
+    def _execution_reason(self, request: orders_pb.ReportExecutionRequest) -> Reason:
+        """E-3, E-1, E-5, E-9, E-10, E-4, F-12, F-10, F-11, E-2, A-1, A-12."""
+        first, last = orders_pb.EXECUTION_KIND_FILL, orders_pb.EXECUTION_KIND_CORRECTION
+        if not first <= request.kind <= last:
+            return t.REASON_CODE_EXECUTION_KIND_NOT_SUPPORTED
+        order = self._reported_order(request)
+        if order is None:
             return t.REASON_CODE_RESERVATION_UNKNOWN
         if request.instrument_id not in (0, order.instrument_id):
             return t.REASON_CODE_EXECUTION_INSTRUMENT_MISMATCH
-        if request.kind != orders_pb.EXECUTION_KIND_FILL:
-            if request.price_ticks != 0 or request.quantity_lots != 0 or request.fee_minor != 0:
+        reason = self._original_reason(request)
+        if reason != NONE:
+            return reason
+        if request.kind in TRADED_KINDS:
+            reason = self._traded_reason(request, order)
+            if reason != NONE:
+                return reason
+        else:
+            if request.price_ticks != 0 or request.quantity_lots != 0:
                 return t.REASON_CODE_EXECUTION_QUANTITY_MISMATCH
-            return NONE
+            if request.kind != orders_pb.EXECUTION_KIND_BUST and request.fee_minor != 0:
+                return t.REASON_CODE_EXECUTION_QUANTITY_MISMATCH
+        if abs(request.fee_minor) > COUNT_MAX:
+            return t.REASON_CODE_AMOUNT_OUT_OF_RANGE
+        if request.fee_asset_id != 0 and request.fee_asset_id not in self._assets:
+            return t.REASON_CODE_ASSET_UNKNOWN
+        return NONE
+
+    def _original_reason(self, request: orders_pb.ReportExecutionRequest) -> Reason:
+        """E-9, E-10."""
+        if request.kind not in UNDOING_KINDS:
+            is_given = request.original_execution_id != 0
+            return t.REASON_CODE_ORIGINAL_EXECUTION_UNKNOWN if is_given else NONE
+        answer = self._original_answer(request)
+        if answer is None:
+            return t.REASON_CODE_ORIGINAL_EXECUTION_UNKNOWN
+        original = execution_of(answer)
+        is_applied = was_applied(answer) and original.kind in TRADED_KINDS
+        if not is_applied or original.reservation_id != request.reservation_id:
+            return t.REASON_CODE_ORIGINAL_EXECUTION_UNKNOWN
+        return t.REASON_CODE_EXECUTION_ALREADY_UNDONE if answer.undone else NONE
+
+    def _original_answer(self, request: orders_pb.ReportExecutionRequest) -> Answer | None:
+        return self._answers.find(
+            ANSWER_EXECUTION, request.gateway_id, request.original_execution_id
+        )
+
+    def _traded_reason(
+        self, request: orders_pb.ReportExecutionRequest, order: Order | ClosedOrder
+    ) -> Reason:
+        """F-12, F-10, F-11, E-2 of a fill or correction."""
         if not 1 <= request.price_ticks <= COUNT_MAX:
             return t.REASON_CODE_PRICE_OUT_OF_RANGE
         if request.quantity_lots == 0:
             return t.REASON_CODE_QUANTITY_MUST_BE_POSITIVE
         if request.quantity_lots > COUNT_MAX:
             return t.REASON_CODE_QUANTITY_OUT_OF_RANGE
-        if request.quantity_lots > order.remaining:
+        if request.quantity_lots > self._fillable(request.kind, order):
             return t.REASON_CODE_EXECUTION_EXCEEDS_REMAINING
-        if abs(request.fee_minor) > COUNT_MAX:
-            return t.REASON_CODE_AMOUNT_OUT_OF_RANGE
-        account = self._accounts[order.account_id]
-        filled = self._fill_of(
-            account,
-            order.instrument_id,
-            order.sign,
-            request.price_ticks,
-            request.quantity_lots,
-            order.open_loss * request.quantity_lots // order.remaining,
-        )
-        cash = account.cash + filled.cash_change - request.fee_minor
-        deficit = self._deficits.get(account.asset_id, 0) + filled.deficit_change
-        value = self._value(
-            self._instruments[order.instrument_id], request.price_ticks, request.quantity_lots
-        )
-        if not (filled.fits(cash) and fits(deficit, value)):
-            return t.REASON_CODE_MARGIN_OVERFLOWS
         return NONE
 
-    def _apply_fill(
-        self, request: orders_pb.ReportExecutionRequest
-    ) -> orders_pb.ReportExecutionResponse:
-        order = self._orders[request.reservation_id]
-        account = self._accounts[order.account_id]
-        quantity = request.quantity_lots
-        released_loss = order.open_loss * quantity // order.remaining
-        filled = self._fill_of(
-            account,
-            order.instrument_id,
-            order.sign,
-            request.price_ticks,
-            quantity,
-            released_loss,
-        )
-        key = (order.account_id, order.instrument_id)
-        self._positions[key] = replace(
-            self._positions[key],
-            lots=filled.lots,
-            entry_value=filled.entry_value,
-            wallet=filled.wallet,
-        )
-        cash = account.cash + filled.cash_change - request.fee_minor
-        self._accounts[order.account_id] = replace(account, cash=cash)
-        deficit = self._deficits.get(account.asset_id, 0) + filled.deficit_change
-        self._deficits[account.asset_id] = deficit
-        remaining = order.remaining - quantity
-        open_loss = order.open_loss - released_loss
-        if remaining > 0:
-            self._orders[order.reservation_id] = replace(
-                order, remaining=remaining, open_loss=open_loss
+    def _fillable(self, kind: int, order: Order | ClosedOrder) -> int:
+        """Return the largest quantity of a fill or correction of an order."""
+        if kind == orders_pb.EXECUTION_KIND_CORRECTION:
+            return COUNT_MAX if order.closes_position else order.quantity
+        if order.closes_position:
+            return max(0, -order.sign * self._position(order.key).lots)
+        return order.remaining if isinstance(order, Order) else order.unfilled
+
+    # --- What an execution does ---
+
+    def _effect(self, request: orders_pb.ReportExecutionRequest) -> Effect:
+        """Return all figures that an execution of a valid form changes."""
+        order = self._reported_order(request)
+        assert order is not None
+        fills: list[Fill] = []
+        values: list[int] = []
+        position = self._position(order.key)
+        for sign, price, quantity, open_loss in self._trades(request, order):
+            filled = self._fill_of(order.key, position, sign, price, quantity, open_loss)
+            fills.append(filled)
+            values.append(self._value(self._instruments[order.instrument_id], price, quantity))
+            position = replace(
+                position,
+                lots=filled.lots,
+                entry_value=filled.entry_value,
+                wallet=filled.wallet,
             )
-        else:
-            del self._orders[order.reservation_id]
-        reply = self._execution_reply(order, remaining, filled.realised)
-        if order.order_type == t.ORDER_TYPE_LIMIT and (
-            order.sign * (request.price_ticks - order.price_ticks) > 0
+        account = self._accounts[order.account_id]
+        fee_asset_id = request.fee_asset_id or account.asset_id
+        in_cash = fee_asset_id == account.asset_id
+        return Effect(
+            order=order,
+            position=position,
+            fills=fills,
+            values=values,
+            cash_fee=request.fee_minor if in_cash else 0,
+            balance_asset_id=0 if in_cash or request.fee_minor == 0 else fee_asset_id,
+        )
+
+    def _trades(
+        self, request: orders_pb.ReportExecutionRequest, order: Order | ClosedOrder
+    ) -> list[tuple[int, int, int, int]]:
+        """Return (sign, price, quantity, open loss) of the fills that an execution consists of."""
+        trades = []
+        if request.kind in UNDOING_KINDS:
+            answer = self._original_answer(request)
+            assert answer is not None
+            undone = execution_of(answer)
+            trades.append((-order.sign, undone.price_ticks, undone.quantity_lots, 0))
+        if request.kind in TRADED_KINDS:
+            released = 0
+            if request.kind == orders_pb.EXECUTION_KIND_FILL and isinstance(order, Order):
+                released = released_loss(order, request.quantity_lots)
+            trades.append((order.sign, request.price_ticks, request.quantity_lots, released))
+        return trades
+
+    def _effect_reason(self, request: orders_pb.ReportExecutionRequest, effect: Effect) -> Reason:
+        """M-3, C-2, C-7."""
+        account = self._accounts[effect.order.account_id]
+        cash = account.cash
+        deficit = self._deficits.get(account.asset_id, 0)
+        for filled in effect.fills:
+            cash += filled.cash_change
+            deficit += filled.deficit_change
+            is_last = filled is effect.fills[-1]
+            if not filled.fits(cash - effect.cash_fee if is_last else cash) or not fits(deficit):
+                return t.REASON_CODE_MARGIN_OVERFLOWS
+        if not fits(*effect.values, effect.realised):
+            return t.REASON_CODE_MARGIN_OVERFLOWS
+        if effect.balance_asset_id != 0:
+            balance = self._balances.get((account.account_id, effect.balance_asset_id), 0)
+            if not fits(balance - request.fee_minor):
+                return t.REASON_CODE_MARGIN_OVERFLOWS
+        if effect.fills and not self._has_position_room(effect.order.key):
+            return t.REASON_CODE_POSITIONS_FULL
+        if effect.balance_asset_id != 0 and not self._has_balance_room(
+            account.account_id, effect.balance_asset_id
         ):
+            return t.REASON_CODE_BALANCES_FULL
+        return NONE
+
+    # --- Step 3: applied ---
+
+    def _apply(
+        self, request: orders_pb.ReportExecutionRequest, effect: Effect
+    ) -> orders_pb.ReportExecutionResponse:
+        order = effect.order
+        account = self._accounts[order.account_id]
+        if effect.fills:
+            self._positions[order.key] = effect.position
+        cash = account.cash + sum(each.cash_change for each in effect.fills) - effect.cash_fee
+        self._accounts[order.account_id] = replace(account, cash=cash)
+        deficit = sum(each.deficit_change for each in effect.fills)
+        self._deficits[account.asset_id] = self._deficits.get(account.asset_id, 0) + deficit
+        if effect.balance_asset_id != 0:
+            self._change_balance(account.account_id, effect.balance_asset_id, -request.fee_minor)
+        if request.kind in UNDOING_KINDS:
+            self._answers.undo(request.gateway_id, request.original_execution_id)
+        self._advance_order(request, order)
+        working = self._orders.get(order.reservation_id)
+        reply = self._execution_reply(
+            order.key, 0 if working is None else working.remaining, effect.realised
+        )
+        warning = execution_warning(request, order)
+        if warning != NONE:
             reply.decision = t.DECISION_ACCEPTED_WITH_WARNING
-            reply.reason = t.REASON_CODE_EXECUTION_BEYOND_LIMIT
-        self._drop_empty_position(*key)
+            reply.reason = warning
+        self._drop_empty_position(order.key)
         return reply
 
-    def _apply_release(
-        self, request: orders_pb.ReportExecutionRequest
-    ) -> orders_pb.ReportExecutionResponse:
-        order = self._orders.pop(request.reservation_id)
-        reply = self._execution_reply(order, 0, 0)
-        self._drop_empty_position(order.account_id, order.instrument_id)
-        return reply
+    def _advance_order(
+        self, request: orders_pb.ReportExecutionRequest, order: Order | ClosedOrder
+    ) -> None:
+        """Take what was filled off the order, and the order off the books if that was the end."""
+        if request.kind in UNDOING_KINDS:
+            return
+        quantity = request.quantity_lots
+        if isinstance(order, ClosedOrder):
+            unfilled = 0 if order.closes_position else order.unfilled - quantity
+            self._closed[order.reservation_id] = replace(order, unfilled=unfilled)
+            return
+        if request.kind != orders_pb.EXECUTION_KIND_FILL:
+            self._close(order)
+            return
+        if order.closes_position:
+            is_done = self._position(order.key).lots == 0
+        else:
+            released = released_loss(order, quantity)
+            order = replace(
+                order,
+                remaining=order.remaining - quantity,
+                open_loss=order.open_loss - released,
+            )
+            self._orders[order.reservation_id] = order
+            is_done = order.remaining == 0
+        if is_done:
+            self._close(order)
 
     def _execution_reply(
-        self, order: Order, remaining: int, realised: int
+        self, key: PositionKey, remaining: int, realised: int
     ) -> orders_pb.ReportExecutionResponse:
-        account = self._accounts[order.account_id]
-        position = self._position(order.account_id, order.instrument_id)
+        account = self._accounts[key.account_id]
+        position = self._position(key)
         figures = self._account_figures(account)
         is_known = figures is not None and figures.fits()
-        status, ticks = self._liquidation_ticks(
-            account, order.instrument_id, position, account.cash
-        )
+        status, ticks = self._liquidation_ticks(key, position, account.cash)
         return orders_pb.ReportExecutionResponse(
             decision=t.DECISION_ACCEPTED,
             reason=NONE,
@@ -186,8 +334,10 @@ class Executions(Figures):
                 reply.instrument_id = asked.instrument_id
                 reply.side = asked.side
                 reply.price_ticks = asked.price_ticks
-                reply.quantity_lots = asked.quantity_lots
                 reply.first_answer.ParseFromString(answer.reply)
+                reply.quantity_lots = asked.quantity_lots
+                if asked.flags & DERIVES_QUANTITY:
+                    reply.quantity_lots = reply.first_answer.quantity_lots
             else:
                 working = self._working_order(request.gateway_id, request.client_order_id)
                 if working is not None:
@@ -207,3 +357,29 @@ class Executions(Figures):
 
 def reservation_of(answer: Answer) -> int:
     return orders_pb.CheckOrderResponse.FromString(answer.reply).reservation_id
+
+
+def execution_of(answer: Answer) -> orders_pb.ReportExecutionRequest:
+    return orders_pb.ReportExecutionRequest.FromString(answer.content)
+
+
+def was_applied(answer: Answer) -> bool:
+    reply = orders_pb.ReportExecutionResponse.FromString(answer.reply)
+    return reply.decision != t.DECISION_REJECTED
+
+
+def released_loss(order: Order, quantity: int) -> int:
+    """Return the open loss that leaves a working order with a fill; a protective one has none."""
+    return order.open_loss * quantity // order.remaining if order.remaining else 0
+
+
+def execution_warning(
+    request: orders_pb.ReportExecutionRequest, order: Order | ClosedOrder
+) -> Reason:
+    """E-8, E-7."""
+    if isinstance(order, ClosedOrder) and request.kind not in UNDOING_KINDS:
+        return t.REASON_CODE_RESERVATION_CLOSED
+    is_worse = order.sign * (request.price_ticks - order.price_ticks) > 0
+    if request.kind in TRADED_KINDS and order.order_type in LIMIT_PRICED and is_worse:
+        return t.REASON_CODE_EXECUTION_BEYOND_LIMIT
+    return NONE

@@ -16,12 +16,28 @@ from riskd.reference.margin import (
     liquidation_price,
     liquidation_requirement,
     maintenance,
+    profit,
     side_margin,
     tick_value,
     to_ticks,
 )
 from riskd.reference.numbers import BILLION, INT64_MAX, ceil, ceil_div, clamp, fits, floor
-from riskd.reference.state import NONE, OPTION, PERPETUAL, Account, Position, Reason, State, Status
+from riskd.reference.state import (
+    LIMIT_PRICED,
+    NONE,
+    ONLY_CLOSES,
+    OPTION,
+    PERPETUAL,
+    TRIGGERED,
+    Account,
+    Position,
+    PositionKey,
+    Reason,
+    State,
+    Status,
+    is_protective,
+    sign_of_side,
+)
 from riskd.v1 import types_pb2 as t
 
 
@@ -29,7 +45,7 @@ from riskd.v1 import types_pb2 as t
 class NewOrder:
     """An order that does not work yet, as it counts in the sums."""
 
-    instrument_id: int
+    key: PositionKey
     sign: int
     sums: SideSums
     margin_price: int
@@ -41,25 +57,40 @@ class Terms:
 
     account_id: int
     instrument_id: int
+    position_side: int
     gateway_id: int
     side: int
     order_type: int
+    flags: int
     price_ticks: int
-    reduce_only: bool
+    trigger_price: int
+    trailing_offset: int
     reserves: bool
     kept_lots: int = 0
-    """Of an amendment that keeps the price: what is left of the old order, whose risk was taken."""
+    """Of an amendment that keeps all prices: what is left of the old order, its risk was taken."""
 
     @property
     def sign(self) -> int:
-        return 1 if self.side == t.SIDE_BUY else -1
+        return sign_of_side(self.side)
 
     @property
-    def is_market(self) -> bool:
-        return self.order_type == t.ORDER_TYPE_MARKET
+    def key(self) -> PositionKey:
+        return PositionKey(self.account_id, self.instrument_id, self.position_side)
+
+    @property
+    def has_limit_price(self) -> bool:
+        return self.order_type in LIMIT_PRICED
+
+    @property
+    def only_closes(self) -> bool:
+        return bool(self.flags & ONLY_CLOSES)
+
+    @property
+    def is_protective(self) -> bool:
+        return is_protective(self.order_type, self.flags)
 
     def only_takes_risk_away(self, quantity: int) -> bool:
-        """Return whether it is an amendment at the old price that does not raise the quantity."""
+        """Return whether it is an amendment at the old prices that does not raise the quantity."""
         return quantity <= self.kept_lots
 
 
@@ -85,23 +116,30 @@ def margin_ratio(requirement: int, equity: int) -> int:
 class Figures(State):
     """What positions and accounts require, and where they are liquidated."""
 
-    def _mode(self, account: Account, instrument_id: int) -> int:
-        """Return the effective mode of a position."""
-        return self._position(account.account_id, instrument_id).own_mode or account.margin_mode
+    # --- One position ---
 
-    def _leverage(self, account: Account, instrument_id: int) -> int:
-        """Return the effective leverage of a position."""
+    def _mode(self, account_id: int, instrument_id: int) -> int:
+        """Return the effective mode of an account's positions in an instrument."""
+        own = self._settings(account_id, instrument_id).own_mode
+        return own or self._accounts[account_id].margin_mode
+
+    def _is_isolated(self, key: PositionKey) -> bool:
+        return self._mode(key.account_id, key.instrument_id) == t.MARGIN_MODE_ISOLATED
+
+    def _leverage(self, account_id: int, instrument_id: int) -> int:
+        """Return the effective leverage of an account's positions in an instrument."""
         if self._instruments[instrument_id].kind == OPTION:
             return 100
-        own = self._position(account.account_id, instrument_id).own_leverage
-        return own or min(account.leverage, self._schedule_of(instrument_id).tiers[0].leverage_max)
+        own = self._settings(account_id, instrument_id).own_leverage
+        first_tier = self._schedule_of(instrument_id).tiers[0]
+        return own or min(self._accounts[account_id].leverage, first_tier.leverage_max)
 
-    def _is_open_cross(self, account: Account, instrument_id: int, position: Position) -> bool:
+    def _is_open_cross(self, key: PositionKey, position: Position) -> bool:
         """Return whether it is a cross perpetual with x not 0: what needs a mark."""
         return (
             position.lots != 0
-            and self._instruments[instrument_id].kind == PERPETUAL
-            and self._mode(account, instrument_id) == t.MARGIN_MODE_CROSS
+            and self._instruments[key.instrument_id].kind == PERPETUAL
+            and not self._is_isolated(key)
         )
 
     def _schedule_of(self, instrument_id: int) -> ScheduleRow:
@@ -119,117 +157,160 @@ class Figures(State):
     def _value(self, instrument: InstrumentRow, price_ticks: int, quantity: int) -> int:
         return price_ticks * quantity * self._tick_value(instrument)
 
+    def _value_at(self, instrument_id: int, lots: int, price: int) -> Fraction:
+        """Return the value of |lots| at a price in mark units."""
+        return abs(lots) * price * self._unit_value(self._instruments[instrument_id])
+
     def _mark_value(self, instrument_id: int, lots: int) -> Fraction:
         """Return the value of |lots| at the mark."""
-        instrument = self._instruments[instrument_id]
-        value = abs(lots) * self._marks[instrument_id].price * self._tick_value(instrument)
-        return Fraction(value, instrument.mark_units_per_tick)
+        return self._value_at(instrument_id, lots, self._marks[instrument_id].price)
 
     def _unrealised(self, instrument_id: int, lots: int, entry_value: int) -> int:
-        if lots == 0:
+        if lots == 0:  # No mark is needed.
             return 0
-        value = self._mark_value(instrument_id, lots)
-        return floor(value) - entry_value if lots > 0 else entry_value - ceil(value)
+        return profit(lots, entry_value, self._mark_value(instrument_id, lots))
 
-    def _side_sums(self, account_id: int, instrument_id: int, sign: int) -> SideSums:
+    # --- Working orders ---
+
+    def _side_sums(self, key: PositionKey, sign: int) -> SideSums:
         """Return L, A and O of the working orders of a side."""
-        instrument = self._instruments[instrument_id]
+        instrument = self._instruments[key.instrument_id]
         sums = SideSums(0, 0, 0)
         for order in self._orders.values():
-            key = (order.account_id, order.instrument_id, order.sign)
-            if key == (account_id, instrument_id, sign):
+            if (order.key, order.sign) == (key, sign) and not order.is_protective:
                 value = self._value(instrument, order.margin_price, order.remaining)
                 sums = sums.plus(SideSums(order.remaining, value, order.open_loss))
         return sums
 
+    def _reference_price(self, terms: Terms) -> int | None:
+        """Return R in mark units; None if it is unknown."""
+        units = self._instruments[terms.instrument_id].mark_units_per_tick
+        held = self._marks.get(terms.instrument_id)
+        mark = None if held is None else held.price
+        if terms.order_type in TRIGGERED:
+            trigger = terms.trigger_price * units
+            if mark is None:
+                return trigger
+            is_stop = terms.order_type in (t.ORDER_TYPE_STOP, t.ORDER_TYPE_STOP_LIMIT)
+            # A stop goes with the market, a take profit against it.
+            takes_higher = is_stop == (terms.side == t.SIDE_BUY)
+            return max(trigger, mark) if takes_higher else min(trigger, mark)
+        if mark is not None and terms.order_type == t.ORDER_TYPE_TRAILING_STOP:
+            return max(1, mark + terms.sign * terms.trailing_offset * units)
+        return mark
+
+    def _assumed_price(self, terms: Terms) -> int | None:
+        """Return p, the price in ticks that an order fills at; None if it is unknown."""
+        if terms.has_limit_price:
+            return terms.price_ticks
+        reference = self._reference_price(terms)
+        if reference is None:
+            return None
+        return self._moved_by_buffer(terms.instrument_id, reference, terms.sign)
+
+    def _moved_by_buffer(self, instrument_id: int, reference: int, sign: int) -> int:
+        """Return a price in mark units moved against a buyer (1) or a seller (-1), in ticks."""
+        instrument = self._instruments[instrument_id]
+        one_tick = BILLION * instrument.mark_units_per_tick
+        buffer = instrument.market_buffer_ppb
+        if sign > 0:
+            return ceil_div(reference * (BILLION + buffer), one_tick)
+        return max(1, reference * (BILLION - buffer) // one_tick)
+
     def _new_order(self, terms: Terms, quantity: int, price: int) -> NewOrder:
         """Return how an order counts in the sums: its margin price and its open loss."""
+        if terms.is_protective:
+            return NewOrder(terms.key, terms.sign, SideSums(0, 0, 0), 0)
         instrument = self._instruments[terms.instrument_id]
-        mark = self._marks.get(terms.instrument_id)
+        units = instrument.mark_units_per_tick
+        reference = self._reference_price(terms)
         margin_price = price
         open_loss = 0
-        if instrument.kind == PERPETUAL and mark is not None:
-            at_mark = self._mark_value(terms.instrument_id, quantity)
+        if instrument.kind == PERPETUAL and reference is not None:
+            at_reference = self._value_at(terms.instrument_id, quantity, reference)
             at_price = self._value(instrument, price, quantity)
             if terms.sign > 0:
-                open_loss = max(0, at_price - floor(at_mark))
+                open_loss = max(0, at_price - floor(at_reference))
             else:
-                margin_price = max(price, ceil_div(mark.price, instrument.mark_units_per_tick))
-                open_loss = max(0, ceil(at_mark) - at_price)
+                margin_price = max(price, ceil_div(reference, units))
+                open_loss = max(0, ceil(at_reference) - at_price)
+                if terms.instrument_id in self._marks:
+                    mark = self._marks[terms.instrument_id]
+                    margin_price = max(margin_price, ceil_div(mark.price, units))
         value = self._value(instrument, margin_price, quantity)
         sums = SideSums(quantity, value, open_loss)
-        return NewOrder(terms.instrument_id, terms.sign, sums, margin_price)
+        return NewOrder(terms.key, terms.sign, sums, margin_price)
 
-    def _sums_with(
-        self, account: Account, instrument_id: int, sign: int, new: NewOrder | None
-    ) -> SideSums:
-        sums = self._side_sums(account.account_id, instrument_id, sign)
-        if new is not None and (new.instrument_id, new.sign) == (instrument_id, sign):
+    def _sums_with(self, key: PositionKey, sign: int, new: NewOrder | None) -> SideSums:
+        sums = self._side_sums(key, sign)
+        if new is not None and (new.key, new.sign) == (key, sign):
             return sums.plus(new.sums)
         return sums
 
-    def _side_margin(
-        self, account: Account, instrument_id: int, sign: int, new: NewOrder | None
-    ) -> SideMargin:
+    def _side_margin(self, key: PositionKey, sign: int, new: NewOrder | None) -> SideMargin:
         """Return one side of a perpetual. A cross position with x not 0 must have its mark."""
-        position = self._position(account.account_id, instrument_id)
+        position = self._position(key)
         held = position.entry_value
-        if self._mode(account, instrument_id) == t.MARGIN_MODE_CROSS and position.lots != 0:
-            held = ceil(self._mark_value(instrument_id, position.lots))
+        if position.lots != 0 and not self._is_isolated(key):
+            held = ceil(self._mark_value(key.instrument_id, position.lots))
         return side_margin(
-            self._schedule_of(instrument_id),
-            self._leverage(account, instrument_id),
+            self._schedule_of(key.instrument_id),
+            self._leverage(key.account_id, key.instrument_id),
             position.lots,
             sign,
-            self._sums_with(account, instrument_id, sign, new),
+            self._sums_with(key, sign, new),
             held,
         )
 
-    def _requirement(
-        self, account: Account, instrument_id: int, new: NewOrder | None = None
-    ) -> int | None:
-        """Return what a position with its orders takes from the pool; None without its mark."""
-        instrument = self._instruments[instrument_id]
+    def _requirement(self, key: PositionKey, new: NewOrder | None = None) -> int | None:
+        """Return what a position with its orders takes from the pool.
+
+        None: it cannot be known, as its mark is missing or it is a short option.
+        """
+        instrument = self._instruments[key.instrument_id]
+        position = self._position(key)
         if instrument.kind == OPTION:
-            premium = self._sums_with(account, instrument_id, 1, new).value
+            if position.lots < 0:
+                return None
+            premium = self._sums_with(key, 1, new).value
             return premium + ceil_div(premium * instrument.taker_fee_ppb, BILLION)
-        position = self._position(account.account_id, instrument_id)
-        needs_mark = self._is_open_cross(account, instrument_id, position)
-        if needs_mark and instrument_id not in self._marks:
+        if self._is_open_cross(key, position) and key.instrument_id not in self._marks:
             return None
-        sides = [self._side_margin(account, instrument_id, sign, new) for sign in (1, -1)]
+        sides = [self._side_margin(key, sign, new) for sign in (1, -1)]
         # Each order may fill: all count with the loss that they lock in and with their fee.
         costs = 0
         for sign in (1, -1):
-            sums = self._sums_with(account, instrument_id, sign, new)
+            sums = self._sums_with(key, sign, new)
             costs += sums.open_loss + ceil_div(sums.value * instrument.taker_fee_ppb, BILLION)
-        if self._mode(account, instrument_id) == t.MARGIN_MODE_CROSS:
-            return max(side.side_margin for side in sides) + costs
-        return max(side.order_margin for side in sides) + costs
+        if self._is_isolated(key):
+            return max(side.order_margin for side in sides) + costs
+        return max(side.side_margin for side in sides) + costs
+
+    # --- The account ---
 
     def _account_figures(
         self, account: Account, new: NewOrder | None = None
     ) -> AccountFigures | None:
-        """Return the sums of an account with a new order, None if a mark they need is missing."""
+        """Return the sums of an account with a new order, None if they cannot be known."""
         cross_pnl = 0
         initial_margin = 0
         maintenance_sum = 0
         requirement_sum = 0
-        instrument_ids = {
-            instrument_id for instrument_id, _ in self._positions_of(account.account_id)
-        }
+        keys = {key for key, _ in self._positions_of(account.account_id)}
         if new is not None:
-            instrument_ids.add(new.instrument_id)
-        for instrument_id in sorted(instrument_ids):
-            requirement = self._requirement(account, instrument_id, new)
+            keys.add(new.key)
+        for key in sorted(keys):
+            requirement = self._requirement(key, new)
             if requirement is None:
                 return None
             initial_margin += requirement
-            position = self._position(account.account_id, instrument_id)
-            if self._is_open_cross(account, instrument_id, position):
-                schedule = self._schedule_of(instrument_id)
-                notional = ceil(self._mark_value(instrument_id, position.lots))
-                cross_pnl += self._unrealised(instrument_id, position.lots, position.entry_value)
+            position = self._position(key)
+            if self._is_open_cross(key, position):
+                schedule = self._schedule_of(key.instrument_id)
+                notional = ceil(self._mark_value(key.instrument_id, position.lots))
+                cross_pnl += self._unrealised(
+                    key.instrument_id, position.lots, position.entry_value
+                )
                 maintenance_sum += maintenance(schedule, notional)
                 requirement_sum += liquidation_requirement(schedule, notional)
         return AccountFigures(
@@ -240,27 +321,25 @@ class Figures(State):
             requirement=requirement_sum,
         )
 
-    def _cross_others(self, account: Account, instrument_id: int) -> tuple[int, int] | None:
+    def _cross_others(self, key: PositionKey) -> tuple[int, int] | None:
         """Return profit and requirement of the other cross perpetuals; None without a mark."""
         pnl = 0
         requirement = 0
-        for other_id, position in self._positions_of(account.account_id):
-            if other_id == instrument_id or not self._is_open_cross(account, other_id, position):
+        for other, position in self._positions_of(key.account_id):
+            if other == key or not self._is_open_cross(other, position):
                 continue
-            if other_id not in self._marks:
+            if other.instrument_id not in self._marks:
                 return None
-            notional = ceil(self._mark_value(other_id, position.lots))
-            pnl += self._unrealised(other_id, position.lots, position.entry_value)
-            requirement += liquidation_requirement(self._schedule_of(other_id), notional)
+            notional = ceil(self._mark_value(other.instrument_id, position.lots))
+            pnl += self._unrealised(other.instrument_id, position.lots, position.entry_value)
+            requirement += liquidation_requirement(self._schedule_of(other.instrument_id), notional)
         return pnl, requirement
 
-    def _money_behind(
-        self, account: Account, instrument_id: int, wallet: int, cash: int
-    ) -> int | None:
+    def _money_behind(self, key: PositionKey, wallet: int, cash: int) -> int | None:
         """Return w of a liquidation price; None if a mark of another cross position is missing."""
-        if self._mode(account, instrument_id) == t.MARGIN_MODE_ISOLATED:
+        if self._is_isolated(key):
             return wallet
-        others = self._cross_others(account, instrument_id)
+        others = self._cross_others(key)
         return None if others is None else cash + others[0] - others[1]
 
     def _mark_reason(self, instrument: InstrumentRow, now_ns: int) -> Reason:
@@ -272,39 +351,41 @@ class Figures(State):
             return t.REASON_CODE_MARK_STALE
         return NONE
 
-    def _cross_mark_reason(self, account: Account, now_ns: int, skip: int = 0) -> Reason:
+    def _cross_mark_reason(self, account_id: int, now_ns: int, skip: int = 0) -> Reason:
         """Return the first of S-10 and S-11 in the order of the account's instruments."""
-        for instrument_id, position in self._positions_of(account.account_id):
-            if instrument_id == skip or not self._is_open_cross(account, instrument_id, position):
+        for key, position in self._positions_of(account_id):
+            if key.instrument_id == skip or not self._is_open_cross(key, position):
                 continue
-            reason = self._mark_reason(self._instruments[instrument_id], now_ns)
+            reason = self._mark_reason(self._instruments[key.instrument_id], now_ns)
             if reason != NONE:
                 return reason
         return NONE
 
+    # --- Fills and liquidation prices ---
+
     def _fill(self, terms: Terms, quantity: int, price: int) -> Fill:
-        account = self._accounts[terms.account_id]
+        """Return the fill of a whole new order at its price."""
         open_loss = self._new_order(terms, quantity, price).sums.open_loss
-        return self._fill_of(account, terms.instrument_id, terms.sign, price, quantity, open_loss)
+        position = self._position(terms.key)
+        return self._fill_of(terms.key, position, terms.sign, price, quantity, open_loss)
 
     def _fill_of(
         self,
-        account: Account,
-        instrument_id: int,
+        key: PositionKey,
+        position: Position,
         sign: int,
         price: int,
         quantity: int,
         open_loss: int,
     ) -> Fill:
-        instrument = self._instruments[instrument_id]
-        position = self._position(account.account_id, instrument_id)
+        instrument = self._instruments[key.instrument_id]
         value_one = self._value(instrument, price, 1)
         if instrument.kind == OPTION:
             return fill_option(position, sign, value_one, quantity)
         return fill_perpetual(
-            self._schedule_of(instrument_id),
-            self._leverage(account, instrument_id),
-            self._mode(account, instrument_id) == t.MARGIN_MODE_ISOLATED,
+            self._schedule_of(key.instrument_id),
+            self._leverage(key.account_id, key.instrument_id),
+            self._is_isolated(key),
             position,
             sign,
             value_one,
@@ -313,18 +394,18 @@ class Figures(State):
         )
 
     def _liquidation(
-        self, account: Account, instrument_id: int, position: Fill | Position, cash: int
+        self, key: PositionKey, position: Fill | Position, cash: int
     ) -> tuple[Status, int]:
         """Return status and liquidation price in mark units."""
-        instrument = self._instruments[instrument_id]
+        instrument = self._instruments[key.instrument_id]
         if instrument.kind == OPTION:
             return t.LIQUIDATION_STATUS_UNSPECIFIED, 0
         if position.lots == 0:
             return t.LIQUIDATION_STATUS_NO_POSITION, 0
-        money = self._money_behind(account, instrument_id, position.wallet, cash)
+        money = self._money_behind(key, position.wallet, cash)
         if money is None or not fits(money):
             return t.LIQUIDATION_STATUS_UNSPECIFIED, 0
-        schedule = self._schedule_of(instrument_id)
+        schedule = self._schedule_of(key.instrument_id)
         unit_value = self._unit_value(instrument)
         price = liquidation_price(schedule, position.lots, position.entry_value, money, unit_value)
         if price is None:
@@ -332,11 +413,11 @@ class Figures(State):
         return t.LIQUIDATION_STATUS_AT_PRICE, clamp(price)
 
     def _liquidation_ticks(
-        self, account: Account, instrument_id: int, position: Fill | Position, cash: int
+        self, key: PositionKey, position: Fill | Position, cash: int
     ) -> tuple[Status, int]:
         """Return status and liquidation price in ticks."""
-        status, price = self._liquidation(account, instrument_id, position, cash)
+        status, price = self._liquidation(key, position, cash)
         if status != t.LIQUIDATION_STATUS_AT_PRICE:
             return status, 0
-        units = self._instruments[instrument_id].mark_units_per_tick
+        units = self._instruments[key.instrument_id].mark_units_per_tick
         return status, to_ticks(price, position.lots, units)

@@ -1,6 +1,6 @@
 """Steps 4 to 7 of CheckOrder, and the largest quantity that passes them."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
 
 from riskd.core.rows import (
@@ -15,6 +15,7 @@ from riskd.reference.margin import (
     liquidation_requirement,
     maintenance,
     notional_max,
+    profit,
     tier_index,
     to_ticks,
 )
@@ -33,7 +34,7 @@ class Violation:
 
 @dataclass(frozen=True, slots=True)
 class PositionAfter:
-    """A perpetual after the fill of a whole order, at the mark."""
+    """A perpetual after the fill of a whole order, at R."""
 
     notional: int
     initial_margin: int
@@ -65,9 +66,16 @@ MAX_QUANTITY_REASONS: Final = (
     t.REASON_CODE_EXCEEDS_POSITION_NOTIONAL_MAX,
     t.REASON_CODE_REDUCE_ONLY_WOULD_INCREASE,
     t.REASON_CODE_SHORT_OPTION_NOT_PERMITTED,
+    t.REASON_CODE_POSITION_SIDE_WOULD_TURN,
     t.REASON_CODE_MARGIN_INSUFFICIENT,
     t.REASON_CODE_BORN_LIQUIDATABLE,
     t.REASON_CODE_MARGIN_OVERFLOWS,
+)
+
+
+HEDGE_CLOSES: Final = (
+    (t.POSITION_SIDE_LONG, t.SIDE_SELL),
+    (t.POSITION_SIDE_SHORT, t.SIDE_BUY),
 )
 
 
@@ -78,23 +86,25 @@ class Ladder(Figures):
 
     def _largest_reducing(self, terms: Terms) -> int:
         """Return the largest strictly reducing quantity, 0 if there is none."""
-        lots = self._position(terms.account_id, terms.instrument_id).lots
+        lots = self._position(terms.key).lots
         if sign_of(lots) != -terms.sign:
             return 0
-        working = self._side_sums(terms.account_id, terms.instrument_id, terms.sign)
-        return max(0, abs(lots) - working.lots)
+        if terms.is_protective:
+            return abs(lots)
+        return max(0, abs(lots) - self._side_sums(terms.key, terms.sign).lots)
 
     def _is_strictly_reducing(self, terms: Terms, quantity: int) -> bool:
-        return quantity <= self._largest_reducing(terms)
+        return 0 < quantity <= self._largest_reducing(terms)
 
     def _state_reason(self, terms: Terms, quantity: int, now_ns: int) -> Reason:
-        """S-1 to S-11 and F-13."""
+        """S-1 to S-12 and F-13."""
         instrument = self._instruments[terms.instrument_id]
+        gateway = self._gateway(terms.gateway_id)
         reducing = self._is_strictly_reducing(terms, quantity)
         lighter = terms.only_takes_risk_away(quantity)
         states = (
             self._service_state,
-            self._gateway_states.get(terms.gateway_id, t.TRADING_STATE_NORMAL),
+            gateway.trading_state,
             self._accounts[terms.account_id].trading_state,
             instrument.trading_state,
         )
@@ -115,32 +125,29 @@ class Ladder(Figures):
             t.REASON_CODE_ACCOUNT_REDUCE_ONLY,
             t.REASON_CODE_INSTRUMENT_REDUCE_ONLY,
         )
-        for state, reason in zip(states, reduce_only, strict=True):
-            if state == t.TRADING_STATE_REDUCE_ONLY and not (reducing or lighter):
-                return reason
+        if not (reducing or lighter):
+            for state, reason in zip(states, reduce_only, strict=True):
+                if state == t.TRADING_STATE_REDUCE_ONLY:
+                    return reason
+            if gateway.lease_end_ns != 0 and gateway.lease_end_ns <= now_ns:
+                return t.REASON_CODE_GATEWAY_LEASE_ENDED
+        price = self._assumed_price(terms)
         mark_reason = NONE if lighter else self._mark_reason(instrument, now_ns)
-        if mark_reason == t.REASON_CODE_MARK_MISSING and (not reducing or terms.is_market):
+        if mark_reason == t.REASON_CODE_MARK_MISSING and (not reducing or price is None):
             return mark_reason
         if mark_reason == t.REASON_CODE_MARK_STALE and not reducing:
             return mark_reason
+        return self._price_reason(terms, quantity)
+
+    def _price_reason(self, terms: Terms, quantity: int) -> Reason:
+        """F-13 of R, p and the order's value."""
         price = self._known_price(terms)
-        if price > COUNT_MAX or not fits(self._value(instrument, price, quantity)):
+        reference = self._reference_price(terms)
+        if price > COUNT_MAX or (reference is not None and reference > COUNT_MAX):
+            return t.REASON_CODE_NOTIONAL_OVERFLOWS
+        if not fits(self._value(self._instruments[terms.instrument_id], price, quantity)):
             return t.REASON_CODE_NOTIONAL_OVERFLOWS
         return NONE
-
-    def _assumed_price(self, terms: Terms) -> int | None:
-        """Return the price an order is margined at; None for a market order without a mark."""
-        if not terms.is_market:
-            return terms.price_ticks
-        mark = self._marks.get(terms.instrument_id)
-        if mark is None:
-            return None
-        instrument = self._instruments[terms.instrument_id]
-        one_tick = BILLION * instrument.mark_units_per_tick
-        buffer = instrument.market_buffer_ppb
-        if terms.sign > 0:
-            return ceil_div(mark.price * (BILLION + buffer), one_tick)
-        return max(1, mark.price * (BILLION - buffer) // one_tick)
 
     def _known_price(self, terms: Terms) -> int:
         price = self._assumed_price(terms)
@@ -165,8 +172,11 @@ class Ladder(Figures):
         reducing = self._is_strictly_reducing(terms, quantity)
         largest = self._largest_reducing(terms)
         found = []
-        if terms.reduce_only and not reducing:
+        if terms.only_closes and not reducing:
             reason = t.REASON_CODE_REDUCE_ONLY_WOULD_INCREASE
+            found.append(Violation(reason, largest, 0, quantity))
+        if (terms.position_side, terms.side) in HEDGE_CLOSES and not reducing:
+            reason = t.REASON_CODE_POSITION_SIDE_WOULD_TURN
             found.append(Violation(reason, largest, 0, quantity))
         if instrument.kind == OPTION and terms.side == t.SIDE_SELL and not reducing:
             reason = t.REASON_CODE_SHORT_OPTION_NOT_PERMITTED
@@ -193,17 +203,17 @@ class Ladder(Figures):
 
     def _collar_violations(self, terms: Terms, instrument: InstrumentRow) -> list[Violation]:
         """L-5."""
-        mark = self._marks.get(instrument.instrument_id)
+        reference = self._reference_price(terms)
         collar = instrument.price_collar_ppb
-        if terms.is_market or collar == 0 or mark is None:
+        if not terms.has_limit_price or collar == 0 or reference is None:
             return []
         one_tick = BILLION * instrument.mark_units_per_tick
         if terms.sign > 0:
-            bound = mark.price * (BILLION + collar)
+            bound = reference * (BILLION + collar)
             outside = terms.price_ticks * one_tick > bound
             last_inside = bound // one_tick
         else:
-            bound = mark.price * (BILLION - collar)
+            bound = reference * (BILLION - collar)
             outside = terms.price_ticks * one_tick < bound
             last_inside = ceil_div(bound, one_tick)
         if not outside:
@@ -215,15 +225,14 @@ class Ladder(Figures):
         self, terms: Terms, quantity: int, price: int
     ) -> list[Violation]:
         """L-6."""
-        account = self._accounts[terms.account_id]
         schedule = self._schedule_of(terms.instrument_id)
-        bound = notional_max(schedule, self._leverage(account, terms.instrument_id))
+        bound = notional_max(schedule, self._leverage(terms.account_id, terms.instrument_id))
         new = self._new_order(terms, quantity, price)
-        before = self._side_margin(account, terms.instrument_id, terms.sign, None)
-        after = self._side_margin(account, terms.instrument_id, terms.sign, new)
+        before = self._side_margin(terms.key, terms.sign, None)
+        after = self._side_margin(terms.key, terms.sign, new)
         if bound is None or after.side_notional <= bound:
             return []
-        sums = self._side_sums(terms.account_id, terms.instrument_id, terms.sign).plus(new.sums)
+        sums = self._sums_with(terms.key, terms.sign, new)
         if not sums.fits():
             return []  # M-3 says it
         use = before.side_notional
@@ -236,10 +245,10 @@ class Ladder(Figures):
         account = self._accounts[terms.account_id]
         price = self._known_price(terms)
         new = self._new_order(terms, quantity, price)
-        sums = self._side_sums(terms.account_id, terms.instrument_id, terms.sign).plus(new.sums)
+        sums = self._sums_with(terms.key, terms.sign, new)
         if self._is_strictly_reducing(terms, quantity) or terms.only_takes_risk_away(quantity):
             return [] if sums.fits() else [Violation(t.REASON_CODE_MARGIN_OVERFLOWS)]
-        mark_reason = self._cross_mark_reason(account, now_ns, skip=terms.instrument_id)
+        mark_reason = self._cross_mark_reason(terms.account_id, now_ns, skip=terms.instrument_id)
         if mark_reason != NONE:
             return [Violation(mark_reason)]
         before = self._account_figures(account)
@@ -271,14 +280,13 @@ class Ladder(Figures):
 
     def _born_liquidatable_violations(self, terms: Terms, filled: Fill) -> list[Violation]:
         """M-2."""
-        account = self._accounts[terms.account_id]
-        instrument_id = terms.instrument_id
-        cash = account.cash + filled.cash_change
-        money = self._money_behind(account, instrument_id, filled.wallet, cash)
-        if filled.lots == 0 or money is None:
+        cash = self._accounts[terms.account_id].cash + filled.cash_change
+        money = self._money_behind(terms.key, filled.wallet, cash)
+        reference = self._reference_price(terms)
+        if filled.lots == 0 or money is None or reference is None:
             return []
-        schedule = self._schedule_of(instrument_id)
-        notional = self._mark_value(instrument_id, filled.lots)
+        schedule = self._schedule_of(terms.instrument_id)
+        notional = self._value_at(terms.instrument_id, filled.lots, reference)
         if not can_be_liquidated(schedule, filled.lots, filled.entry_value, money, notional):
             return []
         after = self._position_after(terms, filled)
@@ -292,7 +300,7 @@ class Ladder(Figures):
         found = []
         if len(self._orders) >= self._orders_max:
             found.append(Violation(t.REASON_CODE_ORDERS_FULL))
-        if not self._has_position_room(terms.account_id, terms.instrument_id):
+        if not self._has_position_room(terms.key):
             found.append(Violation(t.REASON_CODE_POSITIONS_FULL))
         return found
 
@@ -334,21 +342,27 @@ class Ladder(Figures):
         )
 
     def _position_after(self, terms: Terms, filled: Fill) -> PositionAfter | None:
-        """Return the position after a fill, None if the mark of another position is missing."""
-        account = self._accounts[terms.account_id]
+        """Return a perpetual with a mark after a fill, valued at R.
+
+        None if the mark of another position is missing.
+        """
+        cash = self._accounts[terms.account_id].cash + filled.cash_change
         instrument = self._instruments[terms.instrument_id]
         schedule = self._schedule_of(terms.instrument_id)
-        leverage = self._leverage(account, terms.instrument_id)
-        notional = ceil(self._mark_value(terms.instrument_id, filled.lots))
-        pnl = self._unrealised(terms.instrument_id, filled.lots, filled.entry_value)
+        leverage = self._leverage(terms.account_id, terms.instrument_id)
+        reference = self._reference_price(terms)
+        assert reference is not None
+        value = self._value_at(terms.instrument_id, filled.lots, reference)
+        notional = ceil(value)
+        pnl = profit(filled.lots, filled.entry_value, value)
         requirement = liquidation_requirement(schedule, notional)
-        if self._mode(account, terms.instrument_id) == t.MARGIN_MODE_ISOLATED:
-            money = filled.wallet
-        else:
-            others = self._cross_others(account, terms.instrument_id)
+        isolated = self._is_isolated(terms.key)
+        money = filled.wallet
+        if not isolated:
+            others = self._cross_others(terms.key)
             if others is None:
                 return None
-            money = account.cash + filled.cash_change + others[0]
+            money = cash + others[0]
             requirement += others[1]
         equity = money + pnl
         bankruptcy = None
@@ -358,18 +372,16 @@ class Ladder(Figures):
         bankruptcy_ticks = 0
         if bankruptcy is not None:
             bankruptcy_ticks = to_ticks(bankruptcy, filled.lots, instrument.mark_units_per_tick)
-        after = PositionAfter(
+        has_ratio = filled.lots != 0 or not isolated
+        return PositionAfter(
             notional=notional,
             initial_margin=initial(schedule, leverage, notional),
             maintenance=maintenance(schedule, notional),
             unrealised_pnl=pnl,
             equity=equity,
             requirement=requirement,
-            margin_ratio=margin_ratio(requirement, equity),
+            margin_ratio=margin_ratio(requirement, equity) if has_ratio else 0,
             bankruptcy_ticks=bankruptcy_ticks,
             lots=filled.lots,
             tier=tier_index(schedule, notional),
         )
-        if filled.lots == 0 and self._mode(account, terms.instrument_id) == t.MARGIN_MODE_ISOLATED:
-            after = replace(after, margin_ratio=0)
-        return after

@@ -115,6 +115,13 @@ def to_ticks(price: int, lots: int, mark_units_per_tick: int) -> int:
     return max(1, price // mark_units_per_tick)
 
 
+def profit(lots: int, entry_value: int, value: Fraction) -> int:
+    """Return the unrealised profit of a position whose |lots| are worth value; 0 for no lots."""
+    if lots == 0:
+        return 0
+    return floor(value) - entry_value if lots > 0 else entry_value - ceil(value)
+
+
 # --- A fill ---------------------------------------------------------------------------------------
 
 

@@ -3,13 +3,15 @@
 from riskd.core.rows import (
     AccountRow,
     AssetRow,
+    BalanceRow,
+    GatewayRow,
     InstrumentRow,
     MarkRow,
     PositionRow,
     ScheduleRow,
     SummaryRow,
 )
-from riskd.reference.decision import Decisions, has_valid_price
+from riskd.reference.decision import Decisions, price_form_reason
 from riskd.reference.figures import AccountFigures, Terms
 from riskd.reference.margin import (
     bankruptcy_price,
@@ -26,9 +28,10 @@ from riskd.reference.state import (
     SCOPE_GATEWAY,
     SCOPE_INSTRUMENT,
     SCOPE_SERVICE,
-    Account,
+    Gateway,
     Order,
     Position,
+    PositionKey,
     Reason,
 )
 from riskd.v1 import types_pb2 as t
@@ -66,12 +69,37 @@ class Queries(Decisions):
             account.leverage,
             account.cash,
             account.trading_state,
+            account.position_mode,
         )
 
     def accounts(self, after_id: int, count_max: int) -> list[AccountRow]:
         """Return up to count_max accounts with larger ids, in order."""
         rows = [self.account(each) for each in sorted(self._accounts) if each > after_id]
         return [row for row in rows if row is not None][:count_max]
+
+    def balances(self, account_id: int) -> list[BalanceRow] | None:
+        """Return the balances of other assets that are not 0, by asset id."""
+        if account_id not in self._accounts:
+            return None
+        return [
+            BalanceRow(asset_id, amount)
+            for (owner_id, asset_id), amount in sorted(self._balances.items())
+            if owner_id == account_id
+        ]
+
+    def gateways(self) -> list[GatewayRow]:
+        """Return those that are not NORMAL or have a lease, by id."""
+        return [
+            GatewayRow(
+                gateway_id,
+                gateway.trading_state,
+                gateway.lease_end_ns,
+                gateway.lease_action,
+                int(gateway.lease_swept),
+            )
+            for gateway_id, gateway in sorted(self._gateways.items())
+            if gateway != Gateway()
+        ]
 
     def summary(self, account_id: int) -> SummaryRow | None:
         account = self._accounts.get(account_id)
@@ -99,23 +127,20 @@ class Queries(Decisions):
         )
 
     def positions(self, account_id: int) -> list[PositionRow] | None:
-        """Return positions with x not 0, working orders or own settings, by instrument id."""
-        account = self._accounts.get(account_id)
-        if account is None:
-            return None
-        return [
-            self._position_row(account, instrument_id, position)
-            for instrument_id, position in self._positions_of(account_id)
-        ]
+        """Return positions with x not 0, working orders or own settings.
 
-    def _position_row(
-        self, account: Account, instrument_id: int, position: Position
-    ) -> PositionRow:
-        mark = self._marks.get(instrument_id)
+        By instrument id, then position side.
+        """
+        if account_id not in self._accounts:
+            return None
+        return [self._position_row(key, each) for key, each in self._positions_of(account_id)]
+
+    def _position_row(self, key: PositionKey, position: Position) -> PositionRow:
+        mark = self._marks.get(key.instrument_id)
         row = PositionRow(
-            instrument_id=instrument_id,
-            margin_mode=self._mode(account, instrument_id),
-            leverage=self._leverage(account, instrument_id),
+            instrument_id=key.instrument_id,
+            margin_mode=self._mode(key.account_id, key.instrument_id),
+            leverage=self._leverage(key.account_id, key.instrument_id),
             lots=position.lots,
             entry_value=position.entry_value,
             isolated_wallet=position.wallet,
@@ -130,29 +155,31 @@ class Queries(Decisions):
             liquidation_price=0,
             bankruptcy_price=0,
             liquidatable=False,
-            buy_lots=self._side_sums(account.account_id, instrument_id, 1).lots,
-            sell_lots=self._side_sums(account.account_id, instrument_id, -1).lots,
+            buy_lots=self._side_sums(key, 1).lots,
+            sell_lots=self._side_sums(key, -1).lots,
             known=False,
+            position_side=key.position_side,
         )
-        figures = self._position_figures(account, instrument_id, position, row)
+        figures = self._position_figures(key, position, row)
         return row if figures is None else figures
 
     def _position_figures(
-        self, account: Account, instrument_id: int, position: Position, row: PositionRow
+        self, key: PositionKey, position: Position, row: PositionRow
     ) -> PositionRow | None:
-        """Return the row with its figures, None if a mark that they need is missing."""
-        instrument = self._instruments[instrument_id]
-        is_cross = self._mode(account, instrument_id) == t.MARGIN_MODE_CROSS
-        margin = self._requirement(account, instrument_id)
-        others = self._cross_others(account, instrument_id)
-        if margin is None or (position.lots != 0 and instrument_id not in self._marks):
+        """Return the row with its figures, None if they cannot be known."""
+        account = self._accounts[key.account_id]
+        instrument = self._instruments[key.instrument_id]
+        is_cross = not self._is_isolated(key)
+        margin = self._requirement(key)
+        others = self._cross_others(key)
+        if margin is None or (position.lots != 0 and key.instrument_id not in self._marks):
             return None
         if others is None and (is_cross or instrument.kind == OPTION):
             return None
         notional = 0
         if position.lots != 0:
-            notional = ceil(self._mark_value(instrument_id, position.lots))
-        pnl = self._unrealised(instrument_id, position.lots, position.entry_value)
+            notional = ceil(self._mark_value(key.instrument_id, position.lots))
+        pnl = self._unrealised(key.instrument_id, position.lots, position.entry_value)
         money = position.wallet
         if is_cross and others is not None:
             money = account.cash + others[0]
@@ -167,10 +194,10 @@ class Queries(Decisions):
                 known=True,
             )
             return saturated(row)
-        schedule = self._schedule_of(instrument_id)
+        schedule = self._schedule_of(key.instrument_id)
         if not is_cross:
-            margin += initial(schedule, self._leverage(account, instrument_id), notional)
-        status, price = self._liquidation(account, instrument_id, position, account.cash)
+            margin += initial(schedule, row.leverage, notional)
+        status, price = self._liquidation(key, position, account.cash)
         row = row._replace(
             notional=notional,
             unrealised_pnl=pnl,
@@ -189,7 +216,7 @@ class Queries(Decisions):
                 bankruptcy = bankruptcy_price(
                     position.lots, position.entry_value, money, unit_value
                 )
-            behind = self._money_behind(account, instrument_id, position.wallet, account.cash)
+            behind = self._money_behind(key, position.wallet, account.cash)
             assert behind is not None
             row = row._replace(
                 bankruptcy_price=bankruptcy or 0,
@@ -198,7 +225,7 @@ class Queries(Decisions):
                     position.lots,
                     position.entry_value,
                     behind,
-                    self._mark_value(instrument_id, position.lots),
+                    self._mark_value(key.instrument_id, position.lots),
                 ),
             )
         return saturated(row)
@@ -211,21 +238,28 @@ class Queries(Decisions):
         order_type: int,
         price_ticks: int,
         now_ns: int,
+        position_side: int = 0,
     ) -> tuple[int, int]:
         """Return (lots, reason of one lot more)."""
         reason = self._max_order_form_reason(
-            account_id, instrument_id, side, order_type, price_ticks
+            account_id, instrument_id, side, order_type, price_ticks, position_side
         )
         if reason != NONE:
             return 0, reason
         terms = Terms(
             account_id=account_id,
             instrument_id=instrument_id,
+            position_side=self._position_side(
+                self._accounts[account_id], instrument_id, position_side
+            )
+            or 0,
             gateway_id=0,
             side=side,
             order_type=order_type,
+            flags=0,
             price_ticks=price_ticks,
-            reduce_only=False,
+            trigger_price=0,
+            trailing_offset=0,
             reserves=False,
         )
         reason = t.REASON_CODE_QUANTITY_OUT_OF_RANGE
@@ -238,9 +272,15 @@ class Queries(Decisions):
         return lots, reason
 
     def _max_order_form_reason(
-        self, account_id: int, instrument_id: int, side: int, order_type: int, price_ticks: int
+        self,
+        account_id: int,
+        instrument_id: int,
+        side: int,
+        order_type: int,
+        price_ticks: int,
+        position_side: int,
     ) -> Reason:
-        """F-3, F-4, F-5, F-6, F-12, F-14."""
+        """F-3, F-4, F-5, F-6, F-9, F-12, F-14."""
         if account_id not in self._accounts:
             return t.REASON_CODE_ACCOUNT_UNKNOWN
         if instrument_id not in self._instruments:
@@ -249,14 +289,21 @@ class Queries(Decisions):
             return t.REASON_CODE_SIDE_INVALID
         if order_type not in (t.ORDER_TYPE_LIMIT, t.ORDER_TYPE_MARKET):
             return t.REASON_CODE_ORDER_TYPE_NOT_SUPPORTED
-        if not has_valid_price(order_type, price_ticks):
-            return t.REASON_CODE_PRICE_OUT_OF_RANGE
+        if self._position_side(self._accounts[account_id], instrument_id, position_side) is None:
+            return t.REASON_CODE_POSITION_SIDE_NOT_SUPPORTED
+        instrument = self._instruments[instrument_id]
+        reason = price_form_reason(instrument, order_type, price_ticks, 0, 0)
+        if reason != NONE:
+            return reason
         return self._position_reason(account_id, instrument_id)
 
     def trading_states(self) -> list[tuple[int, int, int]]:
         """Return (scope, id, state) of everything that is not NORMAL."""
         states = [(SCOPE_SERVICE, 0, self._service_state)]
-        states += [(SCOPE_GATEWAY, *item) for item in sorted(self._gateway_states.items())]
+        states += [
+            (SCOPE_GATEWAY, gateway_id, gateway.trading_state)
+            for gateway_id, gateway in sorted(self._gateways.items())
+        ]
         accounts = [self._accounts[each] for each in sorted(self._accounts)]
         states += [(SCOPE_ACCOUNT, each.account_id, each.trading_state) for each in accounts]
         states += [

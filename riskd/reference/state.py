@@ -1,7 +1,7 @@
 """The state of docs/decision.md: rows, tables and their look-ups."""
 
 from dataclasses import dataclass
-from typing import Final, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
 from riskd.core.rows import (
     AssetRow,
@@ -9,6 +9,7 @@ from riskd.core.rows import (
     ScheduleRow,
 )
 from riskd.reference.answers import Answer, AnswerMemory
+from riskd.v1 import order_risk_service_pb2 as orders_pb
 from riskd.v1 import types_pb2 as t
 
 Reason: TypeAlias = "t.ReasonCode.ValueType"
@@ -23,6 +24,21 @@ SCOPE_INSTRUMENT: Final = 4
 PERPETUAL: Final = 1
 OPTION: Final = 2
 
+LIMIT_PRICED: Final = (
+    t.ORDER_TYPE_LIMIT,
+    t.ORDER_TYPE_STOP_LIMIT,
+    t.ORDER_TYPE_TAKE_PROFIT_LIMIT,
+)
+TRIGGERED: Final = (
+    t.ORDER_TYPE_STOP,
+    t.ORDER_TYPE_STOP_LIMIT,
+    t.ORDER_TYPE_TAKE_PROFIT,
+    t.ORDER_TYPE_TAKE_PROFIT_LIMIT,
+)
+CONDITIONAL: Final = (*TRIGGERED, t.ORDER_TYPE_TRAILING_STOP)
+ONLY_CLOSES: Final = orders_pb.ORDER_FLAG_REDUCE_ONLY | orders_pb.ORDER_FLAG_CLOSE_POSITION
+DERIVES_QUANTITY: Final = orders_pb.ORDER_FLAG_CLOSE_POSITION | orders_pb.ORDER_FLAG_QUOTE_QUANTITY
+
 
 @dataclass(frozen=True, slots=True)
 class Mark:
@@ -33,13 +49,29 @@ class Mark:
 
 
 @dataclass(frozen=True, slots=True)
+class Gateway:
+    trading_state: int = t.TRADING_STATE_NORMAL
+    lease_end_ns: int = 0
+    """0 without a lease."""
+    lease_action: int = 0
+    lease_swept: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Account:
     account_id: int
     asset_id: int
     margin_mode: int
     leverage: int
     cash: int
-    trading_state: int
+    trading_state: int = t.TRADING_STATE_NORMAL
+    position_mode: int = t.POSITION_MODE_ONE_WAY
+
+
+class PositionKey(NamedTuple):
+    account_id: int
+    instrument_id: int
+    position_side: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,9 +87,12 @@ class Position:
 
 @dataclass(frozen=True, slots=True)
 class Order:
+    """A working order."""
+
     reservation_id: int
     account_id: int
     instrument_id: int
+    position_side: int
     gateway_id: int
     client_order_id: int
     side: int
@@ -69,10 +104,64 @@ class Order:
     remaining: int
     margin_price: int
     open_loss: int
+    trigger_price: int
+    trailing_offset: int
+    expire_ns: int
+    accepted_ns: int
 
     @property
     def sign(self) -> int:
-        return 1 if self.side == t.SIDE_BUY else -1
+        return sign_of_side(self.side)
+
+    @property
+    def key(self) -> PositionKey:
+        return PositionKey(self.account_id, self.instrument_id, self.position_side)
+
+    @property
+    def is_protective(self) -> bool:
+        return is_protective(self.order_type, self.flags)
+
+    @property
+    def closes_position(self) -> bool:
+        """Return whether it is protective with CLOSE_POSITION: it has no quantity of its own."""
+        return self.is_protective and bool(self.flags & orders_pb.ORDER_FLAG_CLOSE_POSITION)
+
+
+@dataclass(frozen=True, slots=True)
+class ClosedOrder:
+    """What is kept of an order that stopped working; the quantity is 0 where it had none."""
+
+    reservation_id: int
+    account_id: int
+    instrument_id: int
+    position_side: int
+    gateway_id: int
+    client_order_id: int
+    side: int
+    order_type: int
+    price_ticks: int
+    quantity: int
+    unfilled: int
+
+    @property
+    def sign(self) -> int:
+        return sign_of_side(self.side)
+
+    @property
+    def key(self) -> PositionKey:
+        return PositionKey(self.account_id, self.instrument_id, self.position_side)
+
+    @property
+    def closes_position(self) -> bool:
+        return self.quantity == 0
+
+
+def sign_of_side(side: int) -> int:
+    return 1 if side == t.SIDE_BUY else -1
+
+
+def is_protective(order_type: int, flags: int) -> bool:
+    return order_type in CONDITIONAL and bool(flags & ONLY_CLOSES)
 
 
 class State:
@@ -87,6 +176,7 @@ class State:
         instruments_max: int = 1024,
         schedules_max: int = 1024,
         gateways_max: int = 256,
+        balances_max: int = 65536,
         answer_bytes: int = 2 << 20,
     ) -> None:
         self._accounts_max = accounts_max
@@ -95,35 +185,44 @@ class State:
         self._instruments_max = instruments_max
         self._schedules_max = schedules_max
         self._gateways_max = gateways_max
+        self._balances_max = balances_max
         self._answer_bytes = answer_bytes
-
         self._revision = 0
         self._assets: dict[int, AssetRow] = {}
         self._schedules: dict[int, ScheduleRow] = {}
         self._instruments: dict[int, InstrumentRow] = {}
         self._marks: dict[int, Mark] = {}
         self._accounts: dict[int, Account] = {}
-        self._positions: dict[tuple[int, int], Position] = {}
+        self._balances: dict[tuple[int, int], int] = {}
+        """By account and asset; none is 0."""
+        self._positions: dict[PositionKey, Position] = {}
         self._orders: dict[int, Order] = {}
+        self._closed: dict[int, ClosedOrder] = {}
+        """By rising time of closing."""
         self._deficits: dict[int, int] = {}
         self._service_state: int = t.TRADING_STATE_NORMAL
-        # Of every gateway that has a place in the table.
-        self._gateway_states: dict[int, int] = {}
+        self._gateways: dict[int, Gateway] = {}
+        """All that have a place in the table."""
         self._answers = AnswerMemory(answer_bytes)
 
     @property
     def revision(self) -> int:
         return self._revision
 
+    # --- Gateways and answers ---
+
+    def _gateway(self, gateway_id: int) -> Gateway:
+        return self._gateways.get(gateway_id, Gateway())
+
     def _has_gateway_room(self, gateway_id: int) -> bool:
-        return gateway_id in self._gateway_states or (
-            len(self._gateway_states) < self._gateways_max
-        )
+        return gateway_id in self._gateways or len(self._gateways) < self._gateways_max
 
     def _remember(self, answer: Answer) -> None:
         """Add an answer; its gateway has a place from the first one on."""
-        self._gateway_states.setdefault(answer.gateway_id, t.TRADING_STATE_NORMAL)
+        self._gateways.setdefault(answer.gateway_id, Gateway())
         self._answers.remember(answer)
+
+    # --- Orders ---
 
     def _working_order(self, gateway_id: int, client_order_id: int) -> Order | None:
         """Return the working order with the gateway's own id, also when its answer is forgotten."""
@@ -132,34 +231,52 @@ class State:
                 return order
         return None
 
-    def _position(self, account_id: int, instrument_id: int) -> Position:
-        return self._positions.get((account_id, instrument_id), Position())
+    def _has_orders(self, key: PositionKey) -> bool:
+        return any(each.key == key for each in self._orders.values())
 
-    def _positions_of(self, account_id: int) -> list[tuple[int, Position]]:
-        """Return (instrument id, position) of an account in the order of instrument ids."""
-        return sorted(
-            (instrument_id, position)
-            for (owner_id, instrument_id), position in self._positions.items()
-            if owner_id == account_id
+    def _close(self, order: Order) -> None:
+        """Take a working order off the books; the last orders_max of them are kept as closed."""
+        del self._orders[order.reservation_id]
+        self._closed[order.reservation_id] = ClosedOrder(
+            reservation_id=order.reservation_id,
+            account_id=order.account_id,
+            instrument_id=order.instrument_id,
+            position_side=order.position_side,
+            gateway_id=order.gateway_id,
+            client_order_id=order.client_order_id,
+            side=order.side,
+            order_type=order.order_type,
+            price_ticks=order.price_ticks,
+            quantity=order.quantity,
+            unfilled=order.remaining,
         )
+        self._forget_closed()
+        self._drop_empty_position(order.key)
 
-    def _has_position_room(self, account_id: int, instrument_id: int) -> bool:
-        return (account_id, instrument_id) in self._positions or (
-            len(self._positions) < self._positions_max
-        )
+    def _forget_closed(self) -> None:
+        while len(self._closed) > self._orders_max:
+            del self._closed[next(iter(self._closed))]
 
-    def _position_slot(self, account_id: int, instrument_id: int) -> Position:
-        return self._positions.setdefault((account_id, instrument_id), Position())
+    # --- Positions ---
 
-    def _has_orders(self, account_id: int, instrument_id: int) -> bool:
-        key = (account_id, instrument_id)
-        return any((each.account_id, each.instrument_id) == key for each in self._orders.values())
+    def _position(self, key: PositionKey) -> Position:
+        return self._positions.get(key, Position())
 
-    def _drop_empty_position(self, account_id: int, instrument_id: int) -> None:
+    def _settings(self, account_id: int, instrument_id: int) -> Position:
+        """Return the NET position, where own mode and leverage stand also in hedge mode."""
+        return self._position(PositionKey(account_id, instrument_id, t.POSITION_SIDE_NET))
+
+    def _positions_of(self, account_id: int) -> list[tuple[PositionKey, Position]]:
+        """Return the positions of an account by instrument id, then position side."""
+        return sorted(item for item in self._positions.items() if item[0].account_id == account_id)
+
+    def _has_position_room(self, key: PositionKey) -> bool:
+        return key in self._positions or len(self._positions) < self._positions_max
+
+    def _drop_empty_position(self, key: PositionKey) -> None:
         """Forget a position with x = 0, no own settings and no working orders."""
-        position = self._position(account_id, instrument_id)
-        if position == Position() and not self._has_orders(account_id, instrument_id):
-            self._positions.pop((account_id, instrument_id), None)
+        if self._position(key) == Position() and not self._has_orders(key):
+            self._positions.pop(key, None)
 
     def _position_reason(self, account_id: int, instrument_id: int) -> Reason:
         """F-3, F-4, F-14: what every change of a position needs."""
@@ -170,3 +287,28 @@ class State:
         if self._accounts[account_id].asset_id != self._instruments[instrument_id].asset_id:
             return t.REASON_CODE_SETTLEMENT_ASSET_MISMATCH
         return NONE
+
+    def _position_side(
+        self, account: Account, instrument_id: int, position_side: int
+    ) -> int | None:
+        """Return the side of the position that a request means; None if it is not valid (F-9)."""
+        side = position_side or t.POSITION_SIDE_NET
+        is_one_way = account.position_mode == t.POSITION_MODE_ONE_WAY
+        is_known = t.POSITION_SIDE_NET <= side <= t.POSITION_SIDE_SHORT
+        if is_known and is_one_way == (side == t.POSITION_SIDE_NET):
+            return side
+        # A late fill may leave a position of the other mode: it can be closed.
+        is_open = self._position(PositionKey(account.account_id, instrument_id, side)).lots != 0
+        return side if is_open else None
+
+    # --- Balances of other assets ---
+
+    def _has_balance_room(self, account_id: int, asset_id: int) -> bool:
+        key = (account_id, asset_id)
+        return key in self._balances or len(self._balances) < self._balances_max
+
+    def _change_balance(self, account_id: int, asset_id: int, amount: int) -> None:
+        key = (account_id, asset_id)
+        balance = self._balances.pop(key, 0) + amount
+        if balance != 0:
+            self._balances[key] = balance

@@ -10,6 +10,7 @@ from riskd.v1 import order_risk_service_pb2 as orders_pb
 
 AnyMessage = TypeVar("AnyMessage", bound=Message)
 MARKS_MAX: Final = 1024
+BATCH_MAX: Final = 64
 
 
 class MalformedRequestError(ValueError):
@@ -70,6 +71,40 @@ def decode_report_marks(request: bytes) -> market_pb.ReportMarksRequest:
     if not 1 <= len(message.marks) <= MARKS_MAX:
         raise MalformedRequestError(f"marks {len(message.marks)} is not 1 to {MARKS_MAX}")
     return message
+
+
+def decode_batch(request: bytes) -> orders_pb.BatchCheckOrdersRequest:
+    check_wire(request, orders_pb.BatchCheckOrdersRequest.DESCRIPTOR)
+    message = parse(request, orders_pb.BatchCheckOrdersRequest())
+    if not 1 <= len(message.orders) <= BATCH_MAX:
+        raise MalformedRequestError(f"orders {len(message.orders)} is not 1 to {BATCH_MAX}")
+    if message.mode > orders_pb.BATCH_MODE_ALL_OR_NONE:
+        raise MalformedRequestError(f"batch mode {message.mode} is not known")
+    return message
+
+
+def decode_advance_time(request: bytes) -> None:
+    """The request of advance_time is empty."""
+    if request:
+        raise MalformedRequestError(f"{len(request)} bytes where none are expected")
+
+
+def encode_varint_fields(*values: int) -> bytes:
+    """Return unsigned fields 1, 2, ... as protobuf has them; a zero is left out."""
+    encoded = bytearray()
+    for number, value in enumerate(values, start=1):
+        if value != 0:
+            encoded += bytes([number << 3]) + varint(value)
+    return bytes(encoded)
+
+
+def varint(value: int) -> bytes:
+    encoded = bytearray()
+    while value >= 0x80:
+        encoded.append(value & 0x7F | 0x80)
+        value >>= 7
+    encoded.append(value)
+    return bytes(encoded)
 
 
 def parse(request: bytes, message: AnyMessage) -> AnyMessage:

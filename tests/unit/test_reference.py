@@ -387,7 +387,7 @@ def test_an_amendment_is_a_delta() -> None:
     # Up to 1010, above the mark: 10.1 * 150 = 15_150 and the open loss of 10 * 150.
     reply = desk.amend(order.reservation_id, 1010, 150)
     assert reply.reserved_minor == 15_150 + 1_500 - 13_500
-    line = f"order {order.reservation_id} 7 1 1 1 1 1 0 0 1010 150 150 1010 1500"
+    line = f"order {order.reservation_id} 7 1 1 1 1 1 1 0 0 1010 150 150 1010 1500 0 0 0 {NOW}"
     assert line in desk.engine.state_lines()
 
 
@@ -511,7 +511,7 @@ def test_a_market_order_is_amended_at_the_mark() -> None:
     "request_bytes",
     [
         b"\x08",  # cut
-        b"\x40\x01",  # field 8
+        b"\x50\x01",  # field 10
         b"\x08\x80\x80\x80\x80\x10",  # gateway_id = 2^32
         b"\x38\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01",  # view = -1
         b"\x18\x01",  # client_order_id as a varint
