@@ -23,6 +23,7 @@ from riskd.reference.engine import (
 from riskd.reference.margin import maintenance, tier_index
 from riskd.reference.state import (
     SCOPE_ACCOUNT,
+    SCOPE_FIRM,
     SCOPE_GATEWAY,
     SCOPE_INSTRUMENT,
     SCOPE_SERVICE,
@@ -39,6 +40,7 @@ __all__ = [
     "METHOD_REPORT_EXECUTION",
     "METHOD_REPORT_MARKS",
     "SCOPE_ACCOUNT",
+    "SCOPE_FIRM",
     "SCOPE_GATEWAY",
     "SCOPE_INSTRUMENT",
     "SCOPE_SERVICE",

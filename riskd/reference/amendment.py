@@ -5,8 +5,9 @@ from dataclasses import replace
 from riskd.reference.answers import ANSWER_AMENDMENT, Answer
 from riskd.reference.decision import DETAILED_VIEWS, Decisions, price_form_reason
 from riskd.reference.figures import Terms
+from riskd.reference.ladder import verdict
 from riskd.reference.numbers import COUNT_MAX, fits
-from riskd.reference.state import NONE, Order, Reason
+from riskd.reference.state import NONE, Decision, Order, Reason, Violation
 from riskd.reference.wire import amendment_content, serialise
 from riskd.v1 import order_risk_service_pb2 as orders_pb
 from riskd.v1 import types_pb2 as t
@@ -56,6 +57,8 @@ class Amendments(Decisions):
             left = request.quantity_lots - (order.quantity - order.remaining)
         reply, amended = self._decide_left(terms, order, left, reason, request.view, now_ns)
         self._orders[order.reservation_id] = amended or order
+        if amended is not None:
+            self._raise_peaks(order.account_id)
         if reason != NONE:
             return reply
         reply.reservation_id = order.reservation_id
@@ -113,16 +116,18 @@ class Amendments(Decisions):
         """
         filled_lots = old.quantity - old.remaining
         detail = None
+        decision: Decision = t.DECISION_REJECTED
         reason = form_reason
+        violations: list[Violation] | None = None
         if reason == NONE:
             reason = self._state_reason(terms, left, now_ns)
             if reason == NONE:
                 violations = self._violations(terms, left, now_ns)
-                reason = violations[0].reason if violations else NONE
+                decision, reason = verdict(violations)
                 if view in DETAILED_VIEWS:
                     detail = self._detail(terms, left, now_ns, violations, view)
         amended = None
-        if reason == NONE:
+        if decision != t.DECISION_REJECTED:
             price = self._known_price(terms)
             new = self._new_order(terms, left, price)
             amended = replace(
@@ -136,8 +141,8 @@ class Amendments(Decisions):
                 open_loss=new.sums.open_loss,
             )
             reply = orders_pb.CheckOrderResponse(
-                decision=t.DECISION_ACCEPTED,
-                reason=NONE,
+                decision=decision,
+                reason=reason,
                 revision=self._revision,
                 margin_unknown=True,
             )
@@ -155,6 +160,8 @@ class Amendments(Decisions):
             if not old.closes_position:
                 lots = self._max_quantity(terms, asked, reason, now_ns)
                 reply.max_quantity_lots = filled_lots + lots if lots else 0
+        if violations is not None:
+            self._count_order(self._asked(terms, left), violations, now_ns)
         if detail is not None:
             reply.detail.CopyFrom(detail)
         return reply, amended
@@ -177,5 +184,6 @@ def amended_terms(request: orders_pb.CheckAmendmentRequest, order: Order) -> Ter
         trigger_price=request.trigger_price_ticks,
         trailing_offset=request.trailing_offset_ticks,
         reserves=False,
+        is_amendment=True,
         kept_lots=kept_lots if keeps_prices else 0,
     )

@@ -1,5 +1,7 @@
 """BatchCheckOrders: many orders, each by itself or all or none."""
 
+from dataclasses import replace
+
 from riskd.reference.answers import ANSWER_ORDER, Answer
 from riskd.reference.decision import Decisions
 from riskd.reference.state import NONE, Reason
@@ -83,6 +85,7 @@ class Batches(Decisions):
         self, orders: list[orders_pb.CheckOrderRequest], now_ns: int
     ) -> list[bytes]:
         saved = dict(self._positions), dict(self._orders), self._revision
+        limits = dict(self._limits)
         replies: list[orders_pb.CheckOrderResponse] = []
         for order in orders:
             replies.append(self._decide(order, now_ns, reserves=True))
@@ -92,6 +95,12 @@ class Batches(Decisions):
         is_check = orders[0].mode == orders_pb.CHECK_MODE_CHECK_ONLY
         if is_rejected or is_check:
             self._positions, self._orders, self._revision = saved
+            if is_check:
+                self._limits = limits
+            else:  # The order rates stay counted.
+                for limit_key, limit in limits.items():
+                    due = self._limits[limit_key].due_ns
+                    self._limits[limit_key] = replace(limit, due_ns=due)
             self._revision += int(not is_check)
             for reply in replies:
                 reply.revision = self._revision

@@ -30,6 +30,8 @@ class Canonical(Queries):
             yield line("mark", [instrument_id, *figures])
         if self._service_state != t.TRADING_STATE_NORMAL:
             yield line("service", [self._service_state])
+        for firm in self.firms():
+            yield line("firm", firm)
         for gateway in self.gateways():
             yield line("gateway", gateway)
         for account_id in sorted(self._accounts):
@@ -46,6 +48,12 @@ class Canonical(Queries):
                 yield line("position", [*key, *settings, *holdings])
         for reservation_id in sorted(self._orders):
             yield line("order", astuple(self._orders[reservation_id]))
+        for limit in self.limits():
+            yield line("limit", limit)
+        for level in sorted(self._usages):
+            usage = self._usages[level]
+            if usage.day != 0:
+                yield line("usage", [*level, usage.day, usage.traded, usage.realised])
         for asset_id in sorted(self._deficits):
             if self._deficits[asset_id] != 0:
                 yield line("deficit", [asset_id, self._deficits[asset_id]])

@@ -11,6 +11,7 @@ from riskd.reference.state import (
     OPTION,
     PERPETUAL,
     SCOPE_ACCOUNT,
+    SCOPE_FIRM,
     SCOPE_GATEWAY,
     SCOPE_INSTRUMENT,
     SCOPE_SERVICE,
@@ -69,6 +70,7 @@ class Changes(Ladder):
         changed = replace(account, cash=account.cash + amount)
         if not validate_only:
             self._accounts[account_id] = changed
+            self._move_peaks(self._levels_of(account), amount)
             self._revision += 1
         return NONE, changed.cash, self._available(changed)
 
@@ -299,6 +301,8 @@ class Changes(Ladder):
         elif scope == SCOPE_ACCOUNT:
             account = self._accounts[scope_id]
             self._accounts[scope_id] = replace(account, trading_state=trading_state)
+        elif scope == SCOPE_FIRM:
+            self._firms[scope_id] = replace(self._firms[scope_id], trading_state=trading_state)
         else:
             instrument = self._instruments[scope_id]
             self._instruments[scope_id] = instrument._replace(trading_state=trading_state)
@@ -333,10 +337,12 @@ class Changes(Ladder):
 
     def _trading_state_reason(self, scope: int, scope_id: int, trading_state: int) -> Reason:
         normal, halted = t.TRADING_STATE_NORMAL, t.TRADING_STATE_HALTED
-        if not SCOPE_SERVICE <= scope <= SCOPE_INSTRUMENT or not normal <= trading_state <= halted:
+        if not SCOPE_SERVICE <= scope <= SCOPE_FIRM or not normal <= trading_state <= halted:
             return t.REASON_CODE_DEFINITION_INVALID
         if scope == SCOPE_ACCOUNT and scope_id not in self._accounts:
             return t.REASON_CODE_ACCOUNT_UNKNOWN
+        if scope == SCOPE_FIRM and scope_id not in self._firms:
+            return t.REASON_CODE_FIRM_UNKNOWN
         if scope == SCOPE_INSTRUMENT and scope_id not in self._instruments:
             return t.REASON_CODE_INSTRUMENT_UNKNOWN
         if scope == SCOPE_GATEWAY:

@@ -10,7 +10,7 @@ from riskd.core.rows import (
 from riskd.reference.answers import ANSWER_ORDER, Answer
 from riskd.reference.black import black76, mark_unit
 from riskd.reference.figures import NewOrder, Terms
-from riskd.reference.ladder import Ladder, Violation
+from riskd.reference.ladder import Ladder, verdict
 from riskd.reference.numbers import BILLION, COUNT_MAX, YEAR_NS
 from riskd.reference.state import (
     DERIVES_QUANTITY,
@@ -19,16 +19,20 @@ from riskd.reference.state import (
     ONLY_CLOSES,
     OPTION,
     TRIGGERED,
+    Decision,
     Mark,
     Order,
     Position,
     Reason,
+    Violation,
 )
 from riskd.reference.wire import order_content, serialise
 from riskd.v1 import order_risk_service_pb2 as orders_pb
 from riskd.v1 import types_pb2 as t
 
 DETAILED_VIEWS: Final = (orders_pb.DECISION_VIEW_MARGIN, orders_pb.DECISION_VIEW_FULL)
+VIOLATIONS_MAX: Final = 32
+"""As many as a reply lists."""
 
 
 KNOWN_FLAGS: Final = ONLY_CLOSES | orders_pb.ORDER_FLAG_POST_ONLY | DERIVES_QUANTITY
@@ -94,19 +98,27 @@ class Decisions(Ladder):
         is_given = not request.flags & DERIVES_QUANTITY
         if form_reason == NONE and not is_given:
             form_reason, quantity = self._derived_quantity(request, terms)
+        decision: Decision = t.DECISION_REJECTED
         reason = form_reason
+        violations: list[Violation] | None = None
         detail = None
         if reason == NONE:
             reason = self._state_reason(terms, quantity, now_ns)
             if reason == NONE:
                 violations = self._violations(terms, quantity, now_ns)
-                reason = violations[0].reason if violations else NONE
+                decision, reason = verdict(violations)
                 if request.view in DETAILED_VIEWS:
                     detail = self._detail(terms, quantity, now_ns, violations, request.view)
-        max_quantity = self._max_quantity(terms, quantity, reason, now_ns) if is_given else 0
+        is_rejected = decision == t.DECISION_REJECTED
+        max_quantity = 0
+        if is_rejected and is_given:
+            max_quantity = self._max_quantity(terms, quantity, reason, now_ns)
+        if violations is not None:
+            self._count_order(self._asked(terms, quantity), violations, now_ns)
         self._revision += int(reserves)
-        if reason == NONE:
+        if not is_rejected:
             reply = self._accept(request, terms, quantity, now_ns)
+            reply.decision, reply.reason = decision, reason
         elif form_reason != NONE:
             reply = self._form_reject(reason)
         else:
@@ -162,6 +174,7 @@ class Decisions(Ladder):
         )
         if terms.reserves:
             self._reserve(request, terms, new, quantity, now_ns)
+            self._raise_peaks(terms.account_id)
         return reply
 
     def _reserve(
@@ -300,9 +313,15 @@ class Decisions(Ladder):
                 detail.position_lots = after.lots
                 detail.tier_index = after.tier
         if view == orders_pb.DECISION_VIEW_FULL:
-            for each in violations:
+            for each in violations[:VIOLATIONS_MAX]:
                 detail.violations.add(
-                    reason=each.reason, limit=each.limit, use=each.use, order_use=each.order_use
+                    reason=each.reason,
+                    limit=each.limit,
+                    use=each.use,
+                    order_use=each.order_use,
+                    scope=t.LimitScope.ValueType(each.scope),
+                    scope_id=each.scope_id,
+                    soft=each.soft,
                 )
             greeks = self._greeks(instrument, now_ns)
             if greeks is not None:

@@ -8,6 +8,7 @@ from riskd.reference.canonical import Canonical
 from riskd.reference.changes import Changes
 from riskd.reference.definitions import Definitions
 from riskd.reference.execution import Executions
+from riskd.reference.limit_changes import LimitChanges
 from riskd.reference.marks import Marks
 from riskd.reference.releases import Releases
 from riskd.reference.wire import (
@@ -31,7 +32,7 @@ METHOD_ADVANCE_TIME: Final = 7
 
 
 class ReferenceEngine(
-    Amendments, Batches, Executions, Marks, Releases, Definitions, Changes, Canonical
+    Amendments, Batches, Executions, Marks, Releases, Definitions, Changes, LimitChanges, Canonical
 ):
     """All state of one partition, and every rule of docs/decision.md on it."""
 
@@ -40,7 +41,7 @@ class ReferenceEngine(
         if method == METHOD_CHECK_ORDER:
             return self._check_order(decode_check_order(request), now_ns)
         if method == METHOD_REPORT_EXECUTION:
-            return self._report_execution(decode_report_execution(request))
+            return self._report_execution(decode_report_execution(request), now_ns)
         if method == METHOD_GET_RESERVATION:
             return serialise(self._get_reservation(decode_get_reservation(request)))
         if method == METHOD_REPORT_MARKS:

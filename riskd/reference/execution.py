@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from riskd.reference.answers import ANSWER_EXECUTION, ANSWER_ORDER, Answer
-from riskd.reference.figures import Figures
+from riskd.reference.limits import Limits
 from riskd.reference.margin import Fill
 from riskd.reference.numbers import COUNT_MAX, fits
 from riskd.reference.state import (
@@ -43,10 +43,10 @@ class Effect:
         return sum(each.realised for each in self.fills)
 
 
-class Executions(Figures):
+class Executions(Limits):
     """ReportExecution and GetReservation."""
 
-    def _report_execution(self, request: orders_pb.ReportExecutionRequest) -> bytes:
+    def _report_execution(self, request: orders_pb.ReportExecutionRequest, now_ns: int) -> bytes:
         if request.gateway_id == 0:
             return serialise(self._execution_reject(t.REASON_CODE_GATEWAY_ID_MISSING))
         if request.execution_id == 0:
@@ -68,7 +68,7 @@ class Executions(Figures):
         if effect is None or reason != NONE:
             reply = serialise(self._execution_reject(reason))
         else:
-            reply = serialise(self._apply(request, effect))
+            reply = serialise(self._apply(request, effect, now_ns))
         self._remember(
             Answer(ANSWER_EXECUTION, request.gateway_id, request.execution_id, content, reply)
         )
@@ -211,7 +211,7 @@ class Executions(Figures):
         return trades
 
     def _effect_reason(self, request: orders_pb.ReportExecutionRequest, effect: Effect) -> Reason:
-        """M-3, C-2, C-7."""
+        """M-3, C-2, C-10, C-7."""
         account = self._accounts[effect.order.account_id]
         cash = account.cash
         deficit = self._deficits.get(account.asset_id, 0)
@@ -229,6 +229,8 @@ class Executions(Figures):
                 return t.REASON_CODE_MARGIN_OVERFLOWS
         if effect.fills and not self._has_position_room(effect.order.key):
             return t.REASON_CODE_POSITIONS_FULL
+        if effect.fills and not self._has_holding_room(account, effect.order.instrument_id):
+            return t.REASON_CODE_HOLDINGS_FULL
         if effect.balance_asset_id != 0 and not self._has_balance_room(
             account.account_id, effect.balance_asset_id
         ):
@@ -238,7 +240,7 @@ class Executions(Figures):
     # --- Step 3: applied ---
 
     def _apply(
-        self, request: orders_pb.ReportExecutionRequest, effect: Effect
+        self, request: orders_pb.ReportExecutionRequest, effect: Effect, now_ns: int
     ) -> orders_pb.ReportExecutionResponse:
         order = effect.order
         account = self._accounts[order.account_id]
@@ -253,6 +255,10 @@ class Executions(Figures):
         if request.kind in UNDOING_KINDS:
             self._answers.undo(request.gateway_id, request.original_execution_id)
         self._advance_order(request, order)
+        if effect.fills:
+            # What a bankrupt isolated position cannot pay is not the account's loss.
+            realised = effect.realised + deficit - effect.cash_fee
+            self._count_execution(order.account_id, sum(effect.values), realised, now_ns)
         working = self._orders.get(order.reservation_id)
         reply = self._execution_reply(
             order.key, 0 if working is None else working.remaining, effect.realised

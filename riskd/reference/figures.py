@@ -66,6 +66,7 @@ class Terms:
     trigger_price: int
     trailing_offset: int
     reserves: bool
+    is_amendment: bool = False
     kept_lots: int = 0
     """Of an amendment that keeps all prices: what is left of the old order, its risk was taken."""
 

@@ -6,7 +6,8 @@ from typing import Final
 from riskd.core.rows import (
     InstrumentRow,
 )
-from riskd.reference.figures import Figures, Terms, margin_ratio
+from riskd.reference.figures import Terms, margin_ratio
+from riskd.reference.limits import MAX_QUANTITY_KINDS, Asked, Limits, reason_of
 from riskd.reference.margin import (
     Fill,
     bankruptcy_price,
@@ -20,16 +21,8 @@ from riskd.reference.margin import (
     to_ticks,
 )
 from riskd.reference.numbers import BILLION, COUNT_MAX, ceil, ceil_div, clamp, fits, sign_of
-from riskd.reference.state import NONE, OPTION, PERPETUAL, Reason
+from riskd.reference.state import NONE, OPTION, PERPETUAL, Decision, Reason, Violation
 from riskd.v1 import types_pb2 as t
-
-
-@dataclass(frozen=True, slots=True)
-class Violation:
-    reason: Reason
-    limit: int = 0
-    use: int = 0
-    order_use: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +63,7 @@ MAX_QUANTITY_REASONS: Final = (
     t.REASON_CODE_MARGIN_INSUFFICIENT,
     t.REASON_CODE_BORN_LIQUIDATABLE,
     t.REASON_CODE_MARGIN_OVERFLOWS,
+    *(reason_of(kind) for kind in MAX_QUANTITY_KINDS),
 )
 
 
@@ -79,7 +73,7 @@ HEDGE_CLOSES: Final = (
 )
 
 
-class Ladder(Figures):
+class Ladder(Limits):
     """The rules that an order of a known form meets."""
 
     # --- Step 4: state ---
@@ -97,19 +91,21 @@ class Ladder(Figures):
         return 0 < quantity <= self._largest_reducing(terms)
 
     def _state_reason(self, terms: Terms, quantity: int, now_ns: int) -> Reason:
-        """S-1 to S-12 and F-13."""
+        """S-1 to S-14 and F-13."""
         instrument = self._instruments[terms.instrument_id]
         gateway = self._gateway(terms.gateway_id)
         reducing = self._is_strictly_reducing(terms, quantity)
         lighter = terms.only_takes_risk_away(quantity)
         states = (
             self._service_state,
+            self._firm_state(terms.account_id),
             gateway.trading_state,
-            self._accounts[terms.account_id].trading_state,
+            self._account_state(terms.account_id),
             instrument.trading_state,
         )
         halted = (
             t.REASON_CODE_SERVICE_HALTED,
+            t.REASON_CODE_FIRM_HALTED,
             t.REASON_CODE_GATEWAY_HALTED,
             t.REASON_CODE_ACCOUNT_HALTED,
             t.REASON_CODE_INSTRUMENT_HALTED,
@@ -121,6 +117,7 @@ class Ladder(Figures):
             return t.REASON_CODE_INSTRUMENT_EXPIRED
         reduce_only = (
             t.REASON_CODE_SERVICE_REDUCE_ONLY,
+            t.REASON_CODE_FIRM_REDUCE_ONLY,
             t.REASON_CODE_GATEWAY_REDUCE_ONLY,
             t.REASON_CODE_ACCOUNT_REDUCE_ONLY,
             t.REASON_CODE_INSTRUMENT_REDUCE_ONLY,
@@ -138,6 +135,16 @@ class Ladder(Figures):
         if mark_reason == t.REASON_CODE_MARK_STALE and not reducing:
             return mark_reason
         return self._price_reason(terms, quantity)
+
+    def _firm_state(self, account_id: int) -> int:
+        firm = self._firms.get(self._accounts[account_id].firm_id)
+        return t.TRADING_STATE_NORMAL if firm is None else firm.trading_state
+
+    def _account_state(self, account_id: int) -> int:
+        """Return the stricter of the states of an account and its parent."""
+        account = self._accounts[account_id]
+        parent = self._accounts.get(account.parent_account_id, account)
+        return max(account.trading_state, parent.trading_state)
 
     def _price_reason(self, terms: Terms, quantity: int) -> Reason:
         """F-13 of R, p and the order's value."""
@@ -159,6 +166,7 @@ class Ladder(Figures):
     def _violations(self, terms: Terms, quantity: int, now_ns: int) -> list[Violation]:
         """Return every violated rule from step 5 on, in the order of the ladder."""
         found = self._limit_violations(terms, quantity)
+        found += self._level_violations(self._asked(terms, quantity), now_ns)
         found += self._margin_violations(terms, quantity, now_ns)
         if terms.reserves:
             found += self._room_violations(terms)
@@ -200,6 +208,25 @@ class Ladder(Figures):
         if instrument.kind == PERPETUAL:
             found += self._position_notional_violations(terms, quantity, price)
         return found
+
+    def _asked(self, terms: Terms, quantity: int) -> Asked:
+        """Return the order as the limits of its levels see it."""
+        price = self._known_price(terms)
+        return Asked(
+            account=self._accounts[terms.account_id],
+            instrument=self._instruments[terms.instrument_id],
+            gateway_id=terms.gateway_id,
+            sign=terms.sign,
+            quantity=quantity,
+            price=price,
+            reference=self._reference_price(terms) if terms.has_limit_price else None,
+            working_value=self._new_order(terms, quantity, price).sums.value,
+            leverage=self._leverage(terms.account_id, terms.instrument_id),
+            is_reducing=self._is_strictly_reducing(terms, quantity) or terms.is_protective,
+            is_lighter=terms.only_takes_risk_away(quantity),
+            is_amendment=terms.is_amendment,
+            is_counted=terms.reserves or terms.is_amendment,
+        )
 
     def _collar_violations(self, terms: Terms, instrument: InstrumentRow) -> list[Violation]:
         """L-5."""
@@ -296,12 +323,14 @@ class Ladder(Figures):
         return [Violation(reason, after.equity, 0, clamp(after.requirement))]
 
     def _room_violations(self, terms: Terms) -> list[Violation]:
-        """C-3, C-2."""
+        """C-3, C-2, C-10."""
         found = []
         if len(self._orders) >= self._orders_max:
             found.append(Violation(t.REASON_CODE_ORDERS_FULL))
         if not self._has_position_room(terms.key):
             found.append(Violation(t.REASON_CODE_POSITIONS_FULL))
+        if not self._has_holding_room(self._accounts[terms.account_id], terms.instrument_id):
+            found.append(Violation(t.REASON_CODE_HOLDINGS_FULL))
         return found
 
     # --- The largest quantity that passes ---
@@ -314,7 +343,7 @@ class Ladder(Figures):
             return 0
         highest = min(quantity, COUNT_MAX + 1)
         lowest = max(self._largest_reducing(terms), terms.kept_lots)
-        smallest = self._smallest_order(terms, price)
+        smallest = self._smallest_order(terms, price, now_ns)
         if lowest < smallest < highest and self._passes(terms, smallest, now_ns):
             lowest = smallest
         if lowest == 0 or lowest >= highest or not self._passes(terms, lowest, now_ns):
@@ -327,17 +356,20 @@ class Ladder(Figures):
                 highest = middle
         return lowest
 
-    def _smallest_order(self, terms: Terms, price: int) -> int:
-        """Return the smallest quantity that meets the instrument's minimums."""
+    def _smallest_order(self, terms: Terms, price: int, now_ns: int) -> int:
+        """Return the smallest quantity that meets the instrument's and the levels' minimums."""
         instrument = self._instruments[terms.instrument_id]
         for_notional = ceil_div(instrument.order_notional_min, self._value(instrument, price, 1))
-        return max(1, instrument.order_lots_min, for_notional)
+        account = self._accounts[terms.account_id]
+        of_levels = self._smallest_allowed(account, instrument, price, now_ns)
+        return max(of_levels, instrument.order_lots_min, for_notional)
 
     def _passes(self, terms: Terms, quantity: int, now_ns: int) -> bool:
         """Return whether steps 4 to 6 find nothing."""
         return (
             self._state_reason(terms, quantity, now_ns) == NONE
             and not self._limit_violations(terms, quantity)
+            and not first_hard(self._level_violations(self._asked(terms, quantity), now_ns))
             and not self._margin_violations(terms, quantity, now_ns)
         )
 
@@ -385,3 +417,18 @@ class Ladder(Figures):
             lots=filled.lots,
             tier=tier_index(schedule, notional),
         )
+
+
+def first_hard(violations: list[Violation]) -> Violation | None:
+    """Return the first violation that stops an order."""
+    return next((each for each in violations if not each.soft), None)
+
+
+def verdict(violations: list[Violation]) -> tuple[Decision, Reason]:
+    """Return the decision on an order that breaks these rules, and its reason."""
+    stopped_by = first_hard(violations)
+    if stopped_by is not None:
+        return t.DECISION_REJECTED, stopped_by.reason
+    if violations:
+        return t.DECISION_ACCEPTED_WITH_WARNING, violations[0].reason
+    return t.DECISION_ACCEPTED, NONE

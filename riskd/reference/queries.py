@@ -13,6 +13,7 @@ from riskd.core.rows import (
 )
 from riskd.reference.decision import Decisions, price_form_reason
 from riskd.reference.figures import AccountFigures, Terms
+from riskd.reference.limit_queries import LimitQueries
 from riskd.reference.margin import (
     bankruptcy_price,
     can_be_liquidated,
@@ -25,6 +26,7 @@ from riskd.reference.state import (
     NONE,
     OPTION,
     SCOPE_ACCOUNT,
+    SCOPE_FIRM,
     SCOPE_GATEWAY,
     SCOPE_INSTRUMENT,
     SCOPE_SERVICE,
@@ -37,7 +39,7 @@ from riskd.reference.state import (
 from riskd.v1 import types_pb2 as t
 
 
-class Queries(Decisions):
+class Queries(Decisions, LimitQueries):
     """Rows of what is there."""
 
     def assets(self) -> list[AssetRow]:
@@ -70,6 +72,8 @@ class Queries(Decisions):
             account.cash,
             account.trading_state,
             account.position_mode,
+            account.firm_id,
+            account.parent_account_id,
         )
 
     def accounts(self, after_id: int, count_max: int) -> list[AccountRow]:
@@ -310,6 +314,7 @@ class Queries(Decisions):
             (SCOPE_INSTRUMENT, each.instrument_id, each.trading_state)
             for each in self.instruments()
         ]
+        states += [(SCOPE_FIRM, each.firm_id, each.trading_state) for each in self.firms()]
         return [each for each in states if each[2] != t.TRADING_STATE_NORMAL]
 
     def working_reservations(self, scope: int, scope_id: int, count_max: int) -> list[int]:
@@ -321,6 +326,7 @@ class Queries(Decisions):
                 SCOPE_GATEWAY: order.gateway_id,
                 SCOPE_ACCOUNT: order.account_id,
                 SCOPE_INSTRUMENT: order.instrument_id,
+                SCOPE_FIRM: self._accounts[order.account_id].firm_id,
             }
             if owner_ids.get(scope) == scope_id:
                 ids.append(order.reservation_id)

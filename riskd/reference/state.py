@@ -13,6 +13,7 @@ from riskd.v1 import order_risk_service_pb2 as orders_pb
 from riskd.v1 import types_pb2 as t
 
 Reason: TypeAlias = "t.ReasonCode.ValueType"
+Decision: TypeAlias = "t.Decision.ValueType"
 Status: TypeAlias = "t.LiquidationStatus.ValueType"
 NONE: Final = t.REASON_CODE_NONE
 
@@ -20,6 +21,7 @@ SCOPE_SERVICE: Final = 1
 SCOPE_GATEWAY: Final = 2
 SCOPE_ACCOUNT: Final = 3
 SCOPE_INSTRUMENT: Final = 4
+SCOPE_FIRM: Final = 5
 
 PERPETUAL: Final = 1
 OPTION: Final = 2
@@ -66,6 +68,8 @@ class Account:
     cash: int
     trading_state: int = t.TRADING_STATE_NORMAL
     position_mode: int = t.POSITION_MODE_ONE_WAY
+    firm_id: int = 0
+    parent_account_id: int = 0
 
 
 class PositionKey(NamedTuple):
@@ -164,6 +168,59 @@ def is_protective(order_type: int, flags: int) -> bool:
     return order_type in CONDITIONAL and bool(flags & ONLY_CLOSES)
 
 
+@dataclass(frozen=True, slots=True)
+class Firm:
+    firm_id: int
+    asset_id: int
+    trading_state: int
+
+
+class LimitKey(NamedTuple):
+    scope: int
+    scope_id: int
+    instrument_id: int
+    kind: int
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    value: int
+    burst: int
+    action: int
+    raised_value: int = 0
+    raise_until_ns: int = 0
+    due_ns: int = 0
+    """Of a rate."""
+    peak: int = 0
+    """Of a drawdown."""
+
+    def bound(self, now_ns: int) -> int:
+        """Return the value that counts."""
+        return self.raised_value if now_ns < self.raise_until_ns else self.value
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What an account by itself, or a firm, traded and realised on a day."""
+
+    day: int
+    traded: int = 0
+    realised: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Violation:
+    """A broken rule with its numbers; scope and id of the level if it is a limit."""
+
+    reason: Reason
+    limit: int = 0
+    use: int = 0
+    order_use: int = 0
+    scope: int = 0
+    scope_id: int = 0
+    soft: bool = False
+
+
 class State:
     """All state of one partition, and what can be read off it without a rule."""
 
@@ -177,6 +234,9 @@ class State:
         schedules_max: int = 1024,
         gateways_max: int = 256,
         balances_max: int = 65536,
+        firms_max: int = 4096,
+        limits_max: int = 65536,
+        holdings_max: int = 65536,
         answer_bytes: int = 2 << 20,
     ) -> None:
         self._accounts_max = accounts_max
@@ -187,6 +247,9 @@ class State:
         self._gateways_max = gateways_max
         self._balances_max = balances_max
         self._answer_bytes = answer_bytes
+        self._firms_max = firms_max
+        self._limits_max = limits_max
+        self._holdings_max = holdings_max
         self._revision = 0
         self._assets: dict[int, AssetRow] = {}
         self._schedules: dict[int, ScheduleRow] = {}
@@ -200,6 +263,10 @@ class State:
         self._closed: dict[int, ClosedOrder] = {}
         """By rising time of closing."""
         self._deficits: dict[int, int] = {}
+        self._firms: dict[int, Firm] = {}
+        self._limits: dict[LimitKey, Limit] = {}
+        self._usages: dict[tuple[int, int], Usage] = {}
+        """By scope and id, of accounts alone and of firms."""
         self._service_state: int = t.TRADING_STATE_NORMAL
         self._gateways: dict[int, Gateway] = {}
         """All that have a place in the table."""

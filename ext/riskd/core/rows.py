@@ -99,6 +99,32 @@ class GatewayRow(NamedTuple):
     """1 once the end has come and the working orders were released."""
 
 
+class FirmRow(NamedTuple):
+    firm_id: int
+    asset_id: int
+    trading_state: int
+
+
+class LimitRow(NamedTuple):
+    """docs/limits.md has scopes, kinds and units."""
+
+    scope: int
+    scope_id: int
+    instrument_id: int
+    kind: int
+    value: int
+    burst: int
+    """Of the two rates; 0 for other kinds."""
+    action: int
+    raised_value: int
+    """Counts before raise_until_ns, instead of value."""
+    raise_until_ns: int
+    due_ns: int
+    """Of the two rates: when the next order or execution is due."""
+    peak: int
+    """Of a drawdown: the largest equity."""
+
+
 class SummaryRow(NamedTuple):
     account_id: int
     asset_id: int
