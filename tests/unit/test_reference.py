@@ -1,137 +1,19 @@
 """The reference engine against figures computed by hand from docs/decision.md.
 
-Money is USDT with 2 decimals: 100 minor units are 1 USDT. The perpetuals have ticks of 0.5 USDT and
-lots of 0.02, hence tick_value = 0.5 * 0.02 * 100 = 1: one lot at one tick is one minor unit. Marks
-count in half ticks (U = 2), so that v = 1/2.
+The units are those of tests/unit/reference_desk.py.
 """
 
 from decimal import Decimal, localcontext
 from fractions import Fraction
-from typing import Any
 
 import mpmath  # type: ignore[import-untyped]
 import pytest
 
 from riskd import reference
-from riskd.core.rows import PositionRow
 from riskd.reference import MalformedRequestError, ReferenceEngine
-from riskd.v1 import market_data_service_pb2 as market_pb
 from riskd.v1 import order_risk_service_pb2 as orders_pb
 from riskd.v1 import types_pb2 as t
-
-XBT, ETH, CALL = 1, 2, 3
-CROSS, ISOLATED = t.MARGIN_MODE_CROSS, t.MARGIN_MODE_ISOLATED
-BUY, SELL = t.SIDE_BUY, t.SIDE_SELL
-# Floors in minor units. d_1 = 1_000_000 * (0.02 - 0.01) = 10_000;
-# d_2 = 10_000 + 5_000_000 * (0.05 - 0.02) = 160_000.
-TIERS = [
-    (0, 0, 10_000_000, 9_900),
-    (1_000_000, 0, 20_000_000, 2_000),
-    (5_000_000, 0, 50_000_000, 500),
-]
-NOW = 1_000_000
-
-
-class Desk:
-    """An engine with one schedule, two perpetuals, one call, and short ways to talk to it."""
-
-    def __init__(self, taker_fee_ppb: int = 0) -> None:
-        self.engine = ReferenceEngine()
-        self.next_id = 0
-        assert self.engine.create_asset("USDT", 2) == (t.REASON_CODE_NONE, 1)
-        assert self.engine.upsert_schedule("s", 1, TIERS) == (t.REASON_CODE_NONE, 1)
-        for symbol in ("XBT", "ETH"):
-            reason, _ = self.engine.upsert_instrument(
-                symbol, 1, 1, 1, 5, -1, 2, -2, mark_units_per_tick=2, taker_fee_ppb=taker_fee_ppb
-            )
-            assert reason == t.REASON_CODE_NONE
-        option = {"expiry_ns": 10**18, "strike_units": 5, "option_type": 1}
-        reason, _ = self.engine.upsert_instrument(
-            "CALL", 2, 1, 0, 5, -1, 2, -2, taker_fee_ppb=10_000_000, **option
-        )
-        assert reason == t.REASON_CODE_NONE
-
-    def account(self, mode: int, leverage: int, cash: int) -> None:
-        assert self.engine.create_account(7, 1, mode, leverage, cash) == t.REASON_CODE_NONE
-
-    def mark(self, instrument_id: int, units: int) -> None:
-        mark = market_pb.Mark(instrument_id=instrument_id, mark_price=units, time_ns=NOW)
-        request = market_pb.ReportMarksRequest(marks=[mark])
-        self.engine.handle(reference.METHOD_REPORT_MARKS, request.SerializeToString(), NOW)
-
-    def check(
-        self, instrument_id: int, side: int, price: int, quantity: int, **rest: Any
-    ) -> orders_pb.CheckOrderResponse:
-        self.next_id += 1
-        fields: dict[str, Any] = {
-            "account_id": 7,
-            "instrument_id": instrument_id,
-            "client_order_id": self.next_id,
-            "gateway_id": 1,
-            "side": side,
-            "order_type": t.ORDER_TYPE_LIMIT if price else t.ORDER_TYPE_MARKET,
-            "price_ticks": price,
-            "quantity_lots": quantity,
-            "view": orders_pb.DECISION_VIEW_FULL,
-        }
-        request = orders_pb.CheckOrderRequest(**(fields | rest))
-        reply = self.engine.handle(reference.METHOD_CHECK_ORDER, request.SerializeToString(), NOW)
-        return orders_pb.CheckOrderResponse.FromString(reply)
-
-    def amend(
-        self, reservation_id: int, price: int, quantity: int, **rest: Any
-    ) -> orders_pb.CheckOrderResponse:
-        self.next_id += 1
-        fields: dict[str, Any] = {
-            "gateway_id": 1,
-            "reservation_id": reservation_id,
-            "client_order_id": self.next_id,
-            "price_ticks": price,
-            "quantity_lots": quantity,
-            "view": orders_pb.DECISION_VIEW_FULL,
-        }
-        request = orders_pb.CheckAmendmentRequest(**(fields | rest))
-        reply = self.engine.handle(
-            reference.METHOD_CHECK_AMENDMENT, request.SerializeToString(), NOW
-        )
-        return orders_pb.CheckAmendmentResponse.FromString(reply).order
-
-    def fill(
-        self, reservation_id: int, price: int, quantity: int, fee: int = 0
-    ) -> orders_pb.ReportExecutionResponse:
-        self.next_id += 1
-        request = orders_pb.ReportExecutionRequest(
-            gateway_id=1,
-            execution_id=self.next_id,
-            reservation_id=reservation_id,
-            kind=orders_pb.EXECUTION_KIND_FILL,
-            price_ticks=price,
-            quantity_lots=quantity,
-            fee_minor=fee,
-        )
-        reply = self.engine.handle(
-            reference.METHOD_REPORT_EXECUTION, request.SerializeToString(), NOW
-        )
-        return orders_pb.ReportExecutionResponse.FromString(reply)
-
-    def trade(
-        self, instrument_id: int, side: int, price: int, quantity: int
-    ) -> orders_pb.ReportExecutionResponse:
-        order = self.check(instrument_id, side, price, quantity)
-        assert order.reason == t.REASON_CODE_NONE
-        return self.fill(order.reservation_id, price, quantity)
-
-    @property
-    def cash(self) -> int:
-        row = self.engine.account(7)
-        assert row is not None
-        return row.cash
-
-    @property
-    def position(self) -> PositionRow:
-        rows = self.engine.positions(7)
-        assert rows
-        return rows[0]
+from tests.unit.reference_desk import BUY, CALL, CROSS, ETH, ISOLATED, NOW, SELL, XBT, Desk
 
 
 def test_deductions_make_maintenance_continuous() -> None:
