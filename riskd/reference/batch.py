@@ -68,7 +68,7 @@ class Batches(Decisions):
                 return t.REASON_CODE_CLIENT_ORDER_ID_REUSED
         if key in map(order_key, before):
             return t.REASON_CODE_CLIENT_ORDER_ID_REUSED
-        if reserves(order) != reserves(orders[0]):
+        if mode_of(order) != mode_of(orders[0]):
             return t.REASON_CODE_CHECK_MODE_NOT_SUPPORTED
         return NONE
 
@@ -121,6 +121,6 @@ def order_key(order: orders_pb.CheckOrderRequest) -> tuple[int, int]:
     return order.gateway_id, order.client_order_id
 
 
-def reserves(order: orders_pb.CheckOrderRequest) -> int:
+def mode_of(order: orders_pb.CheckOrderRequest) -> int:
     """Return the mode, an unset one as RESERVE."""
     return order.mode or orders_pb.CHECK_MODE_RESERVE

@@ -92,7 +92,7 @@ class Terms:
 
     def only_takes_risk_away(self, quantity: int) -> bool:
         """Return whether it is an amendment at the old prices that does not raise the quantity."""
-        return quantity <= self.kept_lots
+        return self.kept_lots > 0 and quantity <= self.kept_lots
 
 
 @dataclass(frozen=True, slots=True)

@@ -253,10 +253,7 @@ class Queries(Decisions, LimitQueries):
         terms = Terms(
             account_id=account_id,
             instrument_id=instrument_id,
-            position_side=self._position_side(
-                self._accounts[account_id], instrument_id, position_side
-            )
-            or 0,
+            position_side=position_side or t.POSITION_SIDE_NET,
             gateway_id=0,
             side=side,
             order_type=order_type,
