@@ -139,6 +139,12 @@ class Settings:
         minimum=1,
         maximum=65_536,
     )
+    balances_max: int = _setting(
+        100_000,
+        "Room for balances of other assets than the accounts' own.",
+        minimum=1,
+        maximum=16_777_216,
+    )
     answer_bytes: int = _setting(
         2 << 20,
         "Room for a gateway's remembered answers to orders, and as much again for those to "

@@ -46,6 +46,7 @@ def build_engine(settings: Settings) -> Engine:
             instruments_max=settings.instruments_max,
             schedules_max=settings.schedules_max,
             gateways_max=settings.gateways_max,
+            balances_max=settings.balances_max,
             answer_bytes=settings.answer_bytes // 16 * 16,
         )
     except MemoryError as error:

@@ -20,6 +20,7 @@ SIZES = {
     "instruments_max": 2,
     "schedules_max": 1,
     "gateways_max": 2,
+    "balances_max": 2,
     "answer_bytes": 4096,
 }
 

@@ -1,6 +1,6 @@
 """Changes from outside the hot door.
 
-Collateral, margin transfers, modes, leverage, trading states.
+Collateral, margin transfers, modes, leverage, leases, trading states.
 """
 
 from libc.stdint cimport int64_t, uint32_t, uint64_t
@@ -34,6 +34,7 @@ cdef uint32_t transfer_margin(
     int64_t amount,
     bint validate_only,
     uint64_t now_ns,
+    uint32_t position_side,
     Change *change,
 ) noexcept nogil
 cdef uint32_t change_margin_mode(
@@ -53,6 +54,12 @@ cdef uint32_t set_leverage(
     bint validate_only,
     uint64_t now_ns,
     Change *change,
+) noexcept nogil
+cdef uint32_t set_position_mode(
+    Book *book, uint64_t account_id, uint32_t position_mode
+) noexcept nogil
+cdef uint32_t renew_lease(
+    Book *book, uint64_t gateway_id, uint64_t duration_ns, uint32_t action, uint64_t now_ns
 ) noexcept nogil
 cdef uint32_t set_trading_state(
     Book *book, uint32_t scope, uint64_t scope_id, uint32_t state

@@ -1,4 +1,5 @@
-"""Changes from outside the hot door: collateral, margin transfers, modes, leverage, trading states.
+"""Changes from outside the hot door: collateral, margin transfers, modes, leverage, leases, trading
+states.
 
 Each is whole or not at all: every check comes before the first change. The rules are those of
 docs/decision.md, "Changes from outside the hot door".
@@ -10,10 +11,16 @@ from libc.string cimport memset
 from riskd.core.book cimport (
     Book,
     account_find,
+    balance_has_room,
+    balance_of,
+    balance_set,
     gateway_set,
     instrument_find,
+    lease_set,
     position_add,
     position_find,
+    settings_of,
+    takes_position_side,
 )
 from riskd.core.margin cimport initial_of, notional_max_at
 from riskd.core.money cimport LEVERAGE_ONE, fits, i128, magnitude
@@ -34,6 +41,9 @@ from riskd.core.pool cimport (
     unrealised_pnl_of,
 )
 from riskd.core.types cimport *
+
+# A day.
+cdef uint64_t LEASE_NS_MAX = 86_400_000_000_000
 
 
 cdef inline int64_t _available_or_zero(const Pool *pool) noexcept nogil:
@@ -66,8 +76,35 @@ cdef uint32_t _leaves_pool(const Account *account, const Pool *pool, i128 amount
     """
     if pool.mark_reason != REASON_NONE:
         return pool.mark_reason
-    if not pool_fits(pool) or amount > available_of(pool) or amount > account.cash:
+    if not pool.known or not pool_fits(pool) or amount > available_of(pool) or amount > account.cash:
         return REASON_EXCEEDS_AVAILABLE
+    return REASON_NONE
+
+
+cdef uint32_t _adjust_balance(
+    Book *book,
+    const Account *account,
+    uint32_t asset_id,
+    int64_t amount,
+    bint validate_only,
+    Change *change,
+) noexcept nogil:
+    """Change what an account has of another asset than its own."""
+    cdef i128 balance = balance_of(book, account, asset_id)
+    change.figure = <int64_t>balance
+    balance += amount
+    if amount == 0 or not fits(balance):
+        return REASON_AMOUNT_OUT_OF_RANGE
+    if asset_id == 0 or asset_id > book.asset_count:
+        return REASON_ASSET_UNKNOWN
+    if amount < 0 and balance < 0:
+        return REASON_EXCEEDS_AVAILABLE
+    if balance != 0 and not balance_has_room(book, account, asset_id):
+        return REASON_BALANCES_FULL
+    change.figure = <int64_t>balance
+    if not validate_only:
+        balance_set(book, account, asset_id, change.figure)
+        book.revision += 1
     return REASON_NONE
 
 
@@ -80,20 +117,18 @@ cdef uint32_t adjust_collateral(
     uint64_t now_ns,
     Change *change,
 ) noexcept nogil:
-    """Deposit or withdraw; the figure is the pool's cash."""
+    """Deposit or withdraw; the figure is the pool's cash, or the balance of another asset."""
     cdef Account *account = account_find(book, account_id)
     cdef Pool pool
     cdef uint32_t reason
     memset(change, 0, sizeof(Change))
     if account == NULL:
         return REASON_ACCOUNT_UNKNOWN
-    if asset_id == 0 or asset_id > book.asset_count:
-        return REASON_ASSET_UNKNOWN
-    if asset_id != account.asset_id:
-        return REASON_SETTLEMENT_ASSET_MISMATCH
-    pool_of(book, account, 0, now_ns, &pool)
-    change.figure = account.cash
+    pool_of(book, account, NULL, now_ns, &pool)
     change.available = _available_or_zero(&pool)
+    if asset_id != account.asset_id:
+        return _adjust_balance(book, account, asset_id, amount, validate_only, change)
+    change.figure = account.cash
     if amount == 0 or not fits(<i128>account.cash + amount):
         return REASON_AMOUNT_OUT_OF_RANGE
     if amount < 0:
@@ -116,6 +151,7 @@ cdef uint32_t transfer_margin(
     int64_t amount,
     bint validate_only,
     uint64_t now_ns,
+    uint32_t position_side,
     Change *change,
 ) noexcept nogil:
     """Move margin between the pool and an isolated wallet; the figure is the wallet."""
@@ -130,10 +166,19 @@ cdef uint32_t transfer_margin(
     reason = _target(book, account_id, instrument_id, &account, &instrument)
     if reason != REASON_NONE:
         return reason
-    position = position_find(book, account, instrument_id)
-    terms_of(book, account, instrument, position, &terms)
-    pool_of(book, account, 0, now_ns, &pool)
+    pool_of(book, account, NULL, now_ns, &pool)
     change.available = _available_or_zero(&pool)
+    if not takes_position_side(book, account, instrument_id, position_side):
+        return REASON_POSITION_SIDE_NOT_SUPPORTED
+    position_side = max(position_side, <uint32_t>POSITION_SIDE_NET)
+    position = position_find(book, account, instrument_id, position_side)
+    terms_of(
+        book,
+        account,
+        instrument,
+        settings_of(book, account, position, instrument_id, position_side),
+        &terms,
+    )
     if position == NULL or position.lots == 0:
         return REASON_NO_ISOLATED_POSITION
     if terms.is_option or terms.margin_mode != MARGIN_MODE_ISOLATED:
@@ -167,6 +212,22 @@ cdef uint32_t transfer_margin(
     return REASON_NONE
 
 
+cdef bint _is_engaged(
+    const Book *book, const Account *account, uint32_t instrument_id
+) noexcept nogil:
+    """Whether an account has a position or working orders: on an instrument, or (0) on any."""
+    cdef const Position *position
+    cdef uint32_t place = account.first_position
+    while place != NOWHERE:
+        position = &book.positions[place]
+        place = position.next_of_account
+        if instrument_id != 0 and position.instrument_id != instrument_id:
+            continue
+        if position.lots != 0 or position.working_orders != 0:
+            return True
+    return False
+
+
 cdef uint32_t change_margin_mode(
     Book *book,
     uint64_t account_id,
@@ -176,7 +237,7 @@ cdef uint32_t change_margin_mode(
     uint64_t now_ns,
     Change *change,
 ) noexcept nogil:
-    """Set the mode of a flat position without orders; the figure is its wallet."""
+    """Set the mode of flat positions without orders; the figure is the wallet of NET."""
     cdef Account *account
     cdef Instrument *instrument
     cdef Position *position
@@ -186,20 +247,20 @@ cdef uint32_t change_margin_mode(
     reason = _target(book, account_id, instrument_id, &account, &instrument)
     if reason != REASON_NONE:
         return reason
-    position = position_find(book, account, instrument_id)
-    pool_of(book, account, 0, now_ns, &pool)
+    position = position_find(book, account, instrument_id, POSITION_SIDE_NET)
+    pool_of(book, account, NULL, now_ns, &pool)
     change.available = _available_or_zero(&pool)
     if position != NULL:
         change.figure = position.wallet
     if mode != MARGIN_MODE_CROSS and mode != MARGIN_MODE_ISOLATED:
         return REASON_MARGIN_MODE_MISMATCH
-    if position != NULL and (position.lots != 0 or position.working_orders != 0):
+    if _is_engaged(book, account, instrument_id):
         return REASON_POSITION_NOT_FLAT
     if position == NULL and book.position_count == book.position_capacity:
         return REASON_POSITIONS_FULL
     if not validate_only:
         if position == NULL:
-            position = position_add(book, account, instrument_id)
+            position = position_add(book, account, instrument_id, POSITION_SIDE_NET)
         position.margin_mode = <uint8_t>mode
         book.revision += 1
     return REASON_NONE
@@ -214,62 +275,109 @@ cdef uint32_t set_leverage(
     uint64_t now_ns,
     Change *change,
 ) noexcept nogil:
-    """Set the leverage of a position; the figure is the leverage."""
+    """Set the leverage of an instrument's positions; the figure is the leverage."""
     cdef Account *account
     cdef Instrument *instrument
-    cdef Position *position
-    cdef Terms terms
+    cdef Position *settings
+    cdef const Position *position
+    cdef Terms terms, after_terms
     cdef Holding holding
     cdef Share before, after
-    cdef Pool pool, others
+    cdef Pool pool
+    cdef i128 rise = 0
     cdef int64_t notional_max
-    cdef uint32_t reason
+    cdef uint32_t reason, place
+    cdef bint is_open = False
+    cdef bint is_too_large = False
+    cdef bint lowers
     memset(change, 0, sizeof(Change))
     reason = _target(book, account_id, instrument_id, &account, &instrument)
     if reason != REASON_NONE:
         return reason
-    position = position_find(book, account, instrument_id)
-    terms_of(book, account, instrument, position, &terms)
-    holding_of(position, &holding)
-    pool_of(book, account, 0, now_ns, &pool)
+    settings = position_find(book, account, instrument_id, POSITION_SIDE_NET)
+    terms_of(book, account, instrument, settings, &terms)
+    pool_of(book, account, NULL, now_ns, &pool)
     change.figure = terms.leverage
     change.available = _available_or_zero(&pool)
     if terms.is_option or leverage < LEVERAGE_ONE or leverage > terms.ladder.tiers[0].leverage_max:
         return REASON_LEVERAGE_OUT_OF_RANGE
-    if holding.lots != 0 and terms.margin_mode == MARGIN_MODE_CROSS and instrument.mark.price == 0:
-        return REASON_MARK_MISSING
-    share_of(&terms, &holding, &before)
-    if (
-        terms.margin_mode == MARGIN_MODE_ISOLATED
-        and holding.lots != 0
-        and leverage < terms.leverage
-    ):
-        reason = REASON_LEVERAGE_LOWERED_ON_ISOLATED
-    terms.leverage = leverage
-    share_of(&terms, &holding, &after)
+    lowers = leverage < terms.leverage
     notional_max = notional_max_at(terms.ladder, leverage)
-    if notional_max != 0 and (
-        after.buy_notional > notional_max or after.sell_notional > notional_max
-    ):
+    # One position, or in hedge mode the two of the instrument.
+    place = account.first_position
+    while place != NOWHERE:
+        position = &book.positions[place]
+        place = position.next_of_account
+        if position.instrument_id != instrument_id:
+            continue
+        holding_of(position, &holding)
+        if holding.lots != 0:
+            is_open = True
+        share_of(&terms, &holding, &before)
+        after_terms = terms
+        after_terms.leverage = leverage
+        share_of(&after_terms, &holding, &after)
+        rise += after.initial_margin - before.initial_margin
+        if notional_max != 0 and (
+            after.buy_notional > notional_max or after.sell_notional > notional_max
+        ):
+            is_too_large = True
+    if is_open and terms.margin_mode == MARGIN_MODE_CROSS and instrument.mark.price == 0:
+        return REASON_MARK_MISSING
+    if is_too_large:
         return REASON_LEVERAGE_OUT_OF_RANGE
-    if reason != REASON_NONE:
-        return reason
-    pool_of(book, account, instrument_id, now_ns, &others)
-    pool_add(&others, &after)
-    if after.initial_margin > before.initial_margin:
+    if is_open and terms.margin_mode == MARGIN_MODE_ISOLATED and lowers:
+        return REASON_LEVERAGE_LOWERED_ON_ISOLATED
+    pool.initial_margin += rise
+    if rise > 0:
         if pool.mark_reason != REASON_NONE:
             return pool.mark_reason
-        if not pool_fits(&others) or available_of(&others) < 0:
+        if not pool.known or not pool_fits(&pool) or available_of(&pool) < 0:
             return REASON_EXCEEDS_AVAILABLE
-    if position == NULL and book.position_count == book.position_capacity:
+    if settings == NULL and book.position_count == book.position_capacity:
         return REASON_POSITIONS_FULL
     change.figure = leverage
-    change.available = _available_or_zero(&others)
+    change.available = _available_or_zero(&pool)
     if not validate_only:
-        if position == NULL:
-            position = position_add(book, account, instrument_id)
-        position.leverage = <uint32_t>leverage
+        if settings == NULL:
+            settings = position_add(book, account, instrument_id, POSITION_SIDE_NET)
+        settings.leverage = <uint32_t>leverage
         book.revision += 1
+    return REASON_NONE
+
+
+cdef uint32_t set_position_mode(
+    Book *book, uint64_t account_id, uint32_t position_mode
+) noexcept nogil:
+    """Let an account hold one position an instrument, or a long and a short one."""
+    cdef Account *account = account_find(book, account_id)
+    if account == NULL:
+        return REASON_ACCOUNT_UNKNOWN
+    if position_mode != POSITION_MODE_ONE_WAY and position_mode != POSITION_MODE_HEDGE:
+        return REASON_DEFINITION_INVALID
+    if _is_engaged(book, account, 0):
+        return REASON_POSITION_NOT_FLAT
+    account.position_mode = <uint8_t>position_mode
+    book.revision += 1
+    return REASON_NONE
+
+
+cdef uint32_t renew_lease(
+    Book *book, uint64_t gateway_id, uint64_t duration_ns, uint32_t action, uint64_t now_ns
+) noexcept nogil:
+    """Let a gateway trade until `duration_ns` from now; 0 frees it of its lease."""
+    cdef uint64_t end_ns = 0
+    if gateway_id == 0 or gateway_id > UINT32_MAX:
+        return REASON_GATEWAY_ID_MISSING
+    if duration_ns > LEASE_NS_MAX:
+        return REASON_DEFINITION_INVALID
+    if duration_ns != 0:
+        if action != LEASE_ACTION_BLOCK and action != LEASE_ACTION_CANCEL:
+            return REASON_DEFINITION_INVALID
+        end_ns = now_ns + duration_ns
+    if not lease_set(book, <uint32_t>gateway_id, end_ns, action):
+        return REASON_GATEWAYS_FULL
+    book.revision += 1
     return REASON_NONE
 
 

@@ -3,6 +3,7 @@
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
 from riskd.core.book cimport Book
+from riskd.core.types cimport Order
 from riskd.core.wire cimport Malformed, Writer
 
 cdef enum HotMethod:
@@ -11,11 +12,14 @@ cdef enum HotMethod:
     HOT_GET_RESERVATION = 3
     HOT_REPORT_MARKS = 4
     HOT_CHECK_AMENDMENT = 5
+    HOT_BATCH_CHECK_ORDERS = 6
+    HOT_ADVANCE_TIME = 7
 
 cdef enum:
     # The largest reply: 1024 refused marks of at most 14 bytes each, and room to spare.
     REPLY_SIZE_MAX = 32768
 
+cdef void release_order(Book *book, Order *order) noexcept nogil
 cdef bint engine_apply(
     Book *book,
     uint32_t method,

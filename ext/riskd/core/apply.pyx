@@ -11,17 +11,31 @@ from libc.string cimport memcmp, memcpy, memset
 from riskd.core.book cimport (
     ANSWER_AMENDMENT,
     ANSWER_EXECUTION,
+    ANSWER_FACT_APPLIED,
+    ANSWER_FACT_NONE,
+    ANSWER_FACT_UNDONE,
     ANSWER_ORDER,
     REMEMBERED_SIZE_MAX,
     AnswerHead,
     Asset,
     Book,
+    Gateway,
     Ring,
     account_find,
     answer_add,
     answer_copy,
     answer_find,
+    answer_undo,
+    balance_has_room,
+    balance_of,
+    balance_set,
     book_prefetch,
+    closed_add,
+    closed_find,
+    closed_prefetch,
+    expiry_add,
+    expiry_drop,
+    expiry_first,
     instrument_find,
     order_add,
     order_drop,
@@ -33,9 +47,11 @@ from riskd.core.book cimport (
     position_find,
     ring_find,
     ring_take,
+    settings_of,
 )
 from riskd.core.decision cimport Hold, check_amendment, check_order
 from riskd.core.money cimport PPB, debug_assert, fits, i128
+from riskd.core.orders cimport closes_all, has_limit_price, is_protective, other_side
 from riskd.core.pool cimport (
     Fill,
     Holding,
@@ -56,6 +72,7 @@ from riskd.core.wire cimport (
     MarkRefusal,
     Writer,
     decode_amendment,
+    decode_empty,
     decode_execution,
     decode_marks,
     decode_order,
@@ -69,24 +86,23 @@ from riskd.core.wire cimport (
     write_unsigned,
 )
 
-cdef extern from "core.h" nogil:
-    void size_of_order_is "riskd_size_is"(Order object, int size) noexcept
-    void size_of_position_is "riskd_size_is"(Position object, int size) noexcept
-    void size_of_content_is "riskd_size_is"(OrderRequest object, int size) noexcept
-
 
 # --- CheckOrder ------------------------------------------------------------------------------
 
 cdef void _reserve(
-    Book *book, const OrderRequest *request, const Hold *hold, uint64_t reservation_id
+    Book *book,
+    const OrderRequest *request,
+    const Hold *hold,
+    uint64_t reservation_id,
+    uint64_t now_ns,
 ) noexcept nogil:
     """Write an accepted order on the books. The check has made sure that all of it fits."""
     cdef Account *account = account_find(book, request.account_id)
-    cdef Position *position = position_find(book, account, request.instrument_id)
-    cdef WorkingSum *working
+    cdef uint32_t side = max(request.position_side, <uint32_t>POSITION_SIDE_NET)
+    cdef Position *position = position_find(book, account, request.instrument_id, side)
     cdef Order *order
     if position == NULL:
-        position = position_add(book, account, request.instrument_id)
+        position = position_add(book, account, request.instrument_id, side)
     order = order_add(book, reservation_id)
     debug_assert(position != NULL and order != NULL)
     order.client_order_id = request.client_order_id
@@ -98,16 +114,51 @@ cdef void _reserve(
     order.time_in_force = <uint8_t>request.time_in_force
     order.flags = request.flags
     order.price_ticks = request.price_ticks
-    order.quantity_lots = <int64_t>request.quantity_lots
-    order.remaining_lots = order.quantity_lots
-    order.margin_price_ticks = hold.margin_price_ticks
-    order.open_loss = hold.open_loss
-    working = &position.buy if request.side == SIDE_BUY else &position.sell
-    working.lots += order.quantity_lots
-    working.value += hold.value
-    working.open_loss += hold.open_loss
+    order.trigger_price_ticks = request.trigger_price_ticks
+    order.trailing_offset_ticks = request.trailing_offset_ticks
+    order.expire_ns = request.expire_time_ns
+    order.accepted_ns = now_ns
+    order.quantity_lots = hold.quantity_lots
+    _put_on(position, order, hold, hold.quantity_lots)
+    if order.expire_ns != 0:
+        expiry_add(book, order)
     position.working_orders += 1
     account.working_orders += 1
+
+
+cdef void _put_on(
+    Position *position, Order *order, const Hold *hold, int64_t remaining_lots
+) noexcept nogil:
+    """Put the lots of an order on the working sums; a protective one is in none."""
+    cdef WorkingSum *working = &position.buy if order.side == SIDE_BUY else &position.sell
+    order.remaining_lots = remaining_lots
+    order.margin_price_ticks = hold.margin_price_ticks
+    order.open_loss = hold.open_loss
+    if is_protective(order.order_type, order.flags):
+        return
+    working.lots += remaining_lots
+    working.value += hold.value
+    working.open_loss += hold.open_loss
+
+
+cdef void _close(Book *book, Order *order) noexcept nogil:
+    """End an order: what is left of it holds nothing, but late executions find it.
+
+    Its position is dropped by the caller when it says nothing any more.
+    """
+    cdef Position *position = &book.positions[order.position_index]
+    closed_add(book, order)
+    _take_off(position, order, order.remaining_lots, &book.instruments[position.instrument_id - 1])
+    position.working_orders -= 1
+    book.accounts[position.account_index].working_orders -= 1
+    order_drop(book, order)
+
+
+cdef void release_order(Book *book, Order *order) noexcept nogil:
+    """End an order that is not reported on."""
+    cdef Position *position = &book.positions[order.position_index]
+    _close(book, order)
+    position_drop_if_absent(book, position)
 
 
 cdef void _remember(
@@ -117,6 +168,7 @@ cdef void _remember(
     uint64_t id,
     const void *content,
     size_t size,
+    uint32_t fact,
     const Writer *writer,
 ) noexcept nogil:
     cdef AnswerHead head
@@ -124,6 +176,7 @@ cdef void _remember(
     head.kind = kind
     head.gateway_id = gateway_id
     head.id = id
+    head.fact = fact
     head.reply_size = <uint32_t>writer.size
     debug_assert(size <= sizeof(head.content))
     memcpy(head.content, content, size)
@@ -208,7 +261,7 @@ cdef void _apply_order(
     reply.revision = book.revision
     if reason == REASON_NONE:
         reply.reservation_id = book.revision
-        _reserve(book, request, &hold, book.revision)
+        _reserve(book, request, &hold, book.revision, now_ns)
     encode_order_reply(writer, &reply)
     _remember(
         ring,
@@ -217,6 +270,7 @@ cdef void _apply_order(
         request.client_order_id,
         request,
         sizeof(OrderRequest),
+        ANSWER_FACT_NONE,
         writer,
     )
 
@@ -229,17 +283,13 @@ cdef void _replace(
     """Put the changed order in the place of the old one. The check has made sure that it fits."""
     cdef Position *position = &book.positions[order.position_index]
     cdef const Instrument *instrument = &book.instruments[position.instrument_id - 1]
-    cdef WorkingSum *working = &position.buy if order.side == SIDE_BUY else &position.sell
     cdef int64_t filled = order.quantity_lots - order.remaining_lots
     _take_off(position, order, order.remaining_lots, instrument)
     order.price_ticks = request.price_ticks
-    order.quantity_lots = <int64_t>request.quantity_lots
-    order.remaining_lots = order.quantity_lots - filled
-    order.margin_price_ticks = hold.margin_price_ticks
-    order.open_loss = hold.open_loss
-    working.lots += order.remaining_lots
-    working.value += hold.value
-    working.open_loss += hold.open_loss
+    order.trigger_price_ticks = request.trigger_price_ticks
+    order.trailing_offset_ticks = request.trailing_offset_ticks
+    order.quantity_lots = hold.quantity_lots
+    _put_on(position, order, hold, order.quantity_lots - filled)
 
 
 cdef void _apply_amendment(
@@ -297,38 +347,145 @@ cdef void _apply_amendment(
         request.client_order_id,
         request,
         sizeof(AmendmentRequest),
+        ANSWER_FACT_NONE,
         writer,
     )
 
 
 # --- ReportExecution -------------------------------------------------------------------------
 
-cdef uint32_t _execution_form(
-    const Book *book, const ExecutionRequest *request, const Order *order
+# What an execution is about: an order that works, or one that is closed.
+ctypedef struct Target:
+    Order *order                # NULL: it is closed
+    ClosedOrder *closed         # NULL: it works
+    Account *account
+    Position *position          # NULL while there is none
+    const Instrument *instrument
+    int64_t price_ticks
+    int64_t quantity_lots
+    int64_t left_lots           # what may still fill
+    uint32_t instrument_id
+    uint32_t position_side
+    uint32_t side
+    uint32_t order_type
+    bint closes_all
+
+# What an execution does to its position, account and balances.
+ctypedef struct Booking:
+    Fill fill
+    i128 cash
+    i128 deficit
+    i128 balance
+
+
+cdef bint _find_target(
+    Book *book, const ExecutionRequest *request, Target *target
 ) noexcept nogil:
-    """Step 2 of ReportExecution, but for what the fill itself finds."""
-    if request.kind < EXECUTION_KIND_FILL or request.kind > EXECUTION_KIND_VENUE_REJECT:
-        return REASON_EXECUTION_KIND_NOT_SUPPORTED
-    if order == NULL or order.gateway_id != request.gateway_id:
-        return REASON_RESERVATION_UNKNOWN
-    if request.instrument_id != 0 and (
-        request.instrument_id != book.positions[order.position_index].instrument_id
-    ):
-        return REASON_EXECUTION_INSTRUMENT_MISMATCH
-    if request.kind != EXECUTION_KIND_FILL:
-        if request.price_ticks != 0 or request.quantity_lots != 0 or request.fee_minor != 0:
-            return REASON_EXECUTION_QUANTITY_MISMATCH
+    """E-1."""
+    cdef Order *order = order_find(book, request.reservation_id)
+    cdef ClosedOrder *closed = NULL
+    target.order = order
+    if order != NULL:
+        target.position = &book.positions[order.position_index]
+        target.account = &book.accounts[target.position.account_index]
+        target.instrument_id = target.position.instrument_id
+        target.price_ticks = order.price_ticks
+        target.quantity_lots = order.quantity_lots
+        target.left_lots = order.remaining_lots
+        target.position_side = target.position.position_side
+        target.side = order.side
+        target.order_type = order.order_type
+        target.closes_all = closes_all(order.order_type, order.flags)
+        target.closed = NULL
+    else:
+        closed = closed_find(book, request.reservation_id)
+        target.closed = closed
+        if closed == NULL:
+            return False
+        target.account = &book.accounts[closed.account_index]
+        target.position = position_find(
+            book, target.account, closed.instrument_id, closed.position_side
+        )
+        target.instrument_id = closed.instrument_id
+        target.price_ticks = closed.price_ticks
+        target.quantity_lots = closed.quantity_lots
+        target.left_lots = closed.unfilled_lots
+        target.position_side = closed.position_side
+        target.side = closed.side
+        target.order_type = closed.order_type
+        target.closes_all = closed.quantity_lots == 0
+    target.instrument = &book.instruments[target.instrument_id - 1]
+    if target.closes_all:
+        target.quantity_lots = NUMBER_MAX
+        target.left_lots = _closable_lots(target.position, target.side)
+    return request.gateway_id == (
+        order.gateway_id if order != NULL else closed.gateway_id
+    )
+
+
+cdef void _terms_of_target(const Book *book, const Target *target, Terms *terms) noexcept nogil:
+    cdef const Position *settings = settings_of(
+        book, target.account, target.position, target.instrument_id, target.position_side
+    )
+    terms_of(book, target.account, target.instrument, settings, terms)
+
+
+cdef int64_t _closable_lots(const Position *position, uint32_t side) noexcept nogil:
+    """Return how much of a position is opposite to a side."""
+    if position == NULL:
+        return 0
+    if side == SIDE_BUY:
+        return max(<int64_t>0, -position.lots)
+    return max(<int64_t>0, position.lots)
+
+
+cdef inline bint _undoes(uint32_t kind) noexcept nogil:
+    return kind == EXECUTION_KIND_BUST or kind == EXECUTION_KIND_CORRECTION
+
+
+cdef uint32_t _find_original(
+    const Ring *ring, const ExecutionRequest *request, AnswerHead *head, uint64_t *offset
+) noexcept nogil:
+    """E-9, E-10: the fill that a bust or a correction undoes."""
+    cdef const ExecutionRequest *original
+    if not _undoes(request.kind):
+        if request.original_execution_id != 0:
+            return REASON_ORIGINAL_EXECUTION_UNKNOWN
         return REASON_NONE
-    if request.price_ticks < 1 or request.price_ticks > NUMBER_MAX:
-        return REASON_PRICE_OUT_OF_RANGE
-    if request.quantity_lots == 0:
-        return REASON_QUANTITY_MUST_BE_POSITIVE
-    if request.quantity_lots > <uint64_t>NUMBER_MAX:
-        return REASON_QUANTITY_OUT_OF_RANGE
-    if request.quantity_lots > <uint64_t>order.remaining_lots:
-        return REASON_EXECUTION_EXCEEDS_REMAINING
+    if not answer_find(ring, ANSWER_EXECUTION, request.original_execution_id, head, offset):
+        return REASON_ORIGINAL_EXECUTION_UNKNOWN
+    original = <const ExecutionRequest *>head.content
+    if head.fact == ANSWER_FACT_NONE or original.reservation_id != request.reservation_id:
+        return REASON_ORIGINAL_EXECUTION_UNKNOWN
+    if head.fact == ANSWER_FACT_UNDONE:
+        return REASON_EXECUTION_ALREADY_UNDONE
+    return REASON_NONE
+
+
+cdef uint32_t _execution_form(
+    const Book *book, const ExecutionRequest *request, const Target *target
+) noexcept nogil:
+    """Step 2 of ReportExecution from E-4 on, but for what the fill itself finds."""
+    if request.kind != EXECUTION_KIND_FILL and request.kind != EXECUTION_KIND_CORRECTION:
+        if request.price_ticks != 0 or request.quantity_lots != 0:
+            return REASON_EXECUTION_QUANTITY_MISMATCH
+        if request.fee_minor != 0 and request.kind != EXECUTION_KIND_BUST:
+            return REASON_EXECUTION_QUANTITY_MISMATCH
+    else:
+        if request.price_ticks < 1 or request.price_ticks > NUMBER_MAX:
+            return REASON_PRICE_OUT_OF_RANGE
+        if request.quantity_lots == 0:
+            return REASON_QUANTITY_MUST_BE_POSITIVE
+        if request.quantity_lots > <uint64_t>NUMBER_MAX:
+            return REASON_QUANTITY_OUT_OF_RANGE
+        if request.quantity_lots > <uint64_t>(
+            target.left_lots if request.kind == EXECUTION_KIND_FILL else target.quantity_lots
+        ):
+            return REASON_EXECUTION_EXCEEDS_REMAINING
     if request.fee_minor > NUMBER_MAX or request.fee_minor < -NUMBER_MAX:
         return REASON_AMOUNT_OUT_OF_RANGE
+    if request.fee_asset_id > book.asset_count:
+        return REASON_ASSET_UNKNOWN
     return REASON_NONE
 
 
@@ -339,21 +496,26 @@ cdef inline int64_t _open_loss_of(const Order *order, int64_t lots) noexcept nog
     return <int64_t>(<i128>order.open_loss * lots / order.remaining_lots)
 
 
-cdef inline bint _is_beyond_limit(const Order *order, int64_t price_ticks) noexcept nogil:
+cdef inline bint _is_beyond_limit(const Target *target, int64_t price_ticks) noexcept nogil:
     """Whether a fill is worse than its order's limit price."""
-    if order.order_type != ORDER_TYPE_LIMIT:
+    if not has_limit_price(target.order_type) or price_ticks == 0:
         return False
-    if order.side == SIDE_BUY:
-        return price_ticks > order.price_ticks
-    return price_ticks < order.price_ticks
+    if target.side == SIDE_BUY:
+        return price_ticks > target.price_ticks
+    return price_ticks < target.price_ticks
 
 
 cdef void _take_off(
     Position *position, Order *order, int64_t lots, const Instrument *instrument
 ) noexcept nogil:
-    """Take lots of an order off the working sums."""
+    """Take lots of an order off the working sums; a protective one is in none."""
     cdef WorkingSum *working = &position.buy if order.side == SIDE_BUY else &position.sell
-    cdef int64_t open_loss = _open_loss_of(order, lots)
+    cdef int64_t open_loss
+    if is_protective(order.order_type, order.flags):
+        if not closes_all(order.order_type, order.flags):
+            order.remaining_lots -= lots
+        return
+    open_loss = _open_loss_of(order, lots)
     working.lots -= lots
     working.value -= order.margin_price_ticks * instrument.tick_value * lots
     working.open_loss -= open_loss
@@ -362,69 +524,188 @@ cdef void _take_off(
     debug_assert(working.lots >= 0 and working.value >= 0 and working.open_loss >= 0)
 
 
-cdef uint32_t _fill(
-    Book *book, Account *account, Position *position, const Instrument *instrument, Order *order,
-    const ExecutionRequest *request, ExecutionReply *reply
+cdef inline bint _fee_is_foreign(
+    const ExecutionRequest *request, const Account *account
 ) noexcept nogil:
-    """Apply a fill: all figures first, then all changes."""
+    return request.fee_asset_id != 0 and request.fee_asset_id != account.asset_id
+
+
+cdef uint32_t _figure_booking(
+    const Book *book,
+    const ExecutionRequest *request,
+    const ExecutionRequest *original,
+    const Target *target,
+    Booking *booking,
+) noexcept nogil:
+    """Compute what a fill, bust or correction does, and whether it fits; changes nothing.
+
+    `original` is the fill that is undone, NULL for a new one.
+    """
+    cdef const Account *account = target.account
     cdef Terms terms
     cdef Holding holding
-    cdef Fill fill
-    cdef i128 cash
-    cdef Asset *asset = &book.assets[instrument.asset_id - 1]
-    terms_of(book, account, instrument, position, &terms)
-    holding_of(position, &holding)
-    fill_of(
-        &terms,
-        &holding,
-        order.side,
-        request.price_ticks,
-        request.quantity_lots,
-        _open_loss_of(order, <int64_t>request.quantity_lots),
-        &fill,
-    )
-    cash = account.cash + fill.cash_change - request.fee_minor
-    if not fill.fits or not fits(cash) or not fits(asset.deficit + fill.deficit):
+    cdef Fill undone
+    cdef Fill *fill = &booking.fill
+    cdef int64_t open_loss = 0
+    _terms_of_target(book, target, &terms)
+    holding_of(target.position, &holding)
+    if original != NULL:
+        fill_of(
+            &terms,
+            &holding,
+            other_side(target.side),
+            original.price_ticks,
+            original.quantity_lots,
+            0,
+            &undone,
+        )
+        if not undone.fits:
+            return REASON_MARGIN_OVERFLOWS
+        holding.lots = <int64_t>undone.lots
+        holding.entry_value = <int64_t>undone.entry_value
+        holding.wallet = <int64_t>undone.wallet
+    if request.kind == EXECUTION_KIND_BUST:
+        fill[0] = undone
+    else:
+        if target.order != NULL and original == NULL and not target.closes_all:
+            open_loss = _open_loss_of(target.order, <int64_t>request.quantity_lots)
+        fill_of(
+            &terms,
+            &holding,
+            target.side,
+            request.price_ticks,
+            request.quantity_lots,
+            open_loss,
+            fill,
+        )
+    if request.kind == EXECUTION_KIND_CORRECTION:
+        fill.realised_pnl += undone.realised_pnl
+        fill.cash_change += undone.cash_change
+        fill.deficit += undone.deficit
+    booking.cash = account.cash + fill.cash_change
+    booking.deficit = book.assets[target.instrument.asset_id - 1].deficit + fill.deficit
+    booking.balance = 0
+    if _fee_is_foreign(request, account):
+        booking.balance = balance_of(book, account, request.fee_asset_id)
+        booking.balance -= request.fee_minor
+    else:
+        booking.cash -= request.fee_minor
+    if not (
+        fill.fits
+        and fits(fill.realised_pnl)
+        and fits(booking.cash)
+        and fits(booking.deficit)
+        and fits(booking.balance)
+    ):
         return REASON_MARGIN_OVERFLOWS
-    position.lots = <int64_t>fill.lots
-    position.entry_value = <int64_t>fill.entry_value
-    position.wallet = <int64_t>fill.wallet
-    account.cash = <int64_t>cash
-    asset.deficit += <int64_t>fill.deficit
-    reply.realised_pnl = <int64_t>fill.realised_pnl
-    _take_off(position, order, <int64_t>request.quantity_lots, instrument)
+    if target.position == NULL and book.position_count == book.position_capacity:
+        return REASON_POSITIONS_FULL
+    if booking.balance != 0 and not balance_has_room(book, account, request.fee_asset_id):
+        return REASON_BALANCES_FULL
+    return REASON_NONE
+
+
+cdef void _book_fill(
+    Book *book, const ExecutionRequest *request, const Booking *booking, Target *target
+) noexcept nogil:
+    """Apply what was figured out. It cannot fail."""
+    cdef Position *position = target.position
+    cdef Account *account = target.account
+    if position == NULL:
+        position = position_add(book, account, target.instrument_id, target.position_side)
+        target.position = position
+    position.lots = <int64_t>booking.fill.lots
+    position.entry_value = <int64_t>booking.fill.entry_value
+    position.wallet = <int64_t>booking.fill.wallet
+    account.cash = <int64_t>booking.cash
+    book.assets[target.instrument.asset_id - 1].deficit = <int64_t>booking.deficit
+    if _fee_is_foreign(request, account):
+        balance_set(book, account, request.fee_asset_id, <int64_t>booking.balance)
+    if request.kind != EXECUTION_KIND_FILL or target.closes_all:
+        return
+    if target.order != NULL:
+        _take_off(position, target.order, <int64_t>request.quantity_lots, target.instrument)
+    else:
+        target.closed.unfilled_lots -= <int64_t>request.quantity_lots
+
+
+cdef uint32_t _execute(
+    Book *book,
+    Ring *ring,
+    const ExecutionRequest *request,
+    Target *target,
+    ExecutionReply *reply,
+) noexcept nogil:
+    """Step 2 and 3 of ReportExecution: every check, then every change."""
+    cdef AnswerHead head
+    cdef Booking booking
+    cdef const ExecutionRequest *original = NULL
+    cdef uint64_t offset
+    cdef uint32_t reason
+    if request.kind < EXECUTION_KIND_FILL or request.kind > EXECUTION_KIND_CORRECTION:
+        return REASON_EXECUTION_KIND_NOT_SUPPORTED
+    if not _find_target(book, request, target):
+        return REASON_RESERVATION_UNKNOWN
+    if request.instrument_id != 0 and request.instrument_id != target.instrument_id:
+        return REASON_EXECUTION_INSTRUMENT_MISMATCH
+    reason = _find_original(ring, request, &head, &offset)
+    if reason == REASON_NONE:
+        reason = _execution_form(book, request, target)
+    if reason != REASON_NONE:
+        return reason
+    if _undoes(request.kind):
+        original = <const ExecutionRequest *>head.content
+    if original != NULL or request.kind == EXECUTION_KIND_FILL:
+        reason = _figure_booking(book, request, original, target, &booking)
+        if reason != REASON_NONE:
+            return reason
+        _book_fill(book, request, &booking, target)
+        reply.realised_pnl = <int64_t>booking.fill.realised_pnl
+        if original != NULL:
+            answer_undo(ring, offset, &head)
+    elif target.order != NULL:
+        _close(book, target.order)
+        return REASON_NONE
+    if request.kind == EXECUTION_KIND_FILL and target.order != NULL:
+        reply.remaining_lots = <uint64_t>target.order.remaining_lots
+        if target.closes_all:
+            if target.position.lots == 0:
+                _close(book, target.order)
+        elif target.order.remaining_lots == 0:
+            _close(book, target.order)
+    elif target.order != NULL:
+        reply.remaining_lots = <uint64_t>target.order.remaining_lots
     return REASON_NONE
 
 
 cdef void _report_position(
-    const Book *book,
-    const Account *account,
-    const Instrument *instrument,
-    const Position *position,
-    uint64_t now_ns, ExecutionReply *reply
+    const Book *book, const Target *target, uint64_t now_ns, ExecutionReply *reply
 ) noexcept nogil:
     """Report the account and the position as they are now."""
+    cdef const Position *position = target.position
+    cdef Holding holding
     cdef Terms terms
     cdef Pool pool, others
     cdef i128 backing
-    pool_of(book, account, 0, now_ns, &pool)
+    pool_of(book, target.account, NULL, now_ns, &pool)
     if pool.known and pool_fits(&pool):
         reply.available = <int64_t>available_of(&pool)
         reply.margin_unknown = False
-    reply.position_lots = position.lots
-    reply.isolated_wallet = position.wallet
-    terms_of(book, account, instrument, position, &terms)
+    holding_of(position, &holding)
+    reply.position_lots = holding.lots
+    reply.isolated_wallet = holding.wallet
+    _terms_of_target(book, target, &terms)
     if terms.is_option:
         return
-    if terms.margin_mode == MARGIN_MODE_ISOLATED or position.lots == 0:
-        backing = position.wallet
+    if terms.margin_mode == MARGIN_MODE_ISOLATED or holding.lots == 0:
+        backing = holding.wallet
     else:
-        pool_of(book, account, position.instrument_id, now_ns, &others)
+        pool_of(book, target.account, position, now_ns, &others)
         if not others.known:
             return
         backing = others.cash + others.pnl - others.requirement
     reply.liquidation_status = liquidation_price_ticks_of(
-        &terms, position.lots, position.entry_value, backing, &reply.liquidation_price_ticks
+        &terms, holding.lots, holding.entry_value, backing, &reply.liquidation_price_ticks
     )
 
 
@@ -432,12 +713,10 @@ cdef void _apply_execution(
     Book *book, ExecutionRequest *request, uint64_t now_ns, Writer *writer
 ) noexcept nogil:
     cdef ExecutionReply reply
-    cdef Order *order
-    cdef Position *position
-    cdef Account *account
-    cdef const Instrument *instrument
+    cdef Target target
     cdef Ring *ring
     cdef uint32_t recalled
+    cdef uint32_t fact = ANSWER_FACT_NONE
     memset(&reply, 0, sizeof(ExecutionReply))
     reply.decision = DECISION_REJECTED
     reply.margin_unknown = True
@@ -457,6 +736,7 @@ cdef void _apply_execution(
         encode_execution_reply(writer, &reply)
         return
     book_prefetch(book, ring, ANSWER_EXECUTION, request.gateway_id, request.execution_id)
+    closed_prefetch(book, request.reservation_id)
     recalled = _recall(
         ring,
         ANSWER_EXECUTION,
@@ -471,30 +751,22 @@ cdef void _apply_execution(
         reply.reason = REASON_EXECUTION_ID_REUSED
         encode_execution_reply(writer, &reply)
         return
-    order = order_find(book, request.reservation_id)
-    reply.reason = _execution_form(book, request, order)
-    if reply.reason == REASON_NONE:
-        position = &book.positions[order.position_index]
-        account = &book.accounts[position.account_index]
-        instrument = &book.instruments[position.instrument_id - 1]
-        if request.kind == EXECUTION_KIND_FILL:
-            reply.reason = _fill(book, account, position, instrument, order, request, &reply)
-        else:
-            _take_off(position, order, order.remaining_lots, instrument)
+    reply.reason = _execute(book, ring, request, &target, &reply)
     book.revision += 1
     reply.revision = book.revision
     if reply.reason == REASON_NONE:
         reply.decision = DECISION_ACCEPTED
-        if request.kind == EXECUTION_KIND_FILL and _is_beyond_limit(order, request.price_ticks):
-            reply.decision = DECISION_ACCEPTED_WITH_WARNING
+        if target.closed != NULL and not _undoes(request.kind):
+            reply.reason = REASON_RESERVATION_CLOSED
+        elif _is_beyond_limit(&target, request.price_ticks):
             reply.reason = REASON_EXECUTION_BEYOND_LIMIT
-        reply.remaining_lots = <uint64_t>order.remaining_lots
-        if order.remaining_lots == 0:
-            order_drop(book, order)
-            position.working_orders -= 1
-            account.working_orders -= 1
-        _report_position(book, account, instrument, position, now_ns, &reply)
-        position_drop_if_absent(book, position)
+        if reply.reason != REASON_NONE:
+            reply.decision = DECISION_ACCEPTED_WITH_WARNING
+        if request.kind == EXECUTION_KIND_FILL or request.kind == EXECUTION_KIND_CORRECTION:
+            fact = ANSWER_FACT_APPLIED
+        _report_position(book, &target, now_ns, &reply)
+        if target.position != NULL:
+            position_drop_if_absent(book, target.position)
     encode_execution_reply(writer, &reply)
     _remember(
         ring,
@@ -503,11 +775,12 @@ cdef void _apply_execution(
         request.execution_id,
         request,
         sizeof(ExecutionRequest),
+        fact,
         writer,
     )
 
 
-# --- GetReservation, ReportMarks -------------------------------------------------------------
+# --- GetReservation --------------------------------------------------------------------------
 
 cdef void _answer_reservation(
     const Book *book, const ReservationRequest *request, Writer *writer
@@ -586,6 +859,71 @@ cdef uint64_t _reservation_id_in(const uint8_t *answer, size_t size) noexcept no
             return 0
     return 0
 
+
+# --- time ------------------------------------------------------------------------------------
+
+cdef uint32_t _sweep(Book *book, uint32_t gateway_id) noexcept nogil:
+    """Release all working orders of a gateway, by rising reservation; return how many."""
+    cdef Order *order
+    cdef uint32_t place
+    cdef uint32_t released = 0
+    # The heap sorts them: it has room for every working order, and a time of 0 comes first.
+    for place in range(book.order_top):
+        order = &book.orders[place]
+        if order.in_use and order.gateway_id == gateway_id:
+            if order.expiry_place != 0:
+                expiry_drop(book, order)
+            order.expire_ns = 0
+            expiry_add(book, order)
+    order = expiry_first(book)
+    while order != NULL and order.expire_ns == 0:
+        release_order(book, order)
+        released += 1
+        order = expiry_first(book)
+    return released
+
+
+cdef Gateway *_gateway_to_sweep(Book *book, uint64_t now_ns) noexcept nogil:
+    """Return the gateway of least id whose lease ended with CANCEL and was not swept, or NULL."""
+    cdef Gateway *found = NULL
+    cdef Gateway *gateway
+    cdef uint32_t place
+    for place in range(book.gateway_count):
+        gateway = &book.gateways[place]
+        if gateway.lease_action != LEASE_ACTION_CANCEL or gateway.lease_swept:
+            continue
+        if gateway.lease_end_ns > now_ns:
+            continue
+        if found == NULL or gateway.gateway_id < found.gateway_id:
+            found = gateway
+    return found
+
+
+cdef void _advance_time(Book *book, uint64_t now_ns, Writer *writer) noexcept nogil:
+    cdef Order *order = expiry_first(book)
+    cdef Gateway *gateway
+    cdef uint32_t released = 0
+    cdef bint changed, is_full
+    while order != NULL and order.expire_ns <= now_ns and released < EXPIRIES_PER_STEP_MAX:
+        release_order(book, order)
+        released += 1
+        order = expiry_first(book)
+    changed = released > 0
+    is_full = released == EXPIRIES_PER_STEP_MAX
+    gateway = _gateway_to_sweep(book, now_ns)
+    while gateway != NULL:
+        gateway.lease_swept = 1
+        changed = True
+        released += _sweep(book, gateway.gateway_id)
+        gateway = _gateway_to_sweep(book, now_ns)
+    if changed:
+        book.revision += 1
+    write_unsigned(writer, 1, released)
+    write_unsigned(writer, 2, book.revision)
+    write_unsigned(writer, 3, <uint64_t>is_full)
+
+
+# --- marks -----------------------------------------------------------------------------------
 
 cdef uint32_t _take_mark(
     Book *book, const MarkReport *report, uint64_t now_ns
@@ -680,4 +1018,8 @@ cdef bint engine_apply(
         if not decode_amendment(request, size, &amendment, malformed):
             return False
         _apply_amendment(book, &amendment, now_ns, writer)
+    elif method == HOT_ADVANCE_TIME:
+        if not decode_empty(request, size, malformed):
+            return False
+        _advance_time(book, now_ns, writer)
     return True

@@ -8,6 +8,7 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from riskd.core.index cimport Index
 from riskd.core.types cimport (
     Account,
+    ClosedOrder,
     Instrument,
     Order,
     Position,
@@ -22,6 +23,15 @@ ctypedef struct Asset:
 ctypedef struct Gateway:
     uint32_t gateway_id
     uint32_t trading_state
+    uint64_t lease_end_ns           # 0 = it has no lease
+    uint32_t lease_action
+    uint32_t lease_swept            # whether what worked at its end was released
+
+# What an account has of another asset than its own.
+ctypedef struct Balance:
+    int64_t amount
+    uint32_t account_index
+    uint32_t asset_id
 
 # What is kept of an answered request: its kind and key, its content for comparison, its reply's
 # size.
@@ -30,7 +40,7 @@ ctypedef struct AnswerHead:
     uint32_t gateway_id
     uint32_t kind
     uint32_t reply_size
-    uint32_t reserved
+    uint32_t fact                   # of an execution
     # An OrderRequest or an ExecutionRequest without its time.
     uint8_t content[104]
 
@@ -50,6 +60,11 @@ ctypedef struct Ring:
     uint64_t start
     uint64_t used
     Index index
+# What became of a remembered execution.
+cdef enum AnswerFact:
+    ANSWER_FACT_NONE = 0
+    ANSWER_FACT_APPLIED = 1
+    ANSWER_FACT_UNDONE = 2
 
 # In the order of the canonical state.
 cdef enum:
@@ -58,9 +73,11 @@ cdef enum:
     TABLE_INSTRUMENTS = 2
     TABLE_GATEWAYS = 3
     TABLE_ACCOUNTS = 4
-    TABLE_POSITIONS = 5
-    TABLE_ORDERS = 6
-    TABLES = 7
+    TABLE_BALANCES = 5
+    TABLE_POSITIONS = 6
+    TABLE_ORDERS = 7
+    TABLE_CLOSED = 8
+    TABLES = 9
 
 # What opening, resizing and snapshots need to know of a table, whatever is in it.
 ctypedef struct Table:
@@ -75,6 +92,8 @@ ctypedef struct Table:
     uint32_t in_use_offset
     uint32_t link_offset
     uint32_t entry_size
+    # Where the oldest entry is, if the table is a ring: it forgets what it has no room for.
+    uint32_t *start
 
 ctypedef struct Capacities:
     uint32_t entries[TABLES]
@@ -114,6 +133,19 @@ ctypedef struct Book:
     uint32_t order_free
     Index order_index
     Index client_order_index        # (gateway, client order id) of working orders
+    uint32_t *expiries              # a heap of orders' places, the next to expire on top
+    uint32_t expiry_count
+
+    ClosedOrder *closed             # a ring
+    uint32_t closed_count
+    uint32_t closed_capacity
+    uint32_t closed_start
+    Index closed_index
+
+    Balance *balances
+    uint32_t balance_count
+    uint32_t balance_capacity
+    Index balance_index
 
     Gateway *gateways
     uint32_t gateway_count
@@ -153,9 +185,21 @@ cdef uint32_t account_place(const Book *book, const Account *account) noexcept n
 cdef Instrument *instrument_find(Book *book, uint32_t instrument_id) noexcept nogil
 
 cdef Position *position_find(
-    Book *book, const Account *account, uint32_t instrument_id
+    Book *book, const Account *account, uint32_t instrument_id, uint32_t position_side
 ) noexcept nogil
-cdef Position *position_add(Book *book, Account *account, uint32_t instrument_id) noexcept nogil
+cdef bint takes_position_side(
+    const Book *book, const Account *account, uint32_t instrument_id, uint32_t position_side
+) noexcept nogil
+cdef const Position *settings_of(
+    const Book *book,
+    const Account *account,
+    const Position *position,
+    uint32_t instrument_id,
+    uint32_t position_side,
+) noexcept nogil
+cdef Position *position_add(
+    Book *book, Account *account, uint32_t instrument_id, uint32_t position_side
+) noexcept nogil
 cdef void position_drop_if_absent(Book *book, Position *position) noexcept nogil
 
 cdef Order *order_find(Book *book, uint64_t reservation_id) noexcept nogil
@@ -166,8 +210,29 @@ cdef Order *order_find_named(
 ) noexcept nogil
 cdef void order_drop(Book *book, Order *order) noexcept nogil
 
-cdef uint32_t gateway_state(const Book *book, uint32_t gateway_id) noexcept nogil
+cdef void expiry_add(Book *book, Order *order) noexcept nogil
+cdef void expiry_drop(Book *book, Order *order) noexcept nogil
+cdef Order *expiry_first(Book *book) noexcept nogil
+
+cdef void closed_prefetch(const Book *book, uint64_t reservation_id) noexcept nogil
+cdef ClosedOrder *closed_find(const Book *book, uint64_t reservation_id) noexcept nogil
+cdef void closed_add(Book *book, const Order *order) noexcept nogil
+
+cdef const Gateway *gateway_find(const Book *book, uint32_t gateway_id) noexcept nogil
 cdef bint gateway_set(Book *book, uint32_t gateway_id, uint32_t trading_state) noexcept nogil
+cdef bint lease_set(
+    Book *book, uint32_t gateway_id, uint64_t end_ns, uint32_t action
+) noexcept nogil
+
+cdef int64_t balance_of(
+    const Book *book, const Account *account, uint32_t asset_id
+) noexcept nogil
+cdef bint balance_has_room(
+    const Book *book, const Account *account, uint32_t asset_id
+) noexcept nogil
+cdef void balance_set(
+    Book *book, const Account *account, uint32_t asset_id, int64_t amount
+) noexcept nogil
 
 cdef Ring *ring_take(Book *book, uint32_t kind, uint32_t gateway_id) noexcept nogil
 cdef const Ring *ring_find(const Book *book, uint32_t kind, uint32_t gateway_id) noexcept nogil
@@ -178,4 +243,5 @@ cdef void answer_copy(
     const Ring *ring, uint64_t offset, uint8_t *target, uint64_t size
 ) noexcept nogil
 cdef void answer_add(Ring *ring, const AnswerHead *head, const uint8_t *reply) noexcept nogil
+cdef void answer_undo(Ring *ring, uint64_t reply_offset, AnswerHead *head) noexcept nogil
 cdef uint64_t answer_size(uint32_t reply_size) noexcept nogil

@@ -1,13 +1,13 @@
-"""State: accounts, positions, working orders, instruments, remembered answers. Tables over flat
-memory.
+"""State: accounts, positions, working and closed orders, instruments, remembered answers. Tables
+over flat memory.
 
 Capacities are a part of the state, because they decide what is refused and how long an answer is
 remembered. A full table is the caller's reason, not a crash; only `book_resize` changes capacities.
 Nothing depends on where an entry lies: indexes are looked up, never walked, and an account's
-positions are chained by rising instrument id.
+positions are chained by rising instrument id and position side.
 """
 
-from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy, memset
 
@@ -22,8 +22,14 @@ from riskd.core.index cimport (
 from riskd.core.money cimport debug_assert
 from riskd.core.types cimport (
     NOWHERE,
+    POSITION_MODE_HEDGE,
+    POSITION_MODE_ONE_WAY,
+    POSITION_SIDE_LONG,
+    POSITION_SIDE_NET,
+    POSITION_SIDE_SHORT,
     TRADING_STATE_NORMAL,
     Account,
+    ClosedOrder,
     Instrument,
     Order,
     Position,
@@ -103,6 +109,13 @@ cdef void book_tables(Book *book, Table *tables) noexcept nogil:
     table.capacity = &book.account_capacity
     table.entry_size = sizeof(Account)
 
+    table = &tables[TABLE_BALANCES]
+    table.name = "balances"
+    table.entries = <void **>&book.balances
+    table.count = &book.balance_count
+    table.capacity = &book.balance_capacity
+    table.entry_size = sizeof(Balance)
+
     table = &tables[TABLE_POSITIONS]
     table.name = "positions"
     table.entries = <void **>&book.positions
@@ -124,6 +137,14 @@ cdef void book_tables(Book *book, Table *tables) noexcept nogil:
     table.in_use_offset = <uint32_t>(<char *>&order.in_use - <char *>&order)
     table.link_offset = <uint32_t>(<char *>&order.position_index - <char *>&order)
     table.entry_size = sizeof(Order)
+
+    table = &tables[TABLE_CLOSED]
+    table.name = "closed orders"
+    table.entries = <void **>&book.closed
+    table.count = &book.closed_count
+    table.capacity = &book.closed_capacity
+    table.start = &book.closed_start
+    table.entry_size = sizeof(ClosedOrder)
 
 
 cdef void book_capacities(const Book *book, Capacities *capacities) noexcept nogil:
@@ -151,13 +172,17 @@ cdef bint book_open(Book *book, const Capacities *capacities, uint64_t seed) noe
             is_whole = False
         if tables[id].free != NULL:
             tables[id].free[0] = NOWHERE
+    book.expiries = <uint32_t *>table_open(book.order_capacity, sizeof(uint32_t))
     return (
         is_whole
+        and book.expiries != NULL
         and _index_open(&book.account_index, book.account_capacity, seed)
         and _index_open(&book.position_index, book.position_capacity, seed + 1)
         and _index_open(&book.order_index, book.order_capacity, seed + 2)
         and _index_open(&book.client_order_index, book.order_capacity, seed + 5)
         and _index_open(&book.gateway_index, book.gateway_capacity, seed + 3)
+        and _index_open(&book.closed_index, book.closed_capacity, seed + 6)
+        and _index_open(&book.balance_index, book.balance_capacity, seed + 7)
         and _rings_open(book, seed + 4)
     )
 
@@ -168,13 +193,16 @@ cdef void book_close(Book *book) noexcept nogil:
     book_tables(book, tables)
     for id in range(<uint32_t>TABLES):
         free(tables[id].entries[0])
+    free(book.expiries)
     free(book.rings)
     lazy_close(book.ring_memory, 2 * <size_t>book.gateway_capacity, book.ring_size)
     free(book.account_index.entries)
     free(book.position_index.entries)
     free(book.order_index.entries)
     free(book.client_order_index.entries)
+    free(book.closed_index.entries)
     free(book.gateway_index.entries)
+    free(book.balance_index.entries)
     memset(book, 0, sizeof(Book))
 
 
@@ -183,7 +211,7 @@ cdef void book_close(Book *book) noexcept nogil:
 cdef uint32_t book_resize(
     Book *book, const Capacities *capacities, uint32_t *table
 ) noexcept nogil:
-    """Move everything into tables of other sizes; of answers the newest that fit.
+    """Move everything into tables of other sizes; of answers and closed orders the newest that fit.
 
     If a table holds more than its new capacity, `*table` says which. Nothing has changed unless it
     is DONE. Both books are in memory for a moment.
@@ -196,7 +224,7 @@ cdef uint32_t book_resize(
     memset(&resized, 0, sizeof(Book))
     book_tables(book, tables)
     for id in range(<uint32_t>TABLES):
-        if tables[id].count[0] > capacities.entries[id]:
+        if tables[id].count[0] > capacities.entries[id] and tables[id].start == NULL:
             table[0] = id
             return RESIZE_IN_USE
     moved = <uint32_t *>malloc((<size_t>book.position_top + 1) * sizeof(uint32_t))
@@ -228,6 +256,9 @@ cdef void _move_entries(Book *book, Book *resized, uint32_t *moved) noexcept nog
     for id in range(<uint32_t>TABLES):
         size = old[id].entry_size
         new[id].count[0] = old[id].count[0]
+        if old[id].start != NULL:
+            _move_ring(&old[id], &new[id])
+            continue
         if old[id].top == NULL:
             memcpy(new[id].entries[0], old[id].entries[0], old[id].count[0] * size)
             continue
@@ -242,6 +273,21 @@ cdef void _move_entries(Book *book, Book *resized, uint32_t *moved) noexcept nog
             count += 1
         debug_assert(count == old[id].count[0])
         new[id].top[0] = count
+
+
+cdef void _move_ring(const Table *old, const Table *new) noexcept nogil:
+    """Copy the newest entries that there is room for, the oldest of them to the first place."""
+    cdef uint32_t count = min(old.count[0], new.capacity[0])
+    cdef uint64_t at = <uint64_t>old.start[0] + old.count[0] - count
+    cdef size_t size = old.entry_size
+    cdef uint32_t place
+    new.count[0] = count
+    for place in range(count):
+        memcpy(
+            <uint8_t *>new.entries[0] + place * size,
+            <const uint8_t *>old.entries[0] + (at + place) % old.capacity[0] * size,
+            size,
+        )
 
 
 cdef void _move_links(Book *book, const uint32_t *moved) noexcept nogil:
@@ -289,6 +335,13 @@ cdef void _index_all(Book *book) noexcept nogil:
         if book.orders[place].in_use:
             _index_order(book, place)
             order_name(book, &book.orders[place])
+            book.orders[place].expiry_place = 0
+            if book.orders[place].expire_ns != 0:
+                expiry_add(book, &book.orders[place])
+    for place in range(book.closed_count):
+        _index_closed(book, place)
+    for place in range(book.balance_count):
+        _index_balance(book, place)
     for place in range(book.gateway_count):
         _index_gateway(book, place)
 
@@ -313,6 +366,7 @@ cdef Account *account_add(Book *book, uint64_t account_id) noexcept nogil:
     account.account_id = account_id
     account.first_position = NOWHERE
     account.trading_state = TRADING_STATE_NORMAL
+    account.position_mode = POSITION_MODE_ONE_WAY
     _index_account(book, book.account_count)
     book.account_count += 1
     return account
@@ -336,22 +390,71 @@ cdef Instrument *instrument_find(Book *book, uint32_t instrument_id) noexcept no
 
 # --- positions -------------------------------------------------------------------------------
 
+cdef inline uint32_t _position_tag(
+    const Book *book, uint32_t owner, uint32_t instrument_id, uint32_t position_side
+) noexcept nogil:
+    return _hash(&book.position_index, owner, <uint64_t>position_side << 32 | instrument_id)
+
+
 cdef Position *position_find(
-    Book *book, const Account *account, uint32_t instrument_id
+    Book *book, const Account *account, uint32_t instrument_id, uint32_t position_side
 ) noexcept nogil:
     cdef uint32_t owner = account_place(book, account)
-    cdef uint32_t tag = _hash(&book.position_index, owner, instrument_id)
+    cdef uint32_t tag = _position_tag(book, owner, instrument_id, position_side)
     cdef uint64_t at = tag
     cdef uint32_t place = _candidate(&book.position_index, tag, &at)
     while place != NOWHERE and (
         book.positions[place].account_index != owner
         or book.positions[place].instrument_id != instrument_id
+        or book.positions[place].position_side != position_side
     ):
         place = _candidate(&book.position_index, tag, &at)
     return NULL if place == NOWHERE else &book.positions[place]
 
 
-cdef Position *position_add(Book *book, Account *account, uint32_t instrument_id) noexcept nogil:
+cdef bint takes_position_side(
+    const Book *book, const Account *account, uint32_t instrument_id, uint32_t position_side
+) noexcept nogil:
+    """F-9: NET or none in one-way mode, LONG or SHORT in hedge mode.
+
+    Also a side that is open in the other mode: a late fill can leave one, and it must be closed.
+    """
+    cdef const Position *position
+    if account.position_mode == POSITION_MODE_HEDGE:
+        if position_side == POSITION_SIDE_LONG or position_side == POSITION_SIDE_SHORT:
+            return True
+    elif position_side <= POSITION_SIDE_NET:
+        return True
+    position = position_find(
+        <Book *>book, account, instrument_id, max(position_side, <uint32_t>POSITION_SIDE_NET)
+    )
+    return position != NULL and position.lots != 0
+
+
+cdef const Position *settings_of(
+    const Book *book,
+    const Account *account,
+    const Position *position,
+    uint32_t instrument_id,
+    uint32_t position_side,
+) noexcept nogil:
+    """Return the position that has the settings of a position (which may be NULL): that of NET."""
+    if position_side == POSITION_SIDE_NET:
+        return position
+    return position_find(<Book *>book, account, instrument_id, POSITION_SIDE_NET)
+
+
+cdef inline bint _comes_before(
+    const Position *position, uint32_t instrument_id, uint32_t position_side
+) noexcept nogil:
+    if position.instrument_id != instrument_id:
+        return position.instrument_id < instrument_id
+    return position.position_side < position_side
+
+
+cdef Position *position_add(
+    Book *book, Account *account, uint32_t instrument_id, uint32_t position_side
+) noexcept nogil:
     """Return a new position, or NULL when the table is full."""
     cdef Position *position
     cdef uint32_t place = book.position_free
@@ -367,8 +470,11 @@ cdef Position *position_add(Book *book, Account *account, uint32_t instrument_id
     memset(position, 0, sizeof(Position))
     position.account_index = account_place(book, account)
     position.instrument_id = instrument_id
+    position.position_side = <uint8_t>position_side
     position.in_use = 1
-    while link[0] != NOWHERE and book.positions[link[0]].instrument_id < instrument_id:
+    while link[0] != NOWHERE and _comes_before(
+        &book.positions[link[0]], instrument_id, position_side
+    ):
         link = &book.positions[link[0]].next_of_account
     position.next_of_account = link[0]
     link[0] = place
@@ -380,7 +486,13 @@ cdef Position *position_add(Book *book, Account *account, uint32_t instrument_id
 cdef inline void _index_position(Book *book, uint32_t place) noexcept nogil:
     cdef Index *index = &book.position_index
     cdef const Position *position = &book.positions[place]
-    _index_add(index, _hash(index, position.account_index, position.instrument_id), place)
+    _index_add(
+        index,
+        _position_tag(
+            book, position.account_index, position.instrument_id, position.position_side
+        ),
+        place,
+    )
 
 
 cdef void position_drop_if_absent(Book *book, Position *position) noexcept nogil:
@@ -399,7 +511,9 @@ cdef void position_drop_if_absent(Book *book, Position *position) noexcept nogil
     link[0] = position.next_of_account
     _index_drop(
         &book.position_index,
-        _hash(&book.position_index, position.account_index, position.instrument_id),
+        _position_tag(
+            book, position.account_index, position.instrument_id, position.position_side
+        ),
         place,
     )
     position.in_use = 0
@@ -476,6 +590,8 @@ cdef Order *order_find_named(
 cdef void order_drop(Book *book, Order *order) noexcept nogil:
     cdef uint32_t place = <uint32_t>(order - book.orders)
     debug_assert(order.in_use)
+    if order.expiry_place != 0:
+        expiry_drop(book, order)
     _index_drop(&book.order_index, _hash(&book.order_index, 0, order.reservation_id), place)
     _index_drop(
         &book.client_order_index,
@@ -486,6 +602,126 @@ cdef void order_drop(Book *book, Order *order) noexcept nogil:
     order.position_index = book.order_free
     book.order_free = place
     book.order_count -= 1
+
+
+# --- orders that expire ----------------------------------------------------------------------
+#
+# A binary heap of the places of working orders, by rising (expire time, reservation).
+
+cdef inline bint _expires_before(const Order *order, const Order *other) noexcept nogil:
+    if order.expire_ns != other.expire_ns:
+        return order.expire_ns < other.expire_ns
+    return order.reservation_id < other.reservation_id
+
+
+cdef inline void _expiry_put(Book *book, uint32_t at, uint32_t place) noexcept nogil:
+    book.expiries[at] = place
+    book.orders[place].expiry_place = at + 1
+
+
+cdef void _expiry_settle(Book *book, uint32_t at) noexcept nogil:
+    """Move an entry up or down to where it belongs."""
+    cdef uint32_t place = book.expiries[at]
+    cdef const Order *order = &book.orders[place]
+    cdef uint32_t next
+    while at > 0:
+        next = (at - 1) / 2
+        if not _expires_before(order, &book.orders[book.expiries[next]]):
+            break
+        _expiry_put(book, at, book.expiries[next])
+        at = next
+    while 2 * <uint64_t>at + 1 < book.expiry_count:
+        next = 2 * at + 1
+        if next + 1 < book.expiry_count and _expires_before(
+            &book.orders[book.expiries[next + 1]], &book.orders[book.expiries[next]]
+        ):
+            next += 1
+        if not _expires_before(&book.orders[book.expiries[next]], order):
+            break
+        _expiry_put(book, at, book.expiries[next])
+        at = next
+    _expiry_put(book, at, place)
+
+
+cdef void expiry_add(Book *book, Order *order) noexcept nogil:
+    """Enter a working order that is not there: there is room for all of them."""
+    cdef uint32_t at = book.expiry_count
+    debug_assert(order.expiry_place == 0)
+    book.expiry_count += 1
+    _expiry_put(book, at, <uint32_t>(order - book.orders))
+    _expiry_settle(book, at)
+
+
+cdef void expiry_drop(Book *book, Order *order) noexcept nogil:
+    cdef uint32_t at = order.expiry_place - 1
+    debug_assert(order.expiry_place != 0)
+    book.expiry_count -= 1
+    order.expiry_place = 0
+    if at != book.expiry_count:
+        _expiry_put(book, at, book.expiries[book.expiry_count])
+        _expiry_settle(book, at)
+
+
+cdef Order *expiry_first(Book *book) noexcept nogil:
+    """Return the next order to expire, or NULL."""
+    return NULL if book.expiry_count == 0 else &book.orders[book.expiries[0]]
+
+
+# --- closed orders ---------------------------------------------------------------------------
+
+cdef void closed_prefetch(const Book *book, uint64_t reservation_id) noexcept nogil:
+    """Ask for what closing an order will touch."""
+    cdef const Index *index = &book.closed_index
+    cdef uint32_t tag = _hash(index, 0, reservation_id)
+    prefetch(&index.entries[tag & index.mask])
+    if book.closed_count == book.closed_capacity:
+        tag = _hash(index, 0, book.closed[book.closed_start].reservation_id)
+        prefetch(&index.entries[tag & index.mask])
+
+
+cdef ClosedOrder *closed_find(const Book *book, uint64_t reservation_id) noexcept nogil:
+    cdef uint32_t tag = _hash(&book.closed_index, 0, reservation_id)
+    cdef uint64_t at = tag
+    cdef uint32_t place = _candidate(&book.closed_index, tag, &at)
+    while place != NOWHERE and book.closed[place].reservation_id != reservation_id:
+        place = _candidate(&book.closed_index, tag, &at)
+    return NULL if place == NOWHERE else &book.closed[place]
+
+
+cdef void closed_add(Book *book, const Order *order) noexcept nogil:
+    """Keep what late executions of an order need; the oldest is forgotten for it."""
+    cdef const Position *position = &book.positions[order.position_index]
+    cdef uint32_t place = book.closed_start
+    cdef ClosedOrder *closed
+    if book.closed_count < book.closed_capacity:
+        place = (place + book.closed_count) % book.closed_capacity
+        book.closed_count += 1
+    else:
+        _index_drop(
+            &book.closed_index,
+            _hash(&book.closed_index, 0, book.closed[place].reservation_id),
+            place,
+        )
+        book.closed_start = (place + 1) % book.closed_capacity
+    closed = &book.closed[place]
+    closed.reservation_id = order.reservation_id
+    closed.client_order_id = order.client_order_id
+    closed.price_ticks = order.price_ticks
+    closed.quantity_lots = order.quantity_lots
+    closed.unfilled_lots = order.remaining_lots
+    closed.account_index = position.account_index
+    closed.instrument_id = position.instrument_id
+    closed.gateway_id = order.gateway_id
+    closed.position_side = position.position_side
+    closed.side = order.side
+    closed.order_type = order.order_type
+    closed.reserved = 0
+    _index_closed(book, place)
+
+
+cdef inline void _index_closed(Book *book, uint32_t place) noexcept nogil:
+    cdef Index *index = &book.closed_index
+    _index_add(index, _hash(index, 0, book.closed[place].reservation_id), place)
 
 
 # --- gateways --------------------------------------------------------------------------------
@@ -499,9 +735,10 @@ cdef uint32_t _gateway_place(const Book *book, uint32_t gateway_id) noexcept nog
     return place
 
 
-cdef uint32_t gateway_state(const Book *book, uint32_t gateway_id) noexcept nogil:
+cdef const Gateway *gateway_find(const Book *book, uint32_t gateway_id) noexcept nogil:
+    """Return what is known of a gateway; NULL when it is NORMAL and has no lease."""
     cdef uint32_t place = _gateway_place(book, gateway_id)
-    return TRADING_STATE_NORMAL if place == NOWHERE else book.gateways[place].trading_state
+    return NULL if place == NOWHERE else &book.gateways[place]
 
 
 cdef uint32_t _gateway_take(Book *book, uint32_t gateway_id) noexcept nogil:
@@ -535,6 +772,92 @@ cdef bint gateway_set(Book *book, uint32_t gateway_id, uint32_t trading_state) n
         return False
     book.gateways[place].trading_state = trading_state
     return True
+
+
+cdef bint lease_set(
+    Book *book, uint32_t gateway_id, uint64_t end_ns, uint32_t action
+) noexcept nogil:
+    """Give a gateway a lease, or take it (end 0). Return False when the table is full."""
+    cdef Gateway *gateway
+    cdef uint32_t place = _gateway_place(book, gateway_id)
+    if place == NOWHERE and end_ns == 0:
+        return True
+    place = _gateway_take(book, gateway_id)
+    if place == NOWHERE:
+        return False
+    gateway = &book.gateways[place]
+    gateway.lease_end_ns = end_ns
+    gateway.lease_action = action if end_ns != 0 else 0
+    gateway.lease_swept = 0
+    return True
+
+
+# --- balances --------------------------------------------------------------------------------
+
+cdef uint32_t _balance_place(
+    const Book *book, uint32_t owner, uint32_t asset_id
+) noexcept nogil:
+    cdef uint32_t tag = _hash(&book.balance_index, owner, asset_id)
+    cdef uint64_t at = tag
+    cdef uint32_t place = _candidate(&book.balance_index, tag, &at)
+    while place != NOWHERE and (
+        book.balances[place].account_index != owner or book.balances[place].asset_id != asset_id
+    ):
+        place = _candidate(&book.balance_index, tag, &at)
+    return place
+
+
+cdef int64_t balance_of(
+    const Book *book, const Account *account, uint32_t asset_id
+) noexcept nogil:
+    cdef uint32_t place = _balance_place(book, account_place(book, account), asset_id)
+    return 0 if place == NOWHERE else book.balances[place].amount
+
+
+cdef bint balance_has_room(
+    const Book *book, const Account *account, uint32_t asset_id
+) noexcept nogil:
+    return book.balance_count < book.balance_capacity or (
+        _balance_place(book, account_place(book, account), asset_id) != NOWHERE
+    )
+
+
+cdef void balance_set(
+    Book *book, const Account *account, uint32_t asset_id, int64_t amount
+) noexcept nogil:
+    """Set a balance; the caller has made sure of the room. A balance of 0 takes none."""
+    cdef Index *index = &book.balance_index
+    cdef uint32_t owner = account_place(book, account)
+    cdef uint32_t place = _balance_place(book, owner, asset_id)
+    cdef uint32_t last
+    cdef const Balance *moved
+    if place == NOWHERE:
+        if amount == 0:
+            return
+        place = book.balance_count
+        debug_assert(place < book.balance_capacity)
+        book.balance_count += 1
+        book.balances[place].account_index = owner
+        book.balances[place].asset_id = asset_id
+        _index_balance(book, place)
+    book.balances[place].amount = amount
+    if amount != 0:
+        return
+    # The last one moves into its place.
+    _index_drop(index, _hash(index, owner, asset_id), place)
+    book.balance_count -= 1
+    last = book.balance_count
+    if place != last:
+        moved = &book.balances[last]
+        _index_drop(index, _hash(index, moved.account_index, moved.asset_id), last)
+        book.balances[place] = moved[0]
+        _index_balance(book, place)
+
+
+cdef inline void _index_balance(Book *book, uint32_t place) noexcept nogil:
+    cdef Index *index = &book.balance_index
+    cdef const Balance *balance = &book.balances[place]
+    _index_add(index, _hash(index, balance.account_index, balance.asset_id), place)
 
 
 # --- remembered answers ----------------------------------------------------------------------
@@ -658,6 +981,15 @@ cdef void answer_add(Ring *ring, const AnswerHead *head, const uint8_t *reply) n
     _answer_write(ring, offset + sizeof(AnswerHead), reply, head.reply_size)
     _index_add(&ring.index, _hash(&ring.index, head.kind, head.id), <uint32_t>(offset / 16))
     ring.used += size
+
+
+cdef void answer_undo(Ring *ring, uint64_t reply_offset, AnswerHead *head) noexcept nogil:
+    """Note that a remembered execution, as `answer_find` returned it, was undone."""
+    debug_assert(head.fact == ANSWER_FACT_APPLIED)
+    head.fact = ANSWER_FACT_UNDONE
+    _answer_write(
+        ring, reply_offset - sizeof(AnswerHead), <const uint8_t *>head, sizeof(AnswerHead)
+    )
 
 
 cdef void book_prefetch(

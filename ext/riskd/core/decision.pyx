@@ -10,7 +10,16 @@ from libc.stdint cimport INT64_MAX, int64_t, uint32_t, uint64_t
 from libc.string cimport memset
 
 from riskd.core.black cimport Greeks, black76
-from riskd.core.book cimport Book, account_find, gateway_state, instrument_find, position_find
+from riskd.core.book cimport (
+    Book,
+    Gateway,
+    account_find,
+    gateway_find,
+    instrument_find,
+    position_find,
+    settings_of,
+    takes_position_side,
+)
 from riskd.core.limits cimport (
     below_order_notional_min,
     below_order_quantity_min,
@@ -40,6 +49,13 @@ from riskd.core.money cimport (
     magnitude,
     multiply,
 )
+from riskd.core.orders cimport (
+    closes_all,
+    has_limit_price,
+    has_trigger_price,
+    is_protective,
+    is_stop,
+)
 from riskd.core.pool cimport (
     Fill,
     Holding,
@@ -59,7 +75,7 @@ from riskd.core.pool cimport (
     pool_of,
     share_of,
     terms_of,
-    unrealised_pnl_of,
+    unrealised_pnl_at,
 )
 from riskd.core.types cimport *
 
@@ -70,12 +86,16 @@ ctypedef struct Case:
     const OrderRequest *order
     const Account *account
     const Instrument *instrument
+    const Position *position    # NULL while there is none
     const Order *replaced       # the order that an amendment would replace; NULL for a new one
     uint64_t now_ns
+    uint32_t position_side
+    bint is_protective
     Terms terms
     Holding holding             # without the order and without the replaced one
     int64_t reducible           # the largest strictly reducing quantity
-    int64_t price_ticks         # the assumed price; 0 while a market order has no mark
+    int64_t reference           # R, in mark units; 0 while it is unknown
+    int64_t price_ticks         # p; 0 while it is unknown
     Pool others                 # sums over the account's other positions
     Pool before                 # sums without the order
     Share share_before
@@ -118,9 +138,69 @@ cdef inline void _violate(
 
 # --- steps 3 and 4 ---------------------------------------------------------------------------
 
-cdef uint32_t _form(const Book *book, const OrderRequest *order, Case *case) noexcept nogil:
+cdef inline bint _is_step(int64_t ticks, int64_t largest) noexcept nogil:
+    return 1 <= ticks <= largest
+
+
+cdef uint32_t _prices_form(
+    const Instrument *instrument,
+    uint32_t order_type,
+    int64_t price_ticks,
+    int64_t trigger_price_ticks,
+    int64_t trailing_offset_ticks,
+) noexcept nogil:
+    """F-12, F-18, F-19: the prices that the type has are in range, the others 0."""
+    cdef int64_t largest = NUMBER_MAX / instrument.units_per_tick
+    if has_limit_price(order_type):
+        if not _is_step(price_ticks, NUMBER_MAX):
+            return REASON_PRICE_OUT_OF_RANGE
+    elif price_ticks != 0:
+        return REASON_PRICE_OUT_OF_RANGE
+    if has_trigger_price(order_type):
+        if not _is_step(trigger_price_ticks, largest):
+            return REASON_TRIGGER_PRICE_OUT_OF_RANGE
+    elif trigger_price_ticks != 0:
+        return REASON_TRIGGER_PRICE_OUT_OF_RANGE
+    if order_type == ORDER_TYPE_TRAILING_STOP:
+        if not _is_step(trailing_offset_ticks, largest):
+            return REASON_TRAILING_OFFSET_OUT_OF_RANGE
+    elif trailing_offset_ticks != 0:
+        return REASON_TRAILING_OFFSET_OUT_OF_RANGE
+    return REASON_NONE
+
+
+cdef bint _flags_fit(const OrderRequest *order) noexcept nogil:
+    """F-8."""
+    cdef uint32_t flags = order.flags
+    if flags == 0:
+        return True
+    if flags & ~<uint32_t>(
+        ORDER_FLAG_REDUCE_ONLY
+        | ORDER_FLAG_POST_ONLY
+        | ORDER_FLAG_CLOSE_POSITION
+        | ORDER_FLAG_QUOTE_QUANTITY
+    ):
+        return False
+    if flags & ORDER_FLAG_POST_ONLY:
+        if not has_limit_price(order.order_type):
+            return False
+        if (
+            order.time_in_force == TIME_IN_FORCE_IOC
+            or order.time_in_force == TIME_IN_FORCE_FOK
+        ):
+            return False
+    return not flags & ORDER_FLAG_QUOTE_QUANTITY or not (
+        has_limit_price(order.order_type) or flags & ORDER_FLAG_CLOSE_POSITION
+    )
+
+
+cdef uint32_t _form(
+    const Book *book, const OrderRequest *order, uint64_t now_ns, Case *case
+) noexcept nogil:
     """Step 3: what the order says, and whether it is about something that exists."""
-    cdef bint is_market = order.order_type == ORDER_TYPE_MARKET
+    cdef uint64_t largest = <uint64_t>NUMBER_MAX
+    cdef const Position *settings
+    cdef uint32_t reason
     if order.view > DECISION_VIEW_FULL:
         return REASON_VIEW_NOT_SUPPORTED
     if order.mode > CHECK_MODE_CHECK_ONLY:
@@ -133,46 +213,83 @@ cdef uint32_t _form(const Book *book, const OrderRequest *order, Case *case) noe
         return REASON_INSTRUMENT_UNKNOWN
     if order.side != SIDE_BUY and order.side != SIDE_SELL:
         return REASON_SIDE_INVALID
-    if order.order_type != ORDER_TYPE_LIMIT and not is_market:
+    if order.order_type < ORDER_TYPE_LIMIT or order.order_type > ORDER_TYPE_TRAILING_STOP:
         return REASON_ORDER_TYPE_NOT_SUPPORTED
-    if order.time_in_force > TIME_IN_FORCE_FOK:
+    if order.time_in_force > TIME_IN_FORCE_GTD:
         return REASON_TIME_IN_FORCE_NOT_SUPPORTED
-    if order.flags & ~<uint32_t>(ORDER_FLAG_REDUCE_ONLY | ORDER_FLAG_POST_ONLY):
+    if not _flags_fit(order):
         return REASON_FLAG_NOT_SUPPORTED
-    if order.position_side > POSITION_SIDE_NET:
+    if not takes_position_side(
+        book, case.account, order.instrument_id, order.position_side
+    ):
         return REASON_POSITION_SIDE_NOT_SUPPORTED
-    if order.quantity_lots == 0:
+    if order.quantity_lots == 0 and not order.flags & ORDER_FLAG_CLOSE_POSITION:
         return REASON_QUANTITY_MUST_BE_POSITIVE
-    if is_market and order.price_ticks != 0:
-        return REASON_PRICE_OUT_OF_RANGE
-    if not is_market and (order.price_ticks < 1 or order.price_ticks > NUMBER_MAX):
-        return REASON_PRICE_OUT_OF_RANGE
-    if order.trigger_price_ticks | order.trailing_offset_ticks or order.expire_time_ns != 0:
-        return REASON_PRICE_OUT_OF_RANGE
+    reason = _prices_form(
+        case.instrument,
+        order.order_type,
+        order.price_ticks,
+        order.trigger_price_ticks,
+        order.trailing_offset_ticks,
+    )
+    if reason != REASON_NONE:
+        return reason
+    if order.time_in_force == TIME_IN_FORCE_GTD:
+        if order.expire_time_ns <= now_ns:
+            return REASON_EXPIRE_TIME_OUT_OF_RANGE
+    elif order.expire_time_ns != 0:
+        return REASON_EXPIRE_TIME_OUT_OF_RANGE
     if case.account.asset_id != case.instrument.asset_id:
         return REASON_SETTLEMENT_ASSET_MISMATCH
-    terms_of(
-        book,
-        case.account,
-        case.instrument,
-        position_find(<Book *>book, case.account, order.instrument_id),
-        &case.terms,
+    case.position_side = max(order.position_side, <uint32_t>POSITION_SIDE_NET)
+    case.position = position_find(
+        <Book *>book, case.account, order.instrument_id, case.position_side
     )
+    settings = settings_of(
+        book, case.account, case.position, order.instrument_id, case.position_side
+    )
+    terms_of(book, case.account, case.instrument, settings, &case.terms)
     if order.margin_mode != MARGIN_MODE_UNSPECIFIED and order.margin_mode != case.terms.margin_mode:
         return REASON_MARGIN_MODE_MISMATCH
-    if order.quantity_lots > <uint64_t>NUMBER_MAX:
+    if order.flags & ORDER_FLAG_CLOSE_POSITION:
+        largest = 0
+    elif order.flags & ORDER_FLAG_QUOTE_QUANTITY:
+        largest = <uint64_t>1 << 62
+    if order.quantity_lots > largest:
         return REASON_QUANTITY_OUT_OF_RANGE
+    return REASON_NONE
+
+
+cdef uint32_t _resolve_lots(const Case *case, i128 *lots) noexcept nogil:
+    """The end of step 3: the quantity of an order, also where it does not give it."""
+    cdef const Instrument *instrument = case.instrument
+    cdef i128 low
+    lots[0] = case.order.quantity_lots
+    if case.order.flags & ORDER_FLAG_CLOSE_POSITION:
+        lots[0] = case.reducible
+        if case.reducible == 0:
+            return REASON_REDUCE_ONLY_WOULD_INCREASE
+    elif case.order.flags & ORDER_FLAG_QUOTE_QUANTITY:
+        if case.reference == 0:
+            return REASON_MARK_MISSING
+        # As many lots as the amount can come to.
+        low = larger(1, _moved_down(case, case.reference))
+        lots[0] = floor_div(case.order.quantity_lots, low * instrument.tick_value)
+        if lots[0] == 0:
+            return REASON_QUANTITY_MUST_BE_POSITIVE
+        if lots[0] > NUMBER_MAX:
+            return REASON_QUANTITY_OUT_OF_RANGE
     return REASON_NONE
 
 
 cdef uint32_t _state(const Case *case, bint reducing) noexcept nogil:
     """Step 4: whether trading is allowed, and the mark known."""
     cdef uint32_t service = case.book.service_state
-    cdef uint32_t gateway = gateway_state(case.book, case.order.gateway_id)
+    cdef const Gateway *gateway = gateway_find(case.book, case.order.gateway_id)
     cdef const Instrument *instrument = case.instrument
     if service == TRADING_STATE_HALTED:
         return REASON_SERVICE_HALTED
-    if gateway == TRADING_STATE_HALTED:
+    if gateway != NULL and gateway.trading_state == TRADING_STATE_HALTED:
         return REASON_GATEWAY_HALTED
     if case.account.trading_state == TRADING_STATE_HALTED:
         return REASON_ACCOUNT_HALTED
@@ -181,35 +298,64 @@ cdef uint32_t _state(const Case *case, bint reducing) noexcept nogil:
     if instrument.expiry_ns != 0 and instrument.expiry_ns <= case.now_ns:
         return REASON_INSTRUMENT_EXPIRED
     if reducing:
-        if case.order.order_type == ORDER_TYPE_MARKET and instrument.mark.price == 0:
-            return REASON_MARK_MISSING
-        return REASON_NONE
+        return REASON_MARK_MISSING if case.price_ticks == 0 else REASON_NONE
     if service == TRADING_STATE_REDUCE_ONLY:
         return REASON_SERVICE_REDUCE_ONLY
-    if gateway == TRADING_STATE_REDUCE_ONLY:
+    if gateway != NULL and gateway.trading_state == TRADING_STATE_REDUCE_ONLY:
         return REASON_GATEWAY_REDUCE_ONLY
     if case.account.trading_state == TRADING_STATE_REDUCE_ONLY:
         return REASON_ACCOUNT_REDUCE_ONLY
     if instrument.trading_state == TRADING_STATE_REDUCE_ONLY:
         return REASON_INSTRUMENT_REDUCE_ONLY
+    if gateway != NULL and gateway.lease_end_ns != 0 and gateway.lease_end_ns <= case.now_ns:
+        return REASON_GATEWAY_LEASE_ENDED
     return mark_reason_of(instrument, case.now_ns)
 
 
-cdef i128 _assumed_price(const Case *case) noexcept nogil:
-    """Return the price in ticks that the order is margined at.
-
-    0 for a market order without a mark.
+cdef i128 _reference(const Case *case) noexcept nogil:
+    """Return R in mark units: the price that the market is assumed to be at when the order can
+    fill; 0 while it is unknown.
     """
-    cdef const Instrument *instrument = case.instrument
-    cdef i128 scale = <i128>PPB * instrument.units_per_tick
-    cdef i128 mark = instrument.mark.price
-    if case.order.order_type == ORDER_TYPE_LIMIT:
-        return case.order.price_ticks
+    cdef const OrderRequest *order = case.order
+    cdef i128 mark = case.instrument.mark.price
+    cdef i128 trigger, offset
+    cdef bint is_buy = order.side == SIDE_BUY
+    if order.order_type == ORDER_TYPE_TRAILING_STOP:
+        offset = <i128>order.trailing_offset_ticks * case.instrument.units_per_tick
+        if mark == 0:
+            return 0
+        return mark + offset if is_buy else larger(1, mark - offset)
+    if not has_trigger_price(order.order_type):
+        return mark
+    trigger = <i128>order.trigger_price_ticks * case.instrument.units_per_tick
     if mark == 0:
+        return trigger
+    # A stop waits for a worse price, a take profit for a better one.
+    if is_stop(order.order_type) == is_buy:
+        return larger(trigger, mark)
+    return min(trigger, mark)
+
+
+cdef inline i128 _moved_down(const Case *case, i128 reference) noexcept nogil:
+    """Return a price in ticks that the market buffer lies below the reference price."""
+    return floor_div(
+        reference * (PPB - case.instrument.market_buffer_ppb),
+        <i128>PPB * case.instrument.units_per_tick,
+    )
+
+
+cdef i128 _assumed_price(const Case *case) noexcept nogil:
+    """Return p, the price in ticks that the order is margined at; 0 while it is unknown."""
+    if has_limit_price(case.order.order_type):
+        return case.order.price_ticks
+    if case.reference == 0:
         return 0
-    if case.order.side == SIDE_BUY:
-        return ceil_div(mark * (PPB + instrument.market_buffer_ppb), scale)
-    return larger(1, floor_div(mark * (PPB - instrument.market_buffer_ppb), scale))
+    if case.order.side == SIDE_SELL:
+        return larger(1, _moved_down(case, case.reference))
+    return ceil_div(
+        case.reference * (<i128>PPB + case.instrument.market_buffer_ppb),
+        <i128>PPB * case.instrument.units_per_tick,
+    )
 
 
 cdef void _prepare(
@@ -219,28 +365,36 @@ cdef void _prepare(
 
     `_form` was passed, but for the quantity's bound.
     """
-    cdef const Position *position = position_find(<Book *>book, case.account, order.instrument_id)
     cdef Share share
     cdef i128 price
+    cdef bint is_buy = order.side == SIDE_BUY
     case.book = book
     case.order = order
     case.now_ns = now_ns
-    holding_of(position, &case.holding)
-    pool_of(book, case.account, order.instrument_id, now_ns, &case.others)
+    case.is_protective = is_protective(order.order_type, order.flags)
+    holding_of(case.position, &case.holding)
+    pool_of(book, case.account, case.position, now_ns, &case.others)
     case.current = case.others
     share_of(&case.terms, &case.holding, &share)
     pool_add(&case.current, &share)
-    if case.replaced != NULL:
+    if case.replaced != NULL and not case.is_protective:
         _take_replaced_off(case)
     case.reducible = 0
-    if order.side == SIDE_SELL and case.holding.lots > 0:
-        case.reducible = max(<int64_t>0, case.holding.lots - case.holding.sell.lots)
-    elif order.side == SIDE_BUY and case.holding.lots < 0:
-        case.reducible = max(<int64_t>0, -case.holding.lots - case.holding.buy.lots)
+    if case.holding.lots > 0 and not is_buy:
+        case.reducible = case.holding.lots
+        if not case.is_protective:
+            case.reducible = max(<int64_t>0, case.reducible - case.holding.sell.lots)
+    elif case.holding.lots < 0 and is_buy:
+        case.reducible = -case.holding.lots
+        if not case.is_protective:
+            case.reducible = max(<int64_t>0, case.reducible - case.holding.buy.lots)
+    case.reference = <int64_t>_reference(case)
     price = _assumed_price(case)
     # Beyond the range is one above it: F-13 says so.
     case.price_ticks = <int64_t>price if price <= NUMBER_MAX else NUMBER_MAX + 1
-    if case.replaced == NULL:
+    if case.reference > NUMBER_MAX:
+        case.price_ticks = NUMBER_MAX + 1
+    if case.replaced == NULL or case.is_protective:
         case.share_before = share
         case.before = case.current
         return
@@ -276,29 +430,26 @@ cdef void _figure(const Case *case, i128 lots, Figures *figures) noexcept nogil:
     """Compute the account with the order, and the position after its fill."""
     cdef const Instrument *instrument = case.instrument
     cdef int64_t mark = instrument.mark.price
-    cdef bint is_buy = case.order.side == SIDE_BUY
-    cdef Holding holding = case.holding
-    cdef WorkingSum *working = &holding.buy if is_buy else &holding.sell
+    cdef Holding holding
     cdef i128 notional
-    figures.margin_price = case.price_ticks
-    figures.open_loss = 0
-    if not case.terms.is_option and mark != 0:
-        if is_buy:
-            figures.open_loss = larger(0, figures.value - mark_value_down(&case.terms, lots, mark))
-        else:
-            figures.margin_price = larger(
-                case.price_ticks, ceil_div(mark, instrument.units_per_tick)
-            )
-            figures.open_loss = larger(0, mark_value_up(&case.terms, lots, mark) - figures.value)
     figures.has_fill = False
     figures.fill.fits = False
     figures.share = case.share_before
     figures.after = case.before
-    figures.sums_fit = _add_to(working, case, lots, figures)
-    if figures.sums_fit:
-        share_of(&case.terms, &holding, &figures.share)
-        figures.after = case.others
-        pool_add(&figures.after, &figures.share)
+    if case.is_protective:
+        figures.margin_price = 0
+        figures.open_loss = 0
+        figures.sums_fit = True
+    else:
+        holding = case.holding
+        _price_hold(case, lots, figures)
+        figures.sums_fit = _add_to(
+            &holding.buy if case.order.side == SIDE_BUY else &holding.sell, case, lots, figures
+        )
+        if figures.sums_fit:
+            share_of(&case.terms, &holding, &figures.share)
+            figures.after = case.others
+            pool_add(&figures.after, &figures.share)
 
     fill_of(
         &case.terms,
@@ -316,8 +467,10 @@ cdef void _figure(const Case *case, i128 lots, Figures *figures) noexcept nogil:
     figures.has_fill = True
     if case.terms.is_option:
         return
-    notional = mark_value_up(&case.terms, magnitude(figures.fill.lots), mark)
-    figures.pnl = unrealised_pnl_of(&case.terms, figures.fill.lots, figures.fill.entry_value)
+    notional = mark_value_up(&case.terms, magnitude(figures.fill.lots), case.reference)
+    figures.pnl = unrealised_pnl_at(
+        &case.terms, figures.fill.lots, figures.fill.entry_value, case.reference
+    )
     figures.requirement = liquidation_requirement_of(
         case.terms.ladder, notional
     ) if figures.fill.lots != 0 else 0
@@ -334,6 +487,27 @@ cdef void _figure(const Case *case, i128 lots, Figures *figures) noexcept nogil:
         and fits(figures.equity)
         and fits(figures.requirement)
     )
+
+
+cdef void _price_hold(const Case *case, i128 lots, Figures *figures) noexcept nogil:
+    """Margin price and open loss: what the order counts with in the working sums."""
+    cdef int64_t reference = case.reference
+    figures.margin_price = case.price_ticks
+    figures.open_loss = 0
+    if case.terms.is_option or reference == 0:
+        return
+    if case.order.side == SIDE_BUY:
+        figures.open_loss = larger(
+            0, figures.value - mark_value_down(&case.terms, lots, reference)
+        )
+        return
+    figures.margin_price = larger(
+        case.price_ticks,
+        ceil_div(
+            larger(reference, case.instrument.mark.price), case.instrument.units_per_tick
+        ),
+    )
+    figures.open_loss = larger(0, mark_value_up(&case.terms, lots, reference) - figures.value)
 
 
 cdef bint _add_to(
@@ -367,11 +541,10 @@ cdef uint32_t _evaluate(
     cdef int64_t notional_max
     cdef Exposure exposure
     reached[0] = False
-    figures.reducing = lots <= case.reducible
-    figures.lighter = (
-        case.replaced != NULL
-        and case.order.price_ticks == case.replaced.price_ticks
-        and lots <= case.replaced.remaining_lots
+    figures.reducing = case.reducible > 0 and lots <= case.reducible
+    figures.lighter = case.replaced != NULL and _keeps_prices(case) and (
+        lots <= case.replaced.remaining_lots
+        or closes_all(case.order.order_type, case.replaced.flags)
     )
     first = _state(case, figures.reducing or figures.lighter)
     if first != REASON_NONE:
@@ -389,16 +562,22 @@ cdef uint32_t _evaluate(
             _violate(detail, &first, REASON_MARGIN_OVERFLOWS, 0, 0, 0)
         return first
 
-    if case.order.flags & ORDER_FLAG_REDUCE_ONLY and not figures.reducing:
+    if not figures.reducing and case.order.flags & (
+        ORDER_FLAG_REDUCE_ONLY | ORDER_FLAG_CLOSE_POSITION
+    ):
         _violate(detail, &first, REASON_REDUCE_ONLY_WOULD_INCREASE, case.reducible, 0, lots)
+        if detail == NULL:
+            return first
+    if not figures.reducing and _is_against(case):
+        _violate(detail, &first, REASON_POSITION_SIDE_WOULD_TURN, case.reducible, 0, lots)
         if detail == NULL:
             return first
     if case.terms.is_option and case.order.side == SIDE_SELL and not figures.reducing:
         _violate(detail, &first, REASON_SHORT_OPTION_NOT_PERMITTED, case.reducible, 0, lots)
         if detail == NULL:
             return first
-    if case.order.order_type == ORDER_TYPE_LIMIT and outside_collar(
-        instrument, case.order.side, case.price_ticks
+    if has_limit_price(case.order.order_type) and outside_collar(
+        instrument, case.order.side, case.price_ticks, case.reference
     ):
         _violate(
             detail, &first, REASON_PRICE_OUTSIDE_COLLAR, _collar_bound(case), 0, case.price_ticks
@@ -465,9 +644,9 @@ cdef uint32_t _evaluate(
     if case.others.mark_reason != REASON_NONE:
         _violate(detail, &first, case.others.mark_reason, 0, 0, 0)
         return first
-    debug_assert(case.before.known)
     if not (
-        figures.sums_fit
+        case.before.known
+        and figures.sums_fit
         and figures.has_fill
         and pool_fits(&figures.after)
         and pool_fits(&case.before)
@@ -490,7 +669,7 @@ cdef uint32_t _evaluate(
         exposure.entry_value = <int64_t>figures.fill.entry_value
         exposure.wallet = <int64_t>figures.backing
         if is_liquidatable_at(
-            &exposure, case.terms.ladder, &case.terms.unit, instrument.mark.price
+            &exposure, case.terms.ladder, &case.terms.unit, case.reference
         ):
             _violate(
                 detail, &first, REASON_BORN_LIQUIDATABLE, figures.equity, 0, figures.requirement
@@ -502,10 +681,26 @@ cdef i128 _collar_bound(const Case *case) noexcept nogil:
     """Return the last price inside the collar, in ticks."""
     cdef const Instrument *instrument = case.instrument
     cdef i128 scale = <i128>PPB * instrument.units_per_tick
-    cdef i128 mark = instrument.mark.price
+    cdef i128 reference = case.reference
     if case.order.side == SIDE_BUY:
-        return floor_div(mark * (PPB + instrument.price_collar_ppb), scale)
-    return ceil_div(mark * (PPB - instrument.price_collar_ppb), scale)
+        return floor_div(reference * (PPB + instrument.price_collar_ppb), scale)
+    return ceil_div(reference * (PPB - instrument.price_collar_ppb), scale)
+
+
+cdef inline bint _keeps_prices(const Case *case) noexcept nogil:
+    """Whether an amendment keeps price, trigger price and trailing offset."""
+    return (
+        case.order.price_ticks == case.replaced.price_ticks
+        and case.order.trigger_price_ticks == case.replaced.trigger_price_ticks
+        and case.order.trailing_offset_ticks == case.replaced.trailing_offset_ticks
+    )
+
+
+cdef inline bint _is_against(const Case *case) noexcept nogil:
+    """In hedge mode: whether the order's side only closes the position's."""
+    if case.position_side == POSITION_SIDE_LONG:
+        return case.order.side == SIDE_SELL
+    return case.position_side == POSITION_SIDE_SHORT and case.order.side == SIDE_BUY
 
 
 cdef void _check_room(const Case *case, DecisionDetail *detail, uint32_t *first) noexcept nogil:
@@ -513,9 +708,7 @@ cdef void _check_room(const Case *case, DecisionDetail *detail, uint32_t *first)
     cdef const Book *book = case.book
     if book.order_count == book.order_capacity:
         _violate(detail, first, REASON_ORDERS_FULL, 0, 0, 0)
-    if book.position_count == book.position_capacity and (
-        position_find(<Book *>book, case.account, case.order.instrument_id) == NULL
-    ):
+    if case.position == NULL and book.position_count == book.position_capacity:
         _violate(detail, first, REASON_POSITIONS_FULL, 0, 0, 0)
 
 
@@ -541,7 +734,7 @@ cdef i128 _largest_passing(const Case *case, i128 above, uint32_t *reason) noexc
     cdef i128 middle
     cdef i128 lot_value = <i128>case.price_ticks * case.instrument.tick_value
     cdef uint32_t why
-    if case.replaced != NULL and case.order.price_ticks == case.replaced.price_ticks:
+    if case.replaced != NULL and _keeps_prices(case):
         low = larger(low, case.replaced.remaining_lots)
     if lot_value > 0:
         smallest = larger(smallest, ceil_div(case.instrument.order_notional_min, lot_value))
@@ -570,6 +763,7 @@ cdef inline bint _has_largest(uint32_t reason) noexcept nogil:
         or reason == REASON_EXCEEDS_POSITION_NOTIONAL_MAX
         or reason == REASON_REDUCE_ONLY_WOULD_INCREASE
         or reason == REASON_SHORT_OPTION_NOT_PERMITTED
+        or reason == REASON_POSITION_SIDE_WOULD_TURN
         or reason == REASON_MARGIN_INSUFFICIENT
         or reason == REASON_BORN_LIQUIDATABLE
         or reason == REASON_MARGIN_OVERFLOWS
@@ -639,7 +833,7 @@ cdef void _explain(const Case *case, const Figures *figures, DecisionDetail *det
     if not figures.has_fill:
         detail.position_lots = 0
         return
-    notional = mark_value_up(terms, magnitude(figures.fill.lots), case.instrument.mark.price)
+    notional = mark_value_up(terms, magnitude(figures.fill.lots), case.reference)
     detail.initial_margin = clamp(initial_of(terms.ladder, notional, notional, terms.leverage))
     detail.maintenance_margin = clamp(maintenance_of(terms.ladder, notional))
     detail.unrealised_pnl = clamp(figures.pnl)
@@ -678,6 +872,11 @@ cdef void _start_reply(uint32_t view, OrderReply *reply) noexcept nogil:
     reply.margin_unknown = True
 
 
+cdef inline bint _gives_quantity(const Case *case) noexcept nogil:
+    """Whether the order says how many lots it is."""
+    return not case.order.flags & (ORDER_FLAG_CLOSE_POSITION | ORDER_FLAG_QUOTE_QUANTITY)
+
+
 cdef uint32_t _decide(Case *case, i128 lots, OrderReply *reply, Hold *hold) noexcept nogil:
     """Steps 4 to 7 for a prepared case: run the rules, and fill in the reply and the hold."""
     cdef Figures figures
@@ -701,7 +900,7 @@ cdef uint32_t _decide(Case *case, i128 lots, OrderReply *reply, Hold *hold) noex
             _explain_greeks(case, &reply.detail)
     if reason != REASON_NONE:
         _report_sums(&case.current, reply)
-        if _has_largest(reason):
+        if _has_largest(reason) and _gives_quantity(case):
             reply.max_quantity_lots = <uint64_t>_largest_passing(case, lots, &unused)
         return reason
     reply.decision = DECISION_ACCEPTED
@@ -712,6 +911,9 @@ cdef uint32_t _decide(Case *case, i128 lots, OrderReply *reply, Hold *hold) noex
             figures.after.initial_margin - case.current.initial_margin
         )
     _report_liquidation(case, &figures.fill, reply)
+    hold.quantity_lots = <int64_t>lots
+    if closes_all(order.order_type, order.flags):
+        hold.quantity_lots = 0
     hold.margin_price_ticks = <int64_t>figures.margin_price
     hold.open_loss = <int64_t>figures.open_loss
     hold.value = <int64_t>(figures.margin_price * lots * case.instrument.tick_value)
@@ -742,34 +944,53 @@ cdef uint32_t check_order(
     Reservation id and revision of the reply are the caller's.
     """
     cdef Case case
+    cdef i128 lots
     cdef uint32_t reason
     cdef uint32_t unused = REASON_NONE
     _start_reply(order.view, reply)
     case.replaced = NULL
-    reason = _form(book, order, &case)
+    reason = _form(book, order, now_ns, &case)
     reply.reason = reason
     if reason != REASON_NONE and reason != REASON_QUANTITY_OUT_OF_RANGE:
         return reason
     _prepare(book, order, now_ns, &case)
     if reason == REASON_QUANTITY_OUT_OF_RANGE:
-        reply.max_quantity_lots = <uint64_t>_largest_passing(&case, <i128>NUMBER_MAX + 1, &unused)
+        if _gives_quantity(&case):
+            reply.max_quantity_lots = <uint64_t>_largest_passing(
+                &case, <i128>NUMBER_MAX + 1, &unused
+            )
         return reason
-    return _decide(&case, order.quantity_lots, reply, hold)
+    reason = _resolve_lots(&case, &lots)
+    reply.reason = reason
+    if reason != REASON_NONE:
+        return reason
+    if not _gives_quantity(&case):
+        reply.quantity_lots = <uint64_t>lots
+    return _decide(&case, lots, reply, hold)
 
 
 cdef uint32_t _amendment_form(
-    const AmendmentRequest *amendment, const Order *replaced
+    const Book *book, const AmendmentRequest *amendment, const Order *replaced
 ) noexcept nogil:
     """Step 2 of CheckAmendment."""
+    cdef const Position *position
+    cdef uint32_t reason
     if amendment.view > DECISION_VIEW_FULL:
         return REASON_VIEW_NOT_SUPPORTED
     if replaced == NULL or replaced.gateway_id != amendment.gateway_id:
         return REASON_RESERVATION_UNKNOWN
-    if replaced.order_type == ORDER_TYPE_MARKET:
-        if amendment.price_ticks != 0:
-            return REASON_PRICE_OUT_OF_RANGE
-    elif amendment.price_ticks < 1 or amendment.price_ticks > NUMBER_MAX:
-        return REASON_PRICE_OUT_OF_RANGE
+    position = &book.positions[replaced.position_index]
+    reason = _prices_form(
+        &book.instruments[position.instrument_id - 1],
+        replaced.order_type,
+        amendment.price_ticks,
+        amendment.trigger_price_ticks,
+        amendment.trailing_offset_ticks,
+    )
+    if reason != REASON_NONE:
+        return reason
+    if closes_all(replaced.order_type, replaced.flags):
+        return REASON_NONE if amendment.quantity_lots == 0 else REASON_QUANTITY_OUT_OF_RANGE
     if amendment.quantity_lots == 0:
         return REASON_QUANTITY_MUST_BE_POSITIVE
     if amendment.quantity_lots <= <uint64_t>(replaced.quantity_lots - replaced.remaining_lots):
@@ -777,6 +998,34 @@ cdef uint32_t _amendment_form(
     if amendment.quantity_lots > <uint64_t>NUMBER_MAX:
         return REASON_QUANTITY_OUT_OF_RANGE
     return REASON_NONE
+
+
+cdef void _amended_order(
+    const Book *book,
+    const AmendmentRequest *amendment,
+    const Order *replaced,
+    OrderRequest *order,
+) noexcept nogil:
+    """Write down what would be left of the changed order, as if it were a new one."""
+    cdef const Position *position = &book.positions[replaced.position_index]
+    cdef int64_t filled = replaced.quantity_lots - replaced.remaining_lots
+    memset(order, 0, sizeof(OrderRequest))
+    order.account_id = book.accounts[position.account_index].account_id
+    order.instrument_id = position.instrument_id
+    order.gateway_id = amendment.gateway_id
+    order.side = replaced.side
+    order.order_type = replaced.order_type
+    order.position_side = position.position_side
+    order.flags = replaced.flags & ~<uint32_t>(
+        ORDER_FLAG_QUOTE_QUANTITY | ORDER_FLAG_CLOSE_POSITION
+    )
+    if replaced.flags & ORDER_FLAG_CLOSE_POSITION:
+        order.flags |= ORDER_FLAG_REDUCE_ONLY
+    order.price_ticks = amendment.price_ticks
+    order.trigger_price_ticks = amendment.trigger_price_ticks
+    order.trailing_offset_ticks = amendment.trailing_offset_ticks
+    order.quantity_lots = amendment.quantity_lots - <uint64_t>filled
+    order.view = amendment.view
 
 
 cdef uint32_t check_amendment(
@@ -793,31 +1042,30 @@ cdef uint32_t check_amendment(
     """
     cdef Case case
     cdef OrderRequest order
-    cdef const Position *position
+    cdef const Position *settings
     cdef int64_t filled
+    cdef bint is_closing
     cdef uint32_t unused = REASON_NONE
     cdef uint32_t reason
     _start_reply(amendment.view, reply)
-    reason = _amendment_form(amendment, replaced)
+    reason = _amendment_form(book, amendment, replaced)
     reply.reason = reason
     if reason != REASON_NONE and reason != REASON_QUANTITY_OUT_OF_RANGE:
         return reason
-    position = &book.positions[replaced.position_index]
+    is_closing = closes_all(replaced.order_type, replaced.flags)
+    if is_closing and reason != REASON_NONE:
+        return reason
     filled = replaced.quantity_lots - replaced.remaining_lots
-    memset(&order, 0, sizeof(OrderRequest))
-    order.account_id = book.accounts[position.account_index].account_id
-    order.instrument_id = position.instrument_id
-    order.gateway_id = amendment.gateway_id
-    order.side = replaced.side
-    order.order_type = replaced.order_type
-    order.flags = replaced.flags
-    order.price_ticks = amendment.price_ticks
-    order.quantity_lots = amendment.quantity_lots - <uint64_t>filled
-    order.view = amendment.view
+    _amended_order(book, amendment, replaced, &order)
     case.replaced = replaced
-    case.account = &book.accounts[position.account_index]
-    case.instrument = &book.instruments[position.instrument_id - 1]
-    terms_of(book, case.account, case.instrument, position, &case.terms)
+    case.position = &book.positions[replaced.position_index]
+    case.position_side = case.position.position_side
+    case.account = &book.accounts[case.position.account_index]
+    case.instrument = &book.instruments[order.instrument_id - 1]
+    settings = settings_of(
+        book, case.account, case.position, order.instrument_id, case.position_side
+    )
+    terms_of(book, case.account, case.instrument, settings, &case.terms)
     _prepare(book, &order, now_ns, &case)
     if reason == REASON_QUANTITY_OUT_OF_RANGE:
         reply.max_quantity_lots = <uint64_t>_largest_passing(
@@ -825,8 +1073,13 @@ cdef uint32_t check_amendment(
         )
     else:
         reply.reservation_id = replaced.reservation_id
+        if is_closing:
+            order.quantity_lots = <uint64_t>case.reducible
         reason = _decide(&case, order.quantity_lots, reply, hold)
-    if reply.max_quantity_lots != 0:
+        hold.quantity_lots = <int64_t>amendment.quantity_lots
+    if is_closing:
+        reply.max_quantity_lots = 0
+    elif reply.max_quantity_lots != 0:
         reply.max_quantity_lots += <uint64_t>filled
     return reason
 
@@ -839,7 +1092,7 @@ cdef void max_order_lots(
     cdef i128 largest
     lots[0] = 0
     case.replaced = NULL
-    reason[0] = _form(book, order, &case)
+    reason[0] = _form(book, order, now_ns, &case)
     if reason[0] != REASON_NONE:
         return
     _prepare(book, order, now_ns, &case)

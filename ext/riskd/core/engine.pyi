@@ -10,6 +10,8 @@ from typing import Final, Literal, Self, final
 from riskd.core.journal import Faults, Journal
 from riskd.core.rows import AccountRow as AccountRow
 from riskd.core.rows import AssetRow as AssetRow
+from riskd.core.rows import BalanceRow as BalanceRow
+from riskd.core.rows import GatewayRow as GatewayRow
 from riskd.core.rows import InstrumentRow as InstrumentRow
 from riskd.core.rows import MarkRow as MarkRow
 from riskd.core.rows import PositionRow as PositionRow
@@ -23,6 +25,8 @@ METHOD_REPORT_EXECUTION: Final = 2
 METHOD_GET_RESERVATION: Final = 3
 METHOD_REPORT_MARKS: Final = 4
 METHOD_CHECK_AMENDMENT: Final = 5
+METHOD_BATCH_CHECK_ORDERS: Final = 6
+METHOD_ADVANCE_TIME: Final = 7
 
 SCOPE_SERVICE: Final = 1
 SCOPE_GATEWAY: Final = 2
@@ -62,6 +66,7 @@ class Engine:
         instruments_max: int = ...,
         schedules_max: int = ...,
         gateways_max: int = ...,
+        balances_max: int = ...,
         answer_bytes: int = ...,
     ) -> Self: ...
     @property
@@ -197,7 +202,10 @@ class Engine:
         *,
         actor: str = "riskd",
     ) -> tuple[int, int, int]:
-        """Return (reason, cash, available) as after it."""
+        """Return (reason, cash, available) as after it.
+
+        Of another asset than the account's, its balance instead of the cash.
+        """
     def transfer_margin(
         self,
         account_id: int,
@@ -205,6 +213,7 @@ class Engine:
         amount: int,
         validate_only: bool,
         now_ns: int,
+        position_side: int = 0,
         *,
         actor: str = "riskd",
     ) -> tuple[int, int, int]:
@@ -231,6 +240,20 @@ class Engine:
         actor: str = "riskd",
     ) -> tuple[int, int, int]:
         """Return (reason, leverage, available) as after it."""
+    def set_position_mode(
+        self, account_id: int, position_mode: int, *, now_ns: int = 0, actor: str = "riskd"
+    ) -> int:
+        """Return the reason."""
+    def renew_lease(
+        self,
+        gateway_id: int,
+        duration_ns: int,
+        action: int,
+        now_ns: int,
+        *,
+        actor: str = "riskd",
+    ) -> int:
+        """Return the reason. A duration of 0 frees the gateway of its lease."""
     def set_trading_state(
         self,
         scope: int,
@@ -272,11 +295,16 @@ class Engine:
         order_type: int,
         price_ticks: int,
         now_ns: int,
+        position_side: int = 0,
     ) -> tuple[int, int]:
         """Return (lots, reason that stops one lot more.
 
         Or, with 0 lots, the first reason of one lot).
         """
+    def balances(self, account_id: int) -> list[BalanceRow] | None:
+        """Return what an account has of other assets than its own, by asset id."""
+    def gateways(self) -> list[GatewayRow]:
+        """Return the gateways that are not NORMAL or have a lease, by id."""
     def trading_states(self) -> list[tuple[int, int, int]]:
         """Return (scope, id, state) of everything that is not NORMAL."""
     def working_reservations(self, scope: int, scope_id: int, count_max: int) -> list[int]:

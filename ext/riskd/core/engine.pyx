@@ -50,6 +50,8 @@ from libc.string cimport memcmp, memcpy, memset
 cimport riskd.core.admin as admin
 from riskd.core.admin cimport Change
 from riskd.core.apply cimport (
+    HOT_ADVANCE_TIME,
+    HOT_BATCH_CHECK_ORDERS,
     HOT_CHECK_AMENDMENT,
     HOT_CHECK_ORDER,
     HOT_GET_RESERVATION,
@@ -63,6 +65,8 @@ from riskd.core.book cimport (
     RESIZE_NO_MEMORY,
     TABLE_ACCOUNTS,
     TABLE_ASSETS,
+    TABLE_BALANCES,
+    TABLE_CLOSED,
     TABLE_GATEWAYS,
     TABLE_INSTRUMENTS,
     TABLE_ORDERS,
@@ -106,6 +110,8 @@ from riskd.core.views cimport (
     account_rows,
     answer_lines_of,
     asset_rows,
+    balance_rows,
+    gateway_rows,
     instrument_rows,
     mark_row,
     position_rows,
@@ -153,6 +159,8 @@ METHOD_REPORT_EXECUTION = HOT_REPORT_EXECUTION
 METHOD_GET_RESERVATION = HOT_GET_RESERVATION
 METHOD_REPORT_MARKS = HOT_REPORT_MARKS
 METHOD_CHECK_AMENDMENT = HOT_CHECK_AMENDMENT
+METHOD_BATCH_CHECK_ORDERS = HOT_BATCH_CHECK_ORDERS
+METHOD_ADVANCE_TIME = HOT_ADVANCE_TIME
 
 SCOPE_SERVICE = admin.SCOPE_SERVICE
 SCOPE_GATEWAY = admin.SCOPE_GATEWAY
@@ -237,6 +245,7 @@ cdef class Engine:
         instruments_max=4096,
         schedules_max=4096,
         gateways_max=256,
+        balances_max=100_000,
         answer_bytes=2 << 20,
     ):
         cdef Capacities capacities
@@ -250,6 +259,7 @@ cdef class Engine:
                 "instruments_max": instruments_max,
                 "schedules_max": schedules_max,
                 "gateways_max": gateways_max,
+                "balances_max": balances_max,
                 "answer_bytes": answer_bytes,
             },
             &capacities,
@@ -293,7 +303,7 @@ cdef class Engine:
         cdef Writer writer
         if not _is_hot(method):
             raise ValueError(
-                f"method {method} is not within {HOT_CHECK_ORDER} to {HOT_CHECK_AMENDMENT}"
+                f"method {method} is not within {HOT_CHECK_ORDER} to {HOT_ADVANCE_TIME}"
             )
         if request is None:
             raise TypeError("request is None: must be bytes")
@@ -676,13 +686,22 @@ cdef class Engine:
         return self._change("adjust_collateral", arguments, now_ns, actor)
 
     def transfer_margin(
-        self, account_id, instrument_id, amount, validate_only, now_ns, *, actor="riskd"
+        self,
+        account_id,
+        instrument_id,
+        amount,
+        validate_only,
+        now_ns,
+        position_side=0,
+        *,
+        actor="riskd",
     ):
         arguments = {
             "account_id": account_id,
             "instrument_id": instrument_id,
             "amount": amount,
             "validate_only": validate_only,
+            "position_side": position_side,
         }
         return self._change("transfer_margin", arguments, now_ns, actor)
 
@@ -707,6 +726,14 @@ cdef class Engine:
             "validate_only": validate_only,
         }
         return self._change("set_leverage", arguments, now_ns, actor)
+
+    def set_position_mode(self, account_id, position_mode, *, now_ns=0, actor="riskd"):
+        arguments = {"account_id": account_id, "position_mode": position_mode}
+        return self._change("set_position_mode", arguments, now_ns, actor)
+
+    def renew_lease(self, gateway_id, duration_ns, action, now_ns, *, actor="riskd"):
+        arguments = {"gateway_id": gateway_id, "duration_ns": duration_ns, "action": action}
+        return self._change("renew_lease", arguments, now_ns, actor)
 
     def set_trading_state(self, scope, scope_id, trading_state, *, now_ns=0, actor="riskd"):
         arguments = {"scope": scope, "scope_id": scope_id, "trading_state": trading_state}
@@ -759,7 +786,16 @@ cdef class Engine:
         with _Locked(self):
             return position_rows(&self._book, account_id)
 
-    def max_order_lots(self, account_id, instrument_id, side, order_type, price_ticks, now_ns):
+    def max_order_lots(
+        self,
+        account_id,
+        instrument_id,
+        side,
+        order_type,
+        price_ticks,
+        now_ns,
+        position_side=0,
+    ):
         cdef OrderRequest request
         cdef uint64_t lots
         cdef uint32_t reason
@@ -769,11 +805,20 @@ cdef class Engine:
         request.side = side
         request.order_type = order_type
         request.price_ticks = price_ticks
+        request.position_side = position_side
         request.quantity_lots = 1
         request.mode = CHECK_MODE_CHECK_ONLY
         with _Locked(self):
             max_order_lots(&self._book, &request, now_ns, &lots, &reason)
         return lots, reason
+
+    def balances(self, account_id):
+        with _Locked(self):
+            return balance_rows(&self._book, account_id)
+
+    def gateways(self):
+        with _Locked(self):
+            return gateway_rows(&self._book)
 
     def trading_states(self):
         with _Locked(self):
@@ -834,21 +879,33 @@ def _adjust_collateral(Engine engine, now_ns, *, account_id, asset_id, amount, v
     cdef uint32_t reason
     if not _in(account_id, 0, (1 << 64) - 1):
         return REASON_ACCOUNT_UNKNOWN, 0, 0
-    if not _in(asset_id, 0, ASSETS_MAX):
-        return REASON_ASSET_UNKNOWN, 0, 0
     # An amount that does not fit is an amount of 0: A-1.
     reason = admin.adjust_collateral(
-        &engine._book, account_id, asset_id, _fitting(amount), validate_only, now_ns, &change
+        &engine._book,
+        account_id,
+        asset_id if _in(asset_id, 0, ASSETS_MAX) else 0,
+        _fitting(amount),
+        validate_only,
+        now_ns,
+        &change,
     )
     return reason, change.figure, change.available
 
 
 def _transfer_margin(
-    Engine engine, now_ns, *, account_id, instrument_id, amount, validate_only=False
+    Engine engine, now_ns, *, account_id, instrument_id, amount, validate_only=False,
+    position_side=0
 ):
     cdef Change change
     cdef uint32_t reason = admin.transfer_margin(
-        &engine._book, account_id, instrument_id, _fitting(amount), validate_only, now_ns, &change
+        &engine._book,
+        account_id,
+        instrument_id,
+        _fitting(amount),
+        validate_only,
+        now_ns,
+        position_side,
+        &change,
     )
     return reason, change.figure, change.available
 
@@ -871,6 +928,14 @@ def _set_leverage(
         &engine._book, account_id, instrument_id, _fitting(leverage), validate_only, now_ns, &change
     )
     return reason, change.figure, change.available
+
+
+def _set_position_mode(Engine engine, now_ns, *, account_id, position_mode):
+    return admin.set_position_mode(&engine._book, account_id, position_mode)
+
+
+def _renew_lease(Engine engine, now_ns, *, gateway_id, duration_ns, action):
+    return admin.renew_lease(&engine._book, gateway_id, duration_ns, action, now_ns)
 
 
 def _set_trading_state(Engine engine, now_ns, *, scope, scope_id, trading_state):
@@ -904,6 +969,7 @@ _CAPACITIES = {
     "instruments_max": (TABLE_INSTRUMENTS, 1, 1 << 20),
     "schedules_max": (TABLE_SCHEDULES, 1, 1 << 20),
     "gateways_max": (TABLE_GATEWAYS, 1, 1 << 16),
+    "balances_max": (TABLE_BALANCES, 1, 1 << 30),
     "answer_bytes": (TABLES, 4096, 1 << 32),
 }
 
@@ -922,6 +988,7 @@ cdef int _take_capacities(dict wanted, Capacities *capacities) except -1:
             raise ValueError(f"{name} {value} is not a multiple of 16")
         else:
             capacities.answer_bytes = value
+    capacities.entries[TABLE_CLOSED] = capacities.entries[TABLE_ORDERS]
     return 0
 
 
@@ -941,13 +1008,15 @@ _CHANGES = {
     "transfer_margin": _transfer_margin,
     "change_margin_mode": _change_margin_mode,
     "set_leverage": _set_leverage,
+    "set_position_mode": _set_position_mode,
+    "renew_lease": _renew_lease,
     "set_trading_state": _set_trading_state,
     "set_capacities": _set_capacities,
 }
 
 
 cdef inline bint _is_hot(uint32_t method) noexcept nogil:
-    return HOT_CHECK_ORDER <= method <= HOT_CHECK_AMENDMENT
+    return HOT_CHECK_ORDER <= method <= HOT_ADVANCE_TIME
 
 
 cdef object _change_fault(Engine engine, now_ns, bytes payload):

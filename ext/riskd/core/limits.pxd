@@ -24,16 +24,15 @@ cdef inline bint exceeds_order_notional_max(
     return instrument.order_notional_max != 0 and value > instrument.order_notional_max
 
 cdef inline bint outside_collar(
-    const Instrument *instrument, uint32_t side, int64_t price_ticks
+    const Instrument *instrument, uint32_t side, int64_t price_ticks, i128 reference
 ) noexcept nogil:
-    """L-5: p U > mark (1 + collar) for a buy, p U < mark (1 - collar) for a sell."""
+    """L-5: p U > R (1 + collar) for a buy, p U < R (1 - collar) for a sell; R 0 is unknown."""
     cdef i128 price = <i128>price_ticks * instrument.units_per_tick * PPB
-    cdef i128 mark = instrument.mark.price
-    if instrument.price_collar_ppb == 0 or instrument.mark.price == 0:
+    if instrument.price_collar_ppb == 0 or reference == 0:
         return False
     if side == SIDE_BUY:
-        return price > mark * (PPB + instrument.price_collar_ppb)
-    return price < mark * (PPB - instrument.price_collar_ppb)
+        return price > reference * (PPB + instrument.price_collar_ppb)
+    return price < reference * (PPB - instrument.price_collar_ppb)
 
 cdef inline bint exceeds_position_notional_max(
     int64_t notional_max, i128 side_notional

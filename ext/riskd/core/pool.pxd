@@ -23,7 +23,8 @@ ctypedef struct Holding:
     WorkingSum buy
     WorkingSum sell
 
-# What one position adds to the sums of its account. Unknown while a mark that it needs is missing.
+# What one position adds to the sums of its account. Unknown while a mark that it needs is missing,
+# and for a short option.
 ctypedef struct Share:
     i128 initial_margin
     i128 pnl
@@ -59,17 +60,20 @@ cdef void terms_of(
     const Book *book,
     const Account *account,
     const Instrument *instrument,
-    const Position *position,
+    const Position *settings,
     Terms *terms,
 ) noexcept nogil
 cdef void holding_of(const Position *position, Holding *holding) noexcept nogil
+cdef i128 unrealised_pnl_at(
+    const Terms *terms, i128 lots, i128 entry_value, int64_t price
+) noexcept nogil
 cdef i128 unrealised_pnl_of(const Terms *terms, i128 lots, i128 entry_value) noexcept nogil
 cdef void share_of(const Terms *terms, const Holding *holding, Share *share) noexcept nogil
 cdef uint32_t mark_reason_of(const Instrument *instrument, uint64_t now_ns) noexcept nogil
 cdef void pool_of(
     const Book *book,
     const Account *account,
-    uint32_t instrument_id_left_out,
+    const Position *left_out,
     uint64_t now_ns,
     Pool *pool,
 ) noexcept nogil

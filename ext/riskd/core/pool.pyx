@@ -36,6 +36,7 @@ from riskd.core.types cimport (
     MARGIN_MODE_ISOLATED,
     NOWHERE,
     NUMBER_MAX,
+    POSITION_SIDE_NET,
     REASON_MARK_MISSING,
     REASON_MARK_STALE,
     REASON_NONE,
@@ -72,15 +73,18 @@ cdef void terms_of(
     const Book *book,
     const Account *account,
     const Instrument *instrument,
-    const Position *position,
+    const Position *settings,
     Terms *terms,
 ) noexcept nogil:
-    """Resolve settings: the position's own (position may be NULL), else the account's defaults."""
+    """Resolve settings: those of the NET position (which may be NULL), else the account's defaults.
+
+    In hedge mode they hold for LONG and SHORT.
+    """
     cdef uint32_t own_leverage = 0
     cdef uint32_t own_mode = 0
-    if position != NULL:
-        own_leverage = position.leverage
-        own_mode = position.margin_mode
+    if settings != NULL:
+        own_leverage = settings.leverage
+        own_mode = settings.margin_mode
     terms.instrument = instrument
     terms.unit.numerator = instrument.value_numerator
     terms.unit.denominator = instrument.value_denominator
@@ -109,14 +113,19 @@ cdef void holding_of(const Position *position, Holding *holding) noexcept nogil:
     holding.sell = position.sell
 
 
-cdef i128 unrealised_pnl_of(const Terms *terms, i128 lots, i128 entry_value) noexcept nogil:
+cdef i128 unrealised_pnl_at(
+    const Terms *terms, i128 lots, i128 entry_value, int64_t price
+) noexcept nogil:
     """Long: Ndown - V. Short: V - Nup."""
-    cdef int64_t price = terms.instrument.mark.price
     if lots > 0:
         return mark_value_down(terms, lots, price) - entry_value
     if lots < 0:
         return entry_value - mark_value_up(terms, -lots, price)
     return 0
+
+
+cdef i128 unrealised_pnl_of(const Terms *terms, i128 lots, i128 entry_value) noexcept nogil:
+    return unrealised_pnl_at(terms, lots, entry_value, terms.instrument.mark.price)
 
 
 cdef i128 _side_initial(
@@ -164,6 +173,7 @@ cdef void share_of(const Terms *terms, const Holding *holding, Share *share) noe
     share.known = True
     if terms.is_option:
         share.initial_margin = holding.buy.value + _fee_of(terms, &holding.buy)
+        share.known = holding.lots >= 0
         return
     if is_cross and lots != 0:
         if terms.instrument.mark.price == 0:
@@ -226,14 +236,15 @@ cdef void pool_add(Pool *pool, const Share *share) noexcept nogil:
 cdef void pool_of(
     const Book *book,
     const Account *account,
-    uint32_t instrument_id_left_out,
+    const Position *left_out,
     uint64_t now_ns,
     Pool *pool,
 ) noexcept nogil:
-    """Sum an account's positions but one (instrument id 0: all of them)."""
+    """Sum an account's positions but one (NULL: all of them)."""
     cdef uint32_t place = account.first_position
     cdef uint32_t reason
     cdef const Position *position
+    cdef const Position *settings = NULL
     cdef const Instrument *instrument
     cdef Terms terms
     cdef Holding holding
@@ -250,10 +261,15 @@ cdef void pool_of(
         position = &book.positions[place]
         place = position.next_of_account
         pool.isolated_wallets += position.wallet
-        if position.instrument_id == instrument_id_left_out:
+        # NET comes first of an instrument's positions, and has the settings of all.
+        if position.position_side == POSITION_SIDE_NET:
+            settings = position
+        elif settings != NULL and settings.instrument_id != position.instrument_id:
+            settings = NULL
+        if position == left_out:
             continue
         instrument = &book.instruments[position.instrument_id - 1]
-        terms_of(book, account, instrument, position, &terms)
+        terms_of(book, account, instrument, settings, &terms)
         holding_of(position, &holding)
         share_of(&terms, &holding, &share)
         pool_add(pool, &share)

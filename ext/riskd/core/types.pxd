@@ -23,6 +23,9 @@ cdef enum:
     # Clocks of a feed and of the service may differ by this much.
     MARK_LEAD_NS_MAX = 1000000000
     VIOLATIONS_MAX = 16
+    # Orders that expire in one step of time.
+    EXPIRIES_PER_STEP_MAX = 1024
+    ORDERS_PER_BATCH_MAX = 64
 
 # An index that points nowhere.
 cdef enum: NOWHERE = 0xFFFFFFFF
@@ -338,12 +341,13 @@ ctypedef struct Position:
     WorkingSum sell
     uint32_t account_index
     uint32_t instrument_id
-    uint32_t next_of_account        # by rising instrument id
-    uint32_t leverage               # hundredths; 0 = the default
+    uint32_t next_of_account        # by rising instrument id, then position side
+    uint32_t leverage               # hundredths; 0 = the default; settings are those of NET
     uint32_t working_orders
     uint8_t margin_mode             # 0 = the default
     uint8_t in_use
-    uint16_t reserved
+    uint8_t position_side
+    uint8_t reserved
 
 ctypedef struct Account:
     uint64_t account_id
@@ -354,7 +358,8 @@ ctypedef struct Account:
     uint32_t working_orders
     uint8_t margin_mode
     uint8_t trading_state
-    uint16_t reserved
+    uint8_t position_mode
+    uint8_t reserved
     uint32_t reserved_too
 
 ctypedef struct Order:
@@ -372,6 +377,26 @@ ctypedef struct Order:
     uint8_t order_type
     uint8_t time_in_force
     uint8_t in_use
+    uint32_t expiry_place           # in the heap of those that expire, from 1; 0 = not in it
+    int64_t trigger_price_ticks
+    int64_t trailing_offset_ticks
+    uint64_t expire_ns
+    uint64_t accepted_ns
+
+# An order that does not work any more: late fills, busts and corrections need it.
+ctypedef struct ClosedOrder:
+    uint64_t reservation_id
+    uint64_t client_order_id
+    int64_t price_ticks
+    int64_t quantity_lots           # 0 = it closed what was open
+    int64_t unfilled_lots
+    uint32_t account_index
+    uint32_t instrument_id
+    uint32_t gateway_id
+    uint8_t position_side
+    uint8_t side
+    uint8_t order_type
+    uint8_t reserved
 
 # --- what a hot request says -----------------------------------------------------------------
 
@@ -403,10 +428,13 @@ ctypedef struct AmendmentRequest:
     uint64_t sent_time_ns
     uint32_t gateway_id
     uint32_t view
+    int64_t trigger_price_ticks
+    int64_t trailing_offset_ticks
 
 ctypedef struct ExecutionRequest:
     uint64_t execution_id
     uint64_t reservation_id
+    uint64_t original_execution_id
     int64_t price_ticks
     uint64_t quantity_lots
     int64_t fee_minor
@@ -414,7 +442,7 @@ ctypedef struct ExecutionRequest:
     uint32_t gateway_id
     uint32_t kind
     uint32_t instrument_id
-    uint32_t reserved
+    uint32_t fee_asset_id           # 0 = the settlement asset
 
 ctypedef struct ReservationRequest:
     uint64_t reservation_id
@@ -473,6 +501,7 @@ ctypedef struct OrderReply:
     int64_t liquidation_price_ticks
     uint64_t max_quantity_lots
     int64_t reserved_margin
+    uint64_t quantity_lots          # of an order that did not give it, else 0
     uint32_t decision
     uint32_t reason
     uint32_t liquidation_status

@@ -8,16 +8,21 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from riskd.core.admin cimport SCOPE_ACCOUNT, SCOPE_GATEWAY, SCOPE_INSTRUMENT, SCOPE_SERVICE
 from riskd.core.book cimport (
     ANSWER_EXECUTION,
+    ANSWER_FACT_UNDONE,
     ANSWER_ORDER,
     REMEMBERED_SIZE_MAX,
     AnswerHead,
+    Balance,
     Book,
+    Gateway,
     Ring,
     account_find,
     answer_copy,
     answer_size,
+    balance_of,
     instrument_find,
     ring_find,
+    settings_of,
 )
 from riskd.core.margin cimport (
     Exposure,
@@ -48,6 +53,8 @@ from riskd.core.types cimport *
 from riskd.core.rows import (
     AccountRow,
     AssetRow,
+    BalanceRow,
+    GatewayRow,
     InstrumentRow,
     MarkRow,
     PositionRow,
@@ -118,6 +125,7 @@ cdef account_row(const Account *account):
         account.leverage,
         account.cash,
         account.trading_state,
+        account.position_mode,
     )
 
 
@@ -140,13 +148,21 @@ cdef position_row(
     cdef i128 initial, equity
     cdef bint liquidatable = False
     cdef bint is_cross, known
-    terms_of(book, account, instrument, position, &terms)
+    terms_of(
+        book,
+        account,
+        instrument,
+        settings_of(
+            book, account, position, position.instrument_id, position.position_side
+        ),
+        &terms,
+    )
     holding_of(position, &holding)
     share_of(&terms, &holding, &share)
     is_cross = terms.margin_mode == MARGIN_MODE_CROSS
     known = share.known and (instrument.mark.price != 0 or position.lots == 0)
     initial = share.initial_margin
-    pool_of(book, account, position.instrument_id, 0, &others)
+    pool_of(book, account, position, 0, &others)
     if is_cross and not terms.is_option:
         known = known and others.known
     if known and position.lots != 0:
@@ -204,6 +220,7 @@ cdef position_row(
         position.buy.lots,
         position.sell.lots,
         bool(known),
+        position.position_side,
     )
 
 
@@ -241,8 +258,7 @@ cdef list _definition_lines(Book *book):
             lines.append(f"mark {' '.join(map(str, row))}")
     if book.service_state != TRADING_STATE_NORMAL:
         lines.append(f"service {book.service_state}")
-    for _, gateway_id, state in _gateway_states(book):
-        lines.append(f"gateway {gateway_id} {state}")
+    lines += [f"gateway {' '.join(map(str, row))}" for row in gateway_rows(book)]
     return lines
 
 
@@ -257,6 +273,17 @@ cdef list _account_lines(Book *book):
     ]
 
 
+cdef list _balance_lines(Book *book):
+    cdef const Balance *balance
+    cdef uint32_t index
+    rows = []
+    for index in range(book.balance_count):
+        balance = &book.balances[index]
+        account_id = book.accounts[balance.account_index].account_id
+        rows.append((account_id, balance.asset_id, balance.amount))
+    return [f"balance {' '.join(map(str, row))}" for row in sorted(rows)]
+
+
 cdef list _position_lines(Book *book):
     cdef const Position *position
     cdef uint32_t index
@@ -269,6 +296,7 @@ cdef list _position_lines(Book *book):
             rows.append((
                 book.accounts[position.account_index].account_id,
                 position.instrument_id,
+                position.position_side,
                 position.margin_mode,
                 position.leverage,
                 position.lots,
@@ -292,6 +320,7 @@ cdef list _order_lines(Book *book):
             order.reservation_id,
             book.accounts[position.account_index].account_id,
             position.instrument_id,
+            position.position_side,
             order.gateway_id,
             order.client_order_id,
             order.side,
@@ -303,6 +332,10 @@ cdef list _order_lines(Book *book):
             order.remaining_lots,
             order.margin_price_ticks,
             order.open_loss,
+            order.trigger_price_ticks,
+            order.trailing_offset_ticks,
+            order.expire_ns,
+            order.accepted_ns,
         ))
     return [f"order {' '.join(map(str, row))}" for row in sorted(rows)]
 
@@ -365,7 +398,7 @@ cdef summary_row(Book *book, uint64_t account_id):
     account = account_find(book, account_id)
     if account == NULL:
         return None
-    pool_of(book, account, 0, 0, &pool)
+    pool_of(book, account, NULL, 0, &pool)
     known = bool(pool.known and pool_fits(&pool))
     return SummaryRow(
         account.account_id,
@@ -389,7 +422,7 @@ cdef position_rows(Book *book, uint64_t account_id):
     account = account_find(book, account_id)
     if account == NULL:
         return None
-    pool_of(book, account, 0, 0, &pool)
+    pool_of(book, account, NULL, 0, &pool)
     rows = []
     place = account.first_position
     while place != NOWHERE:
@@ -404,6 +437,38 @@ cdef list _gateway_states(Book *book):
         for index in range(book.gateway_count)
         if book.gateways[index].trading_state != TRADING_STATE_NORMAL
     ])
+
+
+cdef balance_rows(Book *book, uint64_t account_id):
+    cdef Account *account = account_find(book, account_id)
+    cdef uint32_t asset_id
+    cdef int64_t amount
+    if account == NULL:
+        return None
+    rows = []
+    for asset_id in range(1, book.asset_count + 1):
+        amount = balance_of(book, account, asset_id)
+        if amount != 0:
+            rows.append(BalanceRow(asset_id, amount))
+    return rows
+
+
+cdef gateway_rows(Book *book):
+    cdef const Gateway *gateway
+    cdef uint32_t index
+    rows = []
+    for index in range(book.gateway_count):
+        gateway = &book.gateways[index]
+        if gateway.trading_state == TRADING_STATE_NORMAL and gateway.lease_end_ns == 0:
+            continue
+        rows.append(GatewayRow(
+            gateway.gateway_id,
+            gateway.trading_state,
+            gateway.lease_end_ns,
+            gateway.lease_action,
+            gateway.lease_swept,
+        ))
+    return sorted(rows)
 
 
 cdef trading_state_rows(Book *book):
@@ -454,6 +519,7 @@ cdef state_lines_of(Book *book):
     return [
         *_definition_lines(book),
         *_account_lines(book),
+        *_balance_lines(book),
         *_position_lines(book),
         *_order_lines(book),
         *[
@@ -482,6 +548,30 @@ cdef answer_lines_of(Book *book):
                 answer_copy(ring, offset, <uint8_t *>&head, sizeof(AnswerHead))
                 answer_copy(ring, offset + sizeof(AnswerHead), reply, head.reply_size)
                 written = reply[:head.reply_size].hex()
-                lines.append(f"answer {head.kind} {head.gateway_id} {head.id} {written}")
+                undone = " undone" if head.fact == ANSWER_FACT_UNDONE else ""
+                lines.append(f"answer {head.kind} {head.gateway_id} {head.id} {written}{undone}")
                 done += answer_size(head.reply_size)
+    return lines + _closed_lines(book)
+
+
+cdef list _closed_lines(Book *book):
+    cdef const ClosedOrder *closed
+    cdef uint32_t index
+    lines = []
+    for index in range(book.closed_count):
+        closed = &book.closed[(book.closed_start + index) % book.closed_capacity]
+        row = (
+            closed.reservation_id,
+            book.accounts[closed.account_index].account_id,
+            closed.instrument_id,
+            closed.position_side,
+            closed.gateway_id,
+            closed.client_order_id,
+            closed.side,
+            closed.order_type,
+            closed.price_ticks,
+            closed.quantity_lots,
+            closed.unfilled_lots,
+        )
+        lines.append(f"closed {' '.join(map(str, row))}")
     return lines

@@ -52,6 +52,7 @@ cdef bint decode_amendment(
 cdef bint decode_execution(
     const uint8_t *start, size_t size, ExecutionRequest *execution, Malformed *malformed
 ) noexcept nogil
+cdef bint decode_empty(const uint8_t *start, size_t size, Malformed *malformed) noexcept nogil
 cdef bint decode_reservation(
     const uint8_t *start, size_t size, ReservationRequest *request, Malformed *malformed
 ) noexcept nogil

@@ -224,6 +224,10 @@ cdef bint decode_amendment(
             taken = _fixed64(&cursor, wire_type, &amendment.sent_time_ns, malformed, field)
         elif field == 7:
             taken = _enum(&cursor, wire_type, &amendment.view, malformed, field)
+        elif field == 8:
+            taken = _sint64(&cursor, wire_type, &amendment.trigger_price_ticks, malformed, field)
+        elif field == 9:
+            taken = _sint64(&cursor, wire_type, &amendment.trailing_offset_ticks, malformed, field)
         else:
             return _fail(malformed, FAULT_UNKNOWN_FIELD, field)
         if not taken:
@@ -261,11 +265,30 @@ cdef bint decode_execution(
             taken = _fixed64(&cursor, wire_type, &execution.venue_time_ns, malformed, field)
         elif field == 9:
             taken = _uint32(&cursor, wire_type, &execution.instrument_id, malformed, field)
+        elif field == 10:
+            taken = _fixed64(
+                &cursor, wire_type, &execution.original_execution_id, malformed, field
+            )
+        elif field == 11:
+            taken = _uint32(&cursor, wire_type, &execution.fee_asset_id, malformed, field)
         else:
             return _fail(malformed, FAULT_UNKNOWN_FIELD, field)
         if not taken:
             return False
     return True
+
+
+cdef bint decode_empty(const uint8_t *start, size_t size, Malformed *malformed) noexcept nogil:
+    """Take a message without fields."""
+    cdef Cursor cursor
+    cdef uint32_t field, wire_type
+    cursor.next = start
+    cursor.remaining = size
+    if size == 0:
+        return True
+    if not _tag(&cursor, &field, &wire_type, malformed):
+        return False
+    return _fail(malformed, FAULT_UNKNOWN_FIELD, field)
 
 
 cdef bint decode_reservation(
@@ -475,6 +498,7 @@ cdef void encode_order_reply(Writer *writer, const OrderReply *reply) noexcept n
     write_unsigned(writer, 9, reply.max_quantity_lots)
     write_signed(writer, 10, reply.reserved_margin)
     write_unsigned(writer, 11, <uint64_t>reply.margin_unknown)
+    write_unsigned(writer, 12, reply.quantity_lots)
     if reply.has_detail:
         _write_detail(writer, 15, &reply.detail)
 
