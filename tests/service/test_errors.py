@@ -45,7 +45,7 @@ def assert_answers(rig: Rig) -> None:
         ({"instrument_id": 2}, "INSTRUMENT_UNKNOWN"),
         ({"instrument_id": 2**32 - 1}, "INSTRUMENT_UNKNOWN"),
         ({"side": 9}, "SIDE_INVALID"),
-        ({"order_type": types_pb2.ORDER_TYPE_STOP}, "ORDER_TYPE_NOT_SUPPORTED"),
+        ({"order_type": types_pb2.ORDER_TYPE_STOP}, "PRICE_OUT_OF_RANGE"),
         ({"order_type": 99}, "ORDER_TYPE_NOT_SUPPORTED"),
         ({"time_in_force": 99}, "TIME_IN_FORCE_NOT_SUPPORTED"),
         ({"flags": 2**31}, "FLAG_NOT_SUPPORTED"),
