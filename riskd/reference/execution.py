@@ -348,15 +348,17 @@ class Executions(Limits):
                 working = self._working_order(request.gateway_id, request.client_order_id)
                 if working is not None:
                     reservation_id = working.reservation_id
-        order = self._orders.get(reservation_id)
+        order = self._orders.get(reservation_id) or self._closed.get(reservation_id)
         if order is not None:
-            reply.state = orders_pb.RESERVATION_STATE_WORKING
+            reply.state = orders_pb.RESERVATION_STATE_CLOSED
             reply.reservation_id = reservation_id
             reply.account_id = order.account_id
             reply.instrument_id = order.instrument_id
             reply.side = t.SIDE_BUY if order.sign > 0 else t.SIDE_SELL
             reply.price_ticks = order.price_ticks
             reply.quantity_lots = order.quantity
+        if isinstance(order, Order):
+            reply.state = orders_pb.RESERVATION_STATE_WORKING
             reply.remaining_lots = order.remaining
         return reply
 

@@ -822,7 +822,7 @@ class Stream:
         if self.rng.random() < 0.05:
             return (
                 "set_trading_state",
-                *self.rng.choice(((0, 0, 1), (5, 0, 1), (1, 0, 0), (1, 0, 4))),
+                *self.rng.choice(((0, 0, 1), (6, 0, 1), (1, 0, 0), (1, 0, 4))),
             )
         self.not_normal.append((scope, scope_id))
         return ("set_trading_state", scope, scope_id, state)
@@ -1003,5 +1003,5 @@ class Stream:
             )
         )
         if rng.random() < 0.05:
-            method = rng.choice((0, 6))
+            method = rng.choice((0, 8))
         return ("raw", method, bad, self.now_ns)

@@ -540,6 +540,6 @@ def test_no_strictly_reducing_order_is_refused_for_limits_or_margin() -> None:
 
 def test_unknown_methods_are_refused() -> None:
     engine = Engine(**SETTINGS_ROOMY)
-    for method in (0, 6, 99):
+    for method in (0, 8, 99):
         with pytest.raises(ValueError, match=str(method)):
             engine.handle(method, b"", 0)

@@ -16,8 +16,8 @@ cdef enum HotMethod:
     HOT_ADVANCE_TIME = 7
 
 cdef enum:
-    # The largest reply: 1024 refused marks of at most 14 bytes each, and room to spare.
-    REPLY_SIZE_MAX = 32768
+    # The largest reply: 64 explained decisions of at most 3 KiB each.
+    REPLY_SIZE_MAX = 196608
 
 cdef void release_order(Book *book, Order *order) noexcept nogil
 cdef bint engine_apply(

@@ -36,6 +36,7 @@ from riskd.core.book cimport (
     expiry_add,
     expiry_drop,
     expiry_first,
+    gateway_find,
     instrument_find,
     order_add,
     order_drop,
@@ -72,6 +73,7 @@ from riskd.core.wire cimport (
     MarkRefusal,
     Writer,
     decode_amendment,
+    decode_batch,
     decode_empty,
     decode_execution,
     decode_marks,
@@ -81,6 +83,8 @@ from riskd.core.wire cimport (
     encode_execution_reply,
     encode_marks_reply,
     encode_order_reply,
+    inner_writer,
+    message_at,
     write_bytes,
     write_signed,
     write_unsigned,
@@ -142,12 +146,17 @@ cdef void _put_on(
 
 
 cdef void _close(Book *book, Order *order) noexcept nogil:
-    """End an order: what is left of it holds nothing, but late executions find it.
+    """End an order: what is left of it holds nothing, but late executions find it."""
+    closed_add(book, order)
+    _drop(book, order)
+
+
+cdef void _drop(Book *book, Order *order) noexcept nogil:
+    """Take an order off the books.
 
     Its position is dropped by the caller when it says nothing any more.
     """
     cdef Position *position = &book.positions[order.position_index]
-    closed_add(book, order)
     _take_off(position, order, order.remaining_lots, &book.instruments[position.instrument_id - 1])
     position.working_orders -= 1
     book.accounts[position.account_index].working_orders -= 1
@@ -203,6 +212,40 @@ cdef uint32_t _recall(
     return 1
 
 
+cdef void _start_order_reply(const Book *book, OrderReply *reply) noexcept nogil:
+    """Begin with a reject that knows nothing.
+
+    The detail comes last, and is zeroed only where one is asked for.
+    """
+    memset(reply, 0, sizeof(OrderReply) - sizeof(DecisionDetail))
+    reply.decision = DECISION_REJECTED
+    reply.margin_unknown = True
+    reply.revision = book.revision
+
+
+cdef void _refuse_order(const Book *book, uint32_t reason, Writer *writer) noexcept nogil:
+    """Write an answer that is not remembered, or that knows nothing but its reason."""
+    cdef OrderReply reply
+    _start_order_reply(book, &reply)
+    reply.reason = reason
+    encode_order_reply(writer, &reply)
+
+
+cdef uint32_t _recall_order(
+    const Book *book, const Ring *ring, const OrderRequest *request, Writer *writer
+) noexcept nogil:
+    """Step 2 of CheckOrder. As _recall; the id of a working order is never new."""
+    cdef uint32_t recalled = _recall(
+        ring, ANSWER_ORDER, request.client_order_id, request, sizeof(OrderRequest), writer
+    )
+    # The answer may be forgotten while the order works: it must not be accepted twice.
+    if recalled == 0 and order_find_named(
+        book, request.gateway_id, request.client_order_id
+    ) != NULL:
+        return 2
+    return recalled
+
+
 cdef void _apply_order(
     Book *book, OrderRequest *request, uint64_t now_ns, Writer *writer
 ) noexcept nogil:
@@ -211,50 +254,29 @@ cdef void _apply_order(
     cdef Ring *ring = NULL
     cdef uint32_t reason, recalled
     cdef bint reserves = request.mode != CHECK_MODE_CHECK_ONLY
-    # The detail comes last, and is zeroed only where one is asked for.
-    memset(&reply, 0, sizeof(OrderReply) - sizeof(DecisionDetail))
-    reply.decision = DECISION_REJECTED
-    reply.margin_unknown = True
-    reply.revision = book.revision
     # When it was sent is not what it says: a repeat is sent later.
     request.sent_time_ns = 0
     if request.client_order_id == 0:
-        reply.reason = REASON_CLIENT_ORDER_ID_MISSING
-        encode_order_reply(writer, &reply)
+        _refuse_order(book, REASON_CLIENT_ORDER_ID_MISSING, writer)
         return
     if request.gateway_id == 0:
-        reply.reason = REASON_GATEWAY_ID_MISSING
-        encode_order_reply(writer, &reply)
+        _refuse_order(book, REASON_GATEWAY_ID_MISSING, writer)
         return
     if reserves:
         ring = ring_take(book, ANSWER_ORDER, request.gateway_id)
         if ring == NULL:
-            reply.reason = REASON_GATEWAYS_FULL
-            encode_order_reply(writer, &reply)
+            _refuse_order(book, REASON_GATEWAYS_FULL, writer)
             return
         book_prefetch(book, ring, ANSWER_ORDER, request.gateway_id, request.client_order_id)
-        recalled = _recall(
-            ring,
-            ANSWER_ORDER,
-            request.client_order_id,
-            request,
-            sizeof(OrderRequest),
-            writer,
-        )
+        recalled = _recall_order(book, ring, request, writer)
         if recalled == 1:
             return
-        # The answer may be forgotten while the order works: it must not be accepted twice.
-        if recalled == 0 and order_find_named(
-            book, request.gateway_id, request.client_order_id
-        ) != NULL:
-            recalled = 2
         if recalled == 2:
-            reply.reason = REASON_CLIENT_ORDER_ID_REUSED
-            encode_order_reply(writer, &reply)
+            _refuse_order(book, REASON_CLIENT_ORDER_ID_REUSED, writer)
             return
-    reason = check_order(book, request, now_ns, &reply, &hold)
+    _start_order_reply(book, &reply)
+    reason = check_order(book, request, now_ns, reserves, &reply, &hold)
     if not reserves:
-        reply.revision = book.revision
         encode_order_reply(writer, &reply)
         return
     book.revision += 1
@@ -263,6 +285,12 @@ cdef void _apply_order(
         reply.reservation_id = book.revision
         _reserve(book, request, &hold, book.revision, now_ns)
     encode_order_reply(writer, &reply)
+    _remember_order(ring, request, writer)
+
+
+cdef void _remember_order(
+    Ring *ring, const OrderRequest *request, const Writer *writer
+) noexcept nogil:
     _remember(
         ring,
         ANSWER_ORDER,
@@ -273,6 +301,229 @@ cdef void _apply_order(
         ANSWER_FACT_NONE,
         writer,
     )
+
+
+# --- BatchCheckOrders ------------------------------------------------------------------------
+
+cdef void _apply_each(
+    Book *book, BatchRequest *batch, uint64_t now_ns, Writer *writer
+) noexcept nogil:
+    """Decide each order by itself, in turn."""
+    cdef uint8_t answer[REMEMBERED_SIZE_MAX]
+    cdef Writer inner = inner_writer(answer, sizeof(answer))
+    cdef uint32_t index
+    for index in range(batch.count):
+        inner.size = 0
+        _apply_order(book, &batch.orders[index], now_ns, &inner)
+        write_bytes(writer, 1, inner.start, inner.size)
+
+
+cdef inline bint _has_same_mode(const OrderRequest *order, const OrderRequest *other) noexcept nogil:
+    """UNSPECIFIED is RESERVE."""
+    return max(order.mode, <uint32_t>1) == max(other.mode, <uint32_t>1)
+
+
+cdef bint _gets_place(const Book *book, const BatchRequest *batch, uint32_t index) noexcept nogil:
+    """C-5: whether there is a place for an order's gateway when those before it have theirs."""
+    cdef uint32_t gateway_id = batch.orders[index].gateway_id
+    cdef uint32_t free_places = book.gateway_capacity - book.gateway_count
+    cdef uint32_t before = 0
+    cdef uint32_t place, other
+    if gateway_find(book, gateway_id) != NULL or free_places >= batch.count:
+        return True
+    for place in range(index):
+        if batch.orders[place].gateway_id == gateway_id and _takes_place(&batch.orders[place]):
+            break
+        if not _takes_place(&batch.orders[place]) or (
+            gateway_find(book, batch.orders[place].gateway_id) != NULL
+        ):
+            continue
+        other = 0
+        while batch.orders[other].gateway_id != batch.orders[place].gateway_id or (
+            not _takes_place(&batch.orders[other])
+        ):
+            other += 1
+        if other == place:
+            before += 1
+    return before < free_places
+
+
+cdef inline bint _takes_place(const OrderRequest *order) noexcept nogil:
+    return (
+        order.client_order_id != 0
+        and order.gateway_id != 0
+        and order.mode != CHECK_MODE_CHECK_ONLY
+    )
+
+
+cdef uint32_t _batch_fault(
+    const Book *book, const BatchRequest *batch, uint32_t index, Writer *first_answer
+) noexcept nogil:
+    """Step 1 of an all-or-none batch: what is wrong with an order by itself, or REASON_NONE.
+
+    `first_answer` is not empty if it was answered before.
+    """
+    cdef const OrderRequest *order = &batch.orders[index]
+    cdef const Ring *ring
+    cdef uint32_t recalled, place
+    first_answer.size = 0
+    if order.client_order_id == 0:
+        return REASON_CLIENT_ORDER_ID_MISSING
+    if order.gateway_id == 0:
+        return REASON_GATEWAY_ID_MISSING
+    if order.mode != CHECK_MODE_CHECK_ONLY:
+        if not _gets_place(book, batch, index):
+            return REASON_GATEWAYS_FULL
+        ring = ring_find(book, ANSWER_ORDER, order.gateway_id)
+        if ring != NULL:
+            recalled = _recall_order(book, ring, order, first_answer)
+            if recalled == 1:
+                return REASON_NONE
+            if recalled == 2:
+                return REASON_CLIENT_ORDER_ID_REUSED
+    for place in range(index):
+        if (
+            batch.orders[place].gateway_id == order.gateway_id
+            and batch.orders[place].client_order_id == order.client_order_id
+        ):
+            return REASON_CLIENT_ORDER_ID_REUSED
+    if not _has_same_mode(order, &batch.orders[0]):
+        return REASON_CHECK_MODE_NOT_SUPPORTED
+    return REASON_NONE
+
+
+cdef bint _answer_faulty_batch(
+    const Book *book, const BatchRequest *batch, Writer *writer
+) noexcept nogil:
+    """Step 1: answer a batch that is not wholly new; False if it is."""
+    cdef uint8_t answer[REMEMBERED_SIZE_MAX]
+    cdef Writer inner = inner_writer(answer, sizeof(answer))
+    cdef uint32_t new_count = 0
+    cdef uint32_t answered_count = 0
+    cdef uint32_t index, fault
+    for index in range(batch.count):
+        if _batch_fault(book, batch, index, &inner) == REASON_NONE:
+            if inner.size == 0:
+                new_count += 1
+            else:
+                answered_count += 1
+    if new_count == batch.count:
+        return False
+    for index in range(batch.count):
+        fault = _batch_fault(book, batch, index, &inner)
+        if inner.size == 0:
+            if fault == REASON_NONE:
+                fault = REASON_BATCH_PARTLY_ANSWERED
+            _refuse_order(book, fault, &inner)
+        write_bytes(writer, 1, inner.start, inner.size)
+    return True
+
+
+cdef uint32_t _reserve_all(
+    Book *book, const BatchRequest *batch, uint64_t now_ns, OrderReply *reply, Writer *writer
+) noexcept nogil:
+    """Decide the orders in turn, each with those before it in the books.
+
+    Return how many were accepted, and are reserved; if not all, `reply` is that to the next.
+    """
+    cdef uint8_t answer[REMEMBERED_SIZE_MAX]
+    cdef Writer inner = inner_writer(answer, sizeof(answer))
+    cdef Hold hold
+    cdef uint64_t revision = book.revision
+    cdef bint reserves = batch.orders[0].mode != CHECK_MODE_CHECK_ONLY
+    cdef uint32_t index
+    for index in range(batch.count):
+        _start_order_reply(book, reply)
+        if check_order(book, &batch.orders[index], now_ns, True, reply, &hold) != REASON_NONE:
+            return index
+        book.revision += 1
+        _reserve(book, &batch.orders[index], &hold, book.revision, now_ns)
+        reply.revision = revision
+        if reserves:
+            reply.revision = book.revision
+            reply.reservation_id = book.revision
+        inner.size = 0
+        encode_order_reply(&inner, reply)
+        write_bytes(writer, 1, inner.start, inner.size)
+    return batch.count
+
+
+cdef void _take_back(Book *book, uint64_t revision) noexcept nogil:
+    """Undo the reservations that were made after a revision, the last first."""
+    cdef Order *order
+    cdef Position *position
+    while book.revision > revision:
+        order = order_find(book, book.revision)
+        position = &book.positions[order.position_index]
+        _drop(book, order)
+        position_drop_if_absent(book, position)
+        book.revision -= 1
+
+
+cdef void _remember_all(
+    Book *book, const BatchRequest *batch, const Writer *writer
+) noexcept nogil:
+    """Remember the decisions of a batch as they stand in its reply."""
+    cdef Writer inner = inner_writer(writer.start, 0)
+    cdef uint32_t index
+    for index in range(batch.count):
+        message_at(writer, &inner)
+        _remember_order(
+            ring_take(book, ANSWER_ORDER, batch.orders[index].gateway_id),
+            &batch.orders[index],
+            &inner,
+        )
+
+
+cdef void _apply_all_or_none(
+    Book *book, BatchRequest *batch, uint64_t now_ns, Writer *writer
+) noexcept nogil:
+    cdef OrderReply reply
+    cdef uint8_t answer[REMEMBERED_SIZE_MAX]
+    cdef Writer inner = inner_writer(answer, sizeof(answer))
+    cdef bint reserves = batch.orders[0].mode != CHECK_MODE_CHECK_ONLY
+    cdef uint64_t revision = book.revision
+    cdef uint32_t index, accepted
+    for index in range(batch.count):
+        batch.orders[index].sent_time_ns = 0
+    if _answer_faulty_batch(book, batch, writer):
+        return
+    accepted = _reserve_all(book, batch, now_ns, &reply, writer)
+    if accepted < batch.count or not reserves:
+        _take_back(book, revision)
+    if accepted < batch.count:
+        book.revision += 1 if reserves else 0
+        reply.revision = book.revision
+        writer.size = 0
+        for index in range(batch.count):
+            inner.size = 0
+            if index == accepted:
+                encode_order_reply(&inner, &reply)
+            else:
+                _refuse_order(book, REASON_BATCH_ORDER_REJECTED, &inner)
+            write_bytes(writer, 1, inner.start, inner.size)
+    if reserves:
+        _remember_all(book, batch, writer)
+
+
+cdef bint _apply_batch(
+    Book *book,
+    const uint8_t *request,
+    size_t size,
+    uint64_t now_ns,
+    Writer *writer,
+    Malformed *malformed,
+) noexcept nogil:
+    """Decode here, so that only this request pays for the room of a whole batch on the stack."""
+    cdef BatchRequest batch
+    if not decode_batch(request, size, &batch, malformed):
+        return False
+    if batch.mode == BATCH_MODE_ALL_OR_NONE:
+        _apply_all_or_none(book, &batch, now_ns, writer)
+    else:
+        _apply_each(book, &batch, now_ns, writer)
+    write_unsigned(writer, 2, book.revision)
+    return True
 
 
 # --- CheckAmendment --------------------------------------------------------------------------
@@ -785,14 +1036,14 @@ cdef void _apply_execution(
 cdef void _answer_reservation(
     const Book *book, const ReservationRequest *request, Writer *writer
 ) noexcept nogil:
-    """A read: the working order, or the remembered one when asked by the gateway's own id."""
+    """A read: the working or closed order, and the answer when asked by the gateway's own id."""
     cdef AnswerHead head
     cdef uint8_t answer[REMEMBERED_SIZE_MAX]
     cdef uint64_t offset
     cdef uint64_t reservation_id = request.reservation_id
     cdef const OrderRequest *asked = NULL
     cdef const Order *order
-    cdef const Position *position
+    cdef const ClosedOrder *closed
     cdef const Ring *ring = ring_find(book, ANSWER_ORDER, request.gateway_id)
     if reservation_id == 0 and ring != NULL and answer_find(
         ring, ANSWER_ORDER, request.client_order_id, &head, &offset
@@ -800,23 +1051,24 @@ cdef void _answer_reservation(
         debug_assert(head.reply_size <= sizeof(answer))
         answer_copy(ring, offset, answer, head.reply_size)
         asked = <const OrderRequest *>head.content
-        reservation_id = _reservation_id_in(answer, head.reply_size)
+        reservation_id = _number_in(answer, head.reply_size, 3)
     elif reservation_id == 0:
         order = order_find_named(book, request.gateway_id, request.client_order_id)
         if order != NULL:
             reservation_id = order.reservation_id
     order = order_find(<Book *>book, reservation_id)
+    closed = closed_find(book, reservation_id)
     if order != NULL:
-        position = &book.positions[order.position_index]
-        write_unsigned(writer, 1, RESERVATION_STATE_WORKING)
+        _write_working(book, order, writer)
+    elif closed != NULL:
+        write_unsigned(writer, 1, RESERVATION_STATE_CLOSED)
         write_unsigned(writer, 2, book.revision)
         write_unsigned(writer, 3, reservation_id)
-        write_unsigned(writer, 4, book.accounts[position.account_index].account_id)
-        write_unsigned(writer, 5, position.instrument_id)
-        write_unsigned(writer, 6, order.side)
-        write_signed(writer, 7, order.price_ticks)
-        write_unsigned(writer, 8, <uint64_t>order.quantity_lots)
-        write_unsigned(writer, 9, <uint64_t>order.remaining_lots)
+        write_unsigned(writer, 4, book.accounts[closed.account_index].account_id)
+        write_unsigned(writer, 5, closed.instrument_id)
+        write_unsigned(writer, 6, closed.side)
+        write_signed(writer, 7, closed.price_ticks)
+        write_unsigned(writer, 8, <uint64_t>closed.quantity_lots)
     elif asked != NULL:
         write_unsigned(writer, 1, RESERVATION_STATE_CLOSED)
         write_unsigned(writer, 2, book.revision)
@@ -825,7 +1077,10 @@ cdef void _answer_reservation(
         write_unsigned(writer, 5, asked.instrument_id)
         write_unsigned(writer, 6, asked.side)
         write_signed(writer, 7, asked.price_ticks)
-        write_unsigned(writer, 8, asked.quantity_lots)
+        if asked.flags & (ORDER_FLAG_CLOSE_POSITION | ORDER_FLAG_QUOTE_QUANTITY):
+            write_unsigned(writer, 8, _number_in(answer, head.reply_size, 12))
+        else:
+            write_unsigned(writer, 8, asked.quantity_lots)
     else:
         write_unsigned(writer, 1, RESERVATION_STATE_UNKNOWN)
         write_unsigned(writer, 2, book.revision)
@@ -833,10 +1088,23 @@ cdef void _answer_reservation(
         write_bytes(writer, 15, answer, head.reply_size)
 
 
-cdef uint64_t _reservation_id_in(const uint8_t *answer, size_t size) noexcept nogil:
-    """Read field 3 of a CheckOrderResponse that we wrote.
+cdef void _write_working(const Book *book, const Order *order, Writer *writer) noexcept nogil:
+    cdef const Position *position = &book.positions[order.position_index]
+    write_unsigned(writer, 1, RESERVATION_STATE_WORKING)
+    write_unsigned(writer, 2, book.revision)
+    write_unsigned(writer, 3, order.reservation_id)
+    write_unsigned(writer, 4, book.accounts[position.account_index].account_id)
+    write_unsigned(writer, 5, position.instrument_id)
+    write_unsigned(writer, 6, order.side)
+    write_signed(writer, 7, order.price_ticks)
+    write_unsigned(writer, 8, <uint64_t>order.quantity_lots)
+    write_unsigned(writer, 9, <uint64_t>order.remaining_lots)
 
-    Fields 1 and 2 take a tag and a varint each.
+
+cdef uint64_t _number_in(const uint8_t *answer, size_t size, uint32_t wanted) noexcept nogil:
+    """Read an unsigned field of a CheckOrderResponse that we wrote; 0 where it is not.
+
+    Fields before the detail take a tag of one byte and a varint each, by rising number.
     """
     cdef size_t place = 0
     cdef uint32_t field
@@ -844,6 +1112,8 @@ cdef uint64_t _reservation_id_in(const uint8_t *answer, size_t size) noexcept no
     cdef uint64_t value
     while place < size:
         field = answer[place] >> 3
+        if field > wanted:
+            return 0
         place += 1
         value = 0
         shift = 0
@@ -853,10 +1123,8 @@ cdef uint64_t _reservation_id_in(const uint8_t *answer, size_t size) noexcept no
             place += 1
             if answer[place - 1] < 0x80:
                 break
-        if field == 3:
+        if field == wanted:
             return value
-        if field > 3:
-            return 0
     return 0
 
 
@@ -1018,6 +1286,8 @@ cdef bint engine_apply(
         if not decode_amendment(request, size, &amendment, malformed):
             return False
         _apply_amendment(book, &amendment, now_ns, writer)
+    elif method == HOT_BATCH_CHECK_ORDERS:
+        return _apply_batch(book, request, size, now_ns, writer, malformed)
     elif method == HOT_ADVANCE_TIME:
         if not decode_empty(request, size, malformed):
             return False

@@ -13,7 +13,12 @@ ctypedef struct Hold:
     long long value
 
 cdef uint32_t check_order(
-    const Book *book, const OrderRequest *order, uint64_t now_ns, OrderReply *reply, Hold *hold
+    const Book *book,
+    const OrderRequest *order,
+    uint64_t now_ns,
+    bint takes_room,
+    OrderReply *reply,
+    Hold *hold,
 ) noexcept nogil
 cdef uint32_t check_amendment(
     const Book *book,

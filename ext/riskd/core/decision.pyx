@@ -91,6 +91,7 @@ ctypedef struct Case:
     uint64_t now_ns
     uint32_t position_side
     bint is_protective
+    bint takes_room             # whether step 7 applies
     Terms terms
     Holding holding             # without the order and without the replaced one
     int64_t reducible           # the largest strictly reducing quantity
@@ -888,9 +889,7 @@ cdef uint32_t _decide(Case *case, i128 lots, OrderReply *reply, Hold *hold) noex
     if order.view == DECISION_VIEW_FULL:
         collected = &reply.detail
     reason = _evaluate(case, lots, collected, &figures, &reached)
-    if case.replaced == NULL and order.mode != CHECK_MODE_CHECK_ONLY and (
-        reason == REASON_NONE or (reached and collected != NULL)
-    ):
+    if case.takes_room and (reason == REASON_NONE or (reached and collected != NULL)):
         _check_room(case, collected, &reason)
     reply.reason = reason
     if reached and order.view >= DECISION_VIEW_MARGIN:
@@ -937,9 +936,14 @@ cdef void _report_liquidation(const Case *case, const Fill *fill, OrderReply *re
 
 
 cdef uint32_t check_order(
-    const Book *book, const OrderRequest *order, uint64_t now_ns, OrderReply *reply, Hold *hold
+    const Book *book,
+    const OrderRequest *order,
+    uint64_t now_ns,
+    bint takes_room,
+    OrderReply *reply,
+    Hold *hold,
 ) noexcept nogil:
-    """Decide on an order (steps 3 to 7).
+    """Decide on an order (steps 3 to 6, and 7 if it takes room).
 
     Reservation id and revision of the reply are the caller's.
     """
@@ -949,6 +953,7 @@ cdef uint32_t check_order(
     cdef uint32_t unused = REASON_NONE
     _start_reply(order.view, reply)
     case.replaced = NULL
+    case.takes_room = takes_room
     reason = _form(book, order, now_ns, &case)
     reply.reason = reason
     if reason != REASON_NONE and reason != REASON_QUANTITY_OUT_OF_RANGE:
@@ -1058,6 +1063,7 @@ cdef uint32_t check_amendment(
     filled = replaced.quantity_lots - replaced.remaining_lots
     _amended_order(book, amendment, replaced, &order)
     case.replaced = replaced
+    case.takes_room = False
     case.position = &book.positions[replaced.position_index]
     case.position_side = case.position.position_side
     case.account = &book.accounts[case.position.account_index]

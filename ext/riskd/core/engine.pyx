@@ -181,7 +181,10 @@ _FAULTS = {
     FAULT_WIRE_TYPE: "has the wrong wire type",
     FAULT_VARINT_TOO_LONG: "is a varint of more than 64 bits",
     FAULT_OUT_OF_RANGE: "is outside the range of its type",
-    FAULT_TOO_MANY: f"is repeated more than {MARKS_PER_REPORT_MAX} times",
+    FAULT_TOO_MANY: (
+        f"is repeated too often: at most {MARKS_PER_REPORT_MAX} marks"
+        f" or {ORDERS_PER_BATCH_MAX} orders"
+    ),
     FAULT_EMPTY: "is missing: at least one is needed",
 }
 

@@ -420,6 +420,11 @@ ctypedef struct OrderRequest:
     uint32_t view
     uint32_t position_side
 
+ctypedef struct BatchRequest:
+    OrderRequest orders[ORDERS_PER_BATCH_MAX]
+    uint32_t count
+    uint32_t mode
+
 ctypedef struct AmendmentRequest:
     uint64_t reservation_id
     uint64_t client_order_id

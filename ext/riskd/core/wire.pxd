@@ -7,6 +7,7 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
 from riskd.core.types cimport (
     AmendmentRequest,
+    BatchRequest,
     ExecutionReply,
     ExecutionRequest,
     MarkReport,
@@ -46,6 +47,9 @@ ctypedef struct MarkRefusal:
 cdef bint decode_order(
     const uint8_t *start, size_t size, OrderRequest *order, Malformed *malformed
 ) noexcept nogil
+cdef bint decode_batch(
+    const uint8_t *start, size_t size, BatchRequest *batch, Malformed *malformed
+) noexcept nogil
 cdef bint decode_amendment(
     const uint8_t *start, size_t size, AmendmentRequest *amendment, Malformed *malformed
 ) noexcept nogil
@@ -72,6 +76,8 @@ cdef void encode_marks_reply(
     Writer *writer, uint64_t revision, uint32_t taken, const MarkRefusal *refusals, uint32_t refused
 ) noexcept nogil
 
+cdef Writer inner_writer(uint8_t *buffer, size_t capacity) noexcept nogil
+cdef void message_at(const Writer *outer, Writer *message) noexcept nogil
 cdef void write_unsigned(Writer *writer, uint32_t field, uint64_t value) noexcept nogil
 cdef void write_signed(Writer *writer, uint32_t field, int64_t value) noexcept nogil
 cdef void write_bytes(

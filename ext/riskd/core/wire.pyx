@@ -14,7 +14,10 @@ from libc.string cimport memcpy, memset
 
 from riskd.core.money cimport debug_assert
 from riskd.core.types cimport (
+    BATCH_MODE_ALL_OR_NONE,
+    ORDERS_PER_BATCH_MAX,
     AmendmentRequest,
+    BatchRequest,
     DecisionDetail,
     ExecutionReply,
     ExecutionRequest,
@@ -141,6 +144,24 @@ cdef inline bint _fixed64(
     return True
 
 
+cdef inline bint _message(
+    Cursor *cursor,
+    uint32_t wire_type,
+    const uint8_t **start,
+    uint64_t *size,
+    Malformed *malformed,
+    uint32_t field,
+) noexcept nogil:
+    """Take the bytes of a message inside a message."""
+    if wire_type != WIRE_BYTES:
+        return _fail(malformed, FAULT_WIRE_TYPE, field)
+    if not _varint(cursor, size, malformed, field):
+        return False
+    if not _take(cursor, size[0], start):
+        return _fail(malformed, FAULT_TRUNCATED, field)
+    return True
+
+
 # --- decode ----------------------------------------------------------------------------------
 
 cdef bint decode_order(
@@ -195,6 +216,40 @@ cdef bint decode_order(
             return _fail(malformed, FAULT_UNKNOWN_FIELD, field)
         if not taken:
             return False
+    return True
+
+
+cdef bint decode_batch(
+    const uint8_t *start, size_t size, BatchRequest *batch, Malformed *malformed
+) noexcept nogil:
+    cdef Cursor cursor
+    cdef const uint8_t *order
+    cdef uint32_t field, wire_type
+    cdef uint64_t length
+    cursor.next = start
+    cursor.remaining = size
+    batch.count = 0
+    batch.mode = 0
+    while cursor.remaining > 0:
+        if not _tag(&cursor, &field, &wire_type, malformed):
+            return False
+        if field == 1:
+            if not _enum(&cursor, wire_type, &batch.mode, malformed, field):
+                return False
+            continue
+        if field != 2:
+            return _fail(malformed, FAULT_UNKNOWN_FIELD, field)
+        if not _message(&cursor, wire_type, &order, &length, malformed, field):
+            return False
+        if batch.count == ORDERS_PER_BATCH_MAX:
+            return _fail(malformed, FAULT_TOO_MANY, field)
+        if not decode_order(order, length, &batch.orders[batch.count], malformed):
+            return False
+        batch.count += 1
+    if batch.mode > BATCH_MODE_ALL_OR_NONE:
+        return _fail(malformed, FAULT_OUT_OF_RANGE, 1)
+    if batch.count == 0:
+        return _fail(malformed, FAULT_EMPTY, 2)
     return True
 
 
@@ -359,12 +414,8 @@ cdef bint decode_marks(
             return False
         if field != 1:
             return _fail(malformed, FAULT_UNKNOWN_FIELD, field)
-        if wire_type != WIRE_BYTES:
-            return _fail(malformed, FAULT_WIRE_TYPE, field)
-        if not _varint(&cursor, &length, malformed, field):
+        if not _message(&cursor, wire_type, &inner.next, &length, malformed, field):
             return False
-        if not _take(&cursor, length, &inner.next):
-            return _fail(malformed, FAULT_TRUNCATED, field)
         inner.remaining = length
         if count[0] == capacity:
             return _fail(malformed, FAULT_TOO_MANY, field)
@@ -429,7 +480,7 @@ cdef void write_bytes(
     writer.size += size
 
 
-cdef inline Writer _inner_writer(uint8_t *buffer, size_t capacity) noexcept nogil:
+cdef Writer inner_writer(uint8_t *buffer, size_t capacity) noexcept nogil:
     cdef Writer inner
     inner.start = buffer
     inner.size = 0
@@ -437,9 +488,27 @@ cdef inline Writer _inner_writer(uint8_t *buffer, size_t capacity) noexcept nogi
     return inner
 
 
+cdef void message_at(const Writer *outer, Writer *message) noexcept nogil:
+    """Move to the next message that was written into another, each with a tag of one byte.
+
+    Begin with an empty message at the start of the other.
+    """
+    cdef uint8_t *next = message.start + message.size + 1
+    cdef size_t size = 0
+    cdef uint32_t shift = 0
+    debug_assert(next > outer.start and next < outer.start + outer.size)
+    while next[0] >= 0x80:
+        size |= <size_t>(next[0] & 0x7F) << shift
+        shift += 7
+        next += 1
+    size |= <size_t>next[0] << shift
+    message.start = next + 1
+    message.size = size
+
+
 cdef void _write_greeks(Writer *writer, uint32_t field, const GreeksPico *greeks) noexcept nogil:
     cdef uint8_t buffer[96]
-    cdef Writer inner = _inner_writer(buffer, sizeof(buffer))
+    cdef Writer inner = inner_writer(buffer, sizeof(buffer))
     write_signed(&inner, 1, greeks.price)
     write_signed(&inner, 2, greeks.delta)
     write_signed(&inner, 3, greeks.gamma)
@@ -453,7 +522,7 @@ cdef void _write_violation(
     Writer *writer, uint32_t field, const Violation *violation
 ) noexcept nogil:
     cdef uint8_t buffer[64]
-    cdef Writer inner = _inner_writer(buffer, sizeof(buffer))
+    cdef Writer inner = inner_writer(buffer, sizeof(buffer))
     write_unsigned(&inner, 1, violation.reason)
     write_signed(&inner, 2, violation.limit)
     write_signed(&inner, 3, violation.use)
@@ -466,7 +535,7 @@ cdef void _write_detail(
 ) noexcept nogil:
     cdef uint8_t buffer[2048]
     cdef uint32_t index
-    cdef Writer inner = _inner_writer(buffer, sizeof(buffer))
+    cdef Writer inner = inner_writer(buffer, sizeof(buffer))
     write_signed(&inner, 1, detail.initial_margin)
     write_signed(&inner, 2, detail.maintenance_margin)
     write_signed(&inner, 3, detail.unrealised_pnl)
@@ -505,7 +574,7 @@ cdef void encode_order_reply(Writer *writer, const OrderReply *reply) noexcept n
 
 cdef void encode_amendment_reply(Writer *writer, const OrderReply *reply) noexcept nogil:
     cdef uint8_t buffer[2304]
-    cdef Writer inner = _inner_writer(buffer, sizeof(buffer))
+    cdef Writer inner = inner_writer(buffer, sizeof(buffer))
     encode_order_reply(&inner, reply)
     write_bytes(writer, 1, inner.start, inner.size)
 
@@ -533,7 +602,7 @@ cdef void encode_marks_reply(
     write_unsigned(writer, 1, revision)
     write_unsigned(writer, 2, taken)
     for index in range(refused):
-        inner = _inner_writer(buffer, sizeof(buffer))
+        inner = inner_writer(buffer, sizeof(buffer))
         write_unsigned(&inner, 1, refusals[index].index)
         write_unsigned(&inner, 2, refusals[index].reason)
         write_bytes(writer, 3, inner.start, inner.size)
