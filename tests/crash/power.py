@@ -1,16 +1,16 @@
-"""The loss of power: what no completed sync covers is thrown away."""
+"""A slow disk, and the loss of power: what no completed sync covers is thrown away."""
 
 import os
 import random
 import subprocess
 from pathlib import Path
 
-SOURCE = Path(__file__).with_name("syncs.c")
+SOURCE = Path(__file__).with_name("disk.c")
 
 
 def build_shim(directory: Path) -> Path:
-    """Compile syncs.c; return the library."""
-    library = directory / "syncs.so"
+    """Compile disk.c; return the library."""
+    library = directory / "disk.so"
     subprocess.run(
         ["cc", "-O1", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC", SOURCE, "-o", library],
         check=True,

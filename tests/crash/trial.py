@@ -23,6 +23,8 @@ from tests.crash.power import Power, build_shim
 Durability: TypeAlias = Literal["process", "machine"]
 ROOT = Path(__file__).resolve().parents[2]
 ANSWERS_MAX = 800
+# How slow the disk is where no power is lost: much longer than it takes to answer.
+WRITE_US = 2000
 
 
 class Server:
@@ -92,11 +94,12 @@ class Trial:
         self._directory = base / "journal"
         self._copy = base / "copy"
         self._notes = base / "syncs"
-        self._environment = dict(os.environ)
+        loaded = f"{os.environ.get('LD_PRELOAD', '')} {build_shim(base)}".strip()
+        self._environment = os.environ | {"LD_PRELOAD": loaded}
         if durability == "machine":
-            before = os.environ.get("LD_PRELOAD", "")
-            self._environment["LD_PRELOAD"] = f"{before} {build_shim(base)}".strip()
             self._environment["RISKD_TEST_SYNCS"] = str(self._notes)
+        else:
+            self._environment["RISKD_TEST_WRITE_US"] = str(WRITE_US)
         self._clients = Clients(f"{seed} {durability}")
         self._start_s = 0.0
         self._power = Power(self._directory, self._notes)

@@ -12,6 +12,12 @@ RUN = Path(__file__).resolve().parents[2] / "benchmarks" / "run.py"
 
 FIGURES = {
     "engine": {"check_isolated_ns", "check_cross_ns", "greeks_scalar_ns"},
+    "journal": {
+        "check_journaled_ns",
+        *(f"checks_per_s_{each}_{n}" for each in ("process", "machine") for n in (1, 16, 256)),
+        "sync_p50_us",
+        "recover_records_per_s",
+    },
     "service": {
         "grpcio_calls_per_s",
         "p50_us",
