@@ -149,6 +149,7 @@ class World:
         self.digest = hashlib.blake2b(digest_size=16)
         self.counts: dict[str, int] = {}
         self.threads = ThreadPoolExecutor(1)
+        self.faults = Faults()
 
     def run(self) -> str:
         """Live and die until all commands are through; return a digest of everything that was seen.
@@ -159,6 +160,8 @@ class World:
             while self.commands_left > 0:
                 self.live()
         finally:
+            # A writer that is still held would keep the journal, and so this, from its end.
+            self.release()
             self.threads.shutdown()
             shutil.rmtree(self.base / f"life-{self.lives}", ignore_errors=True)
         return self.digest.hexdigest()
@@ -419,13 +422,16 @@ class World:
             elif self.loses:
                 cut(self.next_directory(), max(0, durable - 1), "nothing", self.rng)
         # Nothing that the old life still does is seen by the next one.
-        for call in CALLS:
-            self.faults.release(call)
+        self.release()
         with contextlib.suppress(JournalFailedError):
             self.engine.close_journal()
         self.threads.submit(int).result()
         shutil.rmtree(self.directory)
         self.lives += 1
+
+    def release(self) -> None:
+        for call in CALLS:
+            self.faults.release(call)
 
     def next_directory(self) -> Path:
         return self.base / f"life-{self.lives + 1}"
