@@ -85,7 +85,7 @@ def _open_journal(settings: Settings, engine: Engine) -> None:
             now_ns=time.time_ns(),
             progress=report,
         )
-    except (JournalDamagedError, ReplayError, OSError, ValueError) as error:
+    except (JournalDamagedError, ReplayError, OSError, ValueError, MemoryError) as error:
         raise SettingsError(f"journal_directory: {error}") from None
     fields = {
         "directory": settings.journal_directory,

@@ -175,12 +175,13 @@ def test_each_change_is_one_record_and_what_changes_nothing_is_none(
     engine.adjust_collateral(7, 1, 500, False, NOW_NS + 9, actor="tester")
     engine.close_journal()
     records = list(scan(tmp_path / "journal"))
-    assert [record[0] for record in records] == [record[2] for record in records]
-    assert [record[3] for record in records] == [64, 64, 64, 64, METHOD_REPORT_MARKS, 1, 64]
-    assert records[5][4][8:] == order(1)
-    assert records[6][1] == NOW_NS + 9
+    # The first one is of the empty book.
+    assert [record[0] - 1 for record in records] == [record[2] for record in records]
+    assert [record[3] for record in records] == [64] * 5 + [METHOD_REPORT_MARKS, 1, 64]
+    assert records[6][4][8:] == order(1)
+    assert records[7][1] == NOW_NS + 9
     text = b'{"actor":"tester","arguments":{"account_id":7,"amount":500,"asset_id":1},'
-    assert records[6][4] == text + b'"change":"adjust_collateral"}'
+    assert records[7][4] == text + b'"change":"adjust_collateral"}'
 
 
 def test_time_never_goes_back_behind_the_last_change(
@@ -195,7 +196,7 @@ def test_time_never_goes_back_behind_the_last_change(
     again.set_trading_state(SCOPE_GATEWAY, 9, types_pb2.TRADING_STATE_HALTED)
     again.close_journal()
     times = [record[1] for record in scan(tmp_path / "journal")]
-    assert times == [5, 5, 5, 5, NOW_NS] + [NOW_NS + 100] * 4
+    assert times == [5, 5, 5, 5, 5, NOW_NS] + [NOW_NS + 100] * 4
 
 
 def write_journal(directory: Path, *records: tuple[int, int, bytes]) -> None:
@@ -260,15 +261,45 @@ def test_another_reply_than_the_recorded_one_is_refused_unless_accepted(
     with Journal.open(other) as journal:
         for sequence, time_ns, revision, kind, payload in records:
             # The checksum of another reply stands in the last.
-            flipped = bytes([payload[0] ^ 1]) + payload[1:] if sequence == 6 else payload
+            flipped = bytes([payload[0] ^ 1]) + payload[1:] if sequence == 7 else payload
             journal.append(kind, time_ns, revision, flipped)
     with pytest.raises(ReplayError, match="another reply") as caught:
         new_engine().open_journal(other)
-    assert caught.value.sequence == 6
+    assert caught.value.sequence == 7
     accepting = new_engine()
     replay = accepting.open_journal(other, accept_differences=True)
-    assert (replay.records, replay.differences, replay.first_difference) == (6, 1, 6)
+    assert (replay.records, replay.differences, replay.first_difference) == (7, 1, 7)
     accepting.close_journal()
+
+
+def test_capacities_are_part_of_the_state(
+    open_engine: Callable[..., Engine], tmp_path: Path
+) -> None:
+    engine = open_engine()
+    define(engine)
+    before = everything(engine)
+    engine.close_journal()
+    larger = Engine(accounts_max=32, positions_max=64, orders_max=256, answer_bytes=1 << 16)
+    larger.open_journal(tmp_path / "journal")
+    assert larger.revision == before[0] + 1
+    assert larger.capacities()["accounts_max"] == 32
+    larger.close_journal()
+    # Read back with no settings at all.
+    alone = Engine()
+    alone.replay(tmp_path / "journal")
+    assert alone.capacities() == larger_capacities(alone)
+    smaller = Engine(accounts_max=16, positions_max=64, orders_max=256, answer_bytes=1 << 16)
+    smaller.open_journal(tmp_path / "journal")
+    smaller.create_account(8, 1, types_pb2.MARGIN_MODE_CROSS, 2000, 0)
+    smaller.close_journal()
+    too_small = Engine(accounts_max=1, positions_max=64, orders_max=256, answer_bytes=1 << 16)
+    with pytest.raises(ValueError, match="accounts_max"):
+        too_small.open_journal(tmp_path / "journal")
+
+
+def larger_capacities(engine: Engine) -> dict[str, int]:
+    sizes = {"accounts_max": 32, "positions_max": 64, "orders_max": 256, "answer_bytes": 1 << 16}
+    return engine.capacities() | sizes
 
 
 def test_damage_refuses_to_start_and_a_torn_tail_is_cut(

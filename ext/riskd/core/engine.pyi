@@ -98,7 +98,8 @@ class Engine:
     ) -> Replay:
         """Replay the journal of a directory into this engine, which must be new, and go on with it.
 
-        Changes are not taken to come before now_ns. The options of the journal are those of
+        Capacities other than the journal's are a change, recorded here, which can raise as
+        set_capacities does. Changes are not taken to come before now_ns. The options of the journal are those of
         Journal.open, the others those of `replay`. Raises what both raise; then the engine can only
         be thrown away. Before anybody else uses the engine.
         """

@@ -21,6 +21,9 @@ A record's payload
               there has its default, so arguments can be added; an unknown change or argument is
               of a newer program and refused.
 
+    The first record is the change "create_book": the capacities of the empty book, at revision 0.
+    Capacities decide what is remembered and what is full, so they are part of the state.
+
     What changed nothing is not recorded: repeats, checks alone, reads, refused changes, malformed
     requests. (A rejected order is remembered, so it raises the revision and is a record.)
 
@@ -36,11 +39,13 @@ Time
     last record after a restart: then it is taken to come at that time.
 """
 
+import contextlib
 import hashlib
 import json
 import os
 import sys
 
+from riskd.core.journal import JournalFailedError
 from riskd.core.rows import InstrumentRow, Replay
 
 from cpython.exc cimport PyErr_CheckSignals
@@ -428,11 +433,7 @@ cdef class Engine:
         cdef bytes payload = b""
         if self._log != NULL and not arguments.get("validate_only"):
             arguments.pop("validate_only", None)
-            payload = json.dumps(
-                {"change": name, "actor": actor, "arguments": arguments},
-                separators=(",", ":"),
-                sort_keys=True,
-            ).encode()
+            payload = _change_payload(name, actor, arguments)
         self._lock_with_room(<size_t>len(payload), True)
         try:
             now = max(now, self._time_ns)
@@ -475,6 +476,7 @@ cdef class Engine:
     ):
         if self._journal is not None or self._book.revision != 0:
             raise ValueError("only a new engine can open a journal")
+        capacities = self.capacities()
         journal = Journal.open(
             directory,
             durability=durability,
@@ -484,22 +486,43 @@ cdef class Engine:
             faults=faults,
         )
         try:
-            replay = self.replay(
-                directory, accept_differences=accept_differences, progress=progress
-            )
+            replay = self._load(journal, capacities, accept_differences, now_ns, progress)
         except BaseException:
-            # What was replayed so far is a part of the state, which nobody may take for the whole.
+            # A part of the state, which nobody may take for the whole.
             self._attach(journal)
-            journal.close()
+            _close(journal)
             raise
+        return replay._replace(torn=journal.torn)
+
+    cdef object _load(
+        self, Journal journal, dict capacities, accept_differences, now_ns, progress
+    ):
+        replay = self.replay(
+            journal.directory, accept_differences=accept_differences, progress=progress
+        )
         self._attach(journal)
         self._time_ns = max(self._time_ns, now_ns)
-        return replay._replace(torn=journal.torn)
+        if replay.sequence == 0:
+            self._begin(_change_payload("create_book", "riskd", capacities))
+        else:
+            self.set_capacities(**capacities)
+        return replay
 
     cdef _attach(self, Journal journal):
         self._journal = journal
         self._log = &journal.state
         self._sequence = journal.state.next_sequence - 1
+
+    cdef int _begin(self, bytes payload) except -1:
+        """Append the first record."""
+        self._lock_with_room(<size_t>len(payload), True)
+        try:
+            self._record(
+                KIND_CHANGE, <const uint8_t *><const char *>payload, <size_t>len(payload), NULL, 0
+            )
+        finally:
+            pthread_mutex_unlock(&self._mutex)
+        return self._await(self._sequence)
 
     def close_journal(self):
         if self._journal is not None:
@@ -945,8 +968,21 @@ def _set_trading_state(Engine engine, now_ns, *, scope, scope_id, trading_state)
     return admin.set_trading_state(&engine._book, scope, scope_id, trading_state)
 
 
-def _set_capacities(Engine engine, now_ns, **wanted):
+def _create_book(Engine engine, now_ns, **capacities):
+    """Of an empty book, so that it is not the first change but what the first change finds."""
+    _resize(engine, capacities)
+
+
+def _set_capacities(Engine engine, now_ns, **capacities):
     """Return whether anything changed."""
+    if not _resize(engine, capacities):
+        return False
+    engine._book.revision += 1
+    return True
+
+
+cdef bint _resize(Engine engine, dict wanted) except -1:
+    """Return whether any capacity is another now."""
     cdef Capacities capacities, current
     cdef uint32_t table
     cdef uint32_t done
@@ -960,7 +996,6 @@ def _set_capacities(Engine engine, now_ns, **wanted):
         raise ValueError(_in_use(&engine._book, table, capacities.entries[table]))
     if done == RESIZE_NO_MEMORY:
         raise MemoryError("the tables do not fit in memory beside those they replace")
-    engine._book.revision += 1
     return True
 
 
@@ -1015,11 +1050,23 @@ _CHANGES = {
     "renew_lease": _renew_lease,
     "set_trading_state": _set_trading_state,
     "set_capacities": _set_capacities,
+    "create_book": _create_book,
 }
 
 
 cdef inline bint _is_hot(uint32_t method) noexcept nogil:
     return HOT_CHECK_ORDER <= method <= HOT_ADVANCE_TIME
+
+
+cdef _close(Journal journal):
+    """Close a journal when why it is closed is about to be said."""
+    with contextlib.suppress(JournalFailedError):
+        journal.close()
+
+
+cdef bytes _change_payload(name, actor, dict arguments):
+    entry = {"change": name, "actor": actor, "arguments": arguments}
+    return json.dumps(entry, separators=(",", ":"), sort_keys=True).encode()
 
 
 cdef object _change_fault(Engine engine, now_ns, bytes payload):
