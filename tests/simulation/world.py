@@ -173,7 +173,7 @@ class World:
         self.plan = self.draw_plan()
         self.faults = Faults()
         self.directory = self.base / f"life-{self.lives}"
-        self.engine = Engine(**self.stream.settings)
+        self.engine = Engine(**self.capacities())
         self.ours = Runner(Submitting(self.engine))
         self.engine.open_journal(
             self.directory,
@@ -194,6 +194,14 @@ class World:
         while left > 0 and self.commands_left > 0 and not self.is_over():
             left -= self.exchange()
         self.die()
+
+    def capacities(self) -> dict[str, int]:
+        """Return those that the book has, so that the start changes nothing."""
+        if self.lives == 0:
+            return self.stream.settings
+        scratch = Engine(**self.stream.settings)
+        scratch.replay(self.directory)
+        return scratch.capacities()
 
     def draw_plan(self) -> Plan:
         rng = self.rng
