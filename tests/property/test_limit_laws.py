@@ -362,6 +362,10 @@ def test_hold_then_release_is_nothing(make: type[Any], seed: int) -> None:
 @given(seeds)
 def test_a_check_changes_nothing(make: type[Any], seed: int) -> None:
     rng, desk = a_desk(make, seed)
+    for level in ((SCOPE_FIRM, FIRM), (SCOPE_ACCOUNT, LONER), (SCOPE_GATEWAY, 1)):
+        desk.limit(t.LIMIT_KIND_ORDER_RATE_MAX, 1, *level, action=SOFT)
+        desk.limit(t.LIMIT_KIND_DRAWDOWN_MAX, 1, *level, action=SOFT)
+    desk.report_marks({BTC: 70_000, ETH: 3_500})  # Equity has changed, so peaks would rise.
     before = (desk.engine.state_hash(), desk.engine.answers_hash(), desk.engine.revision)
     for _ in range(10):
         desk.check(**desk.random_order(rng, MARKS))
