@@ -89,11 +89,14 @@ def _open_journal(settings: Settings, engine: Engine) -> None:
         raise SettingsError(f"journal_directory: {error}") from None
     fields = {
         "directory": settings.journal_directory,
+        "snapshot": replay.snapshot or "",
         "records": replay.records,
         "seconds": round(time.monotonic() - start, 3),
         "state_hash": engine.state_hash(),
     }
     _logger.info("journal opened", extra={"fields": fields})
+    for reason in replay.refused_snapshots:
+        _logger.warning("snapshot not used", extra={"fields": {"reason": reason}})
     if replay.torn is not None:
         _logger.warning("torn tail cut", extra={"fields": replay.torn._asdict()})
     if replay.differences:

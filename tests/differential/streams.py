@@ -827,7 +827,7 @@ class Stream:
         self.not_normal.append((scope, scope_id))
         return ("set_trading_state", scope, scope_id, state)
 
-    def resize(self, _: ReferenceEngine) -> Command:
+    def resize(self, unused: ReferenceEngine) -> Command:
         """Around what is in use, so that some are refused, and tables still get full."""
         sizes: Fields = {}
         for _ in range(self.rng.choice((0, 1, 1, 2))):

@@ -26,10 +26,14 @@ SIZES = {
 
 
 class Desk:
-    """The engine's sizes are SIZES but for those that are given."""
+    """The engine's sizes are SIZES but for those that are given, unless it is given itself."""
 
-    def __init__(self, **sizes: int) -> None:
-        self.engine = engine = Engine(**(SIZES | sizes))
+    def __init__(self, engine: Engine | None = None, *, fills: bool = True, **sizes: int) -> None:
+        self.engine = engine = engine or Engine(**(SIZES | sizes))
+        if fills:
+            self.fill_tables(engine)
+
+    def fill_tables(self, engine: Engine) -> None:
         assert engine.create_asset("USDT", 6) == (t.REASON_CODE_NONE, 1)
         tiers = [(0, 20_000_000, 10_000_000, 5000)]
         assert engine.upsert_schedule("single", 1, tiers) == (t.REASON_CODE_NONE, 1)

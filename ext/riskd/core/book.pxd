@@ -99,6 +99,12 @@ ctypedef struct Capacities:
     uint32_t entries[TABLES]
     uint64_t answer_bytes           # of one ring
 
+# What a book holds beside its tables and answers; the revision apart.
+ctypedef struct Scalars:
+    uint64_t answer_bytes
+    uint32_t service_state
+    uint32_t reserved
+
 ctypedef struct Book:
     uint64_t revision
 
@@ -169,6 +175,9 @@ cdef enum:
 cdef bint book_open(Book *book, const Capacities *capacities, uint64_t seed) noexcept nogil
 cdef void book_close(Book *book) noexcept nogil
 cdef void book_tables(Book *book, Table *tables) noexcept nogil
+cdef void book_scalars(const Book *book, Scalars *scalars) noexcept nogil
+cdef void book_set_scalars(Book *book, const Scalars *scalars) noexcept nogil
+cdef const char *book_index(Book *book) noexcept nogil
 cdef void book_capacities(const Book *book, Capacities *capacities) noexcept nogil
 cdef uint32_t book_resize(
     Book *book, const Capacities *capacities, uint32_t *table

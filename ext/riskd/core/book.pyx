@@ -21,12 +21,14 @@ from riskd.core.index cimport (
 )
 from riskd.core.money cimport debug_assert
 from riskd.core.types cimport (
+    NAME_SIZE,
     NOWHERE,
     POSITION_MODE_HEDGE,
     POSITION_MODE_ONE_WAY,
     POSITION_SIDE_LONG,
     POSITION_SIDE_NET,
     POSITION_SIDE_SHORT,
+    TIERS_MAX,
     TRADING_STATE_NORMAL,
     Account,
     ClosedOrder,
@@ -67,7 +69,7 @@ cdef bint _index_open(Index *index, uint64_t capacity, uint64_t seed) noexcept n
 cdef void book_tables(Book *book, Table *tables) noexcept nogil:
     """Describe the tables, each at its number. A new table is a new entry here.
 
-    And it is a line in _index_all or _move_links, if it has an index or names positions.
+    And it is a line in book_index, and in _move_links if it names positions by their places.
     """
     cdef Position position
     cdef Order order
@@ -147,6 +149,18 @@ cdef void book_tables(Book *book, Table *tables) noexcept nogil:
     table.entry_size = sizeof(ClosedOrder)
 
 
+cdef void book_scalars(const Book *book, Scalars *scalars) noexcept nogil:
+    memset(scalars, 0, sizeof(Scalars))
+    scalars.answer_bytes = book.answer_capacity
+    scalars.service_state = book.service_state
+
+
+cdef void book_set_scalars(Book *book, const Scalars *scalars) noexcept nogil:
+    """Of a book that was opened with this room for answers."""
+    debug_assert(book.answer_capacity == scalars.answer_bytes)
+    book.service_state = scalars.service_state
+
+
 cdef void book_capacities(const Book *book, Capacities *capacities) noexcept nogil:
     cdef Table tables[TABLES]
     cdef uint32_t id
@@ -221,6 +235,7 @@ cdef uint32_t book_resize(
     cdef uint32_t id
     # Where each position went.
     cdef uint32_t *moved
+    cdef Scalars scalars
     memset(&resized, 0, sizeof(Book))
     book_tables(book, tables)
     for id in range(<uint32_t>TABLES):
@@ -233,10 +248,13 @@ cdef uint32_t book_resize(
         book_close(&resized)
         return RESIZE_NO_MEMORY
     resized.revision = book.revision
-    resized.service_state = book.service_state
+    book_scalars(book, &scalars)
+    scalars.answer_bytes = capacities.answer_bytes
+    book_set_scalars(&resized, &scalars)
     _move_entries(book, &resized, moved)
     _move_links(&resized, moved)
-    _index_all(&resized)
+    if book_index(&resized) != NULL:
+        debug_assert(False)
     _move_answers(book, &resized)
     free(moved)
     book_close(book)
@@ -323,27 +341,194 @@ cdef void _move_answers(const Book *book, Book *resized) noexcept nogil:
             done += answer_size(head.reply_size)
 
 
-cdef void _index_all(Book *book) noexcept nogil:
-    """Enter everything that is in the tables into the indexes, which are empty."""
+# --- taking over tables that are filled --------------------------------------------------------
+
+cdef const char *book_index(Book *book) noexcept nogil:
+    """Enter everything that is in the tables into the indexes, which are empty.
+
+    Return NULL, or what is wrong with the tables: nothing in them can then lead outside of them.
+    """
     cdef uint32_t place
-    for place in range(book.account_count):
-        _index_account(book, place)
+    cdef const char *fault = _free_places_fault(book)
+    if fault == NULL:
+        fault = _definitions_fault(book)
+    if fault == NULL:
+        fault = _positions_fault(book)
+    if fault != NULL:
+        return fault
     for place in range(book.position_top):
         if book.positions[place].in_use:
             _index_position(book, place)
     for place in range(book.order_top):
-        if book.orders[place].in_use:
-            _index_order(book, place)
-            order_name(book, &book.orders[place])
-            book.orders[place].expiry_place = 0
-            if book.orders[place].expire_ns != 0:
-                expiry_add(book, &book.orders[place])
-    for place in range(book.closed_count):
-        _index_closed(book, place)
+        if not book.orders[place].in_use:
+            continue
+        if book.orders[place].position_index >= book.position_top:
+            return "an order names no position"
+        if not book.positions[book.orders[place].position_index].in_use:
+            return "an order names no position"
+        if order_find(book, book.orders[place].reservation_id) != NULL:
+            return "two orders have one reservation"
+        _index_order(book, place)
+        order_name(book, &book.orders[place])
+    fault = _expiries_fault(book)
+    if fault == NULL:
+        fault = _closed_fault(book)
+    if fault != NULL:
+        return fault
     for place in range(book.balance_count):
+        if book.balances[place].account_index >= book.account_count:
+            return "a balance names no account"
+        if book.balances[place].asset_id == 0 or book.balances[place].asset_id > book.asset_count:
+            return "a balance names no asset"
         _index_balance(book, place)
     for place in range(book.gateway_count):
+        if _gateway_place(book, book.gateways[place].gateway_id) != NOWHERE:
+            return "two gateways have one id"
         _index_gateway(book, place)
+    return NULL
+
+
+cdef const char *_free_places_fault(Book *book) noexcept nogil:
+    """Check that the free places of each table, and no others, are in its chain of free places."""
+    cdef Table tables[TABLES]
+    cdef uint32_t id, place, used, free_count
+    cdef const uint8_t *entries
+    book_tables(book, tables)
+    for id in range(<uint32_t>TABLES):
+        if tables[id].top == NULL:
+            continue
+        entries = <const uint8_t *>tables[id].entries[0]
+        used = 0
+        for place in range(tables[id].top[0]):
+            used += entries[place * <size_t>tables[id].entry_size + tables[id].in_use_offset] != 0
+        if used != tables[id].count[0]:
+            return "a table's count is not that of its entries"
+        free_count = 0
+        place = tables[id].free[0]
+        while place != NOWHERE:
+            if place >= tables[id].top[0] or free_count == tables[id].top[0] - used:
+                return "a chain of free places leads astray"
+            entries = <const uint8_t *>tables[id].entries[0]
+            entries += place * <size_t>tables[id].entry_size
+            if entries[tables[id].in_use_offset]:
+                return "a free place is in use"
+            free_count += 1
+            memcpy(&place, entries + tables[id].link_offset, sizeof(uint32_t))
+        if free_count != tables[id].top[0] - used:
+            return "a free place is in no chain"
+    return NULL
+
+
+cdef const char *_expiries_fault(Book *book) noexcept nogil:
+    """Put the orders that expire into the heap, where they say that they are in it."""
+    cdef uint32_t place, at
+    cdef uint32_t count = 0
+    cdef const Order *order
+    for place in range(book.order_top):
+        order = &book.orders[place]
+        if order.in_use and (order.expire_ns != 0) != (order.expiry_place != 0):
+            return "an order that expires is not in the heap, or one that does not is"
+        count += order.in_use and order.expiry_place != 0
+    for at in range(count):
+        book.expiries[at] = NOWHERE
+    for place in range(book.order_top):
+        order = &book.orders[place]
+        if not order.in_use or order.expiry_place == 0:
+            continue
+        if order.expiry_place > count or book.expiries[order.expiry_place - 1] != NOWHERE:
+            return "two orders are in one place of the heap, or one is outside of it"
+        book.expiries[order.expiry_place - 1] = place
+    book.expiry_count = count
+    for at in range(1, count):
+        if _expires_before(
+            &book.orders[book.expiries[at]], &book.orders[book.expiries[(at - 1) / 2]]
+        ):
+            return "the heap of orders that expire is out of order"
+    return NULL
+
+
+cdef const char *_closed_fault(Book *book) noexcept nogil:
+    """Index the closed orders, and check that each names what is there."""
+    cdef uint32_t place
+    cdef const ClosedOrder *closed
+    if book.closed_start != 0 and (
+        book.closed_count != book.closed_capacity or book.closed_start >= book.closed_count
+    ):
+        return "the ring of closed orders does not begin in it"
+    for place in range(book.closed_count):
+        closed = &book.closed[place]
+        if closed.account_index >= book.account_count:
+            return "a closed order names no account"
+        if closed.instrument_id == 0 or closed.instrument_id > book.instrument_count:
+            return "a closed order names no instrument"
+        if closed_find(book, closed.reservation_id) != NULL:
+            return "two closed orders have one reservation"
+        _index_closed(book, place)
+    return NULL
+
+
+cdef const char *_definitions_fault(Book *book) noexcept nogil:
+    cdef uint32_t place
+    cdef const Schedule *schedule
+    cdef const Instrument *instrument
+    for place in range(book.asset_count):
+        if book.assets[place].symbol[sizeof(book.assets[place].symbol) - 1] != 0:
+            return "an asset's symbol has no end"
+    for place in range(book.schedule_count):
+        schedule = &book.schedules[place]
+        if schedule.asset_id == 0 or schedule.asset_id > book.asset_count:
+            return "a schedule names no asset"
+        if schedule.ladder.count == 0 or schedule.ladder.count > TIERS_MAX:
+            return "a schedule has an impossible number of tiers"
+        if schedule.name[NAME_SIZE - 1] != 0:
+            return "a schedule's name has no end"
+    for place in range(book.instrument_count):
+        instrument = &book.instruments[place]
+        if instrument.asset_id == 0 or instrument.asset_id > book.asset_count:
+            return "an instrument names no asset"
+        if instrument.schedule_id > book.schedule_count:
+            return "an instrument names no schedule"
+        if instrument.underlying_id > book.instrument_count:
+            return "an instrument names no underlying"
+        if instrument.symbol[NAME_SIZE - 1] != 0:
+            return "an instrument's symbol has no end"
+    return NULL
+
+
+cdef const char *_positions_fault(Book *book) noexcept nogil:
+    """Index the accounts, and check that their chains hold all positions, each once."""
+    cdef uint32_t place, link
+    cdef uint32_t chained = 0
+    cdef const Account *account
+    cdef const Position *position
+    cdef const Position *previous
+    for place in range(book.account_count):
+        account = &book.accounts[place]
+        if account.asset_id == 0 or account.asset_id > book.asset_count:
+            return "an account names no asset"
+        if account_find(book, account.account_id) != NULL:
+            return "two accounts have one id"
+        _index_account(book, place)
+        previous = NULL
+        link = account.first_position
+        while link != NOWHERE:
+            if link >= book.position_top:
+                return "a chain of positions leads astray"
+            position = &book.positions[link]
+            if not position.in_use or position.account_index != place:
+                return "a chain holds a position that is not its account's"
+            if position.instrument_id == 0 or position.instrument_id > book.instrument_count:
+                return "a position names no instrument"
+            if previous != NULL and not _comes_before(
+                previous, position.instrument_id, position.position_side
+            ):
+                return "a chain of positions is out of order"
+            previous = position
+            chained += 1
+            link = position.next_of_account
+    if chained != book.position_count:
+        return "a position is in no chain"
+    return NULL
 
 
 # --- accounts, instruments -------------------------------------------------------------------

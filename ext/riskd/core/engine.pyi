@@ -96,12 +96,12 @@ class Engine:
         progress: Callable[[int], None] | None = None,
         faults: Faults | None = None,
     ) -> Replay:
-        """Replay the journal of a directory into this engine, which must be new, and go on with it.
+        """Recover from the journal of a directory into this engine, which must be new; go on with it.
 
         Capacities other than the journal's are a change, recorded here, which can raise as
-        set_capacities does. Changes are not taken to come before now_ns. The options of the journal are those of
-        Journal.open, the others those of `replay`. Raises what both raise; then the engine can only
-        be thrown away. Before anybody else uses the engine.
+        set_capacities does. Changes are not taken to come before now_ns. The options of the journal
+        are those of Journal.open, the others those of `recover`. Raises what both raise; then the
+        engine can only be thrown away. Before anybody else uses the engine.
         """
     def close_journal(self) -> None:
         """Keep what is in memory and close the journal: no method works after it.
@@ -114,15 +114,36 @@ class Engine:
     @property
     def durable_sequence(self) -> int:
         """The last record that is as durable as was promised; 0 if there is none."""
+    def recover(
+        self,
+        directory: str | os.PathLike[str],
+        *,
+        until_sequence: int | None = None,
+        accept_differences: bool = False,
+        progress: Callable[[int], None] | None = None,
+    ) -> Replay:
+        """Load the newest snapshot that can be used and replay what follows; only reads.
+
+        until_sequence is the last record, for a journal that is being written. The others and what
+        it raises are as in `replay`. A snapshot that is invalid, or not of this journal, is named
+        in the result. For a new engine; after an error it can only be thrown away.
+        """
+    def write_snapshot(self, directory: str | os.PathLike[str]) -> str:
+        """Write all of it beside the journal that it was read back from; return the path.
+
+        It is read back from the disk and compared. Raises ValueError if nothing was read back or
+        the journal is open for writing, SnapshotInvalidError, OSError; then there is no such file.
+        """
     def replay(
         self,
         directory: str | os.PathLike[str],
         *,
         from_sequence: int = 1,
+        until_sequence: int | None = None,
         accept_differences: bool = False,
         progress: Callable[[int], None] | None = None,
     ) -> Replay:
-        """Apply the records of a journal, which is only read, from a sequence on.
+        """Apply the records of a journal, which is only read, from a sequence to another.
 
         progress is called now and then with the records done. Raises ReplayError if a record does
         not lead to its revision, or (unless differences are accepted) not to its reply, and

@@ -45,11 +45,12 @@ import json
 import os
 import sys
 
-from riskd.core.journal import JournalFailedError
+from riskd.core.journal import JournalDamagedError, JournalFailedError
 from riskd.core.rows import InstrumentRow, Replay
+from riskd.core.snapshot import SnapshotInvalidError, snapshot_head, snapshot_paths
 
 from cpython.exc cimport PyErr_CheckSignals
-from libc.stdint cimport INT64_MAX, int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport INT64_MAX, UINT64_MAX, int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcmp, memcpy, memset
 
 cimport riskd.core.admin as admin
@@ -109,6 +110,7 @@ from riskd.core.journal cimport (
     journal_status,
     journal_wait,
 )
+from riskd.core.snapshot cimport snapshot_read, snapshot_write
 from riskd.core.types cimport *
 from riskd.core.views cimport (
     account_row_of,
@@ -240,6 +242,8 @@ cdef class Engine:
     # Of the last record; no command comes at an earlier time.
     cdef uint64_t _sequence
     cdef uint64_t _time_ns
+    # Of the last record that was read back.
+    cdef uint32_t _checksum
     cdef dict _asset_ids
     cdef dict _schedule_ids
     cdef dict _instrument_ids
@@ -477,12 +481,14 @@ cdef class Engine:
         if self._journal is not None or self._book.revision != 0:
             raise ValueError("only a new engine can open a journal")
         capacities = self.capacities()
+        snapshots, _ = _usable_snapshots(directory, None)
         journal = Journal.open(
             directory,
             durability=durability,
             segment_bytes=segment_bytes,
             buffer_bytes=buffer_bytes,
             append_wait_ms_max=append_wait_ms_max,
+            from_sequence=snapshots[0][0] + 1 if snapshots else 1,
             faults=faults,
         )
         try:
@@ -497,7 +503,7 @@ cdef class Engine:
     cdef object _load(
         self, Journal journal, dict capacities, accept_differences, now_ns, progress
     ):
-        replay = self.replay(
+        replay = self.recover(
             journal.directory, accept_differences=accept_differences, progress=progress
         )
         self._attach(journal)
@@ -536,13 +542,69 @@ cdef class Engine:
     def durable_sequence(self):
         return journal_durable(self._log) if self._log != NULL else 0
 
-    def replay(self, directory, *, from_sequence=1, accept_differences=False, progress=None):
+    def recover(
+        self, directory, *, until_sequence=None, accept_differences=False, progress=None
+    ):
+        if self._journal is not None or self._book.revision != 0:
+            raise ValueError("only a new engine can recover")
+        snapshots, refused = _usable_snapshots(directory, until_sequence)
+        for sequence, path in snapshots:
+            try:
+                self._load_snapshot(path)
+                break
+            except SnapshotInvalidError:
+                refused.append(str(sys.exception()))
+        else:
+            sequence, path = 0, None
+        replay = self.replay(
+            directory,
+            from_sequence=sequence + 1,
+            until_sequence=until_sequence,
+            accept_differences=accept_differences,
+            progress=progress,
+        )
+        return replay._replace(snapshot=path, refused_snapshots=tuple(refused))
+
+    cdef int _load_snapshot(self, path) except -1:
+        """Put what is in a snapshot in the place of what is here."""
+        cdef Book book
+        head = snapshot_read(&book, path, self._book.account_index.seed)
+        book_close(&self._book)
+        self._book = book
+        self._sequence = head.sequence
+        self._time_ns = head.time_ns
+        self._checksum = head.checksum
+        self._asset_ids = {row.symbol: row.asset_id for row in asset_rows(&self._book)}
+        self._schedule_ids = {row.name: row.schedule_id for row in schedule_rows(&self._book)}
+        self._instrument_ids = {
+            row.symbol: row.instrument_id for row in instrument_rows(&self._book)
+        }
+        return 0
+
+    def write_snapshot(self, directory):
+        if self._journal is not None or self._sequence == 0:
+            raise ValueError("only what was read back from a journal can be a snapshot")
+        with _Locked(self):
+            return snapshot_write(
+                &self._book, directory, self._sequence, self._time_ns, self._checksum
+            )
+
+    def replay(
+        self,
+        directory,
+        *,
+        from_sequence=1,
+        until_sequence=None,
+        accept_differences=False,
+        progress=None,
+    ):
         cdef Scan scan = Scan(directory, from_sequence)
+        cdef uint64_t until = UINT64_MAX if until_sequence is None else until_sequence
         cdef uint64_t records = 0
         cdef uint64_t differences = 0
         cdef uint64_t first_difference = 0
         cdef bint same
-        while scan.advance():
+        while scan.next_sequence <= until and scan.advance():
             if scan.record.kind == KIND_CHANGE:
                 same = self._replay_change(scan)
             else:
@@ -555,6 +617,8 @@ cdef class Engine:
                 first_difference = scan.record.sequence
             differences += not same
             self._time_ns = scan.record.time_ns
+            self._sequence = scan.record.sequence
+            self._checksum = scan._chain
             if self._book.revision != scan.record.revision:
                 raise _replay_error(
                     scan,
@@ -1077,6 +1141,42 @@ cdef object _change_fault(Engine engine, now_ns, bytes payload):
     except (KeyError, TypeError, ValueError):
         return repr(sys.exception())
     return None
+
+
+def _usable_snapshots(directory, until_sequence):
+    """Return (sequence, path) of the snapshots of this journal, newest first, and why not others.
+
+    Only heads are read. Raises JournalDamagedError if the journal does not reach a snapshot.
+    """
+    usable = []
+    refused = []
+    for sequence, path in snapshot_paths(directory) if os.path.isdir(directory) else ():
+        if until_sequence is not None and sequence > until_sequence:
+            continue
+        try:
+            _check_head(directory, sequence, path)
+            usable.append((sequence, path))
+        except SnapshotInvalidError:
+            refused.append(str(sys.exception()))
+    return usable, refused
+
+
+cdef int _check_head(directory, sequence, path) except -1:
+    """Check that the journal has the record that a snapshot stands for."""
+    cdef Scan scan
+    head = snapshot_head(path)
+    if head.sequence != sequence:
+        raise SnapshotInvalidError(path, f"it is of record {head.sequence}")
+    scan = Scan(directory, sequence)
+    if not scan.advance():
+        raise JournalDamagedError(
+            scan.file or os.fspath(directory),
+            scan.offset,
+            f"the journal ends before record {sequence}, which {path} has",
+        )
+    if (scan._chain, scan.record.revision) != (head.checksum, head.revision):
+        raise SnapshotInvalidError(path, "it is of another journal")
+    return 0
 
 
 cdef object _replay_error(Scan scan, reason):

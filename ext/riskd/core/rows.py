@@ -181,3 +181,7 @@ class Replay(NamedTuple):
     """Of the last record."""
     torn: "Torn | None"
     """The tail that is no whole record."""
+    snapshot: str | None = None
+    """Where it began, unless with the first record."""
+    refused_snapshots: tuple[str, ...] = ()
+    """Newer ones that could not be used, and why."""
