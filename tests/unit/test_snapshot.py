@@ -125,11 +125,10 @@ def test_a_snapshot_of_a_snapshot_is_the_same_file(tmp_path: Path) -> None:
 
 def test_an_engine_goes_on_where_its_snapshot_ends(kept: Kept) -> None:
     kept.snapshot()
-    engine = Engine(**(SIZES | {"orders_max": 1, "gateways_max": 7}))
+    engine = Engine(**SIZES)
     replay = engine.open_journal(kept.directory, **JOURNAL)
     assert (replay.records, replay.refused_snapshots) == (0, ())
     assert replay.snapshot is not None
-    # The journal says how much fits, not the constructor.
     assert seen(engine) == kept.seen
     desk = Desk(engine, fills=False)
     desk.fill(1, 3, kept.reservations[2], 1)

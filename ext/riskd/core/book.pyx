@@ -428,7 +428,8 @@ cdef const char *_expiries_fault(Book *book) noexcept nogil:
         order = &book.orders[place]
         if order.in_use and (order.expire_ns != 0) != (order.expiry_place != 0):
             return "an order that expires is not in the heap, or one that does not is"
-        count += order.in_use and order.expiry_place != 0
+        if order.in_use and order.expiry_place != 0:
+            count += 1
     for at in range(count):
         book.expiries[at] = NOWHERE
     for place in range(book.order_top):
