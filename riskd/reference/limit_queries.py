@@ -27,6 +27,11 @@ ORDER_KINDS: Final = (
     *LIST_KINDS,
 )
 """Kinds that look at the order alone."""
+KINDS_OF_THE_ORDERS_INSTRUMENT: Final = (
+    t.LIMIT_KIND_POSITION_NOTIONAL_MAX,
+    t.LIMIT_KIND_CONCENTRATION_MAX,
+)
+"""Kinds that look at one instrument also when they are set on all."""
 
 
 class LimitQueries(Limits):
@@ -74,23 +79,22 @@ class LimitQueries(Limits):
         if kind in STATE_KINDS:
             return clamp(self._state_use(level, kind, limit, now_ns))
         holdings = self._holdings(level)
-        looked_at = [instrument_id] if instrument_id else [*holdings, 0]
-        if kind not in (t.LIMIT_KIND_POSITION_NOTIONAL_MAX, t.LIMIT_KIND_CONCENTRATION_MAX):
-            looked_at = looked_at[-1:]
+        looked_at = {instrument_id}
+        if instrument_id == 0 and kind in KINDS_OF_THE_ORDERS_INSTRUMENT:
+            looked_at.update(holdings)
         uses = [self._held_use(key, holdings, each, (1, -1), now_ns) for each in looked_at]
         return clamp(max(uses))
 
     def _is_use_known(self, level: Level, key: LimitKey, now_ns: int) -> bool:
         one = key.instrument_id
-        if key.kind in MARKED_KINDS and not (one and key.kind == t.LIMIT_KIND_GROSS_EXPOSURE_MAX):
+        of_one = key.kind == t.LIMIT_KIND_GROSS_EXPOSURE_MAX and one != 0
+        if key.kind in MARKED_KINDS and not of_one:
             return self._unknown_reason(level, key.kind, set(), now_ns) == NONE
-        needed = []
+        needed = set()
         for instrument_id, held in self._holdings(level).items():
-            if one in (0, instrument_id):
-                if key.kind == t.LIMIT_KIND_POSITION_NOTIONAL_MAX:
-                    needed += [instrument_id] * (
-                        held.worst_side(1) != 0 or held.worst_side(-1) != 0
-                    )
-                elif key.kind == t.LIMIT_KIND_GROSS_EXPOSURE_MAX:
-                    needed += [instrument_id] * (held.gross_lots != 0)
+            by_position = of_one and held.gross_lots != 0
+            sides = held.worst_side(1), held.worst_side(-1)
+            by_side = key.kind == t.LIMIT_KIND_POSITION_NOTIONAL_MAX and any(sides)
+            if one in (0, instrument_id) and (by_position or by_side):
+                needed.add(instrument_id)
         return all(self._mark_reason(self._instruments[each], now_ns) == NONE for each in needed)

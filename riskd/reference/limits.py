@@ -219,20 +219,19 @@ class Limits(Levels):
             return Figure(0, self._value(asked.instrument, asked.price, asked.quantity))
         if kind == t.LIMIT_KIND_LEVERAGE_MAX:
             return Figure(0, asked.leverage) if asked.instrument.kind == PERPETUAL else None
+        if kind in STATE_KINDS:
+            return Figure(self._state_use(level, kind, limit, now_ns), 0)
         own_id = asked.instrument.instrument_id
         before = self._holdings(level)
-        after = dict(before)
-        after[own_id] = before.get(own_id, Holding()).with_order(
+        own = before.get(own_id, Holding()).with_order(
             asked.sign, asked.quantity, asked.working_value
         )
         if not asked.is_amendment:
-            after[own_id] = replace(after[own_id], orders=after[own_id].orders + 1)
-        if kind in STATE_KINDS:
-            return Figure(self._state_use(level, kind, limit, now_ns), 0)
-        signs = (asked.sign,)
+            own = replace(own, orders=own.orders + 1)
         key = LimitKey(*level, instrument_id, kind)
-        use = self._held_use(key, before, own_id, signs, now_ns)
-        return Figure(use, self._held_use(key, after, own_id, signs, now_ns) - use)
+        use = self._held_use(key, before, own_id, (asked.sign,), now_ns)
+        after = self._held_use(key, before | {own_id: own}, own_id, (asked.sign,), now_ns)
+        return Figure(use, after - use)
 
     def _held_use(
         self,
