@@ -60,8 +60,7 @@ class Batches(Decisions):
             return t.REASON_CODE_GATEWAY_ID_MISSING
         key = order_key(order)
         if order.mode != orders_pb.CHECK_MODE_CHECK_ONLY:
-            senders = {each.gateway_id for each in [*before, order]} - self._gateways.keys()
-            if order.gateway_id in senders and len(senders) > self._gateways_left():
+            if not self._gets_place(order.gateway_id, before):
                 return t.REASON_CODE_GATEWAYS_FULL
             is_answered = self._answers.find(ANSWER_ORDER, *key) is not None
             if is_answered or self._working_order(*key) is not None:
@@ -72,8 +71,15 @@ class Batches(Decisions):
             return t.REASON_CODE_CHECK_MODE_NOT_SUPPORTED
         return NONE
 
-    def _gateways_left(self) -> int:
-        return self._gateways_max - len(self._gateways)
+    def _gets_place(self, gateway_id: int, before: list[orders_pb.CheckOrderRequest]) -> bool:
+        """Return whether a gateway has a place when those of the orders before have theirs."""
+        places = set(self._gateways)
+        for order in before:
+            has_ids = order.client_order_id != 0 and order.gateway_id != 0
+            is_check = order.mode == orders_pb.CHECK_MODE_CHECK_ONLY
+            if has_ids and not is_check and len(places) < self._gateways_max:
+                places.add(order.gateway_id)
+        return gateway_id in places or len(places) < self._gateways_max
 
     def _not_decided(self, fault: Reason) -> bytes:
         reason = t.REASON_CODE_BATCH_PARTLY_ANSWERED if fault == NONE else fault

@@ -29,6 +29,7 @@ CAPACITY_BOUNDS: Final = {
     "instruments_max": (1, 2**20),
     "schedules_max": (1, 2**20),
     "gateways_max": (1, 2**16),
+    "balances_max": (1, 2**30),
     "answer_bytes": (4096, 2**32),
 }
 
@@ -318,6 +319,7 @@ class Changes(Ladder):
             "instruments_max": len(self._instruments),
             "schedules_max": len(self._schedules),
             "gateways_max": len(self._gateways),
+            "balances_max": len(self._balances),
         }
         for name, value in capacities.items():
             low, high = CAPACITY_BOUNDS[name]

@@ -297,12 +297,13 @@ class Decisions(Ladder):
             leverage_hundredths=self._leverage(terms.account_id, terms.instrument_id),
         )
         filled = self._fill(terms, quantity, self._known_price(terms))
-        fill_fits = self._fill_fits(terms, filled)
+        # Without the others' marks nothing is said of the position; a short option is like that.
+        is_known = self._fill_fits(terms, filled) and self._others_are_known(terms.key)
         if instrument.kind == OPTION:
-            detail.position_lots = filled.lots if fill_fits else 0
+            detail.position_lots = filled.lots if is_known else 0
         else:
             detail.schedule_version = self._schedule_of(terms.instrument_id).version
-            after = self._position_after(terms, filled) if mark and fill_fits else None
+            after = self._position_after(terms, filled) if mark and is_known else None
             if after is not None:
                 detail.position_initial_margin_minor = after.initial_margin
                 detail.position_maintenance_margin_minor = after.maintenance

@@ -329,26 +329,27 @@ class Executions(Limits):
             revision=self._revision, state=orders_pb.RESERVATION_STATE_UNKNOWN
         )
         reservation_id = request.reservation_id
+        answer = None
         if reservation_id == 0:
             answer = self._answers.find(ANSWER_ORDER, request.gateway_id, request.client_order_id)
+            working = self._working_order(request.gateway_id, request.client_order_id)
             if answer is not None:
-                asked = orders_pb.CheckOrderRequest.FromString(answer.content)
                 reservation_id = reservation_of(answer)
-                reply.state = orders_pb.RESERVATION_STATE_CLOSED
-                reply.reservation_id = reservation_id
-                reply.account_id = asked.account_id
-                reply.instrument_id = asked.instrument_id
-                reply.side = asked.side
-                reply.price_ticks = asked.price_ticks
-                reply.first_answer.ParseFromString(answer.reply)
-                reply.quantity_lots = asked.quantity_lots
-                if asked.flags & DERIVES_QUANTITY:
-                    reply.quantity_lots = reply.first_answer.quantity_lots
-            else:
-                working = self._working_order(request.gateway_id, request.client_order_id)
-                if working is not None:
-                    reservation_id = working.reservation_id
+            elif working is not None:
+                reservation_id = working.reservation_id
         order = self._orders.get(reservation_id) or self._closed.get(reservation_id)
+        if answer is not None:
+            reply.state = orders_pb.RESERVATION_STATE_CLOSED
+            reply.first_answer.ParseFromString(answer.reply)
+            asked = orders_pb.CheckOrderRequest.FromString(answer.content)
+            reply.reservation_id = reservation_id
+            reply.account_id = asked.account_id
+            reply.instrument_id = asked.instrument_id
+            reply.side = asked.side
+            reply.price_ticks = asked.price_ticks
+            reply.quantity_lots = asked.quantity_lots
+            if asked.flags & DERIVES_QUANTITY:
+                reply.quantity_lots = reply.first_answer.quantity_lots
         if order is not None:
             reply.state = orders_pb.RESERVATION_STATE_CLOSED
             reply.reservation_id = reservation_id

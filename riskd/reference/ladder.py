@@ -35,20 +35,15 @@ class PositionAfter:
     unrealised_pnl: int
     equity: int
     requirement: int
+    behind: int
+    """w of its liquidation price."""
     margin_ratio: int
     bankruptcy_ticks: int
     lots: int
     tier: int
 
     def fits(self) -> bool:
-        return fits(
-            self.notional,
-            self.initial_margin,
-            self.maintenance,
-            self.unrealised_pnl,
-            self.equity,
-            self.bankruptcy_ticks,
-        )
+        return fits(self.notional, self.unrealised_pnl, self.equity, self.requirement, self.behind)
 
 
 MAX_QUANTITY_REASONS: Final = (
@@ -389,12 +384,13 @@ class Ladder(Limits):
         pnl = profit(filled.lots, filled.entry_value, value)
         requirement = liquidation_requirement(schedule, notional)
         isolated = self._is_isolated(terms.key)
-        money = filled.wallet
+        money = behind = filled.wallet
         if not isolated:
             others = self._cross_others(terms.key)
             if others is None:
                 return None
             money = cash + others[0]
+            behind = money - others[1]
             requirement += others[1]
         equity = money + pnl
         bankruptcy = None
@@ -412,8 +408,9 @@ class Ladder(Limits):
             unrealised_pnl=pnl,
             equity=equity,
             requirement=requirement,
+            behind=behind,
             margin_ratio=margin_ratio(requirement, equity) if has_ratio else 0,
-            bankruptcy_ticks=bankruptcy_ticks,
+            bankruptcy_ticks=clamp(bankruptcy_ticks),
             lots=filled.lots,
             tier=tier_index(schedule, notional),
         )

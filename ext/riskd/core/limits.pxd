@@ -38,4 +38,4 @@ cdef inline bint exceeds_position_notional_max(
     int64_t notional_max, i128 side_notional
 ) noexcept nogil:
     """L-6: 0 is no bound, below 0 no room."""
-    return notional_max != 0 and side_notional > notional_max
+    return notional_max != 0 and side_notional > (notional_max if notional_max > 0 else 0)
