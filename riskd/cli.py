@@ -23,7 +23,10 @@ COMMANDS = {
     "check": ("riskd.commands.check", "send one order to a running service"),
     "price": ("riskd.commands.price", "price an option and show its Greeks"),
     "margin": ("riskd.commands.margin", "margin, liquidation and bankruptcy price of a position"),
-    "journal": ("riskd.commands.journal", "verify, inspect and export what a service kept"),
+    "journal": (
+        "riskd.commands.journal",
+        "verify, inspect, export and shorten what a service kept",
+    ),
     "rulebook": ("riskd.rulebooks.cli", "list, show, check and import venue rules"),
     "conform": ("riskd.conform", "run golden vectors against the library"),
 }

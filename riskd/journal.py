@@ -7,8 +7,9 @@ holds is at the top of ext/riskd/core/engine.pyx.
 import json
 import os
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from google.protobuf.empty_pb2 import Empty
@@ -64,13 +65,39 @@ class Entry:
         return json.dumps(self.fields, separators=(",", ":"), sort_keys=True)
 
 
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """A file of the journal; the records in it end before the next one's first."""
+
+    first_sequence: int
+    path: Path
+
+
+def segments_of(directory: str | os.PathLike[str]) -> list[Segment]:
+    """Return the journal's files by rising sequence; the last one may still be written."""
+    found = [
+        Segment(int(path.stem), path)
+        for path in Path(directory).glob("*.journal")
+        if len(path.stem) == 20 and path.stem.isdecimal()
+    ]
+    return sorted(found, key=lambda each: each.first_sequence)
+
+
+def closed_sequence(segments: Sequence[Segment]) -> int:
+    """Return the last record that is in a closed segment; 0 if there is none."""
+    return segments[-1].first_sequence - 1 if segments else 0
+
+
 class Entries(Iterator[Entry]):
-    """The records of a journal from a sequence on.
+    """The records of a journal from a sequence on, or from the first one that is still there.
 
     Raises RecordError, JournalDamagedError and OSError. Ends at a torn tail.
     """
 
-    def __init__(self, directory: str | os.PathLike[str], from_sequence: int = 1) -> None:
+    def __init__(self, directory: str | os.PathLike[str], from_sequence: int | None = None) -> None:
+        if from_sequence is None:
+            segments = segments_of(directory)
+            from_sequence = segments[0].first_sequence if segments else 1
         self.scan: Scan = scan(directory, from_sequence)
 
     def __iter__(self) -> "Entries":

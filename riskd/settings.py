@@ -125,6 +125,18 @@ class Settings:
         False,
         "Start although this version would have given other replies than those in the journal.",
     )
+    journal_archive_directory: str = _setting(
+        "", "Where files go that no kept snapshot needs any more; removed if this is empty."
+    )
+    snapshot_every_bytes: int = _setting(
+        1 << 30,
+        "How much of the journal makes a new snapshot worth while; 0 = make none.",
+        minimum=0,
+        maximum=1 << 50,
+    )
+    snapshots_kept: int = _setting(
+        2, "Snapshots that stay; a start takes the newest good one.", minimum=1, maximum=1000
+    )
     log_level: str = _setting(
         "info", "Least severe log record written.", choices=("debug", "info", "warning", "error")
     )

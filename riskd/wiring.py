@@ -22,6 +22,7 @@ from riskd.services.margin import MarginService
 from riskd.services.market_data import add_market_data_service
 from riskd.services.order_risk import add_order_risk_service
 from riskd.settings import Settings, SettingsError
+from riskd.snapshots import SnapshotKeeper
 from riskd.v1.account_service_pb2_grpc import add_AccountServiceServicer_to_server
 from riskd.v1.audit_service_pb2_grpc import add_AuditServiceServicer_to_server
 from riskd.v1.control_service_pb2_grpc import add_ControlServiceServicer_to_server
@@ -134,6 +135,19 @@ def build_server(
     )
 
 
+def build_keeper(settings: Settings) -> SnapshotKeeper | None:
+    """Return what has snapshots made, or None if none are wanted."""
+    if settings.durability == "none" or settings.snapshot_every_bytes == 0:
+        return None
+    return SnapshotKeeper(
+        settings.journal_directory,
+        every_bytes=settings.snapshot_every_bytes,
+        kept=settings.snapshots_kept,
+        archive_directory=settings.journal_archive_directory or None,
+        accept_differences=settings.journal_accept_differences,
+    )
+
+
 @contextmanager
 def serving(
     settings: Settings, engine: Engine, clock: Callable[[], int] = time.time_ns
@@ -162,11 +176,16 @@ def serve_until_signal(settings: Settings, announce: Callable[[int], None]) -> N
             signal.signal(each, signal.SIG_DFL)
 
     previous = {number: signal.signal(number, on_signal) for number in _SIGNALS}
+    keeper = build_keeper(settings)
     try:
         announce(server.start())
+        if keeper is not None:
+            keeper.start()
         asked_to_stop.wait()
         server.stop()
     finally:
+        if keeper is not None:
+            keeper.stop()
         for number, handler in previous.items():
             signal.signal(number, handler)
         with suppress(JournalFailedError):  # The log and every caller have it.

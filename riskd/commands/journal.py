@@ -1,4 +1,4 @@
-"""`riskd journal`: verify, inspect and export what a service kept. Changes nothing."""
+"""`riskd journal`: verify, inspect, export and shorten what a service kept."""
 
 import argparse
 import json
@@ -7,12 +7,15 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from functools import partial
 from itertools import islice
 from typing import Any
 
 from riskd.core.engine import Engine, ReplayError
 from riskd.core.journal import JournalDamagedError, Torn
-from riskd.journal import Entries, Entry, RecordError
+from riskd.core.snapshot import SnapshotInvalidError
+from riskd.journal import Entries, Entry, RecordError, segments_of
+from riskd.snapshots import SnapshotBusyError, take_snapshot
 
 ROWS_PER_BATCH = 1 << 16
 
@@ -21,19 +24,21 @@ EXAMPLES = """examples:
   riskd journal inspect riskd-journal --account 7 --kind CheckOrder --json
   riskd journal inspect riskd-journal --revisions 100-120
   riskd journal export riskd-journal journal.parquet
+  riskd journal snapshot riskd-journal --keep 3 --archive /mnt/archive
 
 All work on the directory of a service that runs. Exit status: 0 done, 1 damage (with file and byte)
-or replies that this version would not give."""
+or replies that this version would not give. Only `snapshot` changes anything: it makes one of what
+the service has closed, and removes what no kept snapshot needs."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the sub-commands of `riskd journal`."""
-    parser.description = "Verify, inspect and export a journal."
+    parser.description = "Verify, inspect, export and shorten a journal."
     parser.epilog = EXAMPLES
     actions = parser.add_subparsers(dest="journal_action", metavar="ACTION", required=True)
 
     verify = actions.add_parser(
-        "verify", help="replay all of it and compare every revision and reply"
+        "verify", help="replay all that is there and compare every revision and reply"
     )
     verify.add_argument("directory", metavar="DIR")
     verify.add_argument("--json", action="store_true", help="print JSON")
@@ -66,13 +71,44 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     export.add_argument("file", metavar="FILE.parquet")
     export.set_defaults(action=_export)
 
+    snapshot = actions.add_parser(
+        "snapshot",
+        help="replay it into a snapshot, so that a start need not",
+        description="Replay the closed files of a journal, from the newest snapshot on, into a new"
+        " one. Older snapshots, and what only they need, are removed once it was read back.",
+    )
+    snapshot.add_argument("directory", metavar="DIR")
+    snapshot.add_argument(
+        "--keep", type=_count, default=2, metavar="N", help="snapshots that stay (default: 2)"
+    )
+    snapshot.add_argument(
+        "--archive", metavar="DIR", help="where files of the journal go that would be removed"
+    )
+    snapshot.add_argument(
+        "--accept-differences",
+        action="store_true",
+        help="go on although this version gives other replies than the recorded ones",
+    )
+    snapshot.add_argument(
+        "--nice", type=int, default=0, metavar="N", help="how far to lower the priority"
+    )
+    snapshot.set_defaults(action=_snapshot)
+
 
 def run(arguments: argparse.Namespace) -> int:
     """Run what add_arguments parsed; return the exit status."""
     action: Callable[[argparse.Namespace], int] = arguments.action
     try:
         return action(arguments)
-    except (JournalDamagedError, ReplayError, RecordError, OSError) as error:
+    except (
+        JournalDamagedError,
+        MemoryError,
+        OSError,
+        RecordError,
+        ReplayError,
+        SnapshotBusyError,
+        SnapshotInvalidError,
+    ) as error:
         print(f"riskd journal: {error}", file=sys.stderr)
         return 1
 
@@ -93,9 +129,15 @@ def _verify(arguments: argparse.Namespace) -> int:
     # As small as can be: the first record has the capacities.
     engine = Engine(accounts_max=1, positions_max=1, orders_max=1, answer_bytes=4096)
     start = time.monotonic()
-    replay = engine.replay(arguments.directory, accept_differences=True, progress=_Progress())
+    segments = segments_of(arguments.directory)
+    if segments and segments[0].first_sequence > 1:
+        read_back = partial(engine.recover, from_oldest=True)
+    else:
+        read_back = engine.replay
+    replay = read_back(arguments.directory, accept_differences=True, progress=_Progress())
     seconds = time.monotonic() - start
     figures: dict[str, Any] = {
+        "snapshot": replay.snapshot or "no",
         "records": replay.records,
         "seconds": round(seconds, 3),
         "revision": engine.revision,
@@ -198,18 +240,18 @@ def _export(arguments: argparse.Namespace) -> int:
     progress = _Progress()
     count = 0
     # Under another name until it is whole.
-    partial = f"{arguments.file}.partial"
+    unfinished = f"{arguments.file}.partial"
     try:
-        with parquet.ParquetWriter(partial, schema, compression="zstd") as writer:
+        with parquet.ParquetWriter(unfinished, schema, compression="zstd") as writer:
             while batch := list(islice(entries, ROWS_PER_BATCH)):
                 rows = [_row(entry) for entry in batch]
                 writer.write_table(pa.Table.from_pylist(rows, schema=schema))
                 count += len(rows)
                 progress(count)
-        os.replace(partial, arguments.file)
+        os.replace(unfinished, arguments.file)
     except BaseException:
-        if os.path.exists(partial):
-            os.unlink(partial)
+        if os.path.exists(unfinished):
+            os.unlink(unfinished)
         raise
     print(f"{count:,} records in {arguments.file}")
     _note_torn(entries)
@@ -229,6 +271,31 @@ def _row(entry: Entry) -> dict[str, Any]:
     }
 
 
+def _snapshot(arguments: argparse.Namespace) -> int:
+    os.nice(arguments.nice)
+    taken = take_snapshot(
+        arguments.directory,
+        kept=arguments.keep,
+        archive_directory=arguments.archive,
+        accept_differences=arguments.accept_differences,
+        progress=_Progress(),
+    )
+    if taken is None:
+        print("nothing to do: no closed file has records after the newest snapshot")
+        return 0
+    print(
+        f"{taken.path}: up to record {taken.sequence}, {taken.records} replayed,"
+        f" {taken.seconds:.1f} s"
+    )
+    for reason in taken.refused:
+        print(f"not used: {reason}")
+    for path in taken.removed:
+        print(f"removed: {path}")
+    for path in taken.archived:
+        print(f"archived: {path}")
+    return 0
+
+
 def _torn_text(torn: Torn | None) -> str:
     return f"{torn.file} at byte {torn.offset}: {torn.reason}" if torn else "no"
 
@@ -240,6 +307,12 @@ def _note_torn(entries: Entries) -> None:
             f" off): {_torn_text(entries.scan.torn)}",
             file=sys.stderr,
         )
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1")
+    return int(text)
 
 
 def _range(text: str) -> tuple[int, int]:

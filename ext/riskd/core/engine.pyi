@@ -119,12 +119,14 @@ class Engine:
         directory: str | os.PathLike[str],
         *,
         until_sequence: int | None = None,
+        from_oldest: bool = False,
         accept_differences: bool = False,
         progress: Callable[[int], None] | None = None,
     ) -> Replay:
         """Load the newest snapshot that can be used and replay what follows; only reads.
 
-        until_sequence is the last record, for a journal that is being written. The others and what
+        until_sequence is the last record, for a journal that is being written; from_oldest takes
+        the oldest snapshot, so that as much as can be is replayed. The others and what
         it raises are as in `replay`. A snapshot that is invalid, or not of this journal, is named
         in the result. For a new engine; after an error it can only be thrown away.
         """

@@ -481,14 +481,14 @@ cdef class Engine:
         if self._journal is not None or self._book.revision != 0:
             raise ValueError("only a new engine can open a journal")
         capacities = self.capacities()
-        snapshots, _ = _usable_snapshots(directory, None)
+        newest = next(_usable_snapshots(directory, None, []), None)
         journal = Journal.open(
             directory,
             durability=durability,
             segment_bytes=segment_bytes,
             buffer_bytes=buffer_bytes,
             append_wait_ms_max=append_wait_ms_max,
-            from_sequence=snapshots[0][0] + 1 if snapshots else 1,
+            from_sequence=newest[1].next_sequence if newest is not None else 1,
             faults=faults,
         )
         try:
@@ -543,32 +543,35 @@ cdef class Engine:
         return journal_durable(self._log) if self._log != NULL else 0
 
     def recover(
-        self, directory, *, until_sequence=None, accept_differences=False, progress=None
+        self,
+        directory,
+        *,
+        until_sequence=None,
+        from_oldest=False,
+        accept_differences=False,
+        progress=None,
     ):
         if self._journal is not None or self._book.revision != 0:
             raise ValueError("only a new engine can recover")
-        snapshots, refused = _usable_snapshots(directory, until_sequence)
-        for sequence, path in snapshots:
-            try:
-                self._load_snapshot(path)
+        refused = []
+        for path, scan in _usable_snapshots(
+            directory, until_sequence, refused, from_oldest
+        ):
+            if self._load_snapshot(path, refused):
                 break
-            except SnapshotInvalidError:
-                refused.append(str(sys.exception()))
         else:
-            sequence, path = 0, None
-        replay = self.replay(
-            directory,
-            from_sequence=sequence + 1,
-            until_sequence=until_sequence,
-            accept_differences=accept_differences,
-            progress=progress,
-        )
+            path, scan = None, Scan(directory)
+        replay = self._replay(scan, until_sequence, accept_differences, progress)
         return replay._replace(snapshot=path, refused_snapshots=tuple(refused))
 
-    cdef int _load_snapshot(self, path) except -1:
-        """Put what is in a snapshot in the place of what is here."""
+    cdef bint _load_snapshot(self, path, list refused) except -1:
+        """Put what is in a snapshot in the place of what is here; False if it is not valid."""
         cdef Book book
-        head = snapshot_read(&book, path, self._book.account_index.seed)
+        try:
+            head = snapshot_read(&book, path, self._book.account_index.seed)
+        except SnapshotInvalidError:
+            refused.append(str(sys.exception()))
+            return False
         book_close(&self._book)
         self._book = book
         self._sequence = head.sequence
@@ -579,7 +582,7 @@ cdef class Engine:
         self._instrument_ids = {
             row.symbol: row.instrument_id for row in instrument_rows(&self._book)
         }
-        return 0
+        return True
 
     def write_snapshot(self, directory):
         if self._journal is not None or self._sequence == 0:
@@ -598,7 +601,12 @@ cdef class Engine:
         accept_differences=False,
         progress=None,
     ):
-        cdef Scan scan = Scan(directory, from_sequence)
+        scan = Scan(directory, from_sequence)
+        if until_sequence is not None and until_sequence < from_sequence:
+            raise ValueError(f"until_sequence {until_sequence} is before {from_sequence}")
+        return self._replay(scan, until_sequence, accept_differences, progress)
+
+    cdef object _replay(self, Scan scan, until_sequence, bint accept_differences, progress):
         cdef uint64_t until = UINT64_MAX if until_sequence is None else until_sequence
         cdef uint64_t records = 0
         cdef uint64_t differences = 0
@@ -1143,27 +1151,29 @@ cdef object _change_fault(Engine engine, now_ns, bytes payload):
     return None
 
 
-def _usable_snapshots(directory, until_sequence):
-    """Return (sequence, path) of the snapshots of this journal, newest first, and why not others.
+def _usable_snapshots(directory, until_sequence, list refused, from_oldest=False):
+    """Give (path, scan) for the snapshots of this journal, newest first; the scan goes on after it.
 
-    Only heads are read. Raises JournalDamagedError if the journal does not reach a snapshot.
+    Only heads are read. Why others cannot be used is added to `refused`. Raises JournalDamagedError
+    if the journal does not have the record that a snapshot stands for.
     """
-    usable = []
-    refused = []
-    for sequence, path in snapshot_paths(directory) if os.path.isdir(directory) else ():
-        if until_sequence is not None and sequence > until_sequence:
-            continue
-        try:
-            _check_head(directory, sequence, path)
-            usable.append((sequence, path))
-        except SnapshotInvalidError:
-            refused.append(str(sys.exception()))
-    return usable, refused
+    paths = snapshot_paths(directory) if os.path.isdir(directory) else []
+    for sequence, path in reversed(paths) if from_oldest else paths:
+        if until_sequence is None or sequence <= until_sequence:
+            scan = _scan_after(directory, sequence, path, refused)
+            if scan is not None:
+                yield path, scan
 
 
-cdef int _check_head(directory, sequence, path) except -1:
-    """Check that the journal has the record that a snapshot stands for."""
-    cdef Scan scan
+cdef Scan _scan_after(directory, sequence, path, list refused):
+    try:
+        return _checked_scan(directory, sequence, path)
+    except SnapshotInvalidError:
+        refused.append(str(sys.exception()))
+    return None
+
+
+cdef Scan _checked_scan(directory, sequence, path):
     head = snapshot_head(path)
     if head.sequence != sequence:
         raise SnapshotInvalidError(path, f"it is of record {head.sequence}")
@@ -1176,7 +1186,7 @@ cdef int _check_head(directory, sequence, path) except -1:
         )
     if (scan._chain, scan.record.revision) != (head.checksum, head.revision):
         raise SnapshotInvalidError(path, "it is of another journal")
-    return 0
+    return scan
 
 
 cdef object _replay_error(Scan scan, reason):
