@@ -5,6 +5,7 @@ middle, and never a state that was not there. `test_journal.py` does the same fo
 meaning; here they are commands, and what counts is the state that comes out.
 """
 
+import itertools
 import os
 import shutil
 import struct
@@ -31,7 +32,10 @@ from riskd.v1 import types_pb2
 HEAD = 40
 NOW_NS = 1_700_000_000 * 10**9
 BUFFER_BYTES = 1024
-SEGMENT_BYTES = 2600
+SEGMENT_BYTES = 1900
+RECORDS = 25
+# In the second segment.
+SNAPSHOT_SEQUENCE = 20
 SETTINGS = {
     "accounts_max": 4,
     "positions_max": 8,
@@ -39,7 +43,7 @@ SETTINGS = {
     "instruments_max": 2,
     "schedules_max": 2,
     "gateways_max": 2,
-    "answer_bytes": 1 << 16,
+    "answer_bytes": 1 << 14,
 }
 
 
@@ -62,6 +66,8 @@ class Sample:
     offsets: list[list[int]]
     # states[n] is that after n records.
     states: list[State]
+    # Name and content of one that stands beside it.
+    snapshot: tuple[str, bytes]
 
     def count_before(self, segment: int) -> int:
         """Return how many records the segments before this one have."""
@@ -87,7 +93,7 @@ def commands(engine: Engine) -> Iterator[None]:
     batch = marks_pb.ReportMarksRequest(marks=[mark])
     engine.handle(METHOD_REPORT_MARKS, batch.SerializeToString(), NOW_NS)
     yield
-    for number in range(1, 11):
+    for number in range(1, 7):
         order = orders_pb.CheckOrderRequest(
             account_id=1 + number % 2,
             instrument_id=1,
@@ -153,39 +159,68 @@ def sample() -> Iterator[Sample]:
     offsets = [record_offsets(content) for _, content in segments]
     assert [offset[-1] for offset in offsets] == [len(content) for _, content in segments]
     assert len(segments) == 2
-    assert len(states) == 1 + sum(len(each) - 1 for each in offsets) == 38
+    assert len(states) == 1 + sum(len(each) - 1 for each in offsets) == RECORDS + 1
     assert len(set(states)) == len(states) - 1
-    yield Sample(directory, segments, offsets, states)
+    reader = Engine(**SETTINGS)
+    reader.recover(directory, until_sequence=SNAPSHOT_SEQUENCE)
+    path = Path(reader.write_snapshot(directory))
+    snapshot = (path.name, path.read_bytes())
+    yield Sample(directory, segments, offsets, states, snapshot)
     shutil.rmtree(directory)
 
 
-def recovered(sample: Sample, segment: int, content: bytes) -> State | JournalDamagedError:
-    """Start with one segment changed; return the state, or why it does not start."""
-    for number, (name, whole) in enumerate(sample.segments):
-        (sample.directory / name).write_bytes(content if number == segment else whole)
+def recovered(sample: Sample, files: dict[str, bytes]) -> Engine | JournalDamagedError:
+    """Start with just these files; return the engine, or why it does not start."""
+    for path in sample.directory.iterdir():
+        if path.name not in files:
+            path.unlink()
+    for name, content in files.items():
+        (sample.directory / name).write_bytes(content)
     try:
-        engine = opened(sample.directory)
+        return opened(sample.directory)
     except JournalDamagedError as damage:
         # Nothing is changed then.
-        assert (sample.directory / sample.segments[segment][0]).read_bytes() == content
+        for name, content in files.items():
+            assert (sample.directory / name).read_bytes() == content
         return damage
-    state = state_of(engine)
-    engine.close_journal()
+
+
+def recovered_state(sample: Sample, files: dict[str, bytes]) -> State | JournalDamagedError:
+    outcome = recovered(sample, files)
+    if isinstance(outcome, JournalDamagedError):
+        return outcome
+    state = state_of(outcome)
+    outcome.close_journal()
     return state
 
 
-def test_every_cut_of_the_last_segment_gives_the_records_before_it(sample: Sample) -> None:
-    """And what is done then goes on from there."""
+def files_with(
+    sample: Sample, segment: int, content: bytes, has_snapshot: bool
+) -> dict[str, bytes]:
+    files = dict(sample.segments) | {sample.segments[segment][0]: content}
+    return files | dict([sample.snapshot]) if has_snapshot else files
+
+
+@pytest.mark.parametrize("has_snapshot", [False, True])
+def test_every_cut_of_the_last_segment_gives_the_records_before_it(
+    sample: Sample, has_snapshot: bool
+) -> None:
+    """And what is done then goes on from there. But never less than there was at a snapshot."""
     _, content = sample.segments[1]
     for size in range(len(content) + 1):
         whole = sum(end <= size for end in sample.offsets[1][1:])
         count = sample.count_before(1) + whole
-        assert recovered(sample, 1, content[:size]) == sample.states[count], size
-        again = opened(sample.directory)
-        assert state_of(again) == sample.states[count], size
-        again.create_account(3, 1, 1, 1000, 1)
-        after = state_of(again)
-        again.close_journal()
+        files = files_with(sample, 1, content[:size], has_snapshot)
+        outcome = recovered(sample, files)
+        if has_snapshot and count < SNAPSHOT_SEQUENCE:
+            assert isinstance(outcome, JournalDamagedError), size
+            assert Path(outcome.file).parent == sample.directory
+            continue
+        assert isinstance(outcome, Engine), size
+        assert state_of(outcome) == sample.states[count], size
+        outcome.create_account(3, 1, 1, 1000, 1)
+        after = state_of(outcome)
+        outcome.close_journal()
         again = opened(sample.directory)
         assert state_of(again) == after, size
         again.close_journal()
@@ -194,28 +229,53 @@ def test_every_cut_of_the_last_segment_gives_the_records_before_it(sample: Sampl
 def test_every_cut_of_an_earlier_segment_is_refused(sample: Sample) -> None:
     name, content = sample.segments[0]
     for size in range(len(content)):
-        outcome = recovered(sample, 0, content[:size])
+        outcome = recovered_state(sample, files_with(sample, 0, content[:size], False))
         assert isinstance(outcome, JournalDamagedError), size
         assert Path(outcome.file) == sample.directory / name
         begun = [offset for offset in sample.offsets[0] if offset <= size]
         assert outcome.offset == (begun[-1] if begun else 0), size
 
 
-def test_every_flipped_bit_is_found(sample: Sample) -> None:
+@pytest.mark.parametrize(("has_snapshot", "bits"), [(False, range(8)), (True, range(1))])
+def test_every_flipped_bit_is_found(sample: Sample, has_snapshot: bool, bits: range) -> None:
     """In the last record it looks like a torn write, anywhere else it is damage, with its place."""
     for segment, (name, content) in enumerate(sample.segments):
         offsets = sample.offsets[segment]
-        for place in range(len(content)):
+        for place, bit in itertools.product(range(len(content)), bits):
             begun = [offset for offset in offsets if offset <= place]
-            in_last_record = segment == 1 and place >= offsets[-2]
-            for bit in range(8):
-                flipped = bytearray(content)
-                flipped[place] ^= 1 << bit
-                outcome = recovered(sample, segment, bytes(flipped))
-                if in_last_record:
-                    assert outcome == sample.states[-2], (place, bit)
-                    continue
-                assert isinstance(outcome, JournalDamagedError), (segment, place, bit)
-                assert Path(outcome.file) == sample.directory / name
-                # In the header, the place of the wrong field, or of all of it.
-                assert outcome.offset == begun[-1] if begun else outcome.offset <= place, place
+            files = files_with(sample, segment, flipped(content, place, bit), has_snapshot)
+            outcome = recovered_state(sample, files)
+            if segment == 1 and place >= offsets[-2]:
+                assert outcome == sample.states[-2], (place, bit)
+                continue
+            assert isinstance(outcome, JournalDamagedError), (segment, place, bit)
+            assert Path(outcome.file) == sample.directory / name
+            # In the header, the place of the wrong field, or of all of it.
+            assert outcome.offset == begun[-1] if begun else outcome.offset <= place, place
+
+
+def test_a_snapshot_that_is_not_whole_is_not_used(sample: Sample) -> None:
+    """The journal is, if it reaches back; else nothing is: no byte of it goes unnoticed."""
+    name, content = sample.snapshot
+    cuts = [content[:size] for size in range(0, len(content), 32)]
+    flips = [flipped(content, place, place % 8) for place in range(len(content))]
+    newest = dict(sample.segments[1:])
+    assert recovered_state(sample, dict([*sample.segments, sample.snapshot])) == sample.states[-1]
+    for damaged in (*cuts, *flips):
+        (sample.directory / name).write_bytes(damaged)
+        reader = Engine(**SETTINGS)
+        replay = reader.recover(sample.directory)
+        assert replay.snapshot is None
+        assert len(replay.refused_snapshots) == 1
+        assert state_of(reader) == sample.states[-1]
+    for damaged in (cuts[0], cuts[-1], *flips[::97]):
+        outcome = recovered_state(sample, newest | {name: damaged})
+        assert isinstance(outcome, JournalDamagedError)
+        assert "is missing" in outcome.reason
+    assert recovered_state(sample, newest | {name: content}) == sample.states[-1]
+
+
+def flipped(content: bytes, place: int, bit: int) -> bytes:
+    changed = bytearray(content)
+    changed[place] ^= 1 << bit
+    return bytes(changed)
