@@ -49,6 +49,7 @@ from riskd.core.journal import JournalDamagedError, JournalFailedError
 from riskd.core.rows import InstrumentRow, Replay
 from riskd.core.snapshot import SnapshotInvalidError, snapshot_head, snapshot_paths
 
+cimport cython
 from cpython.exc cimport PyErr_CheckSignals
 from libc.stdint cimport INT64_MAX, UINT64_MAX, int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcmp, memcpy, memset
@@ -232,6 +233,8 @@ cdef class _Locked:
             self._engine._await(sequence)
 
 
+# Its own methods are called without a table of them.
+@cython.final
 cdef class Engine:
     cdef Book _book
     cdef pthread_mutex_t _mutex
