@@ -9,6 +9,9 @@ A command is a plain tuple, so that a stream can be printed, cut and run again:
     ("marks", list of fields, now_ns)       ReportMarks
     ("raw", method, bytes, now_ns)          bytes as they are
     ("set_capacities", capacities)          by name
+    ("batch", mode, list of fields, now_ns) BatchCheckOrders
+    ("time", now_ns)                        time passes: GTD orders expire, leases end
+    ("cancel", fields, orders, now_ns)      cancel_orders, by name; orders are those to keep
     (name of a method, *arguments)          any other method of the engine
 
 order names a reservation by its (gateway id, client order id), because reservation ids change when
@@ -39,12 +42,14 @@ SETTINGS_ROOMY = {
     "instruments_max": 10,
     "schedules_max": 5,
     "gateways_max": 4,
+    "balances_max": 30,
     "answer_bytes": 1 << 18,
 }
 SETTINGS_TIGHT = SETTINGS_ROOMY | {
     "positions_max": 45,
     "orders_max": 12,
     "gateways_max": 3,
+    "balances_max": 2,
     "answer_bytes": 1 << 13,
 }
 
@@ -55,6 +60,7 @@ RESIZES = {
     "instruments_max": (9, 10, 11, 2**20 + 1),
     "schedules_max": (4, 5, 6),
     "gateways_max": (3, 3, 4, 4, 6),
+    "balances_max": (2, 2, 3, 30),
     "answer_bytes": (4095, 4096, 4104, 1 << 13, 1 << 14, 1 << 18),
 }
 
@@ -96,6 +102,14 @@ class Runner:
             fields, order, now_ns = arguments
             query = orders_pb.GetReservationRequest(**self._resolved(fields, order))
             return self._handle(reference.METHOD_GET_RESERVATION, query, now_ns)
+        if name == "batch":
+            return self._batch(*arguments)
+        if name == "time":
+            return self.engine.handle(reference.METHOD_ADVANCE_TIME, b"", *arguments)
+        if name == "cancel":
+            fields, keep, now_ns = arguments
+            kept = [self.reservations.get(each, 0) for each in keep]
+            return self.engine.cancel_orders(**fields, keep=kept, now_ns=now_ns)
         if name == "marks":
             marks, now_ns = arguments
             batch = market_pb.ReportMarksRequest(marks=[market_pb.Mark(**mark) for mark in marks])
@@ -106,6 +120,18 @@ class Runner:
             return self.engine.handle(*arguments)
         result = getattr(self.engine, name)
         return result(*arguments) if callable(result) else result
+
+    def _batch(self, mode: int, orders: list[Fields], now_ns: int) -> bytes:
+        batch = orders_pb.BatchCheckOrdersRequest(
+            mode=mode, orders=[orders_pb.CheckOrderRequest(**fields) for fields in orders]
+        )
+        reply = self._handle(reference.METHOD_BATCH_CHECK_ORDERS, batch, now_ns)
+        answers = orders_pb.BatchCheckOrdersResponse.FromString(reply).decisions
+        for fields, answer in zip(orders, answers, strict=True):
+            if answer.reservation_id:
+                key = (fields["gateway_id"], fields["client_order_id"])
+                self.reservations[key] = answer.reservation_id
+        return reply
 
     def _resolved(self, fields: Fields, order: OrderKey | None) -> Fields:
         if order is None:
@@ -223,6 +249,7 @@ MARKS = {BTC: 6_500_000, ETH: 350_000, DOGE: 1_700_000, ODD: 1000, WIDE: 40}
 MARKS |= {CALL: 20_000, PUT: 5_000, COINED: 10_000}
 LEVERAGES = (100, 300, 500, 500, 1000, 1000, 1000, 2000, 5000, 12500, 100_000)
 GATEWAYS = (1, 2, 3)
+HEDGED = (3, 4, 7, 13, 14)  # accounts that begin in hedge mode
 STRANGE_GATEWAYS = (7, 8)  # for which there may be no room
 
 
@@ -247,6 +274,7 @@ def setup(rng: random.Random) -> list[Command]:
     commands.append(("create_account", 31, USDT, 1, 1000, 2**62))
     commands.append(("create_account", 32, USDT, 2, 100_000, 0))
     commands.append(("create_account", 33, USDT, 2, 2000, 2**62))
+    commands += [("set_position_mode", account_id, 2) for account_id in HEDGED]
     return commands
 
 
@@ -287,6 +315,10 @@ def upsert(definition: Definition) -> Command:
     return ("upsert_instrument", *(full[name] for name in ORDER_OF_TERMS))
 
 
+def has_limit_price(order_type: int) -> bool:
+    return order_type in (1, 4, 6)
+
+
 # --- The stream -----------------------------------------------------------------------------------
 
 
@@ -306,6 +338,8 @@ class Stream:
         self.sent_orders: list[Command] = []
         self.sent_amendments: list[Command] = []
         self.sent_executions: list[Command] = []
+        self.sent_batches: list[Command] = []
+        self.ended: list[tuple[OrderKey, Fields]] = []
         self.not_normal: list[tuple[int, int]] = []
         self.queue += [self.marks_command([each]) for each in self.marks]
 
@@ -317,14 +351,22 @@ class Stream:
             scope = self.not_normal.pop()
             return ("set_trading_state", *scope, 1)
         choices: list[tuple[float, Callable[[ReferenceEngine], Command]]] = [
-            (42, self.order),
+            (37, self.order),
+            (6, self.batch),
+            (0.5, self.bad_batch),
             (3, self.bad_order),
             (2, self.edge_order),
             (10, self.amendment),
             (2, self.bad_amendment),
             (4, self.repeat),
             (20, self.execution),
+            (3, self.late_execution),
+            (4, self.undoing),
             (2, self.bad_execution),
+            (2, self.time),
+            (0.7, self.lease),
+            (0.7, self.cancel),
+            (0.7, self.position_mode),
             (12, self.some_marks),
             (1, self.bad_marks),
             (2, self.reservation),
@@ -429,34 +471,73 @@ class Stream:
         side = self.rng.choice((1, 2))
         if instrument_id in OPTIONS and held == 0 and self.rng.random() < 0.9:
             side = 1
-        is_market = self.rng.random() < 0.2
+        position_side = self.some_position_side(engine, account_id, side)
+        order_type = self.rng.choice((1, 1, 1, 1, 1, 1, 1, 2, 2, 3, 4, 5, 6, 7))
+        time_in_force = self.rng.choice((0, 1, 2, 3, 4))
         fields = {
             "account_id": account_id,
             "instrument_id": instrument_id,
             "client_order_id": self.fresh_id(),
             "gateway_id": self.rng.choice(GATEWAYS),
             "side": side,
-            "order_type": 2 if is_market else 1,
-            "time_in_force": self.rng.choice((0, 1, 2, 3)),
-            "price_ticks": 0 if is_market else self.some_price(instrument_id),
+            "position_side": position_side,
+            "order_type": order_type,
+            "time_in_force": time_in_force,
+            **self.some_prices(instrument_id, order_type),
+            "expire_time_ns": self.some_expiry() if time_in_force == 4 else 0,
             "quantity_lots": self.some_quantity(instrument_id, abs(held)),
-            "flags": self.rng.choice((0, 0, 0, 0, 0, 2)),
+            "flags": 2 if order_type == 1 and self.rng.random() < 0.1 else 0,
             "sent_time_ns": self.now_ns,
             "mode": self.rng.choice((0, 1, 1, 1, 1, 2)),
             "view": self.rng.choice((0, 1, 1, 2, 3)),
         }
-        if held and self.rng.random() < 0.1:
-            fields["flags"] |= 1
-            fields["side"] = 2 if held > 0 else 1
+        if held and self.rng.random() < (0.5 if order_type > 2 else 0.15):
+            self.only_close(fields, held)
+        elif not has_limit_price(order_type) and self.rng.random() < 0.2:
+            fields["flags"] |= 8
+            fields["quantity_lots"] = int(10 ** self.rng.uniform(5, 12))
         if instrument_id in OPTIONS and fields["view"] == 3 and not self.remembers_greeks:
             fields["mode"] = 2
         return fields
 
+    def only_close(self, fields: Fields, held: int) -> None:
+        fields["side"] = 2 if held > 0 else 1
+        if fields["position_side"] > 1:
+            fields["position_side"] = 2 if held > 0 else 3
+        fields["flags"] |= self.rng.choice((1, 1, 4, 5))
+        if fields["flags"] & 4:
+            fields["quantity_lots"] = 0
+
+    def some_position_side(self, engine: ReferenceEngine, account_id: int, side: int) -> int:
+        """Return what fits the account's mode; in hedge mode mostly one that opens."""
+        account = engine.account(account_id)
+        if account is None or account.position_mode == 1:
+            return self.rng.choice((0, 0, 1))
+        if self.rng.random() < 0.75:
+            return 1 + side
+        return self.rng.choice((2, 3))
+
+    def some_prices(self, instrument_id: int, order_type: int) -> Fields:
+        prices = {"price_ticks": 0, "trigger_price_ticks": 0, "trailing_offset_ticks": 0}
+        if has_limit_price(order_type):
+            prices["price_ticks"] = self.some_price(instrument_id)
+        if order_type in (3, 4, 5, 6):
+            prices["trigger_price_ticks"] = self.some_price(instrument_id)
+        if order_type == 7:
+            part = self.rng.choice((0.0001, 0.01, 0.5, 1.5))
+            prices["trailing_offset_ticks"] = max(1, int(self.some_price(instrument_id) * part))
+        return prices
+
+    def some_expiry(self) -> int:
+        return self.now_ns + self.rng.choice((1, 10**8, BILLION, 30 * BILLION, 600 * BILLION))
+
     def held_lots(self, engine: ReferenceEngine, account_id: int, instrument_id: int) -> int:
-        for row in engine.positions(account_id) or []:
-            if row.instrument_id == instrument_id:
-                return int(row.lots)
-        return 0
+        held = [
+            int(row.lots)
+            for row in engine.positions(account_id) or []
+            if row.instrument_id == instrument_id and row.lots
+        ]
+        return self.rng.choice(held) if held else 0
 
     def some_price(self, instrument_id: int) -> int:
         units = int(INSTRUMENTS[instrument_id - 1]["mark_units_per_tick"])
@@ -494,6 +575,7 @@ class Stream:
             fields["order_type"],
             fields["price_ticks"],
             self.now_ns,
+            fields["position_side"],
         )
         return self.send(fields | {"quantity_lots": max(1, lots + self.rng.choice((0, 0, 1)))})
 
@@ -511,15 +593,24 @@ class Stream:
                 {"side": 0},
                 {"side": 3},
                 {"order_type": 0},
-                {"order_type": 3},
+                {"order_type": 8},
                 {"order_type": 2**31 - 1},
                 {"time_in_force": 4},
-                {"time_in_force": 9},
+                {"time_in_force": 4, "expire_time_ns": self.now_ns},
+                {"time_in_force": 5},
+                {"flags": 2},
                 {"flags": 4},
+                {"flags": 8},
+                {"flags": 12},
+                {"flags": 16},
                 {"flags": 2**32 - 1},
+                {"flags": 2, "time_in_force": 2},
+                {"position_side": 0},
                 {"position_side": 1},
                 {"position_side": 2},
                 {"position_side": 4},
+                {"quantity_lots": 2**62 + 1, "flags": 8, "order_type": 2, "price_ticks": 0},
+                {"quantity_lots": 1, "flags": 8, "order_type": 2, "price_ticks": 0},
                 {"quantity_lots": 0},
                 {"quantity_lots": 2**60},
                 {"quantity_lots": 2**60, "price_ticks": 0, "order_type": 1},
@@ -527,8 +618,13 @@ class Stream:
                 {"price_ticks": -1},
                 {"price_ticks": COUNT_MAX + 1},
                 {"price_ticks": 5, "order_type": 2},
-                {"trigger_price_ticks": 1},
+                {"trigger_price_ticks": 0},
+                {"trigger_price_ticks": -1},
+                {"trigger_price_ticks": COUNT_MAX},
+                {"trigger_price_ticks": COUNT_MAX // 10, "order_type": 3, "price_ticks": 0},
+                {"trailing_offset_ticks": 0},
                 {"trailing_offset_ticks": -1},
+                {"trailing_offset_ticks": COUNT_MAX},
                 {"expire_time_ns": 1},
                 {"margin_mode": 1},
                 {"margin_mode": 2},
@@ -584,24 +680,27 @@ class Stream:
         return {
             "gateway_id": self.rng.choice((order.gateway_id, order.gateway_id, *GATEWAYS)),
             "client_order_id": self.fresh_id(),
-            "price_ticks": self.amended_price(order),
+            "price_ticks": self.amended_price(order, order.price_ticks),
+            "trigger_price_ticks": self.amended_price(order, order.trigger_price),
+            "trailing_offset_ticks": self.amended_price(order, order.trailing_offset),
             "quantity_lots": self.amended_quantity(order),
             "sent_time_ns": self.now_ns,
             "view": view,
         }
 
-    def amended_price(self, order: Order) -> int:
-        if order.price_ticks == 0 or self.rng.random() < 0.4:
-            return order.price_ticks
+    def amended_price(self, order: Order, price: int) -> int:
+        """Return another price, or offset, where the order has one."""
+        if price == 0 or self.rng.random() < 0.4:
+            return price
         step = self.rng.choice((-1, 1, -20, 20, None))
         if step is None:
             return self.some_price(order.instrument_id)
-        return min(COUNT_MAX, max(1, order.price_ticks + step))
+        return min(COUNT_MAX, max(1, price + step))
 
     def amended_quantity(self, order: Order) -> int:
         filled = order.quantity - order.remaining
         draw = self.rng.random()
-        if draw < 0.25:
+        if draw < 0.25 or (order.quantity == 0 and draw < 0.9):
             return order.quantity
         if draw < 0.5:
             return filled + max(1, int(order.remaining * self.rng.choice((0.01, 0.3, 0.9, 1))))
@@ -629,6 +728,7 @@ class Stream:
                 order.order_type,
                 fields["price_ticks"],
                 self.now_ns,
+                order.position_side,
             )
             fields["quantity_lots"] = order.quantity + lots + self.rng.choice((0, 0, 1))
         return self.send_amendment(fields, order)
@@ -651,6 +751,10 @@ class Stream:
                 {"price_ticks": 0 if order.price_ticks else 1},
                 {"price_ticks": -1},
                 {"price_ticks": COUNT_MAX + 1},
+                {"trigger_price_ticks": 0 if order.trigger_price else 1},
+                {"trigger_price_ticks": COUNT_MAX + 1},
+                {"trailing_offset_ticks": 0 if order.trailing_offset else 1},
+                {"trailing_offset_ticks": -1},
                 {"price_ticks": COUNT_MAX} if order.price_ticks else {},
                 {"quantity_lots": 0},
                 {"quantity_lots": filled},
@@ -674,6 +778,48 @@ class Stream:
             return command
         return self.send_amendment(fields | bad, order)
 
+    # Batches
+
+    def batch(self, engine: ReferenceEngine) -> Command:
+        """Some orders of one gateway and mostly one account, now and then with one again."""
+        first = self.batch_fields(engine)
+        orders = [first]
+        for _ in range(self.rng.choice((0, 1, 2, 2, 3, 7))):
+            fields = self.batch_fields(engine) | {"mode": first["mode"]}
+            if self.rng.random() < 0.8:
+                fields["gateway_id"] = first["gateway_id"]
+            if self.rng.random() < 0.1:
+                fields["mode"] = self.rng.choice((0, 1, 2, 3))
+            if self.rng.random() < 0.05:
+                fields[self.rng.choice(("client_order_id", "gateway_id"))] = 0
+            if self.rng.random() < 0.05:
+                fields["gateway_id"] = self.rng.choice(STRANGE_GATEWAYS)
+            orders.append(fields)
+        if self.rng.random() < 0.1:
+            orders.append(self.rng.choice(orders))
+        if self.sent_orders and self.rng.random() < 0.07:
+            fields = self.rng.choice(self.sent_orders[-20:])[1]
+            orders.append(fields | {"view": min(2, fields["view"])})
+        command = ("batch", self.rng.choice((0, 1, 2, 2, 2, 2)), orders, self.now_ns)
+        if self.sent_batches and self.rng.random() < 0.12:
+            _, mode, orders, _ = self.rng.choice(self.sent_batches[-10:])
+            command = ("batch", mode, orders, self.now_ns)
+        self.sent_batches.append(command)
+        self.sent_orders += [("check", fields, self.now_ns) for fields in orders]
+        return command
+
+    def batch_fields(self, engine: ReferenceEngine) -> Fields:
+        """Return an order that can be in a batch: Greeks, which may differ, are compared singly."""
+        fields = self.order_fields(engine)
+        if fields["instrument_id"] in OPTIONS:
+            fields["view"] = min(2, fields["view"])
+        return fields
+
+    def bad_batch(self, engine: ReferenceEngine) -> Command:
+        fields = self.batch_fields(engine)
+        mode, orders = self.rng.choice(((3, [fields]), (2, []), (0, [fields] * 65)))
+        return ("batch", mode, orders, self.now_ns)
+
     # Executions
 
     def execution(self, engine: ReferenceEngine) -> Command:
@@ -689,14 +835,76 @@ class Stream:
             "instrument_id": self.rng.choice((0, order.instrument_id)),
         }
         if fields["kind"] == 1:
-            price = order.price_ticks or self.some_price(order.instrument_id)
-            if self.rng.random() < 0.3:
-                price = self.some_price(order.instrument_id)
-            fields["price_ticks"] = price
-            part = self.rng.choice((0.2, 0.5, 1, 1, 1))
-            fields["quantity_lots"] = max(1, int(order.remaining * part))
-            fields["fee_minor"] = self.rng.choice((0, 0, -5, 1234, 10**7))
-        command = ("execute", fields, (order.gateway_id, order.client_order_id), self.now_ns)
+            lots = order.remaining
+            if order.quantity == 0:
+                lots = abs(self.held_lots(engine, order.account_id, order.instrument_id))
+            self.add_fill(fields, order, lots)
+        key = (order.gateway_id, order.client_order_id)
+        if fields["kind"] in (2, 3):
+            asked = {
+                "price_ticks": order.price_ticks,
+                "instrument_id": order.instrument_id,
+                "quantity_lots": order.remaining,
+            }
+            self.ended.append((key, asked))
+        return self.send_execution(fields, key)
+
+    def add_fill(self, fields: Fields, order: Order, lots: int) -> None:
+        """Give an execution what a fill has."""
+        price = order.price_ticks or self.some_price(order.instrument_id)
+        if self.rng.random() < 0.3:
+            price = self.some_price(order.instrument_id)
+        fields["price_ticks"] = price
+        part = self.rng.choice((0.2, 0.5, 1, 1, 1))
+        fields["quantity_lots"] = max(1, int(lots * part))
+        fields["fee_minor"] = self.rng.choice((0, 0, -5, 1234, 10**7))
+        if self.rng.random() < 0.15:
+            fields["fee_asset_id"] = self.rng.choice((USDT, COIN, COIN, 3))
+
+    def late_execution(self, engine: ReferenceEngine) -> Command:
+        """What is reported of an order that may not work any more."""
+        if not self.sent_orders:
+            return self.order(engine)
+        _, asked, _ = self.rng.choice(self.sent_orders[-100:])
+        key = (asked["gateway_id"], asked["client_order_id"])
+        if self.ended and self.rng.random() < 0.9:
+            key, asked = self.rng.choice(self.ended[-15:])
+        fields: Fields = {
+            "gateway_id": key[0],
+            "execution_id": self.fresh_id(),
+            "kind": self.rng.choice((1, 1, 1, 2, 3)),
+            "venue_time_ns": self.now_ns,
+        }
+        if fields["kind"] == 1:
+            fields["price_ticks"] = asked["price_ticks"] or self.some_price(asked["instrument_id"])
+            fields["quantity_lots"] = max(1, int(asked["quantity_lots"] * self.rng.random()))
+        return self.send_execution(fields, key)
+
+    def undoing(self, engine: ReferenceEngine) -> Command:
+        """A bust or a correction of an execution, mostly of a fill of the same order."""
+        if not self.sent_executions:
+            return self.execution(engine)
+        _, undone, key, _ = self.rng.choice(self.sent_executions[-30:])
+        if self.rng.random() < 0.05:
+            key = self.rng.choice(self.sent_executions[-30:])[2]
+        fields: Fields = {
+            "gateway_id": undone["gateway_id"],
+            "execution_id": self.fresh_id(),
+            "reservation_id": undone.get("reservation_id", 0),
+            "kind": self.rng.choice((5, 6, 6)),
+            "original_execution_id": undone["execution_id"],
+            "venue_time_ns": self.now_ns,
+            "fee_minor": self.rng.choice((0, 0, -1234)),
+        }
+        if fields["kind"] == 6:
+            step = self.rng.choice((-3, -1, 0, 1, 3))
+            fields["price_ticks"] = max(1, undone.get("price_ticks", 0) + step)
+            part = self.rng.choice((0.3, 1, 1, 1, 1.5))
+            fields["quantity_lots"] = max(1, int(undone.get("quantity_lots", 0) * part))
+        return self.send_execution(fields, key)
+
+    def send_execution(self, fields: Fields, order: OrderKey | None) -> Command:
+        command = ("execute", fields, order, self.now_ns)
         self.sent_executions.append(command)
         return command
 
@@ -719,6 +927,12 @@ class Stream:
                 {"execution_id": 0},
                 {"kind": 0},
                 {"kind": 5},
+                {"kind": 5, "price_ticks": 1},
+                {"kind": 6},
+                {"kind": 7},
+                {"original_execution_id": 5},
+                {"fee_asset_id": 2**32 - 1},
+                {"kind": 1, "price_ticks": 1, "quantity_lots": 1, "fee_asset_id": 77},
                 {"kind": 1, "price_ticks": 0},
                 {"kind": 1, "price_ticks": COUNT_MAX + 1, "quantity_lots": 1},
                 {"kind": 1, "price_ticks": 1, "quantity_lots": 0},
@@ -739,6 +953,36 @@ class Stream:
         changed = ("execute", fields | bad, order, now_ns)
         self.sent_executions[-1] = changed
         return changed
+
+    # Time, leases, mass cancels
+
+    def time(self, _: ReferenceEngine) -> Command:
+        return ("time", self.now_ns)
+
+    def lease(self, _: ReferenceEngine) -> Command:
+        gateway_id = self.rng.choice((*GATEWAYS, *GATEWAYS, *STRANGE_GATEWAYS, 0))
+        duration_ns = self.rng.choice((0, 0, 0, 0, 1, BILLION, 100 * BILLION, 86400 * BILLION))
+        if self.rng.random() < 0.05:
+            duration_ns = 86400 * BILLION + 1
+        action = self.rng.choice((1, 2, 2, 2, 0, 3))
+        return ("renew_lease", gateway_id, duration_ns, action, self.now_ns)
+
+    def cancel(self, engine: ReferenceEngine) -> Command:
+        fields: Fields = {
+            "gateway_id": self.rng.choice((0, *GATEWAYS, 99)),
+            "account_id": self.rng.choice((0, 0, self.some_account(), 999)),
+            "instrument_id": self.rng.choice((0, 0, BTC, ETH, 77)),
+            "side": self.rng.choice((0, 0, 0, 1, 2, 3)),
+            "accepted_before_ns": self.rng.choice((0, 0, self.now_ns - 10**9, self.now_ns)),
+            "validate_only": self.is_trial(),
+        }
+        working = [(each.gateway_id, each.client_order_id) for each in engine.working_orders()]
+        keep = self.rng.sample(working, self.rng.randrange(len(working) + 1))
+        return ("cancel", fields, keep, self.now_ns)
+
+    def position_mode(self, _: ReferenceEngine) -> Command:
+        account_id = self.rng.choice((*range(1, 20), 999))
+        return ("set_position_mode", account_id, self.rng.choice((1, 2, 1, 2, 1, 2, 0, 3)))
 
     def reservation(self, engine: ReferenceEngine) -> Command:
         if not self.sent_orders or self.rng.random() < 0.1:
@@ -802,7 +1046,11 @@ class Stream:
             ]
             account_id, instrument_id = self.rng.choice(isolated or [(account_id, instrument_id)])
         amount = self.some_amount(engine, account_id, into_wallet=True)
-        return ("transfer_margin", account_id, instrument_id, amount, self.is_trial(), self.now_ns)
+        position_side = self.some_position_side(engine, account_id, self.rng.choice((1, 2)))
+        if self.rng.random() < 0.05:
+            position_side = self.rng.choice((0, 1, 2, 3, 4))
+        arguments = (account_id, instrument_id, amount, self.is_trial(), self.now_ns)
+        return ("transfer_margin", *arguments, position_side)
 
     def mode(self, engine: ReferenceEngine) -> Command:
         account_id, instrument_id = self.some_position(engine)
@@ -960,7 +1208,7 @@ class Stream:
 
     def malformed(self, engine: ReferenceEngine) -> Command:
         rng = self.rng
-        method = rng.choice((1, 1, 2, 3, 4, 5))
+        method = rng.choice((1, 1, 2, 3, 4, 5, 6, 7))
         message: Any
         if method == 1:
             message = orders_pb.CheckOrderRequest(**self.order_fields(engine))
@@ -978,6 +1226,9 @@ class Stream:
                 price_ticks=5,
                 quantity_lots=6,
             )
+        elif method == 6:
+            order = orders_pb.CheckOrderRequest(**self.order_fields(engine) | {"view": 1})
+            message = orders_pb.BatchCheckOrdersRequest(mode=2, orders=[order, order])
         else:
             message = market_pb.ReportMarksRequest(
                 marks=[market_pb.Mark(instrument_id=BTC, mark_price=self.marks[BTC], time_ns=1)]

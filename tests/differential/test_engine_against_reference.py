@@ -82,7 +82,8 @@ def method_of(command: Command) -> int | None:
     """Return the number of a hot method, None for another method of the engine."""
     if command[0] == "raw":
         return int(command[1])
-    return {"check": 1, "execute": 2, "reservation": 3, "marks": 4, "amend": 5}.get(command[0])
+    numbers = {"check": 1, "execute": 2, "reservation": 3, "marks": 4, "amend": 5, "batch": 6}
+    return (numbers | {"time": 7}).get(command[0])
 
 
 def decision_in(command: Command, outcome: Any) -> orders_pb.CheckOrderResponse | None:
@@ -104,6 +105,8 @@ def queries(index: int) -> list[Command]:
     account_ids = [*range(1, 34), 1000]
     commands: list[Command] = [("summary", each) for each in account_ids]
     commands += [("positions", each) for each in account_ids]
+    commands += [("balances", each) for each in account_ids]
+    commands.append(("gateways",))
     commands += [("accounts", 0, 1000), ("assets",), ("schedules",), ("instruments",)]
     commands += [("trading_states",), ("working_reservations", 1, 0, 10**6), ("revision",)]
     commands += [("mark", each) for each in range(1, 10)]
@@ -117,7 +120,10 @@ def queries(index: int) -> list[Command]:
             else (650_000, 350_000, 17_000, 333, 40, 2000, 1250)[instrument_id - 1]
         )
         now_ns = 1_750_000_000 * 10**9 + choice
-        commands.append(("max_order_lots", account_id, instrument_id, *arguments, price, now_ns))
+        position_side = (0, 0, 2, 3)[choice % 4]
+        commands.append(
+            ("max_order_lots", account_id, instrument_id, *arguments, price, now_ns, position_side)
+        )
     return commands
 
 
@@ -189,7 +195,10 @@ def readable(command: Command, outcome: Any) -> str:
         3: orders_pb.GetReservationResponse,
         4: market_pb.ReportMarksResponse,
         5: orders_pb.CheckAmendmentResponse,
+        6: orders_pb.BatchCheckOrdersResponse,
     }
+    if method_of(command) not in messages:
+        return outcome.hex()
     text = str(messages[method_of(command)].FromString(outcome))
     return " ".join(text.split()) + f" ({outcome.hex()})"
 

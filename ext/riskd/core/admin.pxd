@@ -6,6 +6,7 @@ Collateral, margin transfers, modes, leverage, leases, trading states.
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 from riskd.core.book cimport Book
+from riskd.core.types cimport Order
 
 cdef enum Scope:
     SCOPE_SERVICE = 1
@@ -17,6 +18,18 @@ cdef enum Scope:
 ctypedef struct Change:
     int64_t figure
     int64_t available
+
+# Which working orders are meant: those that fit everything that is not 0.
+ctypedef struct OrderFilter:
+    uint64_t accepted_before_ns
+    uint64_t account_id
+    uint32_t gateway_id
+    uint32_t instrument_id
+    uint32_t side
+
+cdef enum:
+    # Orders to keep, and orders that are listed, of a mass cancel.
+    CANCEL_IDS_MAX = 10000
 
 cdef uint32_t adjust_collateral(
     Book *book,
@@ -60,6 +73,10 @@ cdef uint32_t set_position_mode(
 ) noexcept nogil
 cdef uint32_t renew_lease(
     Book *book, uint64_t gateway_id, uint64_t duration_ns, uint32_t action, uint64_t now_ns
+) noexcept nogil
+cdef uint32_t check_filter(Book *book, const OrderFilter *wanted) noexcept nogil
+cdef bint filter_takes(
+    const Book *book, const OrderFilter *wanted, const Order *order
 ) noexcept nogil
 cdef uint32_t set_trading_state(
     Book *book, uint32_t scope, uint64_t scope_id, uint32_t state

@@ -288,7 +288,7 @@ cdef uint32_t set_leverage(
     cdef int64_t notional_max
     cdef uint32_t reason, place
     cdef bint is_open = False
-    cdef bint is_too_large = False
+    cdef bint is_too_large
     cdef bint lowers
     memset(change, 0, sizeof(Change))
     reason = _target(book, account_id, instrument_id, &account, &instrument)
@@ -299,8 +299,11 @@ cdef uint32_t set_leverage(
     pool_of(book, account, NULL, now_ns, &pool)
     change.figure = terms.leverage
     change.available = _available_or_zero(&pool)
-    if terms.is_option or leverage < LEVERAGE_ONE or leverage > terms.ladder.tiers[0].leverage_max:
+    if terms.is_option:
         return REASON_LEVERAGE_OUT_OF_RANGE
+    # A leverage that is out of range is refused, whatever is figured out with it before.
+    is_too_large = leverage < LEVERAGE_ONE or leverage > terms.ladder.tiers[0].leverage_max
+    leverage = max(<int64_t>LEVERAGE_ONE, leverage)
     lowers = leverage < terms.leverage
     notional_max = notional_max_at(terms.ladder, leverage)
     # One position, or in hedge mode the two of the instrument.
@@ -379,6 +382,36 @@ cdef uint32_t renew_lease(
         return REASON_GATEWAYS_FULL
     book.revision += 1
     return REASON_NONE
+
+
+cdef uint32_t check_filter(Book *book, const OrderFilter *wanted) noexcept nogil:
+    """A-9, F-3, F-4: whether a filter names something, and what it names exists."""
+    if wanted.gateway_id == 0 and wanted.account_id == 0 and wanted.instrument_id == 0:
+        return REASON_DEFINITION_INVALID
+    if wanted.side > SIDE_SELL:
+        return REASON_DEFINITION_INVALID
+    if wanted.account_id != 0 and account_find(book, wanted.account_id) == NULL:
+        return REASON_ACCOUNT_UNKNOWN
+    if wanted.instrument_id != 0 and instrument_find(book, wanted.instrument_id) == NULL:
+        return REASON_INSTRUMENT_UNKNOWN
+    return REASON_NONE
+
+
+cdef bint filter_takes(
+    const Book *book, const OrderFilter *wanted, const Order *order
+) noexcept nogil:
+    cdef const Position *position = &book.positions[order.position_index]
+    if wanted.gateway_id != 0 and order.gateway_id != wanted.gateway_id:
+        return False
+    if wanted.account_id != 0 and (
+        book.accounts[position.account_index].account_id != wanted.account_id
+    ):
+        return False
+    if wanted.instrument_id != 0 and position.instrument_id != wanted.instrument_id:
+        return False
+    if wanted.side != 0 and order.side != wanted.side:
+        return False
+    return wanted.accepted_before_ns == 0 or order.accepted_ns < wanted.accepted_before_ns
 
 
 cdef uint32_t set_trading_state(

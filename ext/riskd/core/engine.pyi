@@ -278,6 +278,23 @@ class Engine:
         actor: str = "riskd",
     ) -> int:
         """Return the reason. A duration of 0 frees the gateway of its lease."""
+    def cancel_orders(
+        self,
+        gateway_id: int,
+        account_id: int,
+        instrument_id: int,
+        side: int,
+        accepted_before_ns: int,
+        keep: Sequence[int],
+        validate_only: bool,
+        now_ns: int,
+        *,
+        actor: str = "riskd",
+    ) -> tuple[int, int, list[int]]:
+        """Release the working orders that fit all that is given (not 0) and are not to be kept.
+
+        Return (reason, how many, the first 10,000 of their reservations).
+        """
     def set_trading_state(
         self,
         scope: int,

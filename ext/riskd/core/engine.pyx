@@ -55,7 +55,7 @@ from libc.stdint cimport INT64_MAX, UINT64_MAX, int64_t, uint8_t, uint32_t, uint
 from libc.string cimport memcmp, memcpy, memset
 
 cimport riskd.core.admin as admin
-from riskd.core.admin cimport Change
+from riskd.core.admin cimport CANCEL_IDS_MAX, Change, OrderFilter
 from riskd.core.apply cimport (
     HOT_ADVANCE_TIME,
     HOT_BATCH_CHECK_ORDERS,
@@ -66,6 +66,7 @@ from riskd.core.apply cimport (
     HOT_REPORT_MARKS,
     REPLY_SIZE_MAX,
     engine_apply,
+    release_order,
 )
 from riskd.core.book cimport (
     RESIZE_IN_USE,
@@ -88,6 +89,7 @@ from riskd.core.book cimport (
     book_open,
     book_resize,
     book_tables,
+    order_find,
 )
 from riskd.core.decision cimport max_order_lots
 from riskd.core.definitions cimport (
@@ -836,6 +838,30 @@ cdef class Engine:
         arguments = {"gateway_id": gateway_id, "duration_ns": duration_ns, "action": action}
         return self._change("renew_lease", arguments, now_ns, actor)
 
+    def cancel_orders(
+        self,
+        gateway_id,
+        account_id,
+        instrument_id,
+        side,
+        accepted_before_ns,
+        keep,
+        validate_only,
+        now_ns,
+        *,
+        actor="riskd",
+    ):
+        arguments = {
+            "gateway_id": gateway_id,
+            "account_id": account_id,
+            "instrument_id": instrument_id,
+            "side": side,
+            "accepted_before_ns": accepted_before_ns,
+            "keep": list(keep),
+            "validate_only": validate_only,
+        }
+        return self._change("cancel_orders", arguments, now_ns, actor)
+
     def set_trading_state(self, scope, scope_id, trading_state, *, now_ns=0, actor="riskd"):
         arguments = {"scope": scope, "scope_id": scope_id, "trading_state": trading_state}
         return self._change("set_trading_state", arguments, now_ns, actor)
@@ -1039,6 +1065,39 @@ def _renew_lease(Engine engine, now_ns, *, gateway_id, duration_ns, action):
     return admin.renew_lease(&engine._book, gateway_id, duration_ns, action, now_ns)
 
 
+def _cancel_orders(
+    Engine engine, now_ns, *, gateway_id=0, account_id=0, instrument_id=0, side=0,
+    accepted_before_ns=0, keep=(), validate_only=False
+):
+    cdef Book *book = &engine._book
+    cdef OrderFilter wanted
+    cdef const Order *order
+    cdef uint32_t place, reason
+    if len(keep) > CANCEL_IDS_MAX or not _in(side, 0, SIDE_SELL):
+        return REASON_DEFINITION_INVALID, 0, []
+    wanted.gateway_id = gateway_id
+    wanted.account_id = account_id
+    wanted.instrument_id = instrument_id
+    wanted.side = side
+    wanted.accepted_before_ns = accepted_before_ns
+    reason = admin.check_filter(book, &wanted)
+    if reason != REASON_NONE:
+        return reason, 0, []
+    kept = set(keep)
+    found = []
+    for place in range(book.order_top):
+        order = &book.orders[place]
+        if order.in_use and admin.filter_takes(book, &wanted, order):
+            if order.reservation_id not in kept:
+                found.append(order.reservation_id)
+    found.sort()
+    if found and not validate_only:
+        for reservation_id in found:
+            release_order(book, order_find(book, reservation_id))
+        book.revision += 1
+    return reason, len(found), found[:CANCEL_IDS_MAX]
+
+
 def _set_trading_state(Engine engine, now_ns, *, scope, scope_id, trading_state):
     return admin.set_trading_state(&engine._book, scope, scope_id, trading_state)
 
@@ -1123,6 +1182,7 @@ _CHANGES = {
     "set_leverage": _set_leverage,
     "set_position_mode": _set_position_mode,
     "renew_lease": _renew_lease,
+    "cancel_orders": _cancel_orders,
     "set_trading_state": _set_trading_state,
     "set_capacities": _set_capacities,
     "create_book": _create_book,

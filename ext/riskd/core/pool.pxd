@@ -23,8 +23,7 @@ ctypedef struct Holding:
     WorkingSum buy
     WorkingSum sell
 
-# What one position adds to the sums of its account. Unknown while a mark that it needs is missing,
-# and for a short option.
+# What one position adds to the sums of its account. Unknown while a mark that it needs is missing.
 ctypedef struct Share:
     i128 initial_margin
     i128 pnl
@@ -33,6 +32,7 @@ ctypedef struct Share:
     i128 buy_notional
     i128 sell_notional
     bint known
+    bint is_short_option            # its margin is not known
 
 # The sums of an account.
 ctypedef struct Pool:
@@ -44,6 +44,7 @@ ctypedef struct Pool:
     i128 isolated_wallets
     uint32_t mark_reason            # first missing or stale mark that the sums need, or REASON_NONE
     bint known
+    bint has_short_option
 
 ctypedef struct Fill:
     i128 lots

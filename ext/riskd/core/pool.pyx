@@ -171,9 +171,10 @@ cdef void share_of(const Terms *terms, const Holding *holding, Share *share) noe
     share.buy_notional = 0
     share.sell_notional = 0
     share.known = True
+    share.is_short_option = False
     if terms.is_option:
         share.initial_margin = holding.buy.value + _fee_of(terms, &holding.buy)
-        share.known = holding.lots >= 0
+        share.is_short_option = holding.lots < 0
         return
     if is_cross and lots != 0:
         if terms.instrument.mark.price == 0:
@@ -231,6 +232,8 @@ cdef void pool_add(Pool *pool, const Share *share) noexcept nogil:
     pool.requirement += share.requirement
     if not share.known:
         pool.known = False
+    if share.is_short_option:
+        pool.has_short_option = True
 
 
 cdef void pool_of(
@@ -256,6 +259,7 @@ cdef void pool_of(
     pool.requirement = 0
     pool.isolated_wallets = 0
     pool.known = True
+    pool.has_short_option = False
     pool.mark_reason = REASON_NONE
     while place != NOWHERE:
         position = &book.positions[place]
@@ -286,8 +290,10 @@ cdef i128 available_of(const Pool *pool) noexcept nogil:
 
 
 cdef bint pool_fits(const Pool *pool) noexcept nogil:
+    """Whether initial margin and what is available can be told: they fit, and no option is short."""
     return (
-        fits(pool.cash)
+        not pool.has_short_option
+        and fits(pool.cash)
         and fits(pool.pnl)
         and fits(pool.initial_margin)
         and fits(available_of(pool))

@@ -161,6 +161,7 @@ cdef position_row(
     share_of(&terms, &holding, &share)
     is_cross = terms.margin_mode == MARGIN_MODE_CROSS
     known = share.known and (instrument.mark.price != 0 or position.lots == 0)
+    known = known and not share.is_short_option
     initial = share.initial_margin
     pool_of(book, account, position, 0, &others)
     if is_cross and not terms.is_option:
