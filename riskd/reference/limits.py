@@ -53,9 +53,18 @@ MAX_QUANTITY_KINDS: Final = (
     t.LIMIT_KIND_CONCENTRATION_MAX,
 )
 """Kinds that a smaller order may not break."""
+DIFFERENCE_KINDS: Final = (
+    t.LIMIT_KIND_POSITION_LOTS_MAX,
+    t.LIMIT_KIND_POSITION_NOTIONAL_MAX,
+    *GREEK_KINDS,
+    t.LIMIT_KIND_CONCENTRATION_MAX,
+)
+"""Kinds to which an order adds the difference of the use with it and without."""
 FIRST_REASON: Final = 219
 """The reason of a limit is this plus the number of its kind."""
 MICRO: Final = 10**6
+GREEK_MAX: Final = 1e36
+"""In millionths of a minor unit: far beyond any money."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,7 +210,11 @@ class Limits(Levels):
             is_broken = use > bound
         else:
             is_broken = use + added > bound and added > 0
-        return (bound, use, added) if is_broken or not fits(use, use + added) else None
+        if not is_broken and fits(use, use + added):
+            return None
+        if kind in DIFFERENCE_KINDS:
+            added = clamp(use + added) - clamp(use)
+        return bound, use, added
 
     def _figure(
         self,
@@ -346,19 +359,20 @@ class Limits(Levels):
                 instrument.option_type == 1,
                 forward,
                 instrument.strike_units * unit_of(instrument),
-                mark.volatility_ppb / BILLION,
-                max(0, instrument.expiry_ns - now_ns) / YEAR_NS,
-                instrument.interest_rate_ppb / BILLION,
+                mark.volatility_ppb * 1e-9,
+                float(max(0, instrument.expiry_ns - now_ns)) / YEAR_NS,
+                instrument.interest_rate_ppb * 1e-9,
             )
         except ValueError:
             return None
-        if kind == t.LIMIT_KIND_DELTA_MAX:
-            figure = delta * forward * size * 1e6
-        elif kind == t.LIMIT_KIND_GAMMA_MAX:
-            figure = gamma * forward * forward * 0.01 * size * 1e6
-        else:
-            figure = vega * size * 1e6
-        return round(figure) if math.isfinite(figure) else None
+        figures = (
+            delta * forward * size * 1e6,
+            gamma * forward * forward * 0.01 * size * 1e6,
+            vega * size * 1e6,
+        )
+        if not all(abs(figure) < GREEK_MAX for figure in figures):
+            return None
+        return round(figures[GREEK_KINDS.index(kind)])
 
     # --- What an order or an execution leaves behind ---
 
