@@ -35,20 +35,19 @@ class Power:
         Return how many bytes went or became zeros.
         """
         self._read_notes()
-        lost = 0
-        for path in sorted(self._directory.iterdir()) if self._directory.exists() else []:
-            inode = path.stat().st_ino
-            if path.name not in self._names and path.name != "lock":
-                lost += path.stat().st_size
-                before = [name for name, each in self._names.items() if each == inode]
-                # Its making is not on the disk, or its new name is not.
-                if before:
-                    path.rename(path.with_name(before[0]))
-                else:
-                    path.unlink()
-                    continue
-            lost += self._cut(path, self._sizes.get(inode, 0), rng)
-        return lost
+        files = sorted(self._directory.iterdir()) if self._directory.exists() else []
+        return sum(self._lose_of(path, rng) for path in files)
+
+    def _lose_of(self, path: Path, rng: random.Random) -> int:
+        status = path.stat()
+        if path.name not in self._names and not path.name.endswith("lock"):
+            before = [name for name, inode in self._names.items() if inode == status.st_ino]
+            # Its making is not on the disk, or its new name is not.
+            if not before:
+                path.unlink()
+                return status.st_size
+            path = path.rename(path.with_name(before[0]))
+        return self._cut(path, self._sizes.get(status.st_ino, 0), rng)
 
     def _cut(self, path: Path, keep: int, rng: random.Random) -> int:
         size = path.stat().st_size

@@ -16,8 +16,10 @@ def main(directory: str, durability: str) -> None:
         control_address="127.0.0.1:0",
         durability=durability,
         journal_directory=directory,
-        journal_segment_bytes=1 << 18,
+        journal_segment_bytes=3 << 15,
         journal_buffer_bytes=1 << 16,
+        # The trial starts them, so that it can end them.
+        snapshot_every_bytes=0,
         answer_bytes=256 << 20,
     )
     engine = build_engine(settings)

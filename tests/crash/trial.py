@@ -76,12 +76,14 @@ class Tally:
     unanswered: int = 0
     bytes_lost: int = 0
     records: int = 0
+    snapshots: int = 0
 
     def __str__(self) -> str:
         return (
             f"{self.kills} kills, {self.kills_at_start} of them during the start,"
             f" {self.answers} acknowledged answers, {self.unanswered} calls without an answer,"
-            f" {self.records} records, {self.bytes_lost} bytes lost with the power"
+            f" {self.records} records, {self.snapshots} snapshots,"
+            f" {self.bytes_lost} bytes lost with the power"
         )
 
 
@@ -92,6 +94,7 @@ class Trial:
         self._rng = random.Random(f"{seed} {durability}")
         self._durability: Durability = durability
         self._directory = base / "journal"
+        self._archive = base / "archive"
         self._copy = base / "copy"
         self._notes = base / "syncs"
         loaded = f"{os.environ.get('LD_PRELOAD', '')} {build_shim(base)}".strip()
@@ -142,14 +145,33 @@ class Trial:
             server.kill()
 
         killer = threading.Thread(target=kill)
+        snapshot = self._start_snapshot() if self._rng.random() < 0.3 else None
         killer.start()
         try:
             self._clients.load(address, answers, enough.set)
         finally:
             enough.set()
             killer.join()
+            if snapshot is not None:
+                self._end_snapshot(snapshot)
         self.tally.kills += 1
         self._lose_power()
+
+    def _start_snapshot(self) -> subprocess.Popen[bytes]:
+        command = ["journal", "snapshot", str(self._directory), "--archive", str(self._archive)]
+        return subprocess.Popen(
+            [sys.executable, "-m", "riskd.cli", *command],
+            stdout=subprocess.DEVNULL,
+            cwd=ROOT,
+            env=self._environment,
+        )
+
+    def _end_snapshot(self, process: subprocess.Popen[bytes]) -> None:
+        """Kill it too, or let it finish beside the dead service."""
+        if self._rng.random() < 0.5:
+            process.kill()
+        if process.wait(TIMEOUT_S) == 0:
+            self.tally.snapshots += 1
 
     def _kill_at_start(self, server: Server) -> None:
         time.sleep(self._rng.uniform(0, 1.2 * self._start_s))
@@ -166,10 +188,14 @@ class Trial:
         self.tally.unanswered += self._clients.unanswered_count
         self._clients.check(address)
         self.tally.answers = self._clients.record_size
-        # The clients are silent: what the service has in memory is what its journal gives.
+        # The clients are silent: what the service has in memory is what its whole journal gives,
+        # from the first record on and without any snapshot.
         live = server.state()
-        shutil.copytree(self._directory, self._copy)
-        engine = Engine(answer_bytes=256 << 20)
+        self._copy.mkdir()
+        for folder in (self._archive, self._directory):
+            for segment in folder.glob("*.journal"):
+                shutil.copy(segment, self._copy)
+        engine = Engine()
         self.tally.records = engine.replay(self._copy).records
         replayed = (engine.revision, engine.state_hash())
         shutil.rmtree(self._copy)
