@@ -6,6 +6,10 @@ promised: so many clients, each with one call at a time, in the event loop as in
 one disk. The start after a crash: a journal of millions of records, orders and fills in turn, is
 opened by a new engine, which checks all of it, replays it and comes to the same state.
 
+A snapshot of an engine with a million positions: how long it takes to write and to load, how much
+memory a position costs, and for how long at most the serving engine keeps a client waiting while
+the process that makes it runs.
+
 Peers in the same rounds: a bare write and fdatasync of a record's size on the same disk; for the
 start, the check of the same journal alone (riskd.core.journal.repair).
 """
@@ -14,6 +18,7 @@ import argparse
 import asyncio
 import os
 import shutil
+import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -34,9 +39,16 @@ from benchmarks.harness import (
     rounded,
     time_each,
 )
-from benchmarks.market import Market, accepted
-from riskd.core.engine import METHOD_CHECK_ORDER, METHOD_REPORT_EXECUTION, Engine
+from benchmarks.market import Market, Trader, accepted, marks
+from riskd.core.engine import (
+    METHOD_CHECK_ORDER,
+    METHOD_REPORT_EXECUTION,
+    METHOD_REPORT_MARKS,
+    Engine,
+)
 from riskd.core.journal import repair
+from riskd.core.snapshot import snapshot_paths
+from riskd.journal import closed_sequence, segments_of
 from riskd.services.commits import Commits
 from riskd.settings import Settings
 from riskd.v1 import order_risk_service_pb2 as orders_pb
@@ -67,6 +79,8 @@ class Scale:
     syncs: int
     accounts: int
     records: int
+    # In a snapshot, 16 of an account.
+    positions: int
 
 
 FULL = Scale(
@@ -76,6 +90,7 @@ FULL = Scale(
     syncs=200,
     accounts=512,
     records=10_000_000,
+    positions=1_000_000,
 )
 QUICK = Scale(
     rounds=2,
@@ -84,6 +99,7 @@ QUICK = Scale(
     syncs=10,
     accounts=32,
     records=5_000,
+    positions=512,
 )
 
 
@@ -241,6 +257,152 @@ def measure_recovery(scale: Scale, directory: Path) -> Json:
     }
 
 
+# --- snapshots ---------------------------------------------------------------------------------
+
+POSITIONS_OF_ACCOUNT = 16
+SNAPSHOT_SEGMENT = 64 << 20
+
+
+class Holder:
+    """A serving engine with many positions, all of them in closed segments of its journal."""
+
+    def __init__(self, scale: Scale, directory: Path) -> None:
+        self.directory = directory
+        self.sizes = {
+            "accounts_max": scale.positions // POSITIONS_OF_ACCOUNT,
+            "positions_max": scale.positions,
+        }
+        self.engine = Engine(**self.sizes)
+        buffer_bytes = 1 << 20 if scale is QUICK else 1 << 23
+        self.engine.open_journal(
+            directory,
+            segment_bytes=2 * buffer_bytes if scale is QUICK else SNAPSHOT_SEGMENT,
+            buffer_bytes=buffer_bytes,
+        )
+        self.market = Market(self.engine, POSITIONS_OF_ACCOUNT, NOW_NS)
+        self.traders = self.market.open_accounts(
+            self.sizes["accounts_max"], POSITIONS_OF_ACCOUNT, types_pb2.MARGIN_MODE_ISOLATED
+        )
+        for first in range(0, len(self.traders), 1024):
+            self._open(self.traders[first : first + 1024])
+        last = self.engine.submit(METHOD_REPORT_MARKS, self._marks(), NOW_NS)[1]
+        while closed_sequence(segments_of(directory)) < last:
+            self.trade(2_000)
+        self.records = closed_sequence(segments_of(directory))
+
+    def _marks(self) -> bytes:
+        return marks(self.market.listings, NOW_NS)
+
+    def _open(self, traders: Sequence[Trader]) -> None:
+        orders = self.market.opening_orders(traders)
+        replies = self._submit(METHOD_CHECK_ORDER, self.market.encoded(orders))
+        _applied(
+            self._submit(METHOD_REPORT_EXECUTION, self.market.fills(orders, accepted(replies)))
+        )
+
+    def _submit(self, method: int, requests: Sequence[bytes]) -> list[bytes]:
+        replies = []
+        for request in requests:
+            reply, sequence = self.engine.submit(method, request, NOW_NS)
+            replies.append(reply)
+        assert self.engine.journal is not None
+        self.engine.journal.wait(sequence)
+        return replies
+
+    def trade(self, count: int) -> None:
+        """Send orders and cancel them."""
+        orders = self.market.encoded(self.market.orders(self.traders[:512], count))
+        replies = self._submit(METHOD_CHECK_ORDER, orders)
+        self._submit(METHOD_REPORT_EXECUTION, self.market.cancels(accepted(replies)))
+
+    def stall_ms(self, is_over: Callable[[], bool]) -> float:
+        """Have a client check and cancel, one call at a time; return its longest wait for both."""
+        orders = self.market.orders(self.traders[:512], 2_048)
+        longest = 0
+        index = 0
+        before = perf_counter_ns()
+        while not is_over():
+            (request,) = self.market.encoded([orders[index % len(orders)]])
+            reply = self.engine.handle(METHOD_CHECK_ORDER, request, NOW_NS)
+            (cancel,) = self.market.cancels(accepted([reply]))
+            self.engine.handle(METHOD_REPORT_EXECUTION, cancel, NOW_NS)
+            now = perf_counter_ns()
+            longest = max(longest, now - before)
+            before = now
+            index += 1
+        return longest / 1e6
+
+
+def measure_snapshots(scale: Scale, directory: Path) -> Json:
+    """Write and load snapshots, and look at a client's longest wait while one is made."""
+    holder = Holder(scale, directory)
+    samples = Samples()
+    for _ in range(min(scale.rounds, 3)):
+        _measure_stalls(holder, samples)
+        _measure_file(holder, samples)
+    size = Path(snapshot_paths(directory)[0][1]).stat().st_size
+    holder.engine.close_journal()
+    return {
+        **samples.medians(),
+        "snapshot_pause_ms": rounded(
+            samples.median("stall_with_snapshot_ms") - samples.median("stall_without_ms")
+        ),
+        "snapshot_bytes": size,
+        "snapshot_positions": scale.positions,
+        "bytes_per_position": rounded(memory_of(holder.sizes) / scale.positions),
+        "bytes_per_only_position": rounded(
+            memory_of(dict.fromkeys(holder.sizes, scale.positions)) / scale.positions
+        ),
+        "ratios": {"snapshot_to_load": samples.ratio("snapshot_s", "snapshot_load_s")},
+        "spread": samples.spread(),
+    }
+
+
+def _measure_stalls(holder: Holder, samples: Samples) -> None:
+    """Let a client wait beside the process that replays all and writes, and as long without."""
+    for _, path in snapshot_paths(holder.directory):
+        os.unlink(path)
+    command = [sys.executable, "-m", "riskd.cli", "journal", "snapshot", str(holder.directory)]
+    start = perf_counter_ns()
+    with subprocess.Popen([*command, "--nice", "19"], stdout=subprocess.DEVNULL) as process:
+        samples.add("stall_with_snapshot_ms", holder.stall_ms(lambda: process.poll() is not None))
+    elapsed = perf_counter_ns() - start
+    assert process.returncode == 0
+    samples.add("snapshot_process_s", elapsed / 1e9)
+    end = perf_counter_ns() + elapsed
+    samples.add("stall_without_ms", holder.stall_ms(lambda: perf_counter_ns() >= end))
+
+
+def _measure_file(holder: Holder, samples: Samples) -> None:
+    """Load what the process wrote, write it once more elsewhere, and compare the files."""
+    ((sequence, path),) = snapshot_paths(holder.directory)
+    engine = Engine(accounts_max=1, positions_max=1, orders_max=1)
+    start = perf_counter_ns()
+    assert engine.recover(holder.directory, until_sequence=sequence).snapshot == path
+    samples.add("snapshot_load_s", (perf_counter_ns() - start) / 1e9)
+    with workspace(holder.directory) as other:
+        start = perf_counter_ns()
+        written = engine.write_snapshot(other)
+        samples.add("snapshot_s", (perf_counter_ns() - start) / 1e9)
+        assert Path(written).read_bytes() == Path(path).read_bytes()
+
+
+def memory_of(sizes: dict[str, int]) -> int:
+    """Return the bytes of memory that an engine takes more than the smallest."""
+    before = _resident_bytes()
+    smallest = Engine(accounts_max=1, positions_max=1)
+    between = _resident_bytes()
+    engine = Engine(**sizes)
+    taken = _resident_bytes() - between
+    assert between >= before
+    del smallest, engine
+    return taken - (between - before)
+
+
+def _resident_bytes() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
 # --- everything --------------------------------------------------------------------------------
 
 
@@ -266,7 +428,11 @@ def measure_serving(scale: Scale, directory: Path) -> Json:
 
 
 # Each is given a directory of its own, and returns figures, ratios and spread.
-PARTS: tuple[Callable[[Scale, Path], Json], ...] = (measure_serving, measure_recovery)
+PARTS: tuple[Callable[[Scale, Path], Json], ...] = (
+    measure_serving,
+    measure_recovery,
+    measure_snapshots,
+)
 
 
 def parse(question: str | None) -> tuple[Scale, Path | None]:
@@ -275,11 +441,14 @@ def parse(question: str | None) -> tuple[Scale, Path | None]:
         "--quick", action="store_true", help="only try everything once; the figures mean nothing"
     )
     parser.add_argument("--records", type=int, help=f"to recover (default: {FULL.records})")
+    parser.add_argument("--positions", type=int, help=f"in a snapshot (default: {FULL.positions})")
     parser.add_argument("--directory", type=Path, help="on the disk to measure (default: /tmp)")
     arguments = parser.parse_args()
     scale = QUICK if arguments.quick else FULL
     if arguments.records is not None:
         scale = replace(scale, records=arguments.records)
+    if arguments.positions is not None:
+        scale = replace(scale, positions=arguments.positions)
     return scale, arguments.directory
 
 

@@ -72,6 +72,19 @@ class Market:
         self, count: int, positions: int, mode: int, cash_usdt: int = 1_000_000_000
     ) -> list[Trader]:
         """Add accounts that hold positions of 5,000 to 150,000 USDT, long and short."""
+        traders = self.open_accounts(count, positions, mode, cash_usdt)
+        for trader in traders:
+            for order in self.opening_orders([trader]):
+                (request,) = self.encoded([order])
+                reply = self.call(METHOD_CHECK_ORDER, request)
+                (fill,) = self.fills([order], accepted([reply]))
+                self.call(METHOD_REPORT_EXECUTION, fill)
+        return traders
+
+    def open_accounts(
+        self, count: int, positions: int, mode: int, cash_usdt: int = 1_000_000_000
+    ) -> list[Trader]:
+        """Add accounts that will hold so many positions."""
         traders = []
         for index in range(count):
             self._accounts += 1
@@ -82,15 +95,18 @@ class Market:
                 trader.account_id, 1, mode, LEVERAGE, cash_usdt * USDT
             )
             assert reason == types_pb2.REASON_CODE_NONE, reason
-            for listing in listings:
-                order = self._order(trader, listing, self._random.randint(5_000, 150_000))
-                order.price_ticks = listing.price_ticks
-                order.client_order_id = self.serial()
-                reply = self.call(METHOD_CHECK_ORDER, order.SerializeToString())
-                (fill,) = self.fills([order], accepted([reply]))
-                self.call(METHOD_REPORT_EXECUTION, fill)
             traders.append(trader)
         return traders
+
+    def opening_orders(self, traders: Sequence[Trader]) -> list[orders_pb.CheckOrderRequest]:
+        """Return an order at the mark for each position that the traders will hold."""
+        opening = []
+        for trader in traders:
+            for listing in trader.listings:
+                order = self._order(trader, listing, self._random.randint(5_000, 150_000))
+                order.price_ticks = listing.price_ticks
+                opening.append(order)
+        return opening
 
     def orders(
         self, traders: Sequence[Trader], count: int, notional_usdt: tuple[int, int] = (500, 20_000)

@@ -17,6 +17,10 @@ FIGURES = {
         *(f"checks_per_s_{each}_{n}" for each in ("process", "machine") for n in (1, 16, 256)),
         "sync_p50_us",
         "recover_records_per_s",
+        "snapshot_s",
+        "snapshot_load_s",
+        "stall_with_snapshot_ms",
+        "bytes_per_position",
     },
     "service": {
         "grpcio_calls_per_s",
