@@ -29,6 +29,7 @@ from typing import Any, Literal, TypeAlias
 from riskd.core.engine import Engine
 from riskd.core.journal import Faults, JournalFailedError, JournalFullError
 from riskd.reference import ReferenceEngine
+from riskd.snapshots import take_snapshot
 from tests.differential.streams import Command, Runner, Stream
 from tests.differential.test_engine_against_reference import method_of, same_reply
 
@@ -89,7 +90,7 @@ class Network:
 
 def time_index(command: Command) -> int | None:
     """Return where the time stands in a command, None if it has none."""
-    if method_of(command) is not None:
+    if method_of(command) is not None or command[0] == "cancel":
         return len(command) - 1
     method = getattr(ReferenceEngine, command[0])
     names = list(inspect.signature(method).parameters) if callable(method) else []
@@ -193,6 +194,8 @@ class World:
         left = self.plan.commands
         while left > 0 and self.commands_left > 0 and not self.is_over():
             left -= self.exchange()
+            if self.rng.random() < 0.04 and not self.is_over():
+                self.snapshot()
         self.die()
 
     def capacities(self) -> dict[str, int]:
@@ -200,7 +203,7 @@ class World:
         if self.lives == 0:
             return self.stream.settings
         scratch = Engine(**self.stream.settings)
-        scratch.replay(self.directory)
+        scratch.recover(self.directory)
         return scratch.capacities()
 
     def draw_plan(self) -> Plan:
@@ -411,6 +414,24 @@ class World:
         self.acknowledged_revision = revision
         self.note(f"life {self.lives} begins at {revision}: {state_hash} {answers_hash}")
 
+    # Snapshots
+
+    def snapshot(self) -> None:
+        """Have one made of the segments that are closed, and what it makes useless removed."""
+        taken = take_snapshot(self.directory, kept=self.rng.choice((1, 2)))
+        if taken is not None:
+            self.count("snapshot")
+            self.note(f"snapshot of {taken.sequence}, {len(taken.removed)} files removed")
+
+    def damage_snapshot(self) -> None:
+        """Change a byte of the newest one where an older one is kept, which is then taken."""
+        snapshots = sorted(self.next_directory().glob("*.snapshot"))
+        if len(snapshots) > 1 and self.rng.random() < 0.3:
+            content = bytearray(snapshots[-1].read_bytes())
+            content[self.rng.randrange(len(content))] ^= 1 << self.rng.randrange(8)
+            snapshots[-1].write_bytes(content)
+            self.count("snapshot damaged")
+
     # The end of a life
 
     def die(self) -> None:
@@ -429,6 +450,7 @@ class World:
                 self.lose_power(durable)
             elif self.loses:
                 cut(self.next_directory(), max(0, durable - 1), "nothing", self.rng)
+        self.damage_snapshot()
         # Nothing that the old life still does is seen by the next one.
         self.release()
         with contextlib.suppress(JournalFailedError):
