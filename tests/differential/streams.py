@@ -123,7 +123,8 @@ class Runner:
 
     def _batch(self, mode: int, orders: list[Fields], now_ns: int) -> bytes:
         batch = orders_pb.BatchCheckOrdersRequest(
-            mode=mode, orders=[orders_pb.CheckOrderRequest(**fields) for fields in orders]
+            mode=orders_pb.BatchMode.ValueType(mode),
+            orders=[orders_pb.CheckOrderRequest(**fields) for fields in orders],
         )
         reply = self._handle(reference.METHOD_BATCH_CHECK_ORDERS, batch, now_ns)
         answers = orders_pb.BatchCheckOrdersResponse.FromString(reply).decisions
@@ -1228,7 +1229,9 @@ class Stream:
             )
         elif method == 6:
             order = orders_pb.CheckOrderRequest(**self.order_fields(engine) | {"view": 1})
-            message = orders_pb.BatchCheckOrdersRequest(mode=2, orders=[order, order])
+            message = orders_pb.BatchCheckOrdersRequest(
+                mode=orders_pb.BATCH_MODE_ALL_OR_NONE, orders=[order, order]
+            )
         else:
             message = market_pb.ReportMarksRequest(
                 marks=[market_pb.Mark(instrument_id=BTC, mark_price=self.marks[BTC], time_ns=1)]
