@@ -96,7 +96,7 @@ class Engine:
         progress: Callable[[int], None] | None = None,
         faults: Faults | None = None,
     ) -> Replay:
-        """Recover from the journal of a directory into this engine, which must be new; go on with it.
+        """Recover from a directory's journal into this engine, which must be new; go on with it.
 
         Capacities other than the journal's are a change, recorded here, which can raise as
         set_capacities does. Changes are not taken to come before now_ns. The options of the journal
