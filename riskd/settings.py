@@ -157,6 +157,14 @@ class Settings:
         minimum=1,
         maximum=16_777_216,
     )
+    firms_max: int = _setting(4_096, "Room for firms.", minimum=1, maximum=1_048_576)
+    limits_max: int = _setting(65_536, "Room for limits.", minimum=1, maximum=16_777_216)
+    holdings_max: int = _setting(
+        65_536,
+        "Room for the sums of firms and parent accounts, one for each instrument they hold.",
+        minimum=1,
+        maximum=16_777_216,
+    )
     answer_bytes: int = _setting(
         2 << 20,
         "Room for a gateway's remembered answers to orders, and as much again for those to "

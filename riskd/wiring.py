@@ -47,6 +47,9 @@ def build_engine(settings: Settings) -> Engine:
             instruments_max=settings.instruments_max,
             schedules_max=settings.schedules_max,
             gateways_max=settings.gateways_max,
+            firms_max=settings.firms_max,
+            limits_max=settings.limits_max,
+            holdings_max=settings.holdings_max,
             balances_max=settings.balances_max,
             answer_bytes=settings.answer_bytes // 16 * 16,
         )

@@ -348,7 +348,7 @@ class Changes(Ladder):
         if scope == SCOPE_INSTRUMENT and scope_id not in self._instruments:
             return t.REASON_CODE_INSTRUMENT_UNKNOWN
         if scope == SCOPE_GATEWAY:
-            if scope_id == 0:
+            if not 0 < scope_id < 1 << 32:
                 return t.REASON_CODE_GATEWAY_ID_MISSING
             if trading_state != normal and not self._has_gateway_room(scope_id):
                 return t.REASON_CODE_GATEWAYS_FULL

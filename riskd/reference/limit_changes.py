@@ -155,7 +155,7 @@ class LimitChanges(Limits):
             return t.REASON_CODE_FIRM_UNKNOWN
         if key.scope == SCOPE_ACCOUNT and key.scope_id not in self._accounts:
             return t.REASON_CODE_ACCOUNT_UNKNOWN
-        if key.scope == SCOPE_GATEWAY and key.scope_id == 0:
+        if key.scope == SCOPE_GATEWAY and not 0 < key.scope_id < 1 << 32:
             return t.REASON_CODE_GATEWAY_ID_MISSING
         if key.instrument_id != 0 and key.instrument_id not in self._instruments:
             return t.REASON_CODE_INSTRUMENT_UNKNOWN

@@ -13,6 +13,7 @@ from riskd.core.rows import (
 )
 from riskd.reference.decision import Decisions, price_form_reason
 from riskd.reference.figures import AccountFigures, Terms
+from riskd.reference.ladder import first_hard
 from riskd.reference.limit_queries import LimitQueries
 from riskd.reference.margin import (
     bankruptcy_price,
@@ -268,8 +269,8 @@ class Queries(Decisions, LimitQueries):
         if lots < COUNT_MAX:
             reason = self._state_reason(terms, lots + 1, now_ns)
             if reason == NONE:
-                violations = self._violations(terms, lots + 1, now_ns)
-                reason = violations[0].reason if violations else NONE
+                stopped_by = first_hard(self._violations(terms, lots + 1, now_ns))
+                reason = stopped_by.reason if stopped_by is not None else NONE
         return lots, reason
 
     def _max_order_form_reason(

@@ -21,6 +21,9 @@ SIZES = {
     "schedules_max": 1,
     "gateways_max": 2,
     "balances_max": 2,
+    "firms_max": 2,
+    "limits_max": 30,
+    "holdings_max": 4,
     "answer_bytes": 4096,
 }
 

@@ -13,6 +13,7 @@ cdef enum Scope:
     SCOPE_GATEWAY = 2
     SCOPE_ACCOUNT = 3
     SCOPE_INSTRUMENT = 4
+    SCOPE_FIRM = 5
 
 # What a change comes to: two figures whose meaning is the change's.
 ctypedef struct Change:

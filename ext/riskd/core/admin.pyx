@@ -14,6 +14,7 @@ from riskd.core.book cimport (
     balance_has_room,
     balance_of,
     balance_set,
+    firm_find,
     gateway_set,
     instrument_find,
     lease_set,
@@ -22,6 +23,8 @@ from riskd.core.book cimport (
     settings_of,
     takes_position_side,
 )
+from riskd.core.controls cimport controls_move_peaks
+from riskd.core.levels cimport level_move_money
 from riskd.core.margin cimport initial_of, notional_max_at
 from riskd.core.money cimport LEVERAGE_ONE, fits, i128, magnitude
 from riskd.core.pool cimport (
@@ -140,6 +143,8 @@ cdef uint32_t adjust_collateral(
     change.available = _available_or_zero(&pool)
     if not validate_only:
         account.cash = change.figure
+        level_move_money(book, account, amount)
+        controls_move_peaks(book, account, amount)
         book.revision += 1
     return REASON_NONE
 
@@ -418,6 +423,7 @@ cdef uint32_t set_trading_state(
     Book *book, uint32_t scope, uint64_t scope_id, uint32_t state
 ) noexcept nogil:
     cdef Account *account
+    cdef Firm *firm
     cdef Instrument *instrument
     if state < TRADING_STATE_NORMAL or state > TRADING_STATE_HALTED:
         return REASON_DEFINITION_INVALID
@@ -433,6 +439,11 @@ cdef uint32_t set_trading_state(
         if account == NULL:
             return REASON_ACCOUNT_UNKNOWN
         account.trading_state = <uint8_t>state
+    elif scope == SCOPE_FIRM:
+        firm = firm_find(book, <uint32_t>scope_id) if scope_id <= UINT32_MAX else NULL
+        if firm == NULL:
+            return REASON_FIRM_UNKNOWN
+        firm.trading_state = state
     elif scope == SCOPE_INSTRUMENT:
         instrument = instrument_find(book, <uint32_t>scope_id) if scope_id <= UINT32_MAX else NULL
         if instrument == NULL:

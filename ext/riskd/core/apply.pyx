@@ -50,7 +50,21 @@ from riskd.core.book cimport (
     ring_take,
     settings_of,
 )
+from riskd.core.controls cimport (
+    controls_count_execution,
+    controls_count_order,
+    controls_raise_peaks,
+    controls_uncount,
+    Tally,
+)
 from riskd.core.decision cimport Hold, check_amendment, check_order
+from riskd.core.levels cimport (
+    Footprint,
+    footprint_of,
+    level_count_fill,
+    level_follow,
+    level_has_room,
+)
 from riskd.core.money cimport PPB, debug_assert, fits, i128
 from riskd.core.orders cimport closes_all, has_limit_price, is_protective, other_side
 from riskd.core.pool cimport (
@@ -105,6 +119,8 @@ cdef void _reserve(
     cdef uint32_t side = max(request.position_side, <uint32_t>POSITION_SIDE_NET)
     cdef Position *position = position_find(book, account, request.instrument_id, side)
     cdef Order *order
+    cdef Footprint before
+    footprint_of(account, position, &before)
     if position == NULL:
         position = position_add(book, account, request.instrument_id, side)
     order = order_add(book, reservation_id)
@@ -128,6 +144,7 @@ cdef void _reserve(
         expiry_add(book, order)
     position.working_orders += 1
     account.working_orders += 1
+    level_follow(book, account, position, &before)
 
 
 cdef void _put_on(
@@ -157,10 +174,14 @@ cdef void _drop(Book *book, Order *order) noexcept nogil:
     Its position is dropped by the caller when it says nothing any more.
     """
     cdef Position *position = &book.positions[order.position_index]
+    cdef Account *account = &book.accounts[position.account_index]
+    cdef Footprint before
+    footprint_of(account, position, &before)
     _take_off(position, order, order.remaining_lots, &book.instruments[position.instrument_id - 1])
     position.working_orders -= 1
-    book.accounts[position.account_index].working_orders -= 1
+    account.working_orders -= 1
     order_drop(book, order)
+    level_follow(book, account, position, &before)
 
 
 cdef void release_order(Book *book, Order *order) noexcept nogil:
@@ -281,9 +302,14 @@ cdef void _apply_order(
         return
     book.revision += 1
     reply.revision = book.revision
+    if hold.counts:
+        controls_count_order(
+            book, account_find(book, request.account_id), request.gateway_id, now_ns, NULL
+        )
     if reason == REASON_NONE:
         reply.reservation_id = book.revision
         _reserve(book, request, &hold, book.revision, now_ns)
+        controls_raise_peaks(book, account_find(book, request.account_id))
     encode_order_reply(writer, &reply)
     _remember_order(ring, request, writer)
 
@@ -420,7 +446,12 @@ cdef bint _answer_faulty_batch(
 
 
 cdef uint32_t _reserve_all(
-    Book *book, const BatchRequest *batch, uint64_t now_ns, OrderReply *reply, Writer *writer
+    Book *book,
+    const BatchRequest *batch,
+    uint64_t now_ns,
+    Tally *tally,
+    OrderReply *reply,
+    Writer *writer,
 ) noexcept nogil:
     """Decide the orders in turn, each with those before it in the books.
 
@@ -430,14 +461,21 @@ cdef uint32_t _reserve_all(
     cdef Writer inner = inner_writer(answer, sizeof(answer))
     cdef Hold hold
     cdef uint64_t revision = book.revision
+    cdef const OrderRequest *order
     cdef bint reserves = batch.orders[0].mode != CHECK_MODE_CHECK_ONLY
-    cdef uint32_t index
+    cdef uint32_t index, reason
     for index in range(batch.count):
+        order = &batch.orders[index]
         _start_order_reply(book, reply)
-        if check_order(book, &batch.orders[index], now_ns, True, reply, &hold) != REASON_NONE:
+        reason = check_order(book, order, now_ns, True, reply, &hold)
+        if hold.counts:
+            controls_count_order(
+                book, account_find(book, order.account_id), order.gateway_id, now_ns, tally
+            )
+        if reason != REASON_NONE:
             return index
         book.revision += 1
-        _reserve(book, &batch.orders[index], &hold, book.revision, now_ns)
+        _reserve(book, order, &hold, book.revision, now_ns)
         reply.revision = revision
         if reserves:
             reply.revision = book.revision
@@ -484,13 +522,21 @@ cdef void _apply_all_or_none(
     cdef bint reserves = batch.orders[0].mode != CHECK_MODE_CHECK_ONLY
     cdef uint64_t revision = book.revision
     cdef uint32_t index, accepted
+    cdef Tally tally
     for index in range(batch.count):
         batch.orders[index].sent_time_ns = 0
     if _answer_faulty_batch(book, batch, writer):
         return
-    accepted = _reserve_all(book, batch, now_ns, &reply, writer)
+    tally.count = 0
+    accepted = _reserve_all(book, batch, now_ns, &tally, &reply, writer)
     if accepted < batch.count or not reserves:
         _take_back(book, revision)
+    if not reserves:
+        controls_uncount(book, &tally)
+    elif accepted == batch.count:
+        # A reservation changes no equity, so the end is as good as the moment of each.
+        for index in range(batch.count):
+            controls_raise_peaks(book, account_find(book, batch.orders[index].account_id))
     if accepted < batch.count:
         book.revision += 1 if reserves else 0
         reply.revision = book.revision
@@ -534,13 +580,18 @@ cdef void _replace(
     """Put the changed order in the place of the old one. The check has made sure that it fits."""
     cdef Position *position = &book.positions[order.position_index]
     cdef const Instrument *instrument = &book.instruments[position.instrument_id - 1]
+    cdef const Account *account = &book.accounts[position.account_index]
     cdef int64_t filled = order.quantity_lots - order.remaining_lots
+    cdef Footprint before
+    footprint_of(account, position, &before)
     _take_off(position, order, order.remaining_lots, instrument)
     order.price_ticks = request.price_ticks
     order.trigger_price_ticks = request.trigger_price_ticks
     order.trailing_offset_ticks = request.trailing_offset_ticks
     order.quantity_lots = hold.quantity_lots
     _put_on(position, order, hold, order.quantity_lots - filled)
+    level_follow(book, account, position, &before)
+    controls_raise_peaks(book, account)
 
 
 cdef void _apply_amendment(
@@ -548,6 +599,7 @@ cdef void _apply_amendment(
 ) noexcept nogil:
     cdef OrderReply reply
     cdef Hold hold
+    cdef const Account *account
     cdef Order *order
     cdef Ring *ring
     cdef uint32_t recalled
@@ -588,7 +640,10 @@ cdef void _apply_amendment(
     check_amendment(book, request, order, now_ns, &reply, &hold)
     book.revision += 1
     reply.revision = book.revision
-    if reply.reason == REASON_NONE:
+    if hold.counts:
+        account = &book.accounts[book.positions[order.position_index].account_index]
+        controls_count_order(book, account, request.gateway_id, now_ns, NULL)
+    if reply.decision != DECISION_REJECTED:
         _replace(book, order, request, &hold)
     encode_amendment_reply(writer, &reply)
     _remember(
@@ -627,6 +682,8 @@ ctypedef struct Booking:
     i128 cash
     i128 deficit
     i128 balance
+    i128 traded
+    i128 realised               # what the day's profit changes by
 
 
 cdef bint _find_target(
@@ -833,6 +890,7 @@ cdef uint32_t _figure_booking(
         fill.realised_pnl += undone.realised_pnl
         fill.cash_change += undone.cash_change
         fill.deficit += undone.deficit
+    booking.realised = fill.realised_pnl + fill.deficit
     booking.cash = account.cash + fill.cash_change
     booking.deficit = book.assets[target.instrument.asset_id - 1].deficit + fill.deficit
     booking.balance = 0
@@ -841,6 +899,7 @@ cdef uint32_t _figure_booking(
         booking.balance -= request.fee_minor
     else:
         booking.cash -= request.fee_minor
+        booking.realised -= request.fee_minor
     if not (
         fill.fits
         and fits(fill.realised_pnl)
@@ -849,19 +908,31 @@ cdef uint32_t _figure_booking(
         and fits(booking.balance)
     ):
         return REASON_MARGIN_OVERFLOWS
+    booking.traded = <i128>request.price_ticks * request.quantity_lots
+    if original != NULL:
+        booking.traded += <i128>original.price_ticks * original.quantity_lots
+    booking.traded *= target.instrument.tick_value
     if target.position == NULL and book.position_count == book.position_capacity:
         return REASON_POSITIONS_FULL
+    if not level_has_room(book, account, target.instrument_id):
+        return REASON_HOLDINGS_FULL
     if booking.balance != 0 and not balance_has_room(book, account, request.fee_asset_id):
         return REASON_BALANCES_FULL
     return REASON_NONE
 
 
 cdef void _book_fill(
-    Book *book, const ExecutionRequest *request, const Booking *booking, Target *target
+    Book *book,
+    const ExecutionRequest *request,
+    const Booking *booking,
+    uint64_t now_ns,
+    Target *target,
 ) noexcept nogil:
     """Apply what was figured out. It cannot fail."""
     cdef Position *position = target.position
     cdef Account *account = target.account
+    cdef Footprint before
+    footprint_of(account, position, &before)
     if position == NULL:
         position = position_add(book, account, target.instrument_id, target.position_side)
         target.position = position
@@ -872,18 +943,22 @@ cdef void _book_fill(
     book.assets[target.instrument.asset_id - 1].deficit = <int64_t>booking.deficit
     if _fee_is_foreign(request, account):
         balance_set(book, account, request.fee_asset_id, <int64_t>booking.balance)
-    if request.kind != EXECUTION_KIND_FILL or target.closes_all:
-        return
-    if target.order != NULL:
-        _take_off(position, target.order, <int64_t>request.quantity_lots, target.instrument)
-    else:
-        target.closed.unfilled_lots -= <int64_t>request.quantity_lots
+    if request.kind == EXECUTION_KIND_FILL and not target.closes_all:
+        if target.order != NULL:
+            _take_off(position, target.order, <int64_t>request.quantity_lots, target.instrument)
+        else:
+            target.closed.unfilled_lots -= <int64_t>request.quantity_lots
+    level_follow(book, account, position, &before)
+    level_count_fill(book, account, booking.traded, booking.realised, now_ns)
+    controls_count_execution(book, account, now_ns)
+    controls_raise_peaks(book, account)
 
 
 cdef uint32_t _execute(
     Book *book,
     Ring *ring,
     const ExecutionRequest *request,
+    uint64_t now_ns,
     Target *target,
     ExecutionReply *reply,
 ) noexcept nogil:
@@ -910,7 +985,7 @@ cdef uint32_t _execute(
         reason = _figure_booking(book, request, original, target, &booking)
         if reason != REASON_NONE:
             return reason
-        _book_fill(book, request, &booking, target)
+        _book_fill(book, request, &booking, now_ns, target)
         reply.realised_pnl = <int64_t>booking.fill.realised_pnl
         if original != NULL:
             answer_undo(ring, offset, &head)
@@ -1002,7 +1077,7 @@ cdef void _apply_execution(
         reply.reason = REASON_EXECUTION_ID_REUSED
         encode_execution_reply(writer, &reply)
         return
-    reply.reason = _execute(book, ring, request, &target, &reply)
+    reply.reason = _execute(book, ring, request, now_ns, &target, &reply)
     book.revision += 1
     reply.revision = book.revision
     if reply.reason == REASON_NONE:

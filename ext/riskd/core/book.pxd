@@ -9,7 +9,10 @@ from riskd.core.index cimport Index
 from riskd.core.types cimport (
     Account,
     ClosedOrder,
+    Firm,
     Instrument,
+    LevelHolding,
+    Limit,
     Order,
     Position,
     Schedule,
@@ -77,7 +80,10 @@ cdef enum:
     TABLE_POSITIONS = 6
     TABLE_ORDERS = 7
     TABLE_CLOSED = 8
-    TABLES = 9
+    TABLE_FIRMS = 9
+    TABLE_LIMITS = 10
+    TABLE_HOLDINGS = 11
+    TABLES = 12
 
 # What opening, resizing and snapshots need to know of a table, whatever is in it.
 ctypedef struct Table:
@@ -166,6 +172,26 @@ ctypedef struct Book:
 
     uint32_t service_state
 
+    Firm *firms
+    uint32_t firm_count
+    uint32_t firm_capacity
+    Index firm_index
+
+    Limit *limits
+    uint32_t limit_count
+    uint32_t limit_capacity
+    uint32_t limit_top
+    uint32_t limit_free
+    uint32_t gateway_limit_count
+    Index limit_index               # the first of each (scope, id, instrument)
+
+    LevelHolding *holdings
+    uint32_t holding_count
+    uint32_t holding_capacity
+    uint32_t holding_top
+    uint32_t holding_free
+    Index holding_index
+
 cdef enum:
     RESIZE_DONE = 1
     # A table holds more than it would have room for.
@@ -228,6 +254,7 @@ cdef ClosedOrder *closed_find(const Book *book, uint64_t reservation_id) noexcep
 cdef void closed_add(Book *book, const Order *order) noexcept nogil
 
 cdef const Gateway *gateway_find(const Book *book, uint32_t gateway_id) noexcept nogil
+cdef uint32_t gateway_take(Book *book, uint32_t gateway_id) noexcept nogil
 cdef bint gateway_set(Book *book, uint32_t gateway_id, uint32_t trading_state) noexcept nogil
 cdef bint lease_set(
     Book *book, uint32_t gateway_id, uint64_t end_ns, uint32_t action
@@ -254,3 +281,21 @@ cdef void answer_copy(
 cdef void answer_add(Ring *ring, const AnswerHead *head, const uint8_t *reply) noexcept nogil
 cdef void answer_undo(Ring *ring, uint64_t reply_offset, AnswerHead *head) noexcept nogil
 cdef uint64_t answer_size(uint32_t reply_size) noexcept nogil
+
+cdef Firm *firm_find(const Book *book, uint32_t firm_id) noexcept nogil
+cdef Firm *firm_add(Book *book, uint32_t firm_id) noexcept nogil
+
+cdef LevelHolding *holding_find(
+    const Book *book, uint32_t owner, uint32_t instrument_id
+) noexcept nogil
+cdef LevelHolding *holding_add(Book *book, uint32_t owner, uint32_t instrument_id) noexcept nogil
+cdef void holding_drop(Book *book, LevelHolding *holding) noexcept nogil
+
+cdef uint32_t limit_first(
+    const Book *book, uint32_t scope, uint64_t scope_id, uint32_t instrument_id
+) noexcept nogil
+cdef Limit *limit_of_kind(const Book *book, uint32_t place, uint32_t kind) noexcept nogil
+cdef Limit *limit_add(
+    Book *book, uint32_t scope, uint64_t scope_id, uint32_t instrument_id, uint32_t kind
+) noexcept nogil
+cdef void limit_drop(Book *book, Limit *limit) noexcept nogil

@@ -7,7 +7,7 @@ Nothing depends on where an entry lies: indexes are looked up, never walked, and
 positions are chained by rising instrument id and position side.
 """
 
-from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport UINT32_MAX, int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy, memset
 
@@ -21,8 +21,13 @@ from riskd.core.index cimport (
 )
 from riskd.core.money cimport debug_assert
 from riskd.core.types cimport (
+    LIMIT_KINDS,
+    LIMIT_SCOPE_ACCOUNT,
+    LIMIT_SCOPE_FIRM,
+    LIMIT_SCOPE_GATEWAY,
     NAME_SIZE,
     NOWHERE,
+    OWNER_IS_FIRM,
     POSITION_MODE_HEDGE,
     POSITION_MODE_ONE_WAY,
     POSITION_SIDE_LONG,
@@ -32,7 +37,11 @@ from riskd.core.types cimport (
     TRADING_STATE_NORMAL,
     Account,
     ClosedOrder,
+    Firm,
     Instrument,
+    Level,
+    LevelHolding,
+    Limit,
     Order,
     Position,
     Schedule,
@@ -73,6 +82,8 @@ cdef void book_tables(Book *book, Table *tables) noexcept nogil:
     """
     cdef Position position
     cdef Order order
+    cdef Limit limit
+    cdef LevelHolding holding
     cdef Table *table
     memset(tables, 0, TABLES * sizeof(Table))
 
@@ -148,6 +159,35 @@ cdef void book_tables(Book *book, Table *tables) noexcept nogil:
     table.start = &book.closed_start
     table.entry_size = sizeof(ClosedOrder)
 
+    table = &tables[TABLE_FIRMS]
+    table.name = "firms"
+    table.entries = <void **>&book.firms
+    table.count = &book.firm_count
+    table.capacity = &book.firm_capacity
+    table.entry_size = sizeof(Firm)
+
+    table = &tables[TABLE_LIMITS]
+    table.name = "limits"
+    table.entries = <void **>&book.limits
+    table.count = &book.limit_count
+    table.capacity = &book.limit_capacity
+    table.top = &book.limit_top
+    table.free = &book.limit_free
+    table.in_use_offset = <uint32_t>(<char *>&limit.in_use - <char *>&limit)
+    table.link_offset = <uint32_t>(<char *>&limit.next - <char *>&limit)
+    table.entry_size = sizeof(Limit)
+
+    table = &tables[TABLE_HOLDINGS]
+    table.name = "holdings"
+    table.entries = <void **>&book.holdings
+    table.count = &book.holding_count
+    table.capacity = &book.holding_capacity
+    table.top = &book.holding_top
+    table.free = &book.holding_free
+    table.in_use_offset = <uint32_t>(<char *>&holding.in_use - <char *>&holding)
+    table.link_offset = <uint32_t>(<char *>&holding.next_of_level - <char *>&holding)
+    table.entry_size = sizeof(LevelHolding)
+
 
 cdef void book_scalars(const Book *book, Scalars *scalars) noexcept nogil:
     memset(scalars, 0, sizeof(Scalars))
@@ -197,6 +237,9 @@ cdef bint book_open(Book *book, const Capacities *capacities, uint64_t seed) noe
         and _index_open(&book.gateway_index, book.gateway_capacity, seed + 3)
         and _index_open(&book.closed_index, book.closed_capacity, seed + 6)
         and _index_open(&book.balance_index, book.balance_capacity, seed + 7)
+        and _index_open(&book.firm_index, book.firm_capacity, seed + 8)
+        and _index_open(&book.limit_index, book.limit_capacity, seed + 9)
+        and _index_open(&book.holding_index, book.holding_capacity, seed + 10)
         and _rings_open(book, seed + 4)
     )
 
@@ -217,6 +260,9 @@ cdef void book_close(Book *book) noexcept nogil:
     free(book.closed_index.entries)
     free(book.gateway_index.entries)
     free(book.balance_index.entries)
+    free(book.firm_index.entries)
+    free(book.limit_index.entries)
+    free(book.holding_index.entries)
     memset(book, 0, sizeof(Book))
 
 
@@ -385,7 +431,7 @@ cdef const char *book_index(Book *book) noexcept nogil:
         if _gateway_place(book, book.gateways[place].gateway_id) != NOWHERE:
             return "two gateways have one id"
         _index_gateway(book, place)
-    return NULL
+    return _levels_fault(book)
 
 
 cdef const char *_free_places_fault(Book *book) noexcept nogil:
@@ -532,6 +578,72 @@ cdef const char *_positions_fault(Book *book) noexcept nogil:
     return NULL
 
 
+cdef const char *_levels_fault(Book *book) noexcept nogil:
+    """Index firms, limits and sums, and chain them anew: their levels begin with none."""
+    cdef uint32_t place
+    cdef const char *fault
+    cdef Account *account
+    for place in range(book.firm_count):
+        if book.firms[place].asset_id == 0 or book.firms[place].asset_id > book.asset_count:
+            return "a firm names no asset"
+        if firm_find(book, book.firms[place].firm_id) != NULL:
+            return "two firms have one id"
+        _index_firm(book, place)
+        book.firms[place].level.first_limit = NOWHERE
+        book.firms[place].level.first_holding = NOWHERE
+    for place in range(book.account_count):
+        account = &book.accounts[place]
+        if account.firm != NOWHERE and account.firm >= book.firm_count:
+            return "an account names no firm"
+        if account.parent != NOWHERE and account.parent >= book.account_count:
+            return "an account names no parent"
+        account.level.first_limit = NOWHERE
+        account.level.first_holding = NOWHERE
+    book.gateway_limit_count = 0
+    for place in range(book.limit_top):
+        if book.limits[place].in_use:
+            fault = _limit_fault(book, &book.limits[place])
+            if fault != NULL:
+                return fault
+            _link_limit(book, place)
+    for place in range(book.holding_top):
+        if book.holdings[place].in_use:
+            fault = _holding_fault(book, &book.holdings[place])
+            if fault != NULL:
+                return fault
+            _link_holding(book, place)
+    return NULL
+
+
+cdef const char *_limit_fault(Book *book, const Limit *limit) noexcept nogil:
+    cdef uint32_t first
+    if limit.scope == LIMIT_SCOPE_ACCOUNT:
+        if account_find(book, limit.scope_id) == NULL:
+            return "a limit names no account"
+    elif limit.scope == LIMIT_SCOPE_FIRM:
+        if limit.scope_id > UINT32_MAX or firm_find(book, <uint32_t>limit.scope_id) == NULL:
+            return "a limit names no firm"
+    elif limit.scope != LIMIT_SCOPE_GATEWAY:
+        return "a limit has no scope"
+    if limit.kind == 0 or limit.kind > LIMIT_KINDS or limit.instrument_id > book.instrument_count:
+        return "a limit names no kind or no instrument"
+    first = limit_first(book, limit.scope, limit.scope_id, limit.instrument_id)
+    if limit_of_kind(book, first, limit.kind) != NULL:
+        return "two limits are one"
+    return NULL
+
+
+cdef const char *_holding_fault(Book *book, const LevelHolding *holding) noexcept nogil:
+    cdef uint32_t place = holding.owner & ~<uint32_t>OWNER_IS_FIRM
+    if place >= (book.firm_count if holding.owner & OWNER_IS_FIRM else book.account_count):
+        return "sums name no account or firm"
+    if holding.sums.instrument_id == 0 or holding.sums.instrument_id > book.instrument_count:
+        return "sums name no instrument"
+    if holding_find(book, holding.owner, holding.sums.instrument_id) != NULL:
+        return "two sums are one"
+    return NULL
+
+
 # --- accounts, instruments -------------------------------------------------------------------
 
 cdef Account *account_find(Book *book, uint64_t account_id) noexcept nogil:
@@ -553,6 +665,10 @@ cdef Account *account_add(Book *book, uint64_t account_id) noexcept nogil:
     account.first_position = NOWHERE
     account.trading_state = TRADING_STATE_NORMAL
     account.position_mode = POSITION_MODE_ONE_WAY
+    account.parent = NOWHERE
+    account.firm = NOWHERE
+    account.level.first_limit = NOWHERE
+    account.level.first_holding = NOWHERE
     _index_account(book, book.account_count)
     book.account_count += 1
     return account
@@ -927,7 +1043,7 @@ cdef const Gateway *gateway_find(const Book *book, uint32_t gateway_id) noexcept
     return NULL if place == NOWHERE else &book.gateways[place]
 
 
-cdef uint32_t _gateway_take(Book *book, uint32_t gateway_id) noexcept nogil:
+cdef uint32_t gateway_take(Book *book, uint32_t gateway_id) noexcept nogil:
     """Return a gateway's place, a new one if it has none; NOWHERE when the table is full.
 
     A gateway keeps its place: its answers stay remembered.
@@ -953,7 +1069,7 @@ cdef bint gateway_set(Book *book, uint32_t gateway_id, uint32_t trading_state) n
     cdef uint32_t place = _gateway_place(book, gateway_id)
     if place == NOWHERE and trading_state == TRADING_STATE_NORMAL:
         return True
-    place = _gateway_take(book, gateway_id)
+    place = gateway_take(book, gateway_id)
     if place == NOWHERE:
         return False
     book.gateways[place].trading_state = trading_state
@@ -968,7 +1084,7 @@ cdef bint lease_set(
     cdef uint32_t place = _gateway_place(book, gateway_id)
     if place == NOWHERE and end_ns == 0:
         return True
-    place = _gateway_take(book, gateway_id)
+    place = gateway_take(book, gateway_id)
     if place == NOWHERE:
         return False
     gateway = &book.gateways[place]
@@ -1046,6 +1162,232 @@ cdef inline void _index_balance(Book *book, uint32_t place) noexcept nogil:
     _index_add(index, _hash(index, balance.account_index, balance.asset_id), place)
 
 
+# --- firms, limits, sums of levels -----------------------------------------------------------
+
+cdef Firm *firm_find(const Book *book, uint32_t firm_id) noexcept nogil:
+    cdef uint32_t tag = _hash(&book.firm_index, 0, firm_id)
+    cdef uint64_t at = tag
+    cdef uint32_t place = _candidate(&book.firm_index, tag, &at)
+    while place != NOWHERE and book.firms[place].firm_id != firm_id:
+        place = _candidate(&book.firm_index, tag, &at)
+    return NULL if place == NOWHERE else &book.firms[place]
+
+
+cdef Firm *firm_add(Book *book, uint32_t firm_id) noexcept nogil:
+    """Return a new firm, or NULL when the table is full."""
+    cdef Firm *firm
+    if book.firm_count == book.firm_capacity:
+        return NULL
+    firm = &book.firms[book.firm_count]
+    firm.firm_id = firm_id
+    firm.trading_state = TRADING_STATE_NORMAL
+    firm.level.first_limit = NOWHERE
+    firm.level.first_holding = NOWHERE
+    _index_firm(book, book.firm_count)
+    book.firm_count += 1
+    return firm
+
+
+cdef inline void _index_firm(Book *book, uint32_t place) noexcept nogil:
+    cdef Index *index = &book.firm_index
+    _index_add(index, _hash(index, 0, book.firms[place].firm_id), place)
+
+
+cdef inline Level *_level_of_owner(Book *book, uint32_t owner) noexcept nogil:
+    if owner & OWNER_IS_FIRM:
+        return &book.firms[owner & ~<uint32_t>OWNER_IS_FIRM].level
+    return &book.accounts[owner].level
+
+
+cdef Level *_level_of_scope(Book *book, const Limit *limit) noexcept nogil:
+    """Return the level that has a limit; NULL of a gateway."""
+    if limit.scope == LIMIT_SCOPE_ACCOUNT:
+        return &account_find(book, limit.scope_id).level
+    if limit.scope == LIMIT_SCOPE_FIRM:
+        return &firm_find(book, <uint32_t>limit.scope_id).level
+    return NULL
+
+
+cdef LevelHolding *holding_find(
+    const Book *book, uint32_t owner, uint32_t instrument_id
+) noexcept nogil:
+    cdef uint32_t tag = _hash(&book.holding_index, owner, instrument_id)
+    cdef uint64_t at = tag
+    cdef uint32_t place = _candidate(&book.holding_index, tag, &at)
+    while place != NOWHERE and (
+        book.holdings[place].owner != owner
+        or book.holdings[place].sums.instrument_id != instrument_id
+    ):
+        place = _candidate(&book.holding_index, tag, &at)
+    return NULL if place == NOWHERE else &book.holdings[place]
+
+
+cdef LevelHolding *holding_add(Book *book, uint32_t owner, uint32_t instrument_id) noexcept nogil:
+    """Return new sums of nothing; the caller has made sure that there is room."""
+    cdef LevelHolding *holding
+    cdef uint32_t place = book.holding_free
+    debug_assert(book.holding_count < book.holding_capacity)
+    if place != NOWHERE:
+        book.holding_free = book.holdings[place].next_of_level
+    else:
+        place = book.holding_top
+        book.holding_top += 1
+    holding = &book.holdings[place]
+    memset(holding, 0, sizeof(LevelHolding))
+    holding.owner = owner
+    holding.sums.instrument_id = instrument_id
+    holding.in_use = 1
+    book.holding_count += 1
+    _link_holding(book, place)
+    return holding
+
+
+cdef void _link_holding(Book *book, uint32_t place) noexcept nogil:
+    """Put sums into the chain of their level and into the index."""
+    cdef LevelHolding *holding = &book.holdings[place]
+    cdef Level *level = _level_of_owner(book, holding.owner)
+    cdef Index *index = &book.holding_index
+    holding.previous_of_level = NOWHERE
+    holding.next_of_level = level.first_holding
+    if level.first_holding != NOWHERE:
+        book.holdings[level.first_holding].previous_of_level = place
+    level.first_holding = place
+    _index_add(index, _hash(index, holding.owner, holding.sums.instrument_id), place)
+
+
+cdef void holding_drop(Book *book, LevelHolding *holding) noexcept nogil:
+    cdef uint32_t place = <uint32_t>(holding - book.holdings)
+    debug_assert(holding.in_use)
+    if holding.previous_of_level == NOWHERE:
+        _level_of_owner(book, holding.owner).first_holding = holding.next_of_level
+    else:
+        book.holdings[holding.previous_of_level].next_of_level = holding.next_of_level
+    if holding.next_of_level != NOWHERE:
+        book.holdings[holding.next_of_level].previous_of_level = holding.previous_of_level
+    _index_drop(
+        &book.holding_index,
+        _hash(&book.holding_index, holding.owner, holding.sums.instrument_id),
+        place,
+    )
+    holding.in_use = 0
+    holding.next_of_level = book.holding_free
+    book.holding_free = place
+    book.holding_count -= 1
+
+
+cdef inline uint32_t _limit_tag(
+    const Book *book, uint32_t scope, uint64_t scope_id, uint32_t instrument_id
+) noexcept nogil:
+    return _hash(&book.limit_index, <uint64_t>scope << 32 | instrument_id, scope_id)
+
+
+cdef uint32_t limit_first(
+    const Book *book, uint32_t scope, uint64_t scope_id, uint32_t instrument_id
+) noexcept nogil:
+    """Return the first of the limits of a scope and an instrument, by rising kind; or NOWHERE."""
+    cdef uint32_t tag = _limit_tag(book, scope, scope_id, instrument_id)
+    cdef uint64_t at = tag
+    cdef uint32_t place
+    cdef const Limit *limit
+    while True:
+        place = _candidate(&book.limit_index, tag, &at)
+        if place == NOWHERE:
+            return NOWHERE
+        limit = &book.limits[place]
+        if (
+            limit.scope == scope
+            and limit.scope_id == scope_id
+            and limit.instrument_id == instrument_id
+        ):
+            return place
+
+
+cdef Limit *limit_of_kind(const Book *book, uint32_t place, uint32_t kind) noexcept nogil:
+    """Return the limit of a kind in a chain, or NULL."""
+    while place != NOWHERE and book.limits[place].kind < kind:
+        place = book.limits[place].next
+    if place == NOWHERE or book.limits[place].kind != kind:
+        return NULL
+    return &book.limits[place]
+
+
+cdef Limit *limit_add(
+    Book *book, uint32_t scope, uint64_t scope_id, uint32_t instrument_id, uint32_t kind
+) noexcept nogil:
+    """Return a new limit of a scope that exists, or NULL when the table is full."""
+    cdef Limit *limit
+    cdef uint32_t place = book.limit_free
+    if place != NOWHERE:
+        book.limit_free = book.limits[place].next
+    elif book.limit_top < book.limit_capacity:
+        place = book.limit_top
+        book.limit_top += 1
+    else:
+        return NULL
+    limit = &book.limits[place]
+    memset(limit, 0, sizeof(Limit))
+    limit.scope = <uint8_t>scope
+    limit.scope_id = scope_id
+    limit.instrument_id = instrument_id
+    limit.kind = <uint8_t>kind
+    limit.in_use = 1
+    book.limit_count += 1
+    _link_limit(book, place)
+    return limit
+
+
+cdef void _link_limit(Book *book, uint32_t place) noexcept nogil:
+    """Put a limit into its chain; the index knows where a chain begins."""
+    cdef Limit *limit = &book.limits[place]
+    cdef uint32_t tag = _limit_tag(book, limit.scope, limit.scope_id, limit.instrument_id)
+    cdef uint32_t first = limit_first(book, limit.scope, limit.scope_id, limit.instrument_id)
+    cdef uint32_t before = first
+    if first == NOWHERE or book.limits[first].kind > limit.kind:
+        if first != NOWHERE:
+            _index_drop(&book.limit_index, tag, first)
+        limit.next = first
+        _index_add(&book.limit_index, tag, place)
+        _begin_chain(book, limit, place)
+    else:
+        while book.limits[before].next != NOWHERE and (
+            book.limits[book.limits[before].next].kind < limit.kind
+        ):
+            before = book.limits[before].next
+        limit.next = book.limits[before].next
+        book.limits[before].next = place
+    if limit.scope == LIMIT_SCOPE_GATEWAY:
+        book.gateway_limit_count += 1
+
+
+cdef void _begin_chain(Book *book, const Limit *limit, uint32_t first) noexcept nogil:
+    """A level knows where its limits of all instruments begin."""
+    cdef Level *level = _level_of_scope(book, limit)
+    if level != NULL and limit.instrument_id == 0:
+        level.first_limit = first
+
+
+cdef void limit_drop(Book *book, Limit *limit) noexcept nogil:
+    cdef uint32_t place = <uint32_t>(limit - book.limits)
+    cdef uint32_t tag = _limit_tag(book, limit.scope, limit.scope_id, limit.instrument_id)
+    cdef uint32_t before = limit_first(book, limit.scope, limit.scope_id, limit.instrument_id)
+    debug_assert(limit.in_use)
+    if before == place:
+        _index_drop(&book.limit_index, tag, place)
+        if limit.next != NOWHERE:
+            _index_add(&book.limit_index, tag, limit.next)
+        _begin_chain(book, limit, limit.next)
+    else:
+        while book.limits[before].next != place:
+            before = book.limits[before].next
+        book.limits[before].next = limit.next
+    if limit.scope == LIMIT_SCOPE_GATEWAY:
+        book.gateway_limit_count -= 1
+    limit.in_use = 0
+    limit.next = book.limit_free
+    book.limit_free = place
+    book.limit_count -= 1
+
+
 # --- remembered answers ----------------------------------------------------------------------
 #
 # A ring of bytes. An entry is an AnswerHead and the reply, together rounded up to 16 bytes; it may
@@ -1089,7 +1431,7 @@ cdef Ring *ring_take(Book *book, uint32_t kind, uint32_t gateway_id) noexcept no
     NULL when the table is full. For requests whose answer will be remembered: for all others it is
     ring_find.
     """
-    cdef uint32_t place = _gateway_take(book, gateway_id)
+    cdef uint32_t place = gateway_take(book, gateway_id)
     return NULL if place == NOWHERE else _ring_at(book, kind, place)
 
 

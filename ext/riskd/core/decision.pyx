@@ -20,13 +20,24 @@ from riskd.core.book cimport (
     settings_of,
     takes_position_side,
 )
+from riskd.core.controls cimport (
+    Ask,
+    Controls,
+    controls_check,
+    controls_has_largest,
+    controls_of,
+    controls_smallest,
+)
+from riskd.core.levels cimport level_has_room
 from riskd.core.limits cimport (
     below_order_notional_min,
     below_order_quantity_min,
+    collar_ppb_bound,
     exceeds_order_notional_max,
     exceeds_order_quantity_max,
     exceeds_position_notional_max,
     outside_collar,
+    violate as _violate,
 )
 from riskd.core.margin cimport (
     Exposure,
@@ -101,12 +112,14 @@ ctypedef struct Case:
     Pool before                 # sums without the order
     Share share_before
     Pool current                # sums as they are: with the replaced order
+    Controls *controls          # the limits that it meets; NULL while there are none
 
 # What one quantity comes to.
 ctypedef struct Figures:
     bint reducing
     bint lighter                # an amendment that only takes risk away
     bint sums_fit               # the working sums with the order fit
+    uint32_t soft               # the first soft limit that is broken, else NONE
     i128 value
     i128 margin_price
     i128 open_loss
@@ -118,23 +131,6 @@ ctypedef struct Figures:
     i128 pnl
     i128 equity
     i128 requirement
-
-
-cdef inline void _violate(
-    DecisionDetail *detail, uint32_t *first, uint32_t reason, i128 limit, i128 use, i128 order_use
-) noexcept nogil:
-    """Note a broken rule: the first is the reason, all are listed."""
-    cdef Violation *violation
-    if first[0] == REASON_NONE:
-        first[0] = reason
-    if detail == NULL or detail.violation_count == VIOLATIONS_MAX:
-        return
-    violation = &detail.violations[detail.violation_count]
-    violation.reason = reason
-    violation.limit = clamp(limit)
-    violation.use = clamp(use)
-    violation.order_use = clamp(order_use)
-    detail.violation_count += 1
 
 
 # --- steps 3 and 4 ---------------------------------------------------------------------------
@@ -286,13 +282,16 @@ cdef uint32_t _resolve_lots(const Case *case, i128 *lots) noexcept nogil:
 cdef uint32_t _state(const Case *case, bint reducing) noexcept nogil:
     """Step 4: whether trading is allowed, and the mark known."""
     cdef uint32_t service = case.book.service_state
+    cdef uint32_t firm = _firm_state(case)
     cdef const Gateway *gateway = gateway_find(case.book, case.order.gateway_id)
     cdef const Instrument *instrument = case.instrument
     if service == TRADING_STATE_HALTED:
         return REASON_SERVICE_HALTED
+    if firm == TRADING_STATE_HALTED:
+        return REASON_FIRM_HALTED
     if gateway != NULL and gateway.trading_state == TRADING_STATE_HALTED:
         return REASON_GATEWAY_HALTED
-    if case.account.trading_state == TRADING_STATE_HALTED:
+    if _account_is(case, TRADING_STATE_HALTED):
         return REASON_ACCOUNT_HALTED
     if instrument.trading_state == TRADING_STATE_HALTED:
         return REASON_INSTRUMENT_HALTED
@@ -302,15 +301,31 @@ cdef uint32_t _state(const Case *case, bint reducing) noexcept nogil:
         return REASON_MARK_MISSING if case.price_ticks == 0 else REASON_NONE
     if service == TRADING_STATE_REDUCE_ONLY:
         return REASON_SERVICE_REDUCE_ONLY
+    if firm == TRADING_STATE_REDUCE_ONLY:
+        return REASON_FIRM_REDUCE_ONLY
     if gateway != NULL and gateway.trading_state == TRADING_STATE_REDUCE_ONLY:
         return REASON_GATEWAY_REDUCE_ONLY
-    if case.account.trading_state == TRADING_STATE_REDUCE_ONLY:
+    if _account_is(case, TRADING_STATE_REDUCE_ONLY):
         return REASON_ACCOUNT_REDUCE_ONLY
     if instrument.trading_state == TRADING_STATE_REDUCE_ONLY:
         return REASON_INSTRUMENT_REDUCE_ONLY
     if gateway != NULL and gateway.lease_end_ns != 0 and gateway.lease_end_ns <= case.now_ns:
         return REASON_GATEWAY_LEASE_ENDED
     return mark_reason_of(instrument, case.now_ns)
+
+
+cdef inline uint32_t _firm_state(const Case *case) noexcept nogil:
+    if case.account.firm == NOWHERE:
+        return TRADING_STATE_NORMAL
+    return case.book.firms[case.account.firm].trading_state
+
+
+cdef inline bint _account_is(const Case *case, uint32_t state) noexcept nogil:
+    """Whether the account or its parent is in a trading state."""
+    return case.account.trading_state == state or (
+        case.account.parent != NOWHERE
+        and case.book.accounts[case.account.parent].trading_state == state
+    )
 
 
 cdef i128 _reference(const Case *case) noexcept nogil:
@@ -360,11 +375,11 @@ cdef i128 _assumed_price(const Case *case) noexcept nogil:
 
 
 cdef void _prepare(
-    const Book *book, const OrderRequest *order, uint64_t now_ns, Case *case
+    const Book *book, const OrderRequest *order, uint64_t now_ns, Controls *controls, Case *case
 ) noexcept nogil:
     """Compute what does not depend on the quantity.
 
-    `_form` was passed, but for the quantity's bound.
+    `_form` was passed, but for the quantity's bound. `controls` is room for the limits.
     """
     cdef Share share
     cdef i128 price
@@ -380,6 +395,18 @@ cdef void _prepare(
     pool_add(&case.current, &share)
     if case.replaced != NULL and not case.is_protective:
         _take_replaced_off(case)
+    case.controls = NULL
+    if controls_of(
+        book,
+        case.account,
+        case.instrument,
+        order.instrument_id,
+        order.gateway_id,
+        case.replaced,
+        now_ns,
+        controls,
+    ):
+        case.controls = controls
     case.reducible = 0
     if case.holding.lots > 0 and not is_buy:
         case.reducible = case.holding.lots
@@ -542,6 +569,7 @@ cdef uint32_t _evaluate(
     cdef int64_t notional_max
     cdef Exposure exposure
     reached[0] = False
+    figures.soft = REASON_NONE
     figures.reducing = case.reducible > 0 and lots <= case.reducible
     figures.lighter = case.replaced != NULL and _keeps_prices(case) and (
         lots <= case.replaced.remaining_lots
@@ -580,12 +608,17 @@ cdef uint32_t _evaluate(
     if has_limit_price(case.order.order_type) and outside_collar(
         instrument, case.order.side, case.price_ticks, case.reference
     ):
-        _violate(
-            detail, &first, REASON_PRICE_OUTSIDE_COLLAR, _collar_bound(case), 0, case.price_ticks
+        bound = collar_ppb_bound(
+            case.order.side,
+            instrument.units_per_tick,
+            case.reference,
+            instrument.price_collar_ppb,
         )
+        _violate(detail, &first, REASON_PRICE_OUTSIDE_COLLAR, bound, 0, case.price_ticks)
         if detail == NULL:
             return first
     if figures.reducing:
+        _check_limits(case, lots, detail, figures, &first)
         if not figures.sums_fit:
             _violate(detail, &first, REASON_MARGIN_OVERFLOWS, 0, 0, 0)
         return first
@@ -642,6 +675,10 @@ cdef uint32_t _evaluate(
             if detail == NULL:
                 return first
 
+    _check_limits(case, lots, detail, figures, &first)
+    if detail == NULL and first != REASON_NONE:
+        return first
+
     if case.others.mark_reason != REASON_NONE:
         _violate(detail, &first, case.others.mark_reason, 0, 0, 0)
         return first
@@ -678,14 +715,28 @@ cdef uint32_t _evaluate(
     return first
 
 
-cdef i128 _collar_bound(const Case *case) noexcept nogil:
-    """Return the last price inside the collar, in ticks."""
-    cdef const Instrument *instrument = case.instrument
-    cdef i128 scale = <i128>PPB * instrument.units_per_tick
-    cdef i128 reference = case.reference
-    if case.order.side == SIDE_BUY:
-        return floor_div(reference * (PPB + instrument.price_collar_ppb), scale)
-    return ceil_div(reference * (PPB - instrument.price_collar_ppb), scale)
+cdef void _check_limits(
+    const Case *case, i128 lots, DecisionDetail *detail, Figures *figures, uint32_t *first
+) noexcept nogil:
+    """The end of step 5: the limits of the order's levels (docs/limits.md)."""
+    cdef Ask ask
+    if case.controls == NULL:
+        return
+    ask.lots = lots
+    ask.value = figures.value
+    # What does not fit is far above any limit.
+    if not multiply(
+        figures.margin_price * lots, case.instrument.tick_value, &ask.margin_value
+    ) or ask.margin_value > <i128>INT64_MAX * 4:
+        ask.margin_value = <i128>INT64_MAX * 4
+    ask.reference = case.reference
+    ask.price_ticks = case.price_ticks
+    ask.leverage = 0 if case.terms.is_option else case.terms.leverage
+    ask.side = case.order.side
+    ask.has_limit_price = has_limit_price(case.order.order_type)
+    ask.only_collars = figures.reducing or case.is_protective
+    ask.is_amendment = case.replaced != NULL
+    controls_check(case.controls, &ask, detail, first, &figures.soft)
 
 
 cdef inline bint _keeps_prices(const Case *case) noexcept nogil:
@@ -711,6 +762,8 @@ cdef void _check_room(const Case *case, DecisionDetail *detail, uint32_t *first)
         _violate(detail, first, REASON_ORDERS_FULL, 0, 0, 0)
     if case.position == NULL and book.position_count == book.position_capacity:
         _violate(detail, first, REASON_POSITIONS_FULL, 0, 0, 0)
+    if not level_has_room(book, case.account, case.order.instrument_id):
+        _violate(detail, first, REASON_HOLDINGS_FULL, 0, 0, 0)
 
 
 # --- how much would have passed --------------------------------------------------------------
@@ -739,6 +792,8 @@ cdef i128 _largest_passing(const Case *case, i128 above, uint32_t *reason) noexc
         low = larger(low, case.replaced.remaining_lots)
     if lot_value > 0:
         smallest = larger(smallest, ceil_div(case.instrument.order_notional_min, lot_value))
+    if case.controls != NULL:
+        smallest = larger(smallest, controls_smallest(case.controls, lot_value))
     # What passes without minimums may lie below the smallest order that meets them.
     if low < smallest and smallest < high and _passes(case, smallest, &why):
         low = smallest
@@ -768,6 +823,7 @@ cdef inline bint _has_largest(uint32_t reason) noexcept nogil:
         or reason == REASON_MARGIN_INSUFFICIENT
         or reason == REASON_BORN_LIQUIDATABLE
         or reason == REASON_MARGIN_OVERFLOWS
+        or controls_has_largest(reason)
     )
 
 
@@ -891,6 +947,9 @@ cdef uint32_t _decide(Case *case, i128 lots, OrderReply *reply, Hold *hold) noex
     reason = _evaluate(case, lots, collected, &figures, &reached)
     if case.takes_room and (reason == REASON_NONE or (reached and collected != NULL)):
         _check_room(case, collected, &reason)
+    hold.counts = reached and not (
+        figures.reducing or case.is_protective or figures.lighter
+    )
     reply.reason = reason
     if reached and order.view >= DECISION_VIEW_MARGIN:
         reply.has_detail = True
@@ -903,6 +962,9 @@ cdef uint32_t _decide(Case *case, i128 lots, OrderReply *reply, Hold *hold) noex
             reply.max_quantity_lots = <uint64_t>_largest_passing(case, lots, &unused)
         return reason
     reply.decision = DECISION_ACCEPTED
+    if figures.soft != REASON_NONE:
+        reply.decision = DECISION_ACCEPTED_WITH_WARNING
+        reply.reason = figures.soft
     if case.current.known and pool_fits(&case.current):
         _report_sums(&figures.after, reply)
     if not reply.margin_unknown:
@@ -945,12 +1007,16 @@ cdef uint32_t check_order(
 ) noexcept nogil:
     """Decide on an order (steps 3 to 6, and 7 if it takes room).
 
+    Return NONE when it is accepted, be it with a warning.
+
     Reservation id and revision of the reply are the caller's.
     """
     cdef Case case
+    cdef Controls controls
     cdef i128 lots
     cdef uint32_t reason
     cdef uint32_t unused = REASON_NONE
+    hold.counts = False
     _start_reply(order.view, reply)
     case.replaced = NULL
     case.takes_room = takes_room
@@ -958,7 +1024,7 @@ cdef uint32_t check_order(
     reply.reason = reason
     if reason != REASON_NONE and reason != REASON_QUANTITY_OUT_OF_RANGE:
         return reason
-    _prepare(book, order, now_ns, &case)
+    _prepare(book, order, now_ns, &controls, &case)
     if reason == REASON_QUANTITY_OUT_OF_RANGE:
         if _gives_quantity(&case):
             reply.max_quantity_lots = <uint64_t>_largest_passing(
@@ -1046,12 +1112,14 @@ cdef uint32_t check_amendment(
     `replaced` is the order that the amendment names, NULL if there is none.
     """
     cdef Case case
+    cdef Controls controls
     cdef OrderRequest order
     cdef const Position *settings
     cdef int64_t filled
     cdef bint is_closing
     cdef uint32_t unused = REASON_NONE
     cdef uint32_t reason
+    hold.counts = False
     _start_reply(amendment.view, reply)
     reason = _amendment_form(book, amendment, replaced)
     reply.reason = reason
@@ -1072,7 +1140,7 @@ cdef uint32_t check_amendment(
         book, case.account, case.position, order.instrument_id, case.position_side
     )
     terms_of(book, case.account, case.instrument, settings, &case.terms)
-    _prepare(book, &order, now_ns, &case)
+    _prepare(book, &order, now_ns, &controls, &case)
     if reason == REASON_QUANTITY_OUT_OF_RANGE:
         reply.max_quantity_lots = <uint64_t>_largest_passing(
             &case, <i128>NUMBER_MAX + 1 - filled, &unused
@@ -1095,13 +1163,14 @@ cdef void max_order_lots(
 ) noexcept nogil:
     """Find the largest quantity that passes, and the reason that stops one lot more."""
     cdef Case case
+    cdef Controls controls
     cdef i128 largest
     lots[0] = 0
     case.replaced = NULL
     reason[0] = _form(book, order, now_ns, &case)
     if reason[0] != REASON_NONE:
         return
-    _prepare(book, order, now_ns, &case)
+    _prepare(book, order, now_ns, &controls, &case)
     reason[0] = REASON_QUANTITY_OUT_OF_RANGE
     largest = _largest_passing(&case, <i128>NUMBER_MAX + 1, reason)
     if largest == 0:

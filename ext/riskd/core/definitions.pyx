@@ -183,7 +183,7 @@ cdef bint _numbers_lawful(const Book *book, row, bint is_option):
     )
 
 
-cdef _write_instrument(Instrument *instrument, row, bytes symbol, tick_value):
+cdef _write_instrument(Instrument *instrument, row, bytes symbol, tick_value, scale):
     """Write a lawful definition into a fresh instrument without a mark."""
     divisor = math.gcd(tick_value, row.mark_units_per_tick)
     memset(instrument, 0, sizeof(Instrument))
@@ -196,6 +196,7 @@ cdef _write_instrument(Instrument *instrument, row, bytes symbol, tick_value):
     instrument.value_numerator = tick_value // divisor
     instrument.value_denominator = row.mark_units_per_tick // divisor
     instrument.unit_price = row.tick_mantissa * 10.0**row.tick_exponent / row.mark_units_per_tick
+    instrument.lot_size = row.lot_mantissa * 10.0 ** (row.lot_exponent + scale)
     instrument.tick_mantissa = row.tick_mantissa
     instrument.tick_exponent = row.tick_exponent
     instrument.lot_mantissa = row.lot_mantissa
@@ -246,7 +247,9 @@ cdef tuple define_instrument(Book *book, dict ids, row):
     )
     if tick_value is None or not 1 <= tick_value <= 1 << 40:
         return REASON_DEFINITION_INVALID, 0
-    _write_instrument(&instrument, row, encoded, tick_value)
+    _write_instrument(
+        &instrument, row, encoded, tick_value, book.assets[row.asset_id - 1].scale
+    )
     instrument_id = ids.get(row.symbol)
     if instrument_id is None:
         if book.instrument_count == book.instrument_capacity:

@@ -11,8 +11,10 @@ from riskd.core.journal import Faults, Journal
 from riskd.core.rows import AccountRow as AccountRow
 from riskd.core.rows import AssetRow as AssetRow
 from riskd.core.rows import BalanceRow as BalanceRow
+from riskd.core.rows import FirmRow as FirmRow
 from riskd.core.rows import GatewayRow as GatewayRow
 from riskd.core.rows import InstrumentRow as InstrumentRow
+from riskd.core.rows import LimitRow as LimitRow
 from riskd.core.rows import MarkRow as MarkRow
 from riskd.core.rows import PositionRow as PositionRow
 from riskd.core.rows import Replay as Replay
@@ -32,6 +34,7 @@ SCOPE_SERVICE: Final = 1
 SCOPE_GATEWAY: Final = 2
 SCOPE_ACCOUNT: Final = 3
 SCOPE_INSTRUMENT: Final = 4
+SCOPE_FIRM: Final = 5
 
 class MalformedRequestError(ValueError):
     """The request's bytes are not a valid message.
@@ -67,6 +70,9 @@ class Engine:
         schedules_max: int = ...,
         gateways_max: int = ...,
         balances_max: int = ...,
+        firms_max: int = ...,
+        limits_max: int = ...,
+        holdings_max: int = ...,
         answer_bytes: int = ...,
     ) -> Self: ...
     @property
@@ -305,12 +311,85 @@ class Engine:
         actor: str = "riskd",
     ) -> int:
         """Return the reason."""
+    def create_firm(
+        self, firm_id: int, asset_id: int, *, now_ns: int = 0, actor: str = "riskd"
+    ) -> int:
+        """Return the reason."""
+    def set_account_owner(
+        self,
+        account_id: int,
+        firm_id: int,
+        parent_account_id: int,
+        now_ns: int,
+        *,
+        actor: str = "riskd",
+    ) -> int:
+        """Return the reason. 0 is no firm, and no parent."""
+    def set_limit(
+        self,
+        scope: int,
+        scope_id: int,
+        instrument_id: int,
+        kind: int,
+        value: int,
+        burst: int,
+        action: int,
+        now_ns: int,
+        *,
+        actor: str = "riskd",
+    ) -> int:
+        """Return the reason. docs/limits.md has the units; burst is of the two rates, else 0."""
+    def raise_limit(
+        self,
+        scope: int,
+        scope_id: int,
+        instrument_id: int,
+        kind: int,
+        value: int,
+        until_ns: int,
+        now_ns: int,
+        *,
+        actor: str = "riskd",
+    ) -> int:
+        """Return the reason."""
+    def remove_limit(
+        self,
+        scope: int,
+        scope_id: int,
+        instrument_id: int,
+        kind: int,
+        *,
+        now_ns: int = 0,
+        actor: str = "riskd",
+    ) -> int:
+        """Return the reason."""
+    def reset_usage(
+        self,
+        scope: int,
+        scope_id: int,
+        instrument_id: int,
+        kind: int,
+        now_ns: int,
+        *,
+        actor: str = "riskd",
+    ) -> int:
+        """Return the reason."""
     def set_capacities(self, *, now_ns: int = 0, actor: str = "riskd", **capacities: int) -> bool:
         """Change how much fits, by the names of the constructor; return whether anything changed.
 
         Growing always works. A smaller ring keeps the newest answers that fit. Everything is moved
         under the lock, and is twice in memory meanwhile. Raises ValueError if a table holds more
         than its new capacity, MemoryError; then nothing has changed.
+        """
+    def firms(self) -> list[FirmRow]: ...
+    def limits(self) -> list[LimitRow]:
+        """Return all limits by scope, id, instrument and kind."""
+    def limit_use(
+        self, scope: int, scope_id: int, instrument_id: int, kind: int, now_ns: int
+    ) -> int | None:
+        """Return how much of a limit is used now, in its unit; None while that cannot be known.
+
+        Raises KeyError if there is no such limit.
         """
     def capacities(self) -> dict[str, int]:
         """Return the capacities by name."""

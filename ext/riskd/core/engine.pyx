@@ -51,10 +51,11 @@ from riskd.core.snapshot import SnapshotInvalidError, snapshot_head, snapshot_pa
 
 cimport cython
 from cpython.exc cimport PyErr_CheckSignals
-from libc.stdint cimport INT64_MAX, UINT64_MAX, int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport INT64_MAX, UINT32_MAX, UINT64_MAX, int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcmp, memcpy, memset
 
 cimport riskd.core.admin as admin
+cimport riskd.core.limit_changes as limit_changes
 from riskd.core.admin cimport CANCEL_IDS_MAX, Change, OrderFilter
 from riskd.core.apply cimport (
     HOT_ADVANCE_TIME,
@@ -75,8 +76,11 @@ from riskd.core.book cimport (
     TABLE_ASSETS,
     TABLE_BALANCES,
     TABLE_CLOSED,
+    TABLE_FIRMS,
     TABLE_GATEWAYS,
+    TABLE_HOLDINGS,
     TABLE_INSTRUMENTS,
+    TABLE_LIMITS,
     TABLE_ORDERS,
     TABLE_POSITIONS,
     TABLE_SCHEDULES,
@@ -91,6 +95,7 @@ from riskd.core.book cimport (
     book_tables,
     order_find,
 )
+from riskd.core.controls cimport limit_find, limit_use
 from riskd.core.decision cimport max_order_lots
 from riskd.core.definitions cimport (
     define_account,
@@ -120,9 +125,11 @@ from riskd.core.views cimport (
     account_rows,
     answer_lines_of,
     asset_rows,
+    firm_rows,
     balance_rows,
     gateway_rows,
     instrument_rows,
+    limit_rows,
     mark_row,
     position_rows,
     schedule_rows,
@@ -176,6 +183,7 @@ SCOPE_SERVICE = admin.SCOPE_SERVICE
 SCOPE_GATEWAY = admin.SCOPE_GATEWAY
 SCOPE_ACCOUNT = admin.SCOPE_ACCOUNT
 SCOPE_INSTRUMENT = admin.SCOPE_INSTRUMENT
+SCOPE_FIRM = admin.SCOPE_FIRM
 
 
 class MalformedRequestError(ValueError):
@@ -263,6 +271,9 @@ cdef class Engine:
         schedules_max=4096,
         gateways_max=256,
         balances_max=100_000,
+        firms_max=4096,
+        limits_max=65_536,
+        holdings_max=65_536,
         answer_bytes=2 << 20,
     ):
         cdef Capacities capacities
@@ -277,6 +288,9 @@ cdef class Engine:
                 "schedules_max": schedules_max,
                 "gateways_max": gateways_max,
                 "balances_max": balances_max,
+                "firms_max": firms_max,
+                "limits_max": limits_max,
+                "holdings_max": holdings_max,
                 "answer_bytes": answer_bytes,
             },
             &capacities,
@@ -869,7 +883,95 @@ cdef class Engine:
     def set_capacities(self, *, now_ns=0, actor="riskd", **capacities):
         return self._change("set_capacities", capacities, now_ns, actor)
 
+    def create_firm(self, firm_id, asset_id, *, now_ns=0, actor="riskd"):
+        arguments = {"firm_id": firm_id, "asset_id": asset_id}
+        return self._change("create_firm", arguments, now_ns, actor)
+
+    def set_account_owner(self, account_id, firm_id, parent_account_id, now_ns, *, actor="riskd"):
+        arguments = {
+            "account_id": account_id,
+            "firm_id": firm_id,
+            "parent_account_id": parent_account_id,
+        }
+        return self._change("set_account_owner", arguments, now_ns, actor)
+
+    def set_limit(
+        self,
+        scope,
+        scope_id,
+        instrument_id,
+        kind,
+        value,
+        burst,
+        action,
+        now_ns,
+        *,
+        actor="riskd",
+    ):
+        arguments = {
+            "scope": scope,
+            "scope_id": scope_id,
+            "instrument_id": instrument_id,
+            "kind": kind,
+            "value": value,
+            "burst": burst,
+            "action": action,
+        }
+        return self._change("set_limit", arguments, now_ns, actor)
+
+    def raise_limit(
+        self, scope, scope_id, instrument_id, kind, value, until_ns, now_ns, *, actor="riskd"
+    ):
+        arguments = {
+            "scope": scope,
+            "scope_id": scope_id,
+            "instrument_id": instrument_id,
+            "kind": kind,
+            "value": value,
+            "until_ns": until_ns,
+        }
+        return self._change("raise_limit", arguments, now_ns, actor)
+
+    def remove_limit(self, scope, scope_id, instrument_id, kind, *, now_ns=0, actor="riskd"):
+        arguments = {
+            "scope": scope,
+            "scope_id": scope_id,
+            "instrument_id": instrument_id,
+            "kind": kind,
+        }
+        return self._change("remove_limit", arguments, now_ns, actor)
+
+    def reset_usage(self, scope, scope_id, instrument_id, kind, now_ns, *, actor="riskd"):
+        arguments = {
+            "scope": scope,
+            "scope_id": scope_id,
+            "instrument_id": instrument_id,
+            "kind": kind,
+        }
+        return self._change("reset_usage", arguments, now_ns, actor)
+
     # Reads
+
+    def firms(self):
+        with _Locked(self):
+            return firm_rows(&self._book)
+
+    def limits(self):
+        with _Locked(self):
+            return limit_rows(&self._book)
+
+    def limit_use(self, scope, scope_id, instrument_id, kind, now_ns):
+        cdef const Limit *limit = NULL
+        cdef int64_t use
+        cdef uint64_t now = now_ns
+        with _Locked(self):
+            if _names_limit(scope, scope_id, instrument_id, kind):
+                limit = limit_find(&self._book, scope, scope_id, instrument_id, kind)
+            if limit == NULL:
+                raise KeyError(
+                    f"scope {scope} {scope_id}, instrument {instrument_id}, kind {kind}: no limit"
+                )
+            return use if limit_use(&self._book, limit, max(now, self._time_ns), &use) else None
 
     def capacities(self):
         cdef Capacities capacities
@@ -1133,6 +1235,92 @@ cdef bint _resize(Engine engine, dict wanted) except -1:
     return True
 
 
+def _create_firm(Engine engine, now_ns, *, firm_id, asset_id):
+    if not _in(firm_id, 1, UINT32_MAX):
+        return REASON_DEFINITION_INVALID
+    if not _in(asset_id, 1, ASSETS_MAX):
+        return REASON_ASSET_UNKNOWN
+    return limit_changes.create_firm(&engine._book, firm_id, asset_id)
+
+
+def _set_account_owner(Engine engine, now_ns, *, account_id, firm_id, parent_account_id):
+    if not _in(account_id, 1, UINT64_MAX):
+        return REASON_ACCOUNT_UNKNOWN
+    # One that cannot be is like one that is not there: a firm has no id 2^32, and an account is not
+    # its own parent.
+    return limit_changes.set_account_owner(
+        &engine._book,
+        account_id,
+        firm_id if _in(firm_id, 0, UINT32_MAX) else <uint64_t>UINT32_MAX + 1,
+        parent_account_id if _in(parent_account_id, 0, UINT64_MAX) else account_id,
+        now_ns,
+    )
+
+
+def _set_limit(
+    Engine engine, now_ns, *, scope, scope_id, instrument_id, kind, value, burst, action
+):
+    if not (
+        _in(scope, 0, UINT32_MAX)
+        and _in(kind, 0, UINT32_MAX)
+        and _in(value, 0, INT64_MAX)
+        and _in(burst, 0, INT64_MAX)
+        and _in(action, 0, UINT32_MAX)
+    ):
+        return REASON_DEFINITION_INVALID
+    # Nobody has the id 0, and no instrument the largest.
+    return limit_changes.set_limit(
+        &engine._book,
+        scope,
+        scope_id if _in(scope_id, 0, UINT64_MAX) else 0,
+        instrument_id if _in(instrument_id, 0, UINT32_MAX) else UINT32_MAX,
+        kind,
+        value,
+        burst,
+        action,
+    )
+
+
+def _raise_limit(
+    Engine engine, now_ns, *, scope, scope_id, instrument_id, kind, value, until_ns
+):
+    if not _names_limit(scope, scope_id, instrument_id, kind):
+        return REASON_LIMIT_UNKNOWN
+    # What cannot be is refused like what is not looser, or is over.
+    return limit_changes.raise_limit(
+        &engine._book,
+        scope,
+        scope_id,
+        instrument_id,
+        kind,
+        value if _in(value, 0, INT64_MAX) else -1,
+        until_ns if _in(until_ns, 0, UINT64_MAX) else 0,
+        now_ns,
+    )
+
+
+def _remove_limit(Engine engine, now_ns, *, scope, scope_id, instrument_id, kind):
+    if not _names_limit(scope, scope_id, instrument_id, kind):
+        return REASON_LIMIT_UNKNOWN
+    return limit_changes.remove_limit(&engine._book, scope, scope_id, instrument_id, kind)
+
+
+def _reset_usage(Engine engine, now_ns, *, scope, scope_id, instrument_id, kind):
+    if not _names_limit(scope, scope_id, instrument_id, kind):
+        return REASON_LIMIT_UNKNOWN
+    return limit_changes.reset_usage(&engine._book, scope, scope_id, instrument_id, kind)
+
+
+cdef bint _names_limit(scope, scope_id, instrument_id, kind):
+    """Whether these can be the names of a limit at all."""
+    return (
+        _in(scope, 0, UINT32_MAX)
+        and _in(scope_id, 0, UINT64_MAX)
+        and _in(instrument_id, 0, UINT32_MAX)
+        and _in(kind, 0, UINT32_MAX)
+    )
+
+
 # By name: the table, or TABLES for the rings of answers; the least and the largest.
 _CAPACITIES = {
     "accounts_max": (TABLE_ACCOUNTS, 1, 1 << 30),
@@ -1141,6 +1329,9 @@ _CAPACITIES = {
     "instruments_max": (TABLE_INSTRUMENTS, 1, 1 << 20),
     "schedules_max": (TABLE_SCHEDULES, 1, 1 << 20),
     "gateways_max": (TABLE_GATEWAYS, 1, 1 << 16),
+    "firms_max": (TABLE_FIRMS, 1, 1 << 20),
+    "limits_max": (TABLE_LIMITS, 1, 1 << 24),
+    "holdings_max": (TABLE_HOLDINGS, 1, 1 << 24),
     "balances_max": (TABLE_BALANCES, 1, 1 << 30),
     "answer_bytes": (TABLES, 4096, 1 << 32),
 }
@@ -1184,6 +1375,12 @@ _CHANGES = {
     "renew_lease": _renew_lease,
     "cancel_orders": _cancel_orders,
     "set_trading_state": _set_trading_state,
+    "create_firm": _create_firm,
+    "set_account_owner": _set_account_owner,
+    "set_limit": _set_limit,
+    "raise_limit": _raise_limit,
+    "remove_limit": _remove_limit,
+    "reset_usage": _reset_usage,
     "set_capacities": _set_capacities,
     "create_book": _create_book,
 }

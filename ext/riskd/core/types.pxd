@@ -7,6 +7,8 @@ for ever; tests/unit/test_types.py compares them.
 
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
+from riskd.core.money cimport i128
+
 cdef extern from "core.h" nogil:
     """
     #define RISKD_LIMIT_53 (1LL << 53)
@@ -22,10 +24,10 @@ cdef enum:
     MARKS_PER_REPORT_MAX = 1024
     # Clocks of a feed and of the service may differ by this much.
     MARK_LEAD_NS_MAX = 1000000000
-    VIOLATIONS_MAX = 16
     # Orders that expire in one step of time.
     EXPIRIES_PER_STEP_MAX = 1024
     ORDERS_PER_BATCH_MAX = 64
+    VIOLATIONS_MAX = 32
 
 # An index that points nowhere.
 cdef enum: NOWHERE = 0xFFFFFFFF
@@ -131,6 +133,12 @@ cdef enum LimitKind:
     LIMIT_KIND_CONCENTRATION_MAX = 21
     LIMIT_KIND_DENIED = 22
     LIMIT_KIND_ALLOWED = 23
+    LIMIT_KINDS = 23
+
+cdef enum LimitScope:
+    LIMIT_SCOPE_GATEWAY = 2
+    LIMIT_SCOPE_ACCOUNT = 3
+    LIMIT_SCOPE_FIRM = 5
 
 cdef enum LimitAction:
     LIMIT_ACTION_HARD = 1
@@ -317,6 +325,7 @@ ctypedef struct Instrument:
     int64_t tick_mantissa
     int64_t lot_mantissa
     double unit_price               # quote currency of one mark unit, for the models
+    double lot_size                 # underlyings per lot, times the minor units of one
     int32_t tick_exponent
     int32_t lot_exponent
     uint32_t schedule_id
@@ -349,6 +358,28 @@ ctypedef struct Position:
     uint8_t position_side
     uint8_t reserved
 
+# Whoever can have limits: an account with its sub-accounts, or a firm.
+ctypedef struct Level:
+    uint32_t first_limit            # of those for all instruments, by rising kind
+    uint32_t instrument_limit_count
+    uint32_t allowed_hard           # instruments with an ALLOWED of either action
+    uint32_t allowed_soft
+    # Of firms and of accounts with sub-accounts only: sums over all their accounts.
+    uint32_t first_holding
+    uint32_t reserved
+    uint64_t working_orders
+    i128 working_value
+    i128 money                      # cash and isolated wallets
+    i128 traded                     # on the day below
+    i128 realised
+    uint64_t day
+
+# What an account has traded and gained on the day (UTC, since 1970) of its last fill, minor units.
+ctypedef struct Usage:
+    uint64_t day
+    int64_t traded
+    int64_t realised
+
 ctypedef struct Account:
     uint64_t account_id
     int64_t cash
@@ -361,6 +392,12 @@ ctypedef struct Account:
     uint8_t position_mode
     uint8_t reserved
     uint32_t reserved_too
+    uint32_t parent                 # its place; NOWHERE = none
+    uint32_t firm                   # its place; NOWHERE = none
+    uint32_t sub_accounts
+    uint32_t limit_count            # of those that are set on the account itself
+    Usage usage                     # its own, without sub-accounts
+    Level level
 
 ctypedef struct Order:
     uint64_t reservation_id
@@ -397,6 +434,52 @@ ctypedef struct ClosedOrder:
     uint8_t side
     uint8_t order_type
     uint8_t reserved
+
+# Sums over the positions of one instrument of all accounts of a level. They may be larger than what
+# one account can have.
+ctypedef struct LevelSums:
+    i128 lots                       # signed
+    i128 gross_lots                 # of magnitudes
+    i128 entry_value                # signed as the lots
+    i128 buy_lots
+    i128 buy_value
+    i128 sell_lots
+    i128 sell_value
+    uint64_t working_orders
+    uint32_t instrument_id
+    uint32_t reserved
+
+# The sums of a firm or of an account with sub-accounts; the others have only their positions.
+ctypedef struct LevelHolding:
+    LevelSums sums
+    uint32_t owner                  # place of the account, or of the firm with OWNER_IS_FIRM
+    uint32_t next_of_level          # in no order
+    uint32_t previous_of_level
+    uint8_t in_use
+
+cdef enum: OWNER_IS_FIRM = 0x80000000
+
+ctypedef struct Firm:
+    uint32_t firm_id
+    uint32_t asset_id
+    uint32_t trading_state
+    uint32_t limit_count
+    Level level
+
+ctypedef struct Limit:
+    int64_t value
+    int64_t raised_value
+    uint64_t raise_until_ns         # 0 = never raised
+    uint64_t due_ns                 # of rates: when the next may come, but for the burst
+    int64_t peak                    # of drawdown: the highest equity
+    uint64_t scope_id
+    uint32_t instrument_id          # 0 = all
+    uint32_t burst                  # of rates
+    uint32_t next                   # of the same scope and instrument, by rising kind; or free
+    uint8_t scope
+    uint8_t kind
+    uint8_t action
+    uint8_t in_use
 
 # --- what a hot request says -----------------------------------------------------------------
 
@@ -470,7 +553,9 @@ ctypedef struct Violation:
     int64_t use
     int64_t order_use
     uint32_t reason
-    uint32_t reserved
+    uint32_t scope                  # of a limit's level, else 0
+    uint64_t scope_id
+    bint soft
 
 ctypedef struct GreeksPico:
     int64_t price

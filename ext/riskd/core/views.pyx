@@ -5,7 +5,13 @@ With the GIL: for people, tools and tests.
 
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
-from riskd.core.admin cimport SCOPE_ACCOUNT, SCOPE_GATEWAY, SCOPE_INSTRUMENT, SCOPE_SERVICE
+from riskd.core.admin cimport (
+    SCOPE_ACCOUNT,
+    SCOPE_FIRM,
+    SCOPE_GATEWAY,
+    SCOPE_INSTRUMENT,
+    SCOPE_SERVICE,
+)
 from riskd.core.book cimport (
     ANSWER_EXECUTION,
     ANSWER_FACT_UNDONE,
@@ -54,8 +60,10 @@ from riskd.core.rows import (
     AccountRow,
     AssetRow,
     BalanceRow,
+    FirmRow,
     GatewayRow,
     InstrumentRow,
+    LimitRow,
     MarkRow,
     PositionRow,
     ScheduleRow,
@@ -117,7 +125,7 @@ cdef instrument_row(Book *book, uint32_t index):
     )
 
 
-cdef account_row(const Account *account):
+cdef account_row(const Book *book, const Account *account):
     return AccountRow(
         account.account_id,
         account.asset_id,
@@ -126,6 +134,8 @@ cdef account_row(const Account *account):
         account.cash,
         account.trading_state,
         account.position_mode,
+        book.firms[account.firm].firm_id if account.firm != NOWHERE else 0,
+        book.accounts[account.parent].account_id if account.parent != NOWHERE else 0,
     )
 
 
@@ -259,6 +269,7 @@ cdef list _definition_lines(Book *book):
             lines.append(f"mark {' '.join(map(str, row))}")
     if book.service_state != TRADING_STATE_NORMAL:
         lines.append(f"service {book.service_state}")
+    lines += [f"firm {' '.join(map(str, row))}" for row in firm_rows(book)]
     lines += [f"gateway {' '.join(map(str, row))}" for row in gateway_rows(book)]
     return lines
 
@@ -268,7 +279,7 @@ cdef list _account_lines(Book *book):
         f"account {' '.join(map(str, row))}"
         for row in sorted([
             account_row(
-                &book.accounts[<uint32_t>index]
+                book, &book.accounts[<uint32_t>index]
             ) for index in range(book.account_count)
         ])
     ]
@@ -341,6 +352,71 @@ cdef list _order_lines(Book *book):
     return [f"order {' '.join(map(str, row))}" for row in sorted(rows)]
 
 
+cdef firm_rows(Book *book):
+    return sorted([
+        FirmRow(
+            book.firms[index].firm_id, book.firms[index].asset_id, book.firms[index].trading_state
+        )
+        for index in range(book.firm_count)
+    ])
+
+
+cdef limit_rows(Book *book):
+    cdef const Limit *limit
+    cdef uint32_t index
+    rows = []
+    for index in range(book.limit_top):
+        limit = &book.limits[index]
+        if limit.in_use:
+            rows.append(
+                LimitRow(
+                    limit.scope,
+                    limit.scope_id,
+                    limit.instrument_id,
+                    limit.kind,
+                    limit.value,
+                    limit.burst,
+                    limit.action,
+                    limit.raised_value,
+                    limit.raise_until_ns,
+                    limit.due_ns,
+                    limit.peak,
+                )
+            )
+    return sorted(rows)
+
+
+cdef list _usage_lines(Book *book):
+    cdef const Account *account
+    cdef const Level *level
+    cdef uint32_t index
+    rows = []
+    for index in range(book.account_count):
+        account = &book.accounts[index]
+        rows.append(
+            (
+                SCOPE_ACCOUNT,
+                account.account_id,
+                account.usage.day,
+                account.usage.traded,
+                account.usage.realised,
+            )
+        )
+    for index in range(book.firm_count):
+        level = &book.firms[index].level
+        # Of a firm they fit 64 bits: docs/limits.md.
+        rows.append(
+            (
+                SCOPE_FIRM,
+                book.firms[index].firm_id,
+                level.day,
+                <int64_t>level.traded,
+                <int64_t>level.realised,
+            )
+        )
+    return [f"usage {' '.join(map(str, row))}" for row in sorted(rows) if row[2] != 0]
+
+
 cdef asset_rows(Book *book):
     return [
         AssetRow(
@@ -379,7 +455,7 @@ cdef mark_row(Book *book, uint32_t instrument_id):
 cdef account_row_of(Book *book, uint64_t account_id):
     cdef const Account *account
     account = account_find(book, account_id)
-    return None if account == NULL else account_row(account)
+    return None if account == NULL else account_row(book, account)
 
 
 cdef account_rows(Book *book, after_id, count_max):
@@ -389,7 +465,7 @@ cdef account_rows(Book *book, after_id, count_max):
         if book.accounts[index].account_id > after_id
     )
     return [account_row(
-        &book.accounts[<uint32_t>index]
+        book, &book.accounts[<uint32_t>index]
     ) for _, index in places[:count_max]]
 
 
@@ -490,12 +566,18 @@ cdef trading_state_rows(Book *book):
         for index in range(book.instrument_count)
         if book.instruments[index].trading_state != TRADING_STATE_NORMAL
     ]
-    return states + _gateway_states(book) + sorted(accounts) + instruments
+    firms = [
+        (SCOPE_FIRM, row.firm_id, row.trading_state)
+        for row in firm_rows(book)
+        if row.trading_state != TRADING_STATE_NORMAL
+    ]
+    return states + _gateway_states(book) + sorted(accounts) + instruments + firms
 
 
 cdef working_reservation_ids(Book *book, scope, scope_id, count_max):
     cdef const Order *order
     cdef const Position *position
+    cdef const Account *account
     cdef uint32_t index
     found = []
     for index in range(book.order_top):
@@ -503,12 +585,15 @@ cdef working_reservation_ids(Book *book, scope, scope_id, count_max):
         if not order.in_use:
             continue
         position = &book.positions[order.position_index]
+        account = &book.accounts[position.account_index]
         if (
             scope == SCOPE_SERVICE
             or (scope == SCOPE_GATEWAY and order.gateway_id == scope_id)
+            or (scope == SCOPE_ACCOUNT and account.account_id == scope_id)
             or (
-                scope == SCOPE_ACCOUNT
-                and book.accounts[position.account_index].account_id == scope_id
+                scope == SCOPE_FIRM
+                and account.firm != NOWHERE
+                and book.firms[account.firm].firm_id == scope_id
             )
             or (scope == SCOPE_INSTRUMENT and position.instrument_id == scope_id)
         ):
@@ -523,6 +608,8 @@ cdef state_lines_of(Book *book):
         *_balance_lines(book),
         *_position_lines(book),
         *_order_lines(book),
+        *[f"limit {' '.join(map(str, row))}" for row in limit_rows(book)],
+        *_usage_lines(book),
         *[
             f"deficit {index + 1} {book.assets[index].deficit}"
             for index in range(book.asset_count)

@@ -527,6 +527,9 @@ cdef void _write_violation(
     write_signed(&inner, 2, violation.limit)
     write_signed(&inner, 3, violation.use)
     write_signed(&inner, 4, violation.order_use)
+    write_unsigned(&inner, 5, violation.scope)
+    write_unsigned(&inner, 6, violation.scope_id)
+    write_unsigned(&inner, 7, <uint64_t>violation.soft)
     write_bytes(writer, field, inner.start, inner.size)
 
 
