@@ -1,4 +1,4 @@
-"""Symbols and steps of assets, schedules and instruments: what never changes in them.
+"""Symbols and steps of assets, schedules, instruments and firms: what never changes in them.
 
 A view over the engine that translates between decimal text and the engine's integers. It is read
 from the engine when a name or id is not known yet, so it cannot go stale: nothing in it can change.
@@ -124,6 +124,7 @@ class Catalogue:
         self._instrument_ids: dict[str, int] = {}
         self._schedule_names: dict[int, str] = {}
         self._schedule_ids: dict[str, int] = {}
+        self._firm_assets: dict[int, int] = {}
 
     def asset(self, asset_id: int) -> Asset | None:
         """Return an asset by id."""
@@ -151,6 +152,11 @@ class Catalogue:
         """Return a margin schedule's name by its id; empty for none."""
         return self._find(lambda: self._schedule_names.get(schedule_id), self._load_schedules) or ""
 
+    def asset_of_firm(self, firm_id: int) -> Asset | None:
+        """Return the settlement asset of a firm, None if there is no such firm."""
+        asset_id = self._find(lambda: self._firm_assets.get(firm_id), self._load_firms)
+        return None if asset_id is None else self.asset(asset_id)
+
     @staticmethod
     def _find(look: Callable[[], _Found | None], load: Callable[[], None]) -> _Found | None:
         found = look()
@@ -168,6 +174,9 @@ class Catalogue:
         rows = self._engine.schedules()
         self._schedule_names = {row.schedule_id: row.name for row in rows}
         self._schedule_ids = {row.name: row.schedule_id for row in rows}
+
+    def _load_firms(self) -> None:
+        self._firm_assets = {row.firm_id: row.asset_id for row in self._engine.firms()}
 
     def _load_instruments(self) -> None:
         self._load_assets()

@@ -27,6 +27,7 @@ COMMANDS = {
         "riskd.commands.journal",
         "verify, inspect, export and shorten what a service kept",
     ),
+    "limits": ("riskd.commands.limits", "list, set, raise, remove and prove limits"),
     "rulebook": ("riskd.rulebooks.cli", "list, show, check and import venue rules"),
     "conform": ("riskd.conform", "run golden vectors against the library"),
 }
@@ -40,6 +41,7 @@ EPILOG = """examples:
   riskd demo                                    see it work
   riskd serve --rulebooks binance_usdm          run the service with a venue's rules
   riskd check --account 7 --symbol BTCUSDT --side buy --quantity 0.5 --price 65000 --view full
+  riskd limits list --account 7                 limits and how much of each is used
   riskd margin --side long --quantity 0.5 --entry 65000 --leverage 20 \\
       --rulebook binance_usdm --symbol BTCUSDT
   riskd price --type call --forward 65000 --strike 70000 --volatility 0.65 --days 30

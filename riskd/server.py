@@ -9,8 +9,9 @@ new calls are refused, calls in flight get shutdown_grace_ms to finish.
 import asyncio
 import logging
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
 
 import grpc.aio
 from grpc_channelz.v1 import channelz, channelz_pb2
@@ -34,14 +35,21 @@ _logger = logging.getLogger("riskd.server")
 class ControlServer:
     """A gRPC server for registered services. Start once, stop once.
 
-    services maps full service names to what registers each of them. When the journal fails, health
-    says NOT_SERVING; calls are still answered, each with its error.
+    services maps full service names to what registers each of them; keep_time runs beside them.
+    When the journal fails, health says NOT_SERVING; calls are still answered, each with its error.
     """
 
-    def __init__(self, settings: Settings, services: dict[str, Register], commits: Commits) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        services: dict[str, Register],
+        commits: Commits,
+        keep_time: Callable[[], Coroutine[Any, Any, None]],
+    ) -> None:
         self._settings = settings
         self._services = services
         self._commits = commits
+        self._keep_time = keep_time
         self._asked_to_stop: Future[int] = Future()
         self._thread: threading.Thread | None = None
 
@@ -99,11 +107,13 @@ class ControlServer:
             tasks.append(asyncio.create_task(servicer.enter_graceful_shutdown()))
 
         self._commits.watch(fail)
+        ticking = asyncio.create_task(self._keep_time())
         started.set_result(port)
         grace_ms = await asyncio.wrap_future(self._asked_to_stop)
         await servicer.enter_graceful_shutdown()
         _logger.info("stopping", extra={"fields": {"grace_ms": grace_ms}})
         await server.stop(grace_ms / 1000)
+        ticking.cancel()
         # Calls that were cut off end by themselves; grpcio complains of each that is cancelled.
         ending = asyncio.all_tasks() - {asyncio.current_task()}
         if ending:

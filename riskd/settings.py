@@ -95,6 +95,12 @@ class Settings:
         minimum=0,
         maximum=600_000,
     )
+    tick_interval_ms: int = _setting(
+        50,
+        "How often orders that have expired and leases that have ended are looked for.",
+        minimum=1,
+        maximum=60_000,
+    )
     reflection: bool = _setting(True, "Serve gRPC reflection and channelz.")
     rulebooks: tuple[str, ...] = _setting((), "Rulebooks to load at start, by name or file.")
     durability: str = _setting(

@@ -22,6 +22,7 @@ from pathlib import Path
 from riskd.core.engine import Engine
 from riskd.core.snapshot import snapshot_paths
 from riskd.journal import Segment, closed_sequence, segments_of
+from riskd.services.changes import CHANGES_SUFFIX, ChangeTrail
 
 LOCK_NAME = "snapshot.lock"
 _RETRY_S = 300.0
@@ -74,10 +75,13 @@ def take_snapshot(
     """
     start = time.monotonic()
     with _alone(directory):
-        for unfinished in Path(directory).glob("*.snapshot.tmp"):
-            unfinished.unlink()
+        for unfinished in Path(directory).glob("*.tmp"):
+            if unfinished.stem.endswith((".snapshot", CHANGES_SUFFIX)):
+                unfinished.unlink()
         until = closed_sequence(segments_of(directory))
         engine = Engine(accounts_max=1, positions_max=1, orders_max=1, answer_bytes=4096)
+        trail = ChangeTrail(engine)
+        engine.watch_replay(trail.replay)
         replay = engine.recover(
             directory,
             until_sequence=until,
@@ -86,6 +90,10 @@ def take_snapshot(
         )
         if replay.records == 0:
             return None
+        if replay.snapshot is not None:
+            load_changes(trail, replay.snapshot)
+        # First, so that no snapshot is without them.
+        trail.save(Path(directory) / f"{until:020}{CHANGES_SUFFIX}")
         path = engine.write_snapshot(directory)
         # Only now: it was read back.
         removed, archived = _remove_older(directory, kept, archive_directory)
@@ -97,6 +105,16 @@ def take_snapshot(
             removed,
             archived,
             time.monotonic() - start,
+        )
+
+
+def load_changes(trail: ChangeTrail, snapshot: str) -> None:
+    """Give a trail the changes before a snapshot; what is wrong with them is logged."""
+    try:
+        trail.load(Path(snapshot).with_suffix(CHANGES_SUFFIX))
+    except (OSError, ValueError) as error:
+        _logger.warning(
+            "changes before the snapshot are not listed", extra={"fields": {"reason": str(error)}}
         )
 
 
@@ -127,6 +145,9 @@ def _remove_older(
     for _, path in reversed(snapshots[kept:]):
         os.unlink(path)
         removed.append(path)
+    for changes in Path(directory).glob(f"*{CHANGES_SUFFIX}"):
+        if not changes.with_suffix(".snapshot").exists():
+            changes.unlink()
     oldest, _ = snapshots[kept - 1]
     segments = segments_of(directory)
     for each, following in pairwise(segments):

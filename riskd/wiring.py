@@ -7,26 +7,32 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
+from typing import cast
 
 from riskd.core.black import black76_greeks
 from riskd.core.engine import Engine, ReplayError
 from riskd.core.journal import JournalDamagedError, JournalFailedError
 from riskd.rulebooks import installer, loader
+from riskd.rulebooks.installer import RuleEngine
 from riskd.server import ControlServer
 from riskd.services.account import AccountService
 from riskd.services.audit import AuditService
 from riskd.services.backend import Backend
+from riskd.services.changes import ChangeTrail, RecordedDefinitions
 from riskd.services.control import ControlService
 from riskd.services.instrument import InstrumentService
+from riskd.services.limit import LimitService
 from riskd.services.margin import MarginService
 from riskd.services.market_data import add_market_data_service
 from riskd.services.order_risk import add_order_risk_service
+from riskd.services.ticker import keep_time
 from riskd.settings import Settings, SettingsError
-from riskd.snapshots import SnapshotKeeper
+from riskd.snapshots import SnapshotKeeper, load_changes
 from riskd.v1.account_service_pb2_grpc import add_AccountServiceServicer_to_server
 from riskd.v1.audit_service_pb2_grpc import add_AuditServiceServicer_to_server
 from riskd.v1.control_service_pb2_grpc import add_ControlServiceServicer_to_server
 from riskd.v1.instrument_service_pb2_grpc import add_InstrumentServiceServicer_to_server
+from riskd.v1.limit_service_pb2_grpc import add_LimitServiceServicer_to_server
 from riskd.v1.margin_service_pb2_grpc import add_MarginServiceServicer_to_server
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
@@ -35,8 +41,14 @@ _logger = logging.getLogger("riskd.wiring")
 
 
 def build_engine(settings: Settings) -> Engine:
-    """Return an engine of the configured sizes with what its journal and the rulebooks give it.
+    """Return the engine of build_audited_engine."""
+    return build_audited_engine(settings)[0]
 
+
+def build_audited_engine(settings: Settings) -> tuple[Engine, ChangeTrail]:
+    """Return an engine of the configured sizes, and the changes that its journal has.
+
+    It holds what the journal and the rulebooks give it.
     Raises SettingsError if it does not fit in memory, or the journal or a rulebook cannot be used.
     """
     try:
@@ -55,20 +67,27 @@ def build_engine(settings: Settings) -> Engine:
         )
     except MemoryError as error:
         raise SettingsError(f"accounts_max to answer_bytes: {error}") from None
+    trail = ChangeTrail(engine)
     if settings.durability != "none":
-        _open_journal(settings, engine)
+        engine.watch_replay(trail.replay)
+        snapshot = _open_journal(settings, engine)
+        engine.watch_replay(None)
+        if snapshot is not None:
+            load_changes(trail, snapshot)
     for name in settings.rulebooks:
         try:
-            instruments = installer.apply(loader.load(name), engine)
+            recorded = RecordedDefinitions(engine, trail, name, time.time_ns())
+            instruments = installer.apply(loader.load(name), cast(RuleEngine, recorded))
         except ValueError as error:  # RulebookError and ApplyError say which rule and why.
             raise SettingsError(f"rulebooks: {error}") from None
         _logger.info(
             "rulebook loaded", extra={"fields": {"name": name, "instruments": len(instruments)}}
         )
-    return engine
+    return engine, trail
 
 
-def _open_journal(settings: Settings, engine: Engine) -> None:
+def _open_journal(settings: Settings, engine: Engine) -> str | None:
+    """Replay the journal and go on with it; return the snapshot that it began with."""
     start = time.monotonic()
     reported = start
 
@@ -106,13 +125,20 @@ def _open_journal(settings: Settings, engine: Engine) -> None:
     if replay.differences:
         fields = {"count": replay.differences, "first_sequence": replay.first_difference}
         _logger.warning("replies differ from the recorded ones", extra={"fields": fields})
+    return replay.snapshot
 
 
 def build_server(
-    settings: Settings, engine: Engine, clock: Callable[[], int] = time.time_ns
+    settings: Settings,
+    engine: Engine,
+    clock: Callable[[], int] = time.time_ns,
+    trail: ChangeTrail | None = None,
 ) -> ControlServer:
-    """Return a server of all services on an engine; clock gives nanoseconds since 1970."""
-    backend = Backend(engine, clock, settings.journal_wait_ms_max / 1000)
+    """Return a server of all services on an engine; clock gives nanoseconds since 1970.
+
+    trail has the changes so far: those of build_audited_engine; none if it is None.
+    """
+    backend = Backend(engine, clock, settings.journal_wait_ms_max / 1000, trail)
     return ControlServer(
         settings,
         {
@@ -130,11 +156,15 @@ def build_server(
             "riskd.v1.ControlService": lambda server: add_ControlServiceServicer_to_server(
                 ControlService(backend), server
             ),
+            "riskd.v1.LimitService": lambda server: add_LimitServiceServicer_to_server(
+                LimitService(backend), server
+            ),
             "riskd.v1.AuditService": lambda server: add_AuditServiceServicer_to_server(
                 AuditService(backend), server
             ),
         },
         backend.commits,
+        lambda: keep_time(backend.commits, clock, settings.tick_interval_ms / 1000),
     )
 
 
@@ -169,8 +199,8 @@ def serve_until_signal(settings: Settings, announce: Callable[[int], None]) -> N
 
     A second signal kills the process. Only the main thread can call this.
     """
-    engine = build_engine(settings)
-    server = build_server(settings, engine)
+    engine, trail = build_audited_engine(settings)
+    server = build_server(settings, engine, trail=trail)
     asked_to_stop = threading.Event()
 
     def on_signal(number: int, frame: FrameType | None) -> None:

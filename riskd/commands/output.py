@@ -1,7 +1,7 @@
 """What commands print: aligned names and values, or JSON."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 
 def print_figures(figures: Iterable[tuple[str, str]]) -> None:
@@ -15,3 +15,12 @@ def print_figures(figures: Iterable[tuple[str, str]]) -> None:
 def print_json(figures: Iterable[tuple[str, str]]) -> None:
     """Print names and values as one JSON object; names with underscores."""
     print(json.dumps({name.replace(" ", "_"): value for name, value in figures}, indent=2))
+
+
+def print_table(header: Sequence[str], rows: Sequence[Sequence[str]], alignment: str) -> None:
+    """Print columns; alignment has one < or > for each."""
+    columns = zip(header, *rows, strict=True)
+    widths = [max(map(len, column)) for column in columns]
+    for row in (header, *rows):
+        cells = zip(row, alignment, widths, strict=True)
+        print("  ".join(f"{cell:{side}{width}}" for cell, side, width in cells).rstrip())

@@ -2,11 +2,11 @@
 
 import argparse
 import sys
-from collections.abc import Sequence
 from datetime import date
 from decimal import Decimal
 from pathlib import Path
 
+from riskd.commands.output import print_table
 from riskd.rulebooks.importers import import_ccxt
 from riskd.rulebooks.loader import load, names
 from riskd.rulebooks.schema import (
@@ -90,7 +90,7 @@ def _list(_: argparse.Namespace) -> int:
         book = load(name)
         counts = (str(len(book.schedules)), str(len(book.instruments)))
         rows.append((name, str(book.provenance.as_of), *counts, book.title))
-    _print_table(("name", "as of", "schedules", "instruments", "title"), rows, "<<>><")
+    print_table(("name", "as of", "schedules", "instruments", "title"), rows, "<<>><")
     return 0
 
 
@@ -129,7 +129,7 @@ def _show_book(book: Rulebook) -> None:
             for rule in book.instruments
         ]
         header = ("symbol", "kind", "asset", "tick", "lot", "schedule", "taker fee")
-        _print_table(header, rows, "<<<>><>")
+        print_table(header, rows, "<<<>><>")
     if schedules:
         print("\nschedules")
         rows = [
@@ -145,7 +145,7 @@ def _show_book(book: Rulebook) -> None:
             for name, rule in schedules.items()
         ]
         header = ("name", "asset", "tiers", "leverage", "lowest rate", "highest rate", "largest")
-        _print_table(header, rows, "<<>>>>>")
+        print_table(header, rows, "<<>>>>>")
 
 
 def _show_instrument(rule: InstrumentRule) -> None:
@@ -158,7 +158,7 @@ def _show_instrument(rule: InstrumentRule) -> None:
             continue
         shown = plain(value) if isinstance(value, Decimal) else str(value)
         rows.append((key, shown, rule.provenance.sources.get(key, "")))
-    _print_table(("key", "value", "source, where another"), rows, "<><")
+    print_table(("key", "value", "source, where another"), rows, "<><")
     print()
 
 
@@ -177,7 +177,7 @@ def _show_schedule(rule: ScheduleRule) -> None:
         for k, tier in enumerate(rule.tiers)
     ]
     header = ("tier", "notional above", "initial", "maintenance", "deduction", "leverage")
-    _print_table(header, rows, ">>>>>>")
+    print_table(header, rows, ">>>>>>")
     print(f"largest position: {_bound(rule.notional_max)}")
     print(f"liquidation fee: {_rate(rule.liquidation_fee_rate)}")
 
@@ -239,12 +239,3 @@ def _bound(value: Decimal | None) -> str:
 
 def _rate(rate: Decimal) -> str:
     return f"{plain(rate.scaleb(2))}%"
-
-
-def _print_table(header: Sequence[str], rows: Sequence[Sequence[str]], alignment: str) -> None:
-    """Print columns; alignment has one < or > for each."""
-    columns = zip(header, *rows, strict=True)
-    widths = [max(map(len, column)) for column in columns]
-    for row in (header, *rows):
-        cells = zip(row, alignment, widths, strict=True)
-        print("  ".join(f"{cell:{side}{width}}" for cell, side, width in cells).rstrip())

@@ -20,6 +20,7 @@ LEVERAGE_DEFAULT = "20"
 COLLATERAL_MAX = 2**62
 
 _MODES = (types_pb2.MARGIN_MODE_CROSS, types_pb2.MARGIN_MODE_ISOLATED)
+_POSITION_MODES = (types_pb2.POSITION_MODE_ONE_WAY, types_pb2.POSITION_MODE_HEDGE)
 
 
 class AccountService(AccountServiceServicer):
@@ -87,16 +88,6 @@ class AccountService(AccountServiceServicer):
         backend = self._backend
         row = backend.account(request.account_id)
         asset = backend.asset(request.asset, "asset")
-        settlement_asset = backend.asset_of(row.asset_id)
-        if asset != settlement_asset:
-            raise RefusalError(
-                types_pb2.REASON_CODE_SETTLEMENT_ASSET_MISMATCH,
-                f"asset {asset.symbol} is not the settlement asset {settlement_asset.symbol} of "
-                f"account {row.account_id}",
-                field="asset",
-                value=asset.symbol,
-                bound=settlement_asset.symbol,
-            )
         amount = _read_amount(request.amount, asset)
         reason, held, available = self._change(
             context,
@@ -106,14 +97,25 @@ class AccountService(AccountServiceServicer):
             asset_id=asset.asset_id,
             amount=amount,
         )
+        settlement_asset = backend.asset_of(row.asset_id)
         if reason != types_pb2.REASON_CODE_NONE:
+            if asset != settlement_asset:
+                raise self._balance_refusal(reason, row.account_id, asset, amount, held)
             raise self._refusal(reason, row.account_id, asset, amount=amount)
         revision = backend.engine.revision
         account = self._account(row.account_id)
-        account.cash = asset.amount(held)
+        if asset == settlement_asset:
+            account.cash = asset.amount(held)
+        else:
+            others = {balance.asset: balance.amount for balance in account.balances}
+            others[asset.symbol] = asset.amount(held)
+            del account.balances[:]
+            for symbol, text in others.items():
+                if text != "0":
+                    account.balances.add(asset=symbol, amount=text)
         return pb.AdjustCollateralResponse(
             account=account,
-            available=self._available(row.account_id, asset, available),
+            available=self._available(row.account_id, settlement_asset, available),
             revision=revision,
         )
 
@@ -131,6 +133,7 @@ class AccountService(AccountServiceServicer):
             account_id=request.account_id,
             instrument_id=request.instrument_id,
             amount=amount,
+            position_side=side,
         )
         if reason != types_pb2.REASON_CODE_NONE:
             raise self._refusal(
@@ -185,6 +188,101 @@ class AccountService(AccountServiceServicer):
             leverage=leverage_text(taken),
             available=self._available(request.account_id, asset, available),
             revision=self._backend.engine.revision,
+        )
+
+    def ChangePositionMode(
+        self, request: pb.ChangePositionModeRequest, context: grpc.ServicerContext
+    ) -> pb.ChangePositionModeResponse:
+        backend = self._backend
+        backend.account(request.account_id)
+        if request.position_mode not in _POSITION_MODES:
+            name = enum_name(
+                types_pb2.PositionMode.items(), request.position_mode, "POSITION_MODE_"
+            )
+            raise RefusalError(
+                types_pb2.REASON_CODE_DEFINITION_INVALID,
+                f"position_mode is {name}: must be ONE_WAY or HEDGE",
+                field="position_mode",
+                value=request.position_mode,
+                bound="ONE_WAY or HEDGE",
+            )
+        reason = backend.change(
+            context,
+            request,
+            "set_position_mode",
+            account_id=request.account_id,
+            position_mode=request.position_mode,
+        )
+        if reason == types_pb2.REASON_CODE_POSITION_NOT_FLAT:
+            raise self._not_flat(request.account_id)
+        if reason != types_pb2.REASON_CODE_NONE:
+            raise self._refusal(reason, request.account_id)
+        revision = backend.engine.revision
+        return pb.ChangePositionModeResponse(
+            account=self._account(request.account_id), revision=revision
+        )
+
+    def SetAccountOwner(
+        self, request: pb.SetAccountOwnerRequest, context: grpc.ServicerContext
+    ) -> pb.SetAccountOwnerResponse:
+        backend = self._backend
+        backend.account(request.account_id)
+        with backend.change_lock:
+            reason = backend.change(
+                context,
+                request,
+                "set_account_owner",
+                account_id=request.account_id,
+                firm_id=request.firm_id,
+                parent_account_id=request.parent_account_id,
+                now_ns=backend.clock(),
+            )
+            if reason != types_pb2.REASON_CODE_NONE:
+                raise self._owner_refusal(reason, request)
+            revision = backend.engine.revision
+        return pb.SetAccountOwnerResponse(
+            account=self._account(request.account_id), revision=revision
+        )
+
+    def CreateFirm(
+        self, request: pb.CreateFirmRequest, context: grpc.ServicerContext
+    ) -> pb.CreateFirmResponse:
+        backend = self._backend
+        if request.firm_id == 0:
+            raise RefusalError(
+                FIELD_INVALID, "firm_id is 0: must be 1 to 2^32 - 1", field="firm_id", value=0
+            )
+        asset = backend.asset(request.settlement_asset, "settlement_asset")
+        reason = backend.change(
+            context, request, "create_firm", firm_id=request.firm_id, asset_id=asset.asset_id
+        )
+        match reason:
+            case types_pb2.REASON_CODE_NONE:
+                pass
+            case types_pb2.REASON_CODE_FIRMS_FULL:
+                raise RefusalError(reason, "the firm table is full: setting firms_max is its size")
+            case _:
+                raise RefusalError(
+                    reason,
+                    f"firm_id {request.firm_id} exists already",
+                    field="firm_id",
+                    value=request.firm_id,
+                )
+        revision = backend.engine.revision
+        row = next(row for row in backend.engine.firms() if row.firm_id == request.firm_id)
+        return pb.CreateFirmResponse(firm=backend.messages.firm(row), revision=revision)
+
+    def ListFirms(
+        self, request: pb.ListFirmsRequest, context: grpc.ServicerContext
+    ) -> pb.ListFirmsResponse:
+        backend = self._backend
+        after_id, count_max = page_bounds(request.page_size, request.page_token)
+        revision = backend.engine.revision
+        rows = [row for row in backend.engine.firms() if row.firm_id > after_id]
+        return pb.ListFirmsResponse(
+            firms=[backend.messages.firm(row) for row in rows[:count_max]],
+            next_page_token=str(rows[count_max - 1].firm_id) if len(rows) > count_max else "",
+            revision=revision,
         )
 
     def _change(
@@ -321,6 +419,99 @@ class AccountService(AccountServiceServicer):
             case types_pb2.REASON_CODE_MARK_STALE:
                 text = f"a mark that account {account_id} needs is older than its instrument allows"
         return RefusalError(reason, text, **numbers)
+
+    def _balance_refusal(
+        self, reason: int, account_id: int, asset: Asset, amount: int, held: int
+    ) -> RefusalError:
+        """Return the refusal of a change of another asset's balance."""
+        match reason:
+            case types_pb2.REASON_CODE_BALANCES_FULL:
+                text = "the balance table is full: setting balances_max is its size"
+            case types_pb2.REASON_CODE_EXCEEDS_AVAILABLE:
+                text = (
+                    f"amount {asset.amount(abs(amount))} exceeds balance {asset.amount(held)} "
+                    f"({asset.symbol})"
+                )
+            case _:
+                text = f"account {account_id}: {reason_name(reason)}"
+        return RefusalError(
+            reason,
+            text,
+            account_id=account_id,
+            field="amount",
+            value=asset.amount(amount),
+            bound=asset.amount(held),
+            asset=asset.symbol,
+        )
+
+    def _not_flat(self, account_id: int) -> RefusalError:
+        """Return the refusal of what needs an account without positions and orders."""
+        rows = self._backend.engine.positions(account_id) or []
+        symbols = [
+            self._backend.instrument(row.instrument_id).symbol
+            for row in rows
+            if row.lots or row.buy_lots or row.sell_lots
+        ]
+        summary = self._backend.engine.summary(account_id)
+        orders = summary.working_orders if summary else 0
+        return RefusalError(
+            types_pb2.REASON_CODE_POSITION_NOT_FLAT,
+            f"account {account_id} is not flat: positions or orders on "
+            f"{', '.join(symbols) or 'none'}, {orders} working orders",
+            account_id=account_id,
+            instruments=", ".join(symbols),
+            working_orders=orders,
+        )
+
+    def _owner_refusal(self, reason: int, request: pb.SetAccountOwnerRequest) -> RefusalError:
+        """Return the refusal of an owner, with the rule of the tree that it breaks."""
+        numbers: dict[str, object] = {
+            "account_id": request.account_id,
+            "firm_id": request.firm_id,
+            "parent_account_id": request.parent_account_id,
+        }
+        match reason:
+            case types_pb2.REASON_CODE_FIRM_UNKNOWN:
+                text = f"firm_id {request.firm_id} is unknown"
+                numbers |= {"field": "firm_id", "value": request.firm_id}
+            case types_pb2.REASON_CODE_OWNER_INVALID:
+                text = self._owner_fault(request)
+            case types_pb2.REASON_CODE_OWNER_HAS_USAGE:
+                text = (
+                    f"account {request.account_id} has traded today (UTC): its firm and parent "
+                    "can change tomorrow"
+                )
+            case types_pb2.REASON_CODE_POSITION_NOT_FLAT:
+                return self._not_flat(request.account_id)
+            case _:
+                text = f"account {request.account_id}: {reason_name(reason)}"
+        return RefusalError(reason, text, **numbers)
+
+    def _owner_fault(self, request: pb.SetAccountOwnerRequest) -> str:
+        """Return in words why an account cannot be there in the tree (A-13)."""
+        backend = self._backend
+        account = backend.account(request.account_id)
+        asset = backend.asset_of(account.asset_id).symbol
+        name = f"account {request.account_id}"
+        firm_asset = backend.catalogue.asset_of_firm(request.firm_id)
+        if firm_asset is not None and firm_asset.asset_id != account.asset_id:
+            return f"{name} settles in {asset}, firm {request.firm_id} in {firm_asset.symbol}"
+        parent = backend.engine.account(request.parent_account_id)
+        if request.parent_account_id == request.account_id:
+            return f"parent_account_id {request.parent_account_id} is the account itself"
+        if request.parent_account_id and parent is None:
+            return f"parent_account_id {request.parent_account_id} is unknown"
+        if parent is None:
+            return f"{name} has sub-accounts: they must have its firm, move them first"
+        parent_name = f"parent_account_id {parent.account_id}"
+        if parent.parent_account_id:
+            return f"{parent_name} is itself a sub-account of {parent.parent_account_id}"
+        if parent.asset_id != account.asset_id:
+            held = backend.asset_of(parent.asset_id).symbol
+            return f"{name} settles in {asset}, {parent_name} in {held}"
+        if parent.firm_id != request.firm_id:
+            return f"{parent_name} belongs to firm {parent.firm_id}, not to {request.firm_id}"
+        return f"{name} has sub-accounts: it cannot become one"
 
     def _leverage_bound(self, instrument: Instrument) -> str:
         """Return what leverage may be on an instrument, in words."""

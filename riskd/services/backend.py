@@ -35,12 +35,18 @@ class Backend:
     The engine has its own lock for each call, and the hot methods never take this one.
     """
 
-    def __init__(self, engine: "Engine", clock: Callable[[], int], room_wait_s: float) -> None:
+    def __init__(
+        self,
+        engine: "Engine",
+        clock: Callable[[], int],
+        room_wait_s: float,
+        trail: ChangeTrail | None = None,
+    ) -> None:
         self.engine = engine
         self.commits = Commits(engine, room_wait_s)
         self.catalogue = Catalogue(engine)
         self.messages = Messages(engine, self.catalogue)
-        self.trail = ChangeTrail(engine)
+        self.trail = trail or ChangeTrail(engine)
         self.clock = clock
         self.change_lock = threading.RLock()
 
@@ -72,6 +78,18 @@ class Backend:
                 value=account_id,
             )
         return account
+
+    def firm_asset(self, firm_id: int) -> Asset:
+        """Return the settlement asset of a firm, or refuse."""
+        asset = self.catalogue.asset_of_firm(firm_id)
+        if asset is None:
+            raise RefusalError(
+                types_pb2.REASON_CODE_FIRM_UNKNOWN,
+                f"firm_id {firm_id} is unknown",
+                field="firm_id",
+                value=firm_id,
+            )
+        return asset
 
     def instrument(self, instrument_id: int) -> Instrument:
         """Return an instrument, or refuse."""

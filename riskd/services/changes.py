@@ -2,15 +2,17 @@
 
 A change goes to the engine through ChangeTrail.make, which reads what the change names before and
 after it. A change that is replayed goes the same way, with the origin that is on record, so that
-the trail after a restart is that of before. It is bounded: the oldest changes go first.
+the trail after a restart is that of before; the changes before a snapshot are in a file beside it.
+It is bounded: the oldest changes go first.
 """
 
 import json
+import os
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from google.protobuf import text_format
 from google.protobuf.descriptor import FieldDescriptor
@@ -32,8 +34,12 @@ if TYPE_CHECKING:
     from riskd.core.engine import Engine
 
 CHANGES_MAX = 10_000
+CHANGES_SUFFIX = ".changes"
 # A list of 10,000 ids is no use in an audit; the count of them is beside it.
 VALUE_CHARS_MAX = 512
+
+# What a start does by its settings: nobody asked for it.
+_AT_START = ("create_book", "set_capacities")
 
 _SUBJECTS = {
     "account_id": SCOPE_ACCOUNT,
@@ -122,23 +128,98 @@ class ChangeTrail:
 
         command and arguments are those of the engine's method that apply calls.
         """
-        revision_before = self._engine.revision
         before = self._facts(command, arguments, time_ns)
         answer = apply()
         reason, *figures = answer if isinstance(answer, tuple) else (answer,)
         # Mass cancels that find nothing change nothing.
         if reason != types_pb2.REASON_CODE_NONE or (command == "cancel_orders" and not figures[0]):
             return answer, None
-        revision = self._engine.revision
-        assert revision > revision_before, f"{command} changed something and left the revision"
-        after = self._facts(command, arguments, time_ns)
-        moved = self._moved(command, arguments, figures)
-        changes = (*_differences(before, after), *moved)
-        subjects = frozenset(_subjects(origin.arguments)) | frozenset(_subjects(after))
-        change = Change(revision, time_ns, origin, changes, subjects)
+        change = Change(
+            self._engine.change_revision,
+            time_ns,
+            origin,
+            *self._seen(origin, time_ns, command, arguments, before, figures),
+        )
         with self._lock:
             self._changes.append(change)
         return answer, change
+
+    def replay(
+        self,
+        command: str,
+        arguments: Mapping[str, Any],
+        actor: str,
+        time_ns: int,
+        apply: Callable[[], Any],
+    ) -> None:
+        """Make a change that is on record again: Engine.watch_replay takes this."""
+        origin = Origin.from_text(actor, command, arguments)
+        before = self._facts(command, arguments, time_ns)
+        answer = apply()
+        figures = list(answer[1:]) if isinstance(answer, tuple) else []
+        if command not in _AT_START:
+            seen = self._seen(origin, time_ns, command, arguments, before, figures)
+            with self._lock:
+                self._changes.append(Change(self._engine.revision, time_ns, origin, *seen))
+
+    def _seen(
+        self,
+        origin: Origin,
+        time_ns: int,
+        command: str,
+        arguments: Mapping[str, Any],
+        before: Values,
+        figures: list[Any],
+    ) -> tuple[tuple[ChangedValue, ...], frozenset[Subject]]:
+        """Return what a change that was just made changed, and whom it is about."""
+        after = self._facts(command, arguments, time_ns)
+        moved = self._moved(command, arguments, figures)
+        changes = (*_differences(before, after), *moved)
+        return changes, frozenset(_subjects(origin.arguments)) | frozenset(_subjects(after))
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the changes to a file, one line of JSON each: it is there as a whole or not."""
+        with self._lock:
+            held = list(self._changes)
+        unfinished = f"{os.fspath(path)}.tmp"
+        with open(unfinished, "w", encoding="ascii") as file:
+            for change in held:
+                fields = [
+                    change.revision,
+                    change.time_ns,
+                    change.origin.to_text(),
+                    [[each.name, each.before, each.after] for each in change.changes],
+                    sorted(change.subjects),
+                ]
+                file.write(json.dumps(fields, separators=(",", ":")) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(unfinished, path)
+
+    def load(self, path: str | os.PathLike[str]) -> None:
+        """Take the changes of a file before those that are here.
+
+        Raises OSError, and ValueError if it is not what save wrote; then nothing was taken.
+        """
+        before = []
+        with open(path, encoding="ascii") as file:
+            for line in file:
+                try:
+                    revision, time_ns, text, changes, subjects = json.loads(line)
+                    change = Change(
+                        int(revision),
+                        int(time_ns),
+                        Origin.from_text(text, "", {}),
+                        tuple(ChangedValue(*each) for each in changes),
+                        frozenset((int(scope), int(of)) for scope, of in subjects),
+                    )
+                except (TypeError, ValueError):
+                    raise ValueError(
+                        f"{os.fspath(path)}: line {len(before) + 1} is no change"
+                    ) from None
+                before.append(change)
+        with self._lock:
+            self._changes = deque([*before, *self._changes], maxlen=self._changes.maxlen)
 
     def newest(self, subject: Subject | None, before: int, count_max: int) -> list[Change]:
         """Return changes of lower revisions than before (0: all), newest first."""
@@ -187,6 +268,18 @@ class ChangeTrail:
                 state = states.get(key, types_pb2.TRADING_STATE_NORMAL)
                 name = types_pb2.TradingState.Name(types_pb2.TradingState.ValueType(state))
                 return {"trading_state": name.removeprefix("TRADING_STATE_")}
+            case "create_firm":
+                firm_id = arguments["firm_id"]
+                found = [messages.firm(row) for row in engine.firms() if row.firm_id == firm_id]
+            case "renew_lease":
+                gateway_id = arguments["gateway_id"]
+                found = [
+                    messages.gateway(row)
+                    for row in engine.gateways()
+                    if row.gateway_id == gateway_id
+                ]
+            case "set_limit" | "raise_limit" | "remove_limit" | "reset_usage":
+                return self._limit(arguments, time_ns)
             case _:
                 return {}
         return {name: value for message in found if message for name, value in flatten(message)}
@@ -199,6 +292,15 @@ class ChangeTrail:
                     "margin_mode": mode.removeprefix("MARGIN_MODE_"),
                     "leverage": leverage_text(row.leverage),
                 }
+        return {}
+
+    def _limit(self, arguments: Mapping[str, Any], time_ns: int) -> Values:
+        names = ("scope", "scope_id", "instrument_id", "kind")
+        key = tuple(arguments[name] for name in names)
+        for row in self._engine.limits():
+            if (row.scope, row.scope_id, row.instrument_id, row.kind) == key:
+                values = dict(flatten(self._messages.bare_limit(row, time_ns)))
+                return values | {"due_ns": str(row.due_ns), "peak": str(row.peak)}
         return {}
 
     def _moved(
@@ -227,6 +329,57 @@ class ChangeTrail:
                 count, reservations = figures
                 yield ChangedValue("released_orders", str(count), "0")
                 yield ChangedValue("released_reservations", _cut(reservations), "")
+
+
+class RecordedDefinitions:
+    """An engine as a rulebook sees it: what it defines goes on record under its name."""
+
+    def __init__(self, engine: "Engine", trail: ChangeTrail, rulebook: str, time_ns: int) -> None:
+        self._engine = engine
+        self._trail = trail
+        self._origin = Origin("riskd", "ApplyRulebook", {"rulebook": rulebook})
+        self._time_ns = time_ns
+        self.assets = engine.assets
+        self.schedules = engine.schedules
+        self.instruments = engine.instruments
+
+    def create_asset(self, symbol: str, scale: int) -> tuple[int, int]:
+        """Return as Engine.create_asset does."""
+        return self._make("create_asset", symbol=symbol, scale=scale)
+
+    def upsert_schedule(
+        self,
+        name: str,
+        asset_id: int,
+        tiers: Sequence[tuple[int, int, int, int]],
+        notional_max: int = 0,
+        liquidation_fee_ppb: int = 0,
+    ) -> tuple[int, int]:
+        """Return as Engine.upsert_schedule does."""
+        return self._make(
+            "upsert_schedule",
+            name=name,
+            asset_id=asset_id,
+            tiers=tiers,
+            notional_max=notional_max,
+            liquidation_fee_ppb=liquidation_fee_ppb,
+        )
+
+    def upsert_instrument(self, symbol: str, **arguments: int) -> tuple[int, int]:
+        """Return as Engine.upsert_instrument does."""
+        return self._make("upsert_instrument", symbol=symbol, **arguments)
+
+    def _make(self, command: str, **arguments: Any) -> tuple[int, int]:
+        answer, _ = self._trail.make(
+            self._origin,
+            self._time_ns,
+            command,
+            arguments,
+            lambda: getattr(self._engine, command)(
+                **arguments, now_ns=self._time_ns, actor=self._origin.to_text()
+            ),
+        )
+        return cast(tuple[int, int], answer)
 
 
 def flatten(message: Message, prefix: str = "") -> Iterator[tuple[str, str]]:

@@ -3,10 +3,12 @@
 import grpc
 from google.protobuf.message import Message
 
-from riskd.services.backend import Backend, check_comment, enum_name
+from riskd.services.backend import Backend, check_comment, enum_name, page_bounds
 from riskd.services.errors import FIELD_INVALID, SCOPE_NOT_HALTED, RefusalError, reason_name
 from riskd.services.messages import (
+    NS_PER_MS,
     SCOPE_ACCOUNT,
+    SCOPE_FIRM,
     SCOPE_GATEWAY,
     SCOPE_INSTRUMENT,
     SCOPE_SERVICE,
@@ -16,13 +18,18 @@ from riskd.v1 import types_pb2
 from riskd.v1.control_service_pb2_grpc import ControlServiceServicer
 
 RESERVATIONS_LISTED_MAX = 10_000
+RESERVATIONS_KEPT_MAX = 10_000
+LEASE_MS_MAX = 86_400_000
 
 _SCOPES = {
     "service": SCOPE_SERVICE,
     "gateway_id": SCOPE_GATEWAY,
     "account_id": SCOPE_ACCOUNT,
     "instrument_id": SCOPE_INSTRUMENT,
+    "firm_id": SCOPE_FIRM,
 }
+_LEASE_ACTIONS = (types_pb2.LEASE_ACTION_BLOCK, types_pb2.LEASE_ACTION_CANCEL)
+_SIDES = (types_pb2.SIDE_UNSPECIFIED, types_pb2.SIDE_BUY, types_pb2.SIDE_SELL)
 _FIELDS = {number: field for field, number in _SCOPES.items()}
 
 
@@ -100,6 +107,93 @@ class ControlService(ControlServiceServicer):
             )
         return response
 
+    def RenewGatewayLease(
+        self, request: pb.RenewGatewayLeaseRequest, context: grpc.ServicerContext
+    ) -> pb.RenewGatewayLeaseResponse:
+        backend = self._backend
+        _check_gateway(request.gateway_id)
+        if request.duration_ms > LEASE_MS_MAX:
+            raise _invalid("duration_ms", request.duration_ms, f"0 to {LEASE_MS_MAX}")
+        if request.duration_ms and request.action not in _LEASE_ACTIONS:
+            name = enum_name(types_pb2.LeaseAction.items(), request.action, "LEASE_ACTION_")
+            raise _invalid("action", name, "BLOCK or CANCEL")
+        now_ns = backend.clock()
+        duration_ns = request.duration_ms * NS_PER_MS
+        reason = backend.change(
+            context,
+            request,
+            "renew_lease",
+            gateway_id=request.gateway_id,
+            duration_ns=duration_ns,
+            action=request.action,
+            now_ns=now_ns,
+        )
+        if reason != types_pb2.REASON_CODE_NONE:
+            raise RefusalError(
+                reason,
+                "the gateway table is full: setting gateways_max is its size",
+                field="gateway_id",
+                value=request.gateway_id,
+            )
+        return pb.RenewGatewayLeaseResponse(
+            lease_end_time_ns=now_ns + duration_ns if duration_ns else 0,
+            revision=backend.engine.revision,
+        )
+
+    def ListGateways(
+        self, request: pb.ListGatewaysRequest, context: grpc.ServicerContext
+    ) -> pb.ListGatewaysResponse:
+        backend = self._backend
+        after_id, count_max = page_bounds(request.page_size, request.page_token)
+        revision = backend.engine.revision
+        rows = [row for row in backend.engine.gateways() if row.gateway_id > after_id]
+        return pb.ListGatewaysResponse(
+            gateways=[backend.messages.gateway(row) for row in rows[:count_max]],
+            next_page_token=str(rows[count_max - 1].gateway_id) if len(rows) > count_max else "",
+            revision=revision,
+        )
+
+    def CancelOrders(
+        self, request: pb.CancelOrdersRequest, context: grpc.ServicerContext
+    ) -> pb.CancelOrdersResponse:
+        backend = self._backend
+        check_comment(request.comment)
+        if not (request.gateway_id or request.account_id or request.instrument_id):
+            raise _invalid(
+                "gateway_id, account_id and instrument_id", 0, "at least one of them not 0"
+            )
+        if request.side not in _SIDES:
+            raise _invalid("side", request.side, "BUY, SELL or not set")
+        if request.account_id:
+            backend.account(request.account_id)
+        if request.instrument_id:
+            backend.instrument(request.instrument_id)
+        kept = len(request.keep_reservation_ids)
+        if kept > RESERVATIONS_KEPT_MAX:
+            raise _invalid(
+                "keep_reservation_ids", f"{kept} ids", f"at most {RESERVATIONS_KEPT_MAX}"
+            )
+        arguments = {
+            "gateway_id": request.gateway_id,
+            "account_id": request.account_id,
+            "instrument_id": request.instrument_id,
+            "side": request.side,
+            "accepted_before_ns": request.accepted_before_time_ns,
+            "keep": list(request.keep_reservation_ids),
+            "validate_only": request.validate_only,
+            "now_ns": backend.clock(),
+        }
+        if request.validate_only:
+            answer = getattr(backend.engine, "cancel_orders")(**arguments)  # noqa: B009
+        else:
+            answer = backend.change(context, request, "cancel_orders", **arguments)
+        reason, count, reservations = answer
+        if reason != types_pb2.REASON_CODE_NONE:
+            raise RefusalError(reason, f"cancelling orders: {reason_name(reason)}")
+        return pb.CancelOrdersResponse(
+            count=count, reservation_ids=reservations, revision=backend.engine.revision
+        )
+
     def _state(self, scope: int, scope_id: int) -> int:
         """Return the state of a scope; NORMAL has no row."""
         for row_scope, row_id, state in self._backend.engine.trading_states():
@@ -140,7 +234,7 @@ def read_scope(scope: pb.Scope) -> tuple[int, int]:
     if target is None:
         raise RefusalError(
             FIELD_INVALID,
-            "scope is empty: must be service, gateway_id, account_id or instrument_id",
+            "scope is empty: must be service, gateway_id, account_id, instrument_id or firm_id",
             field="scope",
         )
     if target == "service":
@@ -164,5 +258,25 @@ def _bad_state(state: int, bound: str) -> RefusalError:
         f"trading_state is {_state_name(state)}: must be {bound}",
         field="trading_state",
         value=state,
+        bound=bound,
+    )
+
+
+def _check_gateway(gateway_id: int) -> None:
+    if gateway_id == 0:
+        raise RefusalError(
+            types_pb2.REASON_CODE_GATEWAY_ID_MISSING,
+            "gateway_id is 0: must be 1 to 2^32 - 1",
+            field="gateway_id",
+            value=0,
+        )
+
+
+def _invalid(field: str, value: object, bound: str) -> RefusalError:
+    return RefusalError(
+        types_pb2.REASON_CODE_DEFINITION_INVALID,
+        f"{field} is {value}: must be {bound}",
+        field=field,
+        value=value,
         bound=bound,
     )

@@ -92,7 +92,7 @@ class MarginService(MarginServiceServicer):
     ) -> pb.ComputeMaxOrderSizeResponse:
         backend = self._backend
         account = backend.account(request.account_id)
-        backend.position_side(account, request.position_side)
+        side = backend.position_side(account, request.position_side)
         instrument = backend.instrument(request.instrument_id)
         if request.side not in (types_pb2.SIDE_BUY, types_pb2.SIDE_SELL):
             raise _unknown("side", types_pb2.Side.items(), request.side, "BUY or SELL")
@@ -119,6 +119,7 @@ class MarginService(MarginServiceServicer):
             request.order_type,
             price_ticks,
             backend.clock(),
+            side,
         )
         return pb.ComputeMaxOrderSizeResponse(
             quantity=instrument.quantity(lots),

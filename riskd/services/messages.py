@@ -3,12 +3,14 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from riskd import limits
 from riskd.catalogue import Asset, Catalogue, Instrument
 from riskd.numbers import decimal_text, leverage_text, rate_text, ratio_text
 from riskd.v1 import (
     account_service_pb2,
     control_service_pb2,
     instrument_service_pb2,
+    limit_service_pb2,
     margin_service_pb2,
     market_data_service_pb2,
     types_pb2,
@@ -18,7 +20,10 @@ if TYPE_CHECKING:
     from riskd.core.engine import (
         AccountRow,
         Engine,
+        FirmRow,
+        GatewayRow,
         InstrumentRow,
+        LimitRow,
         MarkRow,
         PositionRow,
         ScheduleRow,
@@ -66,6 +71,29 @@ class Messages:
             position_mode=types_pb2.PositionMode.ValueType(row.position_mode),
             firm_id=row.firm_id,
             parent_account_id=row.parent_account_id,
+            balances=[
+                account_service_pb2.Balance(asset=other.symbol, amount=other.amount(balance.amount))
+                for balance in self._engine.balances(row.account_id) or []
+                for other in [self.asset_of(balance.asset_id)]
+            ],
+        )
+
+    def firm(self, row: "FirmRow") -> account_service_pb2.Firm:
+        """Return a firm."""
+        return account_service_pb2.Firm(
+            firm_id=row.firm_id,
+            settlement_asset=self.asset_of(row.asset_id).symbol,
+            trading_state=types_pb2.TradingState.ValueType(row.trading_state),
+        )
+
+    def gateway(self, row: "GatewayRow") -> control_service_pb2.Gateway:
+        """Return a gateway."""
+        return control_service_pb2.Gateway(
+            gateway_id=row.gateway_id,
+            trading_state=types_pb2.TradingState.ValueType(row.trading_state),
+            lease_end_time_ns=row.lease_end_ns,
+            lease_action=types_pb2.LeaseAction.ValueType(row.lease_action),
+            orders_released=bool(row.lease_swept),
         )
 
     def mark(self, row: "MarkRow") -> market_data_service_pb2.Mark:
@@ -185,6 +213,60 @@ class Messages:
             if row.bankruptcy_price:
                 position.bankruptcy_price = instrument.mark_price(row.bankruptcy_price)
         return position
+
+    def limit(self, row: "LimitRow", now_ns: int) -> limit_service_pb2.Limit:
+        """Return a limit with its use at a time."""
+        limit = self.bare_limit(row, now_ns)
+        kind = row.kind
+        if limits.has_burst(kind):
+            bound = row.burst
+        else:
+            bound = row.raised_value if limit.raised_value else row.value
+        limit.bound = self.limit_text(row, bound)
+        if not limits.has_use(kind):
+            return limit
+        use = self._engine.limit_use(row.scope, row.scope_id, row.instrument_id, kind, now_ns)
+        if use is None:
+            limit.use_unknown = True
+            return limit
+        limit.use = self.limit_text(row, use)
+        limit.remaining = self.limit_text(row, bound - use)
+        if bound:
+            limit.utilisation = ratio_text(use, bound)
+        return limit
+
+    def bare_limit(self, row: "LimitRow", now_ns: int) -> limit_service_pb2.Limit:
+        """Return a limit without bound and use; a raise that has ended by now is none."""
+        limit = limit_service_pb2.Limit(
+            key=limit_service_pb2.LimitKey(
+                scope=types_pb2.LimitScope.ValueType(row.scope),
+                scope_id=row.scope_id,
+                instrument_id=row.instrument_id,
+                kind=types_pb2.LimitKind.ValueType(row.kind),
+            ),
+            value=self.limit_text(row, row.value),
+            burst=row.burst,
+            action=types_pb2.LimitAction.ValueType(row.action),
+        )
+        if row.raise_until_ns > now_ns:
+            limit.raised_value = self.limit_text(row, row.raised_value)
+            limit.raised_until_time_ns = row.raise_until_ns
+        return limit
+
+    def limit_asset(self, scope: int, scope_id: int) -> Asset | None:
+        """Return the asset that limits of an account or firm are in; None for a gateway."""
+        if scope == SCOPE_ACCOUNT:
+            account = self._engine.account(scope_id)
+            return None if account is None else self.asset_of(account.asset_id)
+        return self._catalogue.asset_of_firm(scope_id) if scope == SCOPE_FIRM else None
+
+    def limit_text(self, row: "LimitRow", value: int) -> str:
+        """Return a value, or a use, of a limit as text; empty where its kind has none."""
+        instrument = self.instrument_of(row.instrument_id) if row.instrument_id else None
+        asset = None
+        if limits.unit_of(row.kind) is limits.Unit.MONEY:
+            asset = self.limit_asset(row.scope, row.scope_id)
+        return limits.write_value(value, row.kind, asset, instrument)
 
 
 def margin_ratio(requirement: int, equity: int) -> str:

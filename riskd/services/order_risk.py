@@ -6,13 +6,12 @@ thus answer with the same bytes.
 
 from __future__ import annotations
 
-from typing import Any, NoReturn
+from typing import Any
 
 import grpc
 import grpc.aio
 
 from riskd.services.backend import Backend
-from riskd.services.errors import METHOD_NOT_IMPLEMENTED, RefusalError
 from riskd.v1 import order_risk_service_pb2 as pb
 
 # The messages are not read here, but reflection describes what has been loaded.
@@ -24,6 +23,7 @@ METHOD_REPORT_EXECUTION = 2
 METHOD_GET_RESERVATION = 3
 METHOD_REPORT_MARKS = 4
 METHOD_CHECK_AMENDMENT = 5
+METHOD_BATCH_CHECK_ORDERS = 6
 
 
 def hot_method(backend: Backend, method: int) -> grpc.RpcMethodHandler[bytes, bytes]:
@@ -41,24 +41,13 @@ def hot_method(backend: Backend, method: int) -> grpc.RpcMethodHandler[bytes, by
     return grpc.unary_unary_rpc_method_handler(call)
 
 
-def missing_method(name: str, instead: str) -> grpc.RpcMethodHandler[bytes, bytes]:
-    """Return the handler of a method that is in the contract and not there yet."""
-
-    async def call(request: bytes, context: object) -> NoReturn:
-        raise RefusalError(
-            METHOD_NOT_IMPLEMENTED, f"{name} is not implemented yet: {instead}", method=name
-        )
-
-    return grpc.unary_unary_rpc_method_handler(call)
-
-
 def add_order_risk_service(server: grpc.aio.Server, backend: Backend) -> None:
     """Register OrderRiskService."""
     handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {
         "CheckOrder": hot_method(backend, METHOD_CHECK_ORDER),
         "CheckAmendment": hot_method(backend, METHOD_CHECK_AMENDMENT),
         "ReportExecution": hot_method(backend, METHOD_REPORT_EXECUTION),
-        "BatchCheckOrders": missing_method("BatchCheckOrders", "call CheckOrder for each order"),
+        "BatchCheckOrders": hot_method(backend, METHOD_BATCH_CHECK_ORDERS),
         "GetReservation": hot_method(backend, METHOD_GET_RESERVATION),
     }
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE_NAME, handlers),))

@@ -22,10 +22,11 @@ from riskd.v1.account_service_pb2_grpc import AccountServiceStub
 from riskd.v1.audit_service_pb2_grpc import AuditServiceStub
 from riskd.v1.control_service_pb2_grpc import ControlServiceStub
 from riskd.v1.instrument_service_pb2_grpc import InstrumentServiceStub
+from riskd.v1.limit_service_pb2_grpc import LimitServiceStub
 from riskd.v1.margin_service_pb2_grpc import MarginServiceStub
 from riskd.v1.market_data_service_pb2_grpc import MarketDataServiceStub
 from riskd.v1.order_risk_service_pb2_grpc import OrderRiskServiceStub
-from riskd.wiring import build_engine, build_server
+from riskd.wiring import build_audited_engine, build_server
 
 NOW_NS = 1_700_000_000_000_000_000
 # No test waits for it: it only keeps a broken one from hanging.
@@ -68,6 +69,7 @@ class Rig:
     margins: MarginServiceStub = field(init=False)
     control: ControlServiceStub = field(init=False)
     audit: AuditServiceStub = field(init=False)
+    limits: LimitServiceStub = field(init=False)
 
     def __post_init__(self) -> None:
         self.orders = OrderRiskServiceStub(self.channel)
@@ -77,6 +79,7 @@ class Rig:
         self.margins = MarginServiceStub(self.channel)
         self.control = ControlServiceStub(self.channel)
         self.audit = AuditServiceStub(self.channel)
+        self.limits = LimitServiceStub(self.channel)
 
     def raw(self, method: str, request: bytes) -> bytes:
         """Call /riskd.v1.<method> with bytes and return bytes."""
@@ -119,8 +122,8 @@ def new_rig() -> Iterator[Callable[..., Rig]]:
         def start(clock: Callable[[], int], **values: Any) -> Rig:
             values = {"control_address": "127.0.0.1:0", "durability": "none"} | values
             settings = Settings(**values)
-            engine = build_engine(settings)
-            server = build_server(settings, engine, clock)
+            engine, trail = build_audited_engine(settings)
+            server = build_server(settings, engine, clock, trail)
             port = server.start()
             stack.callback(server.stop, 0)
             channel = stack.enter_context(grpc.insecure_channel(f"127.0.0.1:{port}"))

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import grpc
 import pytest
 
+from riskd.core.engine import Engine
+from riskd.core.snapshot import snapshot_paths
 from riskd.services.changes import ChangeTrail, Origin, flatten
 from riskd.settings import Settings
+from riskd.snapshots import load_changes, take_snapshot
 from riskd.v1 import account_service_pb2 as accounts
 from riskd.v1 import audit_service_pb2 as audit
 from riskd.v1 import control_service_pb2 as control
 from riskd.v1 import instrument_service_pb2 as instruments
+from riskd.v1 import limit_service_pb2 as limits
 from riskd.v1 import order_risk_service_pb2 as orders
 from riskd.v1 import types_pb2
-from riskd.wiring import build_engine
+from riskd.wiring import build_audited_engine
 
 if TYPE_CHECKING:
     from tests.service.conftest import Clock, Rig
@@ -40,7 +47,7 @@ def test_change_names_its_actor_time_revision_arguments_before_and_after(
 ) -> None:
     clock.now_ns += 5
     reply, _ = market.accounts.AdjustCollateral.with_call(
-        deposit("2.5"), metadata=[("riskd-actor", "alice of risk")]
+        deposit("2.5"), metadata=(("riskd-actor", "alice of risk"),)
     )
     (newest, *_) = listed(market)
     assert newest.actor == "alice of risk"
@@ -58,7 +65,7 @@ def test_change_names_its_actor_time_revision_arguments_before_and_after(
 def test_caller_that_does_not_name_itself_validly_is_its_address(
     market: Rig, actor: str | None
 ) -> None:
-    metadata = [] if actor is None else [("riskd-actor", actor)]
+    metadata = () if actor is None else (("riskd-actor", actor),)
     market.accounts.AdjustCollateral.with_call(deposit("1"), metadata=metadata)
     assert listed(market)[0].actor.startswith("ipv4:127.0.0.1:")
 
@@ -145,21 +152,112 @@ def test_bad_question_is_refused_by_field(market: Rig, values: Any, field: str) 
     assert failure.metadata["field"] == field
 
 
-def test_trail_keeps_the_newest(rig: Rig) -> None:
-    engine = build_engine(Settings())
-    trail = ChangeTrail(engine, count_max=3)
-    for index in range(5):
-        request = instruments.CreateAssetRequest(symbol=f"A{index}", scale=2)
-        arguments = {"symbol": request.symbol, "scale": request.scale}
-        answer, change = trail.make(
-            Origin.of("me", request),
-            index,
-            "create_asset",
-            arguments,
-            lambda arguments=arguments: engine.create_asset(**arguments),
+def test_changes_of_before_a_restart_are_listed_as_they_were(
+    new_rig: Callable[..., Rig],
+    clock: Clock,
+    tmp_path: Path,
+    order: orders.CheckOrderRequest,
+) -> None:
+    # Later than now: rulebooks are loaded at the time of the machine, and time does not go back.
+    clock.now_ns = 2**62
+    values: dict[str, Any] = {
+        "durability": "process",
+        "journal_directory": str(tmp_path),
+        "rulebooks": ("textbook",),
+    }
+    rig = new_rig(clock, **values)
+    (asset,) = rig.instruments.ListAssets(instruments.ListAssetsRequest()).assets
+    rig.accounts.CreateAccount(
+        accounts.CreateAccountRequest(
+            account_id=7, settlement_asset=asset.symbol, initial_collateral="1000"
         )
+    )
+    # What comes between raises the revision, and is no change from outside the hot door.
+    rig.orders.CheckOrder(order)
+    rig.accounts.AdjustCollateral.with_call(
+        accounts.AdjustCollateralRequest(account_id=7, asset=asset.symbol, amount="2.5"),
+        metadata=(("riskd-actor", "alice"),),
+    )
+    rig.limits.SetLimit(
+        limits.SetLimitRequest(
+            key=limits.LimitKey(
+                scope=types_pb2.LIMIT_SCOPE_ACCOUNT,
+                scope_id=7,
+                kind=types_pb2.LIMIT_KIND_OPEN_ORDERS_MAX,
+            ),
+            value="3",
+            action=types_pb2.LIMIT_ACTION_SOFT,
+            comment="new desk",
+        )
+    )
+    rig.control.EngageKillSwitch(
+        control.EngageKillSwitchRequest(scope=control.Scope(account_id=7), comment="stop")
+    )
+    before = listed(rig)
+    assert [change.method for change in before][:4] == [
+        "EngageKillSwitch",
+        "SetLimit",
+        "AdjustCollateral",
+        "CreateAccount",
+    ]
+    assert {change.method for change in before[4:]} == {"ApplyRulebook"}
+    rig.server.stop(0)
+    rig.engine.close_journal()
+    again = new_rig(clock, **values)
+    assert listed(again) == before
+
+
+def create_assets(engine: Engine, trail: ChangeTrail, symbols: Iterable[str]) -> None:
+    for symbol in symbols:
+        request = instruments.CreateAssetRequest(symbol=symbol, scale=2)
+        origin = Origin.of("me", request)
+        arguments: dict[str, Any] = {"symbol": symbol, "scale": 2}
+        create = functools.partial(
+            engine.create_asset, **arguments, now_ns=1, actor=origin.to_text()
+        )
+        answer, change = trail.make(origin, 1, "create_asset", arguments, create)
         assert answer[0] == types_pb2.REASON_CODE_NONE
         assert change is not None
+
+
+def test_changes_of_before_a_snapshot_are_beside_it(tmp_path: Path) -> None:
+    engine = Engine()
+    trail = ChangeTrail(engine)
+    # Segments that a few changes close, so that snapshots can be of them.
+    engine.open_journal(
+        tmp_path, durability="process", segment_bytes=40 + (1 << 12), buffer_bytes=1 << 12
+    )
+    for first in (0, 50, 100):
+        create_assets(engine, trail, (f"A{number}" for number in range(first, first + 50)))
+        assert take_snapshot(tmp_path) is not None
+    create_assets(engine, trail, ["LAST"])
+    engine.close_journal()
+    settings = Settings(durability="process", journal_directory=str(tmp_path))
+    again, recovered = build_audited_engine(settings)
+    again.close_journal()
+    before = trail.newest(None, 0, 1000)
+    assert len(before) == 151
+    assert len(snapshot_paths(tmp_path)) == len(list(tmp_path.glob("*.changes"))) == 2
+    assert recovered.newest(None, 0, 1000) == before
+
+
+def test_damaged_file_of_changes_is_named_and_only_shortens_the_list(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    trail = ChangeTrail(Engine())
+    path = tmp_path / "1.changes"
+    path.write_text('[1,2,"me",[],[]]\n[3]\n')
+    with pytest.raises(ValueError, match="line 2 is no change"):
+        trail.load(path)
+    assert trail.newest(None, 0, 10) == []
+    load_changes(trail, str(tmp_path / "1.snapshot"))
+    assert "changes before the snapshot are not listed" in caplog.text
+
+
+def test_trail_keeps_the_newest(rig: Rig) -> None:
+    engine = Engine()
+    trail = ChangeTrail(engine, count_max=3)
+    create_assets(engine, trail, (f"A{index}" for index in range(5)))
     kept = [change.origin.arguments["symbol"] for change in trail.newest(None, 0, 10)]
     assert kept == ["A4", "A3", "A2"]
 

@@ -8,6 +8,8 @@ import re
 import signal
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,13 +18,16 @@ import pytest
 
 from riskd import __version__
 from riskd.cli import COMMANDS, main
+from riskd.core.engine import Engine
+from riskd.rulebooks import installer, loader
+from riskd.v1 import audit_service_pb2, types_pb2
 
 if TYPE_CHECKING:
     from tests.service.conftest import Rig
 
 Capture = pytest.CaptureFixture[str]
 
-BUILT_IN = ["serve", "check", "price", "margin"]
+BUILT_IN = ["serve", "check", "price", "margin", "limits"]
 
 
 def test_version_is_the_packages(capsys: Capture) -> None:
@@ -233,3 +238,144 @@ def test_serve_answers_until_a_signal_and_ends_with_0(tmp_path: Path, number: in
     finally:
         process.kill()
         process.communicate()
+
+
+def limits_command(rig: Rig, *arguments: str) -> list[str]:
+    return ["limits", arguments[0], "--address", f"127.0.0.1:{rig.port}", *arguments[1:]]
+
+
+def test_limits_are_set_listed_raised_and_removed(market: Rig, capsys: Capture) -> None:
+    named = ["--account", "7", "--kind", "order_notional_max"]
+    assert main(limits_command(market, "set", *named, "--value", "5000", "--actor", "ann")) == 0
+    assert capsys.readouterr().out == "1 limit set\n"
+    rate = ["--gateway", "3", "--kind", "order_rate_max", "--value", "10", "--burst", "4"]
+    assert main(limits_command(market, "set", *rate, "--soft")) == 0
+    assert main(limits_command(market, "raise", *named, "--value", "7000", "--hours", "0.5")) == 1
+    # The service's clock stands in 2023: half an hour from now is later than 7 days from then.
+    assert "until_time_ns" in capsys.readouterr().err
+    assert main(limits_command(market, "list")) == 0
+    header, gateway, account = capsys.readouterr().out.splitlines()
+    assert header.split() == ["level", "limit", "instrument", "value", "use", "remaining", "used",
+                              "action"]  # fmt: skip
+    assert gateway.split() == ["gateway", "3", "ORDER_RATE_MAX", "all", "10/s,", "burst", "4", "0",
+                               "4", "0.0%", "soft"]  # fmt: skip
+    assert account.split() == ["account", "7", "ORDER_NOTIONAL_MAX", "all", "5000", "hard"]
+    assert main(limits_command(market, "list", "--account", "7")) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 2
+    assert main(limits_command(market, "remove", *named)) == 0
+    assert capsys.readouterr().out == "1 limit removed\n"
+    assert main(limits_command(market, "remove", *named)) == 1
+    assert "NOT_FOUND: limit ORDER_NOTIONAL_MAX of account 7 is not set" in capsys.readouterr().err
+    changes = market.audit.ListChanges(audit_service_pb2.ListChangesRequest()).changes
+    assert changes[2].method == "SetLimit"
+    assert changes[2].actor == "ann"
+
+
+def test_limit_is_raised_for_some_hours(new_rig: Callable[..., Rig], capsys: Capture) -> None:
+    rig = new_rig(time.time_ns)
+    rate = ["--gateway", "3", "--kind", "order_rate_max", "--value"]
+    assert main(limits_command(rig, "set", *rate, "10", "--burst", "4")) == 0
+    assert main(limits_command(rig, "raise", *rate, "20", "--hours", "0.5")) == 0
+    assert "20 instead of 10 for 0.5 hours" in capsys.readouterr().out
+    assert main(limits_command(rig, "list")) == 0
+    assert "20 (raised from 10)" in capsys.readouterr().out
+
+
+def test_file_of_limits_is_set_parents_first(market: Rig, capsys: Capture, tmp_path: Path) -> None:
+    path = tmp_path / "limits.toml"
+    path.write_text(
+        '[[limit]]\naccount = 7\nkind = "OPEN_ORDERS_MAX"\nvalue = 3\n'
+        '[[limit]]\naccount = 7\nkind = "DENIED"\ninstrument = "BTC-PERP"\n'
+    )
+    assert main(limits_command(market, "set", "--file", str(path), "--comment", "desk")) == 0
+    assert capsys.readouterr().out == "2 limits set\n"
+    assert len(market.engine.limits()) == 2
+    path.write_text('[[limit]]\naccount = 7\nkind = "DENIED"\ninstrument = "XYZ"\n')
+    assert main(limits_command(market, "set", "--file", str(path))) == 1
+    shown = capsys.readouterr().err
+    assert f"{path}: limit[0].instrument = 'XYZ': the service has no such instrument" in shown
+    path.write_text('[[limit]]\naccount = 9\nkind = "OPEN_ORDERS_MAX"\nvalue = 3\n')
+    assert main(limits_command(market, "set", "--file", str(path))) == 1
+    assert "NOT_FOUND: account_id 9 is unknown" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["set", "--account", "7"], "limit.kind: is missing"),
+        (["set", "--account", "0", "--kind", "denied"], "limit.account = 0: must be 1 to 2^64 - 1"),
+        (
+            ["set", "--account", "7", "--kind", "open_orders_max"],
+            "limit.value: must be a number for OPEN_ORDERS_MAX",
+        ),
+        (
+            ["set", "--account", "7", "--kind", "open_orders_max", "--value", "many"],
+            "value is 'many'",
+        ),
+        (["set", "--file", "x.toml", "--account", "7"], "give --file or --account, not both"),
+        (["set", "--file", "none.toml"], "none.toml: No such file or directory"),
+        (
+            ["raise", "--account", "7", "--kind", "daily_loss_max", "--value", "1", "--hours", "x"],
+            "hours is 'x': must be a number above 0, up to 168",
+        ),
+        (
+            [
+                "raise",
+                "--account",
+                "7",
+                "--kind",
+                "daily_loss_max",
+                "--value",
+                "1",
+                "--hours",
+                "169",
+            ],
+            "hours is '169': must be a number above 0, up to 168",
+        ),
+    ],
+)
+def test_wrong_limit_is_1_and_names_the_field(
+    market: Rig, capsys: Capture, arguments: list[str], message: str
+) -> None:
+    before = market.engine.state_hash()
+    assert main(limits_command(market, *arguments)) == 1
+    assert message in capsys.readouterr().err
+    assert market.engine.state_hash() == before
+
+
+def test_limits_of_a_file_are_proved(capsys: Capture, tmp_path: Path) -> None:
+    path = tmp_path / "limits.toml"
+    path.write_text(
+        '[[limit]]\nfirm = 1\nkind = "GROSS_EXPOSURE_MAX"\nvalue = 100000\n'
+        '[[limit]]\ngateway = 3\nkind = "ORDER_RATE_MAX"\nvalue = 10\nburst = 2\n'
+    )
+    command = ["limits", "prove", "--file", str(path)]
+    assert main([*command, "--rulebook", "textbook"]) == 0
+    out = capsys.readouterr().out
+    assert "LIMIT_GROSS_EXPOSURE_MAX" in out
+    assert out.endswith("2 of 2 limits stopped their order\n")
+    assert main(command) == 1
+    assert "--file needs --rulebook" in capsys.readouterr().err
+    path.write_text('[[limit]]\naccount = 1\nkind = "CONCENTRATION_MAX"\nvalue = 1\n')
+    assert main([*command, "--rulebook", "textbook"]) == 1
+    out = capsys.readouterr().out
+    assert "not broken by any order" in out
+    assert out.endswith("1 of 1 limits did not stop their order\n")
+
+
+def test_limits_of_a_journal_are_proved_and_it_is_only_read(
+    capsys: Capture, tmp_path: Path
+) -> None:
+    journal = tmp_path / "journal"
+    engine = Engine()
+    engine.open_journal(journal, durability="process")
+    installer.apply(loader.load("textbook"), engine)
+    engine.create_account(7, 1, types_pb2.MARGIN_MODE_CROSS, 1000, 0, now_ns=1)
+    kind = types_pb2.LIMIT_KIND_OPEN_ORDERS_MAX
+    engine.set_limit(3, 7, 0, kind, 2, 0, types_pb2.LIMIT_ACTION_HARD, 1)
+    engine.close_journal()
+    before = {file.name: file.read_bytes() for file in journal.iterdir()}
+    assert main(["limits", "prove", "--journal", str(journal)]) == 0
+    assert "account 7 OPEN_ORDERS_MAX 2" in capsys.readouterr().out
+    assert {file.name: file.read_bytes() for file in journal.iterdir()} == before
+    assert main(["limits", "prove", "--journal", str(tmp_path / "none")]) == 1

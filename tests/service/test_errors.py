@@ -12,6 +12,7 @@ import pytest
 from google.protobuf.message import Message
 
 from riskd.v1 import account_service_pb2 as accounts
+from riskd.v1 import audit_service_pb2 as audit
 from riskd.v1 import control_service_pb2 as control
 from riskd.v1 import instrument_service_pb2 as instruments
 from riskd.v1 import margin_service_pb2 as margins
@@ -46,6 +47,9 @@ def assert_answers(rig: Rig) -> None:
         ({"instrument_id": 2**32 - 1}, "INSTRUMENT_UNKNOWN"),
         ({"side": 9}, "SIDE_INVALID"),
         ({"order_type": types_pb2.ORDER_TYPE_STOP}, "PRICE_OUT_OF_RANGE"),
+        ({"order_type": types_pb2.ORDER_TYPE_STOP_LIMIT}, "TRIGGER_PRICE_OUT_OF_RANGE"),
+        ({"trailing_offset_ticks": 1}, "TRAILING_OFFSET_OUT_OF_RANGE"),
+        ({"time_in_force": types_pb2.TIME_IN_FORCE_GTD}, "EXPIRE_TIME_OUT_OF_RANGE"),
         ({"order_type": 99}, "ORDER_TYPE_NOT_SUPPORTED"),
         ({"time_in_force": 99}, "TIME_IN_FORCE_NOT_SUPPORTED"),
         ({"flags": 2**31}, "FLAG_NOT_SUPPORTED"),
@@ -614,12 +618,152 @@ ROWS = [
         "CHECK_ONLY",
     ),
     Row(
-        "batch",
+        "empty batch",
         "orders.BatchCheckOrders",
         orders.BatchCheckOrdersRequest(),
+        INVALID,
+        "REQUEST_MALFORMED",
+        "missing",
+    ),
+    Row(
+        "explanation",
+        "audit.ExplainDecision",
+        audit.ExplainDecisionRequest(revision=1),
         grpc.StatusCode.UNIMPLEMENTED,
         "METHOD_NOT_IMPLEMENTED",
-        "call CheckOrder for each order",
+        "CHECK_ONLY",
+    ),
+    Row(
+        "position mode",
+        "accounts.ChangePositionMode",
+        accounts.ChangePositionModeRequest(account_id=7),
+        INVALID,
+        "DEFINITION_INVALID",
+        "position_mode is UNSPECIFIED: must be ONE_WAY or HEDGE",
+    ),
+    Row(
+        "position mode of an unknown account",
+        "accounts.ChangePositionMode",
+        accounts.ChangePositionModeRequest(
+            account_id=8, position_mode=types_pb2.POSITION_MODE_HEDGE
+        ),
+        NOT_FOUND,
+        "ACCOUNT_UNKNOWN",
+        "account_id 8 is unknown",
+    ),
+    Row(
+        "firm 0",
+        "accounts.CreateFirm",
+        accounts.CreateFirmRequest(settlement_asset="USDT"),
+        INVALID,
+        "FIELD_INVALID",
+        "firm_id is 0: must be 1 to 2^32 - 1",
+    ),
+    Row(
+        "firm of an unknown asset",
+        "accounts.CreateFirm",
+        accounts.CreateFirmRequest(firm_id=1, settlement_asset="EUR"),
+        NOT_FOUND,
+        "ASSET_UNKNOWN",
+        "settlement_asset 'EUR' is unknown: the assets are USDT",
+    ),
+    Row(
+        "unknown firm",
+        "accounts.SetAccountOwner",
+        accounts.SetAccountOwnerRequest(account_id=7, firm_id=9),
+        NOT_FOUND,
+        "FIRM_UNKNOWN",
+        "firm_id 9 is unknown",
+    ),
+    Row(
+        "unknown parent",
+        "accounts.SetAccountOwner",
+        accounts.SetAccountOwnerRequest(account_id=7, parent_account_id=9),
+        FAILED,
+        "OWNER_INVALID",
+        "parent_account_id 9 is unknown",
+    ),
+    Row(
+        "account as its own parent",
+        "accounts.SetAccountOwner",
+        accounts.SetAccountOwnerRequest(account_id=7, parent_account_id=7),
+        FAILED,
+        "OWNER_INVALID",
+        "parent_account_id 7 is the account itself",
+    ),
+    Row(
+        "lease of gateway 0",
+        "control.RenewGatewayLease",
+        control.RenewGatewayLeaseRequest(duration_ms=1, action=types_pb2.LEASE_ACTION_BLOCK),
+        INVALID,
+        "GATEWAY_ID_MISSING",
+        "gateway_id is 0: must be 1 to 2^32 - 1",
+    ),
+    Row(
+        "lease of more than a day",
+        "control.RenewGatewayLease",
+        control.RenewGatewayLeaseRequest(
+            gateway_id=3, duration_ms=86_400_001, action=types_pb2.LEASE_ACTION_BLOCK
+        ),
+        INVALID,
+        "DEFINITION_INVALID",
+        "duration_ms is 86400001: must be 0 to 86400000",
+    ),
+    Row(
+        "lease without an action",
+        "control.RenewGatewayLease",
+        control.RenewGatewayLeaseRequest(gateway_id=3, duration_ms=1),
+        INVALID,
+        "DEFINITION_INVALID",
+        "action is UNSPECIFIED: must be BLOCK or CANCEL",
+    ),
+    Row(
+        "cancel of everything",
+        "control.CancelOrders",
+        control.CancelOrdersRequest(side=types_pb2.SIDE_BUY),
+        INVALID,
+        "DEFINITION_INVALID",
+        "gateway_id, account_id and instrument_id is 0: must be at least one of them not 0",
+    ),
+    Row(
+        "cancel of an unknown side",
+        "control.CancelOrders",
+        control.CancelOrdersRequest(gateway_id=3, side=types_pb2.Side.ValueType(9)),
+        INVALID,
+        "DEFINITION_INVALID",
+        "side is 9: must be BUY, SELL or not set",
+    ),
+    Row(
+        "cancel in an unknown account",
+        "control.CancelOrders",
+        control.CancelOrdersRequest(account_id=8),
+        NOT_FOUND,
+        "ACCOUNT_UNKNOWN",
+        "account_id 8 is unknown",
+    ),
+    Row(
+        "cancel on an unknown instrument",
+        "control.CancelOrders",
+        control.CancelOrdersRequest(instrument_id=2),
+        NOT_FOUND,
+        "INSTRUMENT_UNKNOWN",
+        "instrument_id 2 is unknown",
+    ),
+    Row(
+        "cancel that keeps too many",
+        "control.CancelOrders",
+        control.CancelOrdersRequest(gateway_id=3, keep_reservation_ids=range(1, 10_002)),
+        INVALID,
+        "DEFINITION_INVALID",
+        "keep_reservation_ids is 10001 ids: must be at most 10000",
+    ),
+    Row(
+        "comment of a cancel",
+        "control.CancelOrders",
+        control.CancelOrdersRequest(gateway_id=3, comment="x" * 256),
+        INVALID,
+        "FIELD_INVALID",
+        "comment has 256 bytes: must have at most 255",
     ),
 ]
 

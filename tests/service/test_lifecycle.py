@@ -36,6 +36,7 @@ SERVICES = {
     "riskd.v1.AccountService",
     "riskd.v1.AuditService",
     "riskd.v1.ControlService",
+    "riskd.v1.LimitService",
     "riskd.v1.InstrumentService",
     "riskd.v1.MarginService",
     "riskd.v1.MarketDataService",

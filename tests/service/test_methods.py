@@ -19,6 +19,7 @@ from riskd.v1 import (
     audit_service_pb2,
     control_service_pb2,
     instrument_service_pb2,
+    limit_service_pb2,
     margin_service_pb2,
     market_data_service_pb2,
     order_risk_service_pb2,
@@ -34,6 +35,7 @@ FILES = (
     audit_service_pb2,
     control_service_pb2,
     instrument_service_pb2,
+    limit_service_pb2,
     margin_service_pb2,
     market_data_service_pb2,
     order_risk_service_pb2,
@@ -43,7 +45,6 @@ SERVICES: list[ServiceDescriptor] = [
 ]
 METHODS = [f"{service.name}/{method.name}" for service in SERVICES for method in service.methods]
 NOT_IMPLEMENTED = {
-    "OrderRiskService/BatchCheckOrders",
     "MarginService/SimulatePortfolio",
     "AuditService/ExplainDecision",
 }

@@ -242,7 +242,7 @@ def test_a_snapshot_that_is_killed_leaves_what_was_there(service: Service) -> No
         process.kill()
         process.wait()
         left = names(service.directory) - before
-        assert all(name.endswith((".lock", ".tmp", ".snapshot")) for name in left)
+        assert all(name.endswith((".lock", ".tmp", ".snapshot", ".changes")) for name in left)
         assert seen(recovered(service.directory)) == seen(service.engine)
 
 

@@ -60,11 +60,12 @@ class AsyncClient(Session):
         target: str,
         *,
         gateway_id: int = 1,
+        actor: str | None = None,
         credentials: grpc.ChannelCredentials | None = None,
         timeout: float = 5.0,
         options: ChannelOptions = (),
     ) -> None:
-        super().__init__(gateway_id, timeout)
+        super().__init__(gateway_id, timeout, actor)
         self._refreshing = asyncio.Lock()
         settings = channel_options(options)
         if credentials is None:
@@ -117,7 +118,9 @@ class AsyncClient(Session):
     async def _run(self, call: Call[Result]) -> Result:
         seconds = self._seconds(call)
         try:
-            reply = await self._methods[call.rpc](call.request, timeout=seconds)
+            reply = await self._methods[call.rpc](
+                call.request, timeout=seconds, metadata=self._metadata
+            )
         except grpc.RpcError as failed:
             raise call.failure(failed) from failed
         try:
@@ -137,8 +140,11 @@ class AsyncClient(Session):
                 return
 
     check_order = _call(Operations.check_order)
+    batch_check_orders = _call(Operations.batch_check_orders)
     check_amendment = _call(Operations.check_amendment)
     report_fill = _call(Operations.report_fill)
+    report_bust = _call(Operations.report_bust)
+    report_correction = _call(Operations.report_correction)
     report_cancel = _call(Operations.report_cancel)
     report_expire = _call(Operations.report_expire)
     report_venue_reject = _call(Operations.report_venue_reject)
@@ -152,6 +158,10 @@ class AsyncClient(Session):
     transfer_margin = _call(Operations.transfer_margin)
     change_margin_mode = _call(Operations.change_margin_mode)
     set_leverage = _call(Operations.set_leverage)
+    change_position_mode = _call(Operations.change_position_mode)
+    set_account_owner = _call(Operations.set_account_owner)
+    create_firm = _call(Operations.create_firm)
+    list_firms = _pages(Operations.list_firms)
     create_asset = _call(Operations.create_asset)
     list_assets = _call(Operations.list_assets)
     upsert_instrument = _call(Operations.upsert_instrument)
@@ -167,3 +177,12 @@ class AsyncClient(Session):
     release_kill_switch = _call(Operations.release_kill_switch)
     change_trading_state = _call(Operations.change_trading_state)
     list_trading_states = _call(Operations.list_trading_states)
+    renew_gateway_lease = _call(Operations.renew_gateway_lease)
+    list_gateways = _pages(Operations.list_gateways)
+    cancel_orders = _call(Operations.cancel_orders)
+    set_limit = _call(Operations.set_limit)
+    raise_limit = _call(Operations.raise_limit)
+    remove_limit = _call(Operations.remove_limit)
+    reset_limit_usage = _call(Operations.reset_limit_usage)
+    list_limits = _pages(Operations.list_limits)
+    list_changes = _pages(Operations.list_changes)

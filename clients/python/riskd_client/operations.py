@@ -6,7 +6,7 @@ A method of Operations returns a Call; Client and AsyncClient differ only in how
 import secrets
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from enum import Enum
@@ -19,6 +19,7 @@ from riskd_client.catalogue import Catalogue, CatalogueIncompleteError, Listing
 from riskd_client.errors import (
     FailedCall,
     InvalidInput,
+    OffMinorUnit,
     OffStep,
     OutcomeUnknown,
     OutOfRange,
@@ -27,8 +28,10 @@ from riskd_client.errors import (
 )
 from riskd_client.numbers import MINOR_MAX, Amount, exact, minor_units, money, text, whole
 from riskd_client.v1 import account_service_pb2 as account_pb
+from riskd_client.v1 import audit_service_pb2 as audit_pb
 from riskd_client.v1 import control_service_pb2 as control_pb
 from riskd_client.v1 import instrument_service_pb2 as instrument_pb
+from riskd_client.v1 import limit_service_pb2 as limit_pb
 from riskd_client.v1 import margin_service_pb2 as margin_pb
 from riskd_client.v1 import market_data_service_pb2 as market_pb
 from riskd_client.v1 import order_risk_service_pb2 as order_pb
@@ -36,18 +39,29 @@ from riskd_client.v1 import types_pb2 as types_pb
 from riskd_client.values import (
     Account,
     Asset,
+    BatchResult,
+    CancelResult,
+    Change,
     CollateralResult,
     Decision,
     DecisionDetail,
     DecisionView,
     ExecutionResult,
+    Firm,
+    Gateway,
     Greeks,
     HasReservation,
     HeldMark,
     Instrument,
     InstrumentKind,
     KillSwitchResult,
+    Lease,
+    LeaseAction,
     LeverageResult,
+    Limit,
+    LimitAction,
+    LimitKind,
+    LimitResult,
     LiquidationPrice,
     LiquidationStatus,
     MarginMode,
@@ -58,9 +72,12 @@ from riskd_client.values import (
     MarksResult,
     MaxOrderSize,
     ModelGreeks,
+    NewOrder,
     OptionType,
     OrderDecision,
+    OrderType,
     PositionMargin,
+    PositionMode,
     PositionSide,
     Reason,
     Reservation,
@@ -85,6 +102,9 @@ Member = TypeVar("Member", bound=WireEnum)
 PAGE_SIZE = 1000
 MARKS_MAX = 1024
 COMMENT_BYTES_MAX = 255
+BATCH_MAX = 64
+LEASE_MS_MAX = 86_400_000
+RESERVATIONS_KEPT_MAX = 10_000
 
 
 # --- calls ----------------------------------------------------------------------------------------
@@ -168,6 +188,14 @@ def _control(name: str, response: type[Message], effect: Effect = Effect.READ) -
     return Rpc("ControlService", name, response, effect)
 
 
+def _audit(name: str, response: type[Message]) -> Rpc:
+    return Rpc("AuditService", name, response)
+
+
+def _limit(name: str, response: type[Message], effect: Effect = Effect.READ) -> Rpc:
+    return Rpc("LimitService", name, response, effect)
+
+
 def _instrument(name: str, response: type[Message], effect: Effect = Effect.READ) -> Rpc:
     return Rpc("InstrumentService", name, response, effect)
 
@@ -186,6 +214,9 @@ def _order(name: str, response: type[Message], effect: Effect = Effect.READ) -> 
 
 CHECK_ORDER = _order("CheckOrder", order_pb.CheckOrderResponse, Effect.IDEMPOTENT)
 CHECK_AMENDMENT = _order("CheckAmendment", order_pb.CheckAmendmentResponse, Effect.IDEMPOTENT)
+BATCH_CHECK_ORDERS = _order(
+    "BatchCheckOrders", order_pb.BatchCheckOrdersResponse, Effect.IDEMPOTENT
+)
 REPORT_EXECUTION = _order("ReportExecution", order_pb.ReportExecutionResponse, Effect.IDEMPOTENT)
 GET_RESERVATION = _order("GetReservation", order_pb.GetReservationResponse)
 REPORT_MARKS = _market("ReportMarks", market_pb.ReportMarksResponse, Effect.IDEMPOTENT)
@@ -197,6 +228,12 @@ ADJUST_COLLATERAL = _account("AdjustCollateral", account_pb.AdjustCollateralResp
 TRANSFER_MARGIN = _account("TransferMargin", account_pb.TransferMarginResponse, Effect.ONCE)
 CHANGE_MARGIN_MODE = _account("ChangeMarginMode", account_pb.ChangeMarginModeResponse, Effect.ONCE)
 SET_LEVERAGE = _account("SetLeverage", account_pb.SetLeverageResponse, Effect.ONCE)
+CHANGE_POSITION_MODE = _account(
+    "ChangePositionMode", account_pb.ChangePositionModeResponse, Effect.ONCE
+)
+SET_ACCOUNT_OWNER = _account("SetAccountOwner", account_pb.SetAccountOwnerResponse, Effect.ONCE)
+CREATE_FIRM = _account("CreateFirm", account_pb.CreateFirmResponse, Effect.ONCE)
+LIST_FIRMS = _account("ListFirms", account_pb.ListFirmsResponse)
 CREATE_ASSET = _instrument("CreateAsset", instrument_pb.CreateAssetResponse, Effect.ONCE)
 LIST_ASSETS = _instrument("ListAssets", instrument_pb.ListAssetsResponse)
 UPSERT_INSTRUMENT = _instrument(
@@ -227,6 +264,18 @@ CHANGE_TRADING_STATE = _control(
     "ChangeTradingState", control_pb.ChangeTradingStateResponse, Effect.ONCE
 )
 LIST_TRADING_STATES = _control("ListTradingStates", control_pb.ListTradingStatesResponse)
+# To renew a lease again only makes it longer, and it must get through.
+RENEW_GATEWAY_LEASE = _control(
+    "RenewGatewayLease", control_pb.RenewGatewayLeaseResponse, Effect.IDEMPOTENT
+)
+LIST_GATEWAYS = _control("ListGateways", control_pb.ListGatewaysResponse)
+CANCEL_ORDERS = _control("CancelOrders", control_pb.CancelOrdersResponse, Effect.ONCE)
+SET_LIMIT = _limit("SetLimit", limit_pb.SetLimitResponse, Effect.ONCE)
+RAISE_LIMIT = _limit("RaiseLimit", limit_pb.RaiseLimitResponse, Effect.ONCE)
+REMOVE_LIMIT = _limit("RemoveLimit", limit_pb.RemoveLimitResponse, Effect.ONCE)
+RESET_LIMIT_USAGE = _limit("ResetLimitUsage", limit_pb.ResetLimitUsageResponse, Effect.ONCE)
+LIST_LIMITS = _limit("ListLimits", limit_pb.ListLimitsResponse)
+LIST_CHANGES = _audit("ListChanges", audit_pb.ListChangesResponse)
 
 RPCS: tuple[Rpc, ...] = tuple(value for value in list(globals().values()) if type(value) is Rpc)
 
@@ -251,6 +300,62 @@ def _member(kind: type[Member], value: Member | str, field: str) -> Member:
 
 def _optional_text(value: Amount | None, field: str) -> str:
     return "" if value is None else text(value, field)
+
+
+def _order_type(order: NewOrder) -> OrderType:
+    """Return the type that is given, or that the prices of an order say."""
+    if order.order_type is not None:
+        return _member(OrderType, order.order_type, "order_type")
+    if order.trigger_price is not None:
+        raise InvalidInput(
+            "an order with a trigger_price needs its order_type: "
+            "STOP, STOP_LIMIT, TAKE_PROFIT or TAKE_PROFIT_LIMIT"
+        )
+    if order.trailing_offset is not None:
+        return OrderType.TRAILING_STOP
+    return OrderType.MARKET if order.price is None else OrderType.LIMIT
+
+
+def _ticks(listing: Listing, price: Amount | None, field: str) -> int:
+    return 0 if price is None else listing.price_ticks(price, field)
+
+
+def _quantity(order: NewOrder, listing: Listing) -> int:
+    """Return what is to be traded: lots, minor units of money, or 0 to close what is open."""
+    given = [
+        name
+        for name, is_given in (
+            ("quantity", order.quantity is not None),
+            ("quote_amount", order.quote_amount is not None),
+            ("close_position", order.close_position),
+        )
+        if is_given
+    ]
+    if len(given) != 1:
+        named = " and ".join(given) or "none"
+        raise InvalidInput(f"give one of quantity, quote_amount and close_position, not {named}")
+    if order.quantity is not None:
+        return listing.quantity_lots(order.quantity)
+    if order.quote_amount is None:
+        return 0
+    amount = listing.money_minor(order.quote_amount, "quote_amount")
+    if amount < 1:
+        raise OutOfRange(f"quote_amount {order.quote_amount} is not above zero")
+    return amount
+
+
+def _limit_owner(scope: Scope) -> tuple[int, int]:
+    """Return (LimitScope, id) of what has limits. Raises InvalidInput for any other scope."""
+    target = scope.target
+    if not isinstance(target, str):
+        match scope.kind:
+            case "gateway":
+                return types_pb.LIMIT_SCOPE_GATEWAY, whole(target, "gateway", 32)
+            case "account":
+                return types_pb.LIMIT_SCOPE_ACCOUNT, whole(target, "account", 64)
+            case "firm":
+                return types_pb.LIMIT_SCOPE_FIRM, whole(target, "firm", 32)
+    raise InvalidInput(f"limits are of an account, a firm or a gateway, not of {scope!r}")
 
 
 def _comment(value: str) -> str:
@@ -321,6 +426,28 @@ _UNITS: dict[Reason, Unit] = {
     Reason.EXCEEDS_POSITION_NOTIONAL_MAX: Unit.MONEY,
     Reason.MARGIN_INSUFFICIENT: Unit.MONEY,
     Reason.BORN_LIQUIDATABLE: Unit.MONEY,
+    Reason.POSITION_SIDE_WOULD_TURN: Unit.QUANTITY,
+    Reason.LIMIT_ORDER_QUANTITY_MIN: Unit.QUANTITY,
+    Reason.LIMIT_ORDER_QUANTITY_MAX: Unit.QUANTITY,
+    Reason.LIMIT_ORDER_NOTIONAL_MIN: Unit.MONEY,
+    Reason.LIMIT_ORDER_NOTIONAL_MAX: Unit.MONEY,
+    Reason.LIMIT_COLLAR_PPB: Unit.PRICE,
+    Reason.LIMIT_COLLAR_TICKS: Unit.PRICE,
+    Reason.LIMIT_POSITION_LOTS_MAX: Unit.QUANTITY,
+    Reason.LIMIT_POSITION_NOTIONAL_MAX: Unit.MONEY,
+    Reason.LIMIT_GROSS_EXPOSURE_MAX: Unit.MONEY,
+    Reason.LIMIT_OPEN_ORDERS_MAX: Unit.COUNT,
+    Reason.LIMIT_OPEN_NOTIONAL_MAX: Unit.MONEY,
+    Reason.LIMIT_ORDER_RATE_MAX: Unit.COUNT,
+    Reason.LIMIT_EXECUTION_RATE_MAX: Unit.COUNT,
+    Reason.LIMIT_DAILY_TRADED_MAX: Unit.MONEY,
+    Reason.LIMIT_DAILY_LOSS_MAX: Unit.MONEY,
+    Reason.LIMIT_DRAWDOWN_MAX: Unit.MONEY,
+    Reason.LIMIT_LEVERAGE_MAX: Unit.LEVERAGE,
+    Reason.LIMIT_DELTA_MAX: Unit.MONEY,
+    Reason.LIMIT_GAMMA_MAX: Unit.MONEY,
+    Reason.LIMIT_VEGA_MAX: Unit.MONEY,
+    Reason.LIMIT_CONCENTRATION_MAX: Unit.SHARE,
 }
 
 # Rejects that come with the largest quantity that would pass, zero if none does.
@@ -336,6 +463,18 @@ _SIZED = frozenset(
         Reason.MARGIN_INSUFFICIENT,
         Reason.BORN_LIQUIDATABLE,
         Reason.MARGIN_OVERFLOWS,
+        Reason.POSITION_SIDE_WOULD_TURN,
+        Reason.LIMIT_ORDER_QUANTITY_MAX,
+        Reason.LIMIT_ORDER_NOTIONAL_MAX,
+        Reason.LIMIT_POSITION_LOTS_MAX,
+        Reason.LIMIT_POSITION_NOTIONAL_MAX,
+        Reason.LIMIT_GROSS_EXPOSURE_MAX,
+        Reason.LIMIT_OPEN_NOTIONAL_MAX,
+        Reason.LIMIT_DAILY_TRADED_MAX,
+        Reason.LIMIT_DELTA_MAX,
+        Reason.LIMIT_GAMMA_MAX,
+        Reason.LIMIT_VEGA_MAX,
+        Reason.LIMIT_CONCENTRATION_MAX,
     }
 )
 
@@ -362,11 +501,35 @@ def _violation(message: order_pb.Violation, listing: Listing) -> Violation:
         Unit.QUANTITY: listing.quantity,
         Unit.PRICE: listing.price,
         Unit.MONEY: listing.money,
+        Unit.COUNT: Decimal,
+        Unit.LEVERAGE: lambda hundredths: money(hundredths, 2),
+        Unit.SHARE: lambda ppb: money(ppb, 9),
         Unit.RAW: Decimal,
     }[unit]
     return Violation(
-        reason, unit, convert(message.limit), convert(message.use), convert(message.order_use)
+        reason,
+        unit,
+        convert(message.limit),
+        convert(message.use),
+        convert(message.order_use),
+        _limit_scope(message.scope, message.scope_id),
+        message.soft,
     )
+
+
+def _limit_scope(scope: int, scope_id: int) -> Scope | None:
+    """Return the level of a limit; None where there is none."""
+    match scope:
+        case types_pb.LIMIT_SCOPE_UNSPECIFIED:
+            return None
+        case types_pb.LIMIT_SCOPE_GATEWAY:
+            return Scope.gateway(scope_id)
+        case types_pb.LIMIT_SCOPE_ACCOUNT:
+            return Scope.account(scope_id)
+        case types_pb.LIMIT_SCOPE_FIRM:
+            return Scope.firm(scope_id)
+        case _:
+            return Scope("unrecognised", scope_id)  # a kind of scope newer than this client
 
 
 def _greeks(message: order_pb.Greeks) -> Greeks:
@@ -403,9 +566,13 @@ def read_detail(message: order_pb.DecisionDetail, listing: Listing) -> DecisionD
 
 
 def read_decision(
-    message: order_pb.CheckOrderResponse, listing: Listing, client_order_id: int
+    message: order_pb.CheckOrderResponse,
+    listing: Listing,
+    client_order_id: int,
+    *,
+    is_sized: bool = True,
 ) -> OrderDecision:
-    """Return the decision on an order of an instrument.
+    """Return the decision on an order of an instrument; is_sized: the order gave its quantity.
 
     Raises OutcomeUnknown for a reply without a verdict: zero is neither yes nor no.
     """
@@ -420,7 +587,7 @@ def read_decision(
     reason = Reason(message.reason)
     accepted = decision in _ACCEPTED
     max_lots = message.max_quantity_lots
-    has_max = not accepted and (max_lots > 0 or reason in _SIZED)
+    has_max = not accepted and (max_lots > 0 or (is_sized and reason in _SIZED))
     unknown = message.margin_unknown
     status = LiquidationStatus(message.liquidation_status)
     return OrderDecision(
@@ -438,6 +605,7 @@ def read_decision(
         liquidation_price=_liquidation_price(status, message.liquidation_price_ticks, listing),
         max_quantity=listing.quantity(max_lots) if has_max else None,
         detail=read_detail(message.detail, listing) if message.HasField("detail") else None,
+        quantity=listing.quantity(message.quantity_lots) if message.quantity_lots else None,
     )
 
 
@@ -478,6 +646,37 @@ def _read_account(message: account_pb.Account, revision: int) -> Account:
         cash=_number(message.cash),
         trading_state=TradingState(message.trading_state),
         revision=revision,
+        position_mode=PositionMode(message.position_mode),
+        firm_id=message.firm_id,
+        parent_account_id=message.parent_account_id,
+        balances={row.asset: _number(row.amount) for row in message.balances},
+    )
+
+
+def _read_firm(message: account_pb.Firm, revision: int) -> Firm:
+    return Firm(
+        message.firm_id, message.settlement_asset, TradingState(message.trading_state), revision
+    )
+
+
+def _read_gateway(message: control_pb.Gateway) -> Gateway:
+    return Gateway(
+        gateway_id=message.gateway_id,
+        trading_state=TradingState(message.trading_state),
+        lease_end_time_ns=message.lease_end_time_ns,
+        lease_action=LeaseAction(message.lease_action),
+        orders_released=message.orders_released,
+    )
+
+
+def _read_change(message: audit_pb.Change) -> Change:
+    return Change(
+        revision=message.revision,
+        time_ns=message.time_ns,
+        actor=message.actor,
+        method=message.method,
+        arguments={row.name: row.value for row in message.arguments},
+        changes={row.name: (row.before, row.after) for row in message.changes},
     )
 
 
@@ -638,13 +837,20 @@ class Operations:
         account: int,
         symbol: str,
         side: Side | str,
-        quantity: Amount,
+        quantity: Amount | None = None,
         price: Amount | None = None,
         *,
+        order_type: OrderType | str | None = None,
+        trigger_price: Amount | None = None,
+        trailing_offset: Amount | None = None,
         client_order_id: int | None = None,
         time_in_force: TimeInForce | str = TimeInForce.GTC,
+        expire_time_ns: int = 0,
+        position_side: PositionSide | str = PositionSide.UNSPECIFIED,
         reduce_only: bool = False,
         post_only: bool = False,
+        close_position: bool = False,
+        quote_amount: Amount | None = None,
         margin_mode: MarginMode | str = MarginMode.UNSPECIFIED,
         view: DecisionView | str = DecisionView.BASIC,
         check_only: bool = False,
@@ -652,67 +858,151 @@ class Operations:
     ) -> Call[OrderDecision]:
         """Decide on an order and, unless check_only, reserve what it needs if it is accepted.
 
-        Without a price it is a market order. client_order_id is generated unless given; the same
-        order with the same id gets the first answer again. margin_mode must be the position's, or
+        Without order_type it is a limit order with a price, a trailing stop with trailing_offset,
+        and else a market order; a stop or take profit needs its order_type and trigger_price.
+        expire_time_ns ends a GTD order. position_side is LONG or SHORT in hedge mode. Instead of a
+        quantity, close_position closes what is open, and quote_amount spends or gets so much money,
+        in orders without a limit price. client_order_id is generated unless given; the same order
+        with the same id gets the first answer again. margin_mode must be the position's, or
         UNSPECIFIED. The decision's detail comes with view MARGIN or FULL.
 
         Raises OffTick, OffLot, UnknownSymbol, OutOfRange, InvalidInput or TypeError before
         anything is sent; OutcomeUnknown when no answer came.
         """
-        listing = self.catalogue.listing(symbol)
-        flags = 0
-        if reduce_only:
-            flags |= order_pb.ORDER_FLAG_REDUCE_ONLY
-        if post_only:
-            flags |= order_pb.ORDER_FLAG_POST_ONLY
-        mode = order_pb.CHECK_MODE_CHECK_ONLY if check_only else order_pb.CHECK_MODE_RESERVE
-        is_market = price is None
-        request = order_pb.CheckOrderRequest(
-            account_id=whole(account, "account", 64),
-            instrument_id=listing.instrument.instrument_id,
-            side=_wire(_member(Side, side, "side")),
-            order_type=types_pb.ORDER_TYPE_MARKET if is_market else types_pb.ORDER_TYPE_LIMIT,
-            time_in_force=_wire(_member(TimeInForce, time_in_force, "time_in_force")),
-            margin_mode=_wire(_member(MarginMode, margin_mode, "margin_mode")),
-            price_ticks=0 if price is None else listing.price_ticks(price),
-            quantity_lots=listing.quantity_lots(quantity),
-            flags=flags,
-            gateway_id=self.gateway_id,
-            sent_time_ns=self.clock(),
-            mode=mode,
-            view=_wire(_member(DecisionView, view, "view")),
+        order = NewOrder(
+            account,
+            symbol,
+            side,
+            quantity,
+            price,
+            order_type=order_type,
+            trigger_price=trigger_price,
+            trailing_offset=trailing_offset,
+            time_in_force=time_in_force,
+            expire_time_ns=expire_time_ns,
+            position_side=position_side,
+            reduce_only=reduce_only,
+            post_only=post_only,
+            close_position=close_position,
+            quote_amount=quote_amount,
+            margin_mode=margin_mode,
+            view=view,
+            check_only=check_only,
+            client_order_id=client_order_id,
         )
-        if client_order_id is None:
-            order_id = self.order_ids.take()
-        else:
-            order_id = whole(client_order_id, "client_order_id", 64)
-        request.client_order_id = order_id
+        listing = self.catalogue.listing(symbol)
+        request = self._order_message(order, listing)
+        order_id = request.client_order_id
         return Call(
             CHECK_ORDER,
             request,
-            lambda reply: read_decision(reply, listing, order_id),
+            lambda reply: read_decision(reply, listing, order_id, is_sized=quantity is not None),
             timeout,
             advice=f"repeat the same order with client_order_id={order_id}, or ask "
             f"get_reservation(client_order_id={order_id})",
             client_order_id=order_id,
         )
 
+    def batch_check_orders(
+        self,
+        orders: Sequence[NewOrder],
+        *,
+        all_or_none: bool = False,
+        timeout: float | None = None,
+    ) -> Call[BatchResult]:
+        """Decide on 1 to 64 orders in one call: one by one, or, with all_or_none, all or none.
+
+        The legs of all_or_none count together. Repeat a batch with its client_order_ids, which are
+        generated unless given, and are in the message of OutcomeUnknown.
+
+        Raises as check_order does.
+        """
+        if not 1 <= len(orders) <= BATCH_MAX:
+            raise OutOfRange(f"orders holds {len(orders)}, not 1 to {BATCH_MAX}")
+        listings = [self.catalogue.listing(order.symbol) for order in orders]
+        request = order_pb.BatchCheckOrdersRequest(
+            mode=order_pb.BATCH_MODE_ALL_OR_NONE
+            if all_or_none
+            else order_pb.BATCH_MODE_INDEPENDENT,
+            orders=[
+                self._order_message(order, listing)
+                for order, listing in zip(orders, listings, strict=True)
+            ],
+        )
+        order_ids = [message.client_order_id for message in request.orders]
+
+        def read(reply: order_pb.BatchCheckOrdersResponse) -> BatchResult:
+            decisions = zip(reply.decisions, listings, order_ids, orders, strict=True)
+            return BatchResult(
+                tuple(
+                    read_decision(row, listing, order_id, is_sized=order.quantity is not None)
+                    for row, listing, order_id, order in decisions
+                ),
+                reply.revision,
+            )
+
+        advice = f"repeat the same batch with the client_order_ids {order_ids}"
+        return Call(BATCH_CHECK_ORDERS, request, read, timeout, advice=advice)
+
+    def _order_message(self, order: NewOrder, listing: Listing) -> order_pb.CheckOrderRequest:
+        """Return an order in ticks and lots, with an id of its own unless it has one."""
+        flags = sum(
+            flag
+            for flag, is_set in (
+                (order_pb.ORDER_FLAG_REDUCE_ONLY, order.reduce_only),
+                (order_pb.ORDER_FLAG_POST_ONLY, order.post_only),
+                (order_pb.ORDER_FLAG_CLOSE_POSITION, order.close_position),
+                (order_pb.ORDER_FLAG_QUOTE_QUANTITY, order.quote_amount is not None),
+            )
+            if is_set
+        )
+        expires = order.expire_time_ns
+        message = order_pb.CheckOrderRequest(
+            account_id=whole(order.account, "account", 64),
+            instrument_id=listing.instrument.instrument_id,
+            side=_wire(_member(Side, order.side, "side")),
+            order_type=_wire(_order_type(order)),
+            time_in_force=_wire(_member(TimeInForce, order.time_in_force, "time_in_force")),
+            margin_mode=_wire(_member(MarginMode, order.margin_mode, "margin_mode")),
+            price_ticks=_ticks(listing, order.price, "price"),
+            quantity_lots=_quantity(order, listing),
+            flags=flags,
+            gateway_id=self.gateway_id,
+            sent_time_ns=self.clock(),
+            mode=order_pb.CHECK_MODE_CHECK_ONLY
+            if order.check_only
+            else order_pb.CHECK_MODE_RESERVE,
+            view=_wire(_member(DecisionView, order.view, "view")),
+            position_side=_wire(_member(PositionSide, order.position_side, "position_side")),
+            trigger_price_ticks=_ticks(listing, order.trigger_price, "trigger_price"),
+            trailing_offset_ticks=_ticks(listing, order.trailing_offset, "trailing_offset"),
+            expire_time_ns=whole(expires, "expire_time_ns", 64) if expires else 0,
+        )
+        # Last: an order that is refused takes no id.
+        if order.client_order_id is None:
+            message.client_order_id = self.order_ids.take()
+        else:
+            message.client_order_id = whole(order.client_order_id, "client_order_id", 64)
+        return message
+
     def check_amendment(
         self,
         order: HasReservation,
-        quantity: Amount,
+        quantity: Amount | None,
         price: Amount | None = None,
         *,
+        trigger_price: Amount | None = None,
+        trailing_offset: Amount | None = None,
         client_order_id: int | None = None,
         view: DecisionView | str = DecisionView.BASIC,
         timeout: float | None = None,
     ) -> Call[OrderDecision]:
-        """Change price and total quantity (its filled part included) of a working order.
+        """Change prices and total quantity (its filled part included) of a working order.
 
-        A refusal leaves the order and its hold as they were. Without a price it is a market order's
-        amendment. client_order_id is the amendment's own id, generated unless given; the same
-        amendment with the same id gets the first answer again. max_quantity counts what is filled
-        too.
+        A refusal leaves the order and its hold as they were. All prices that the order has are
+        given, changed or not; quantity None is that of an order that closes the position.
+        client_order_id is the amendment's own id, generated unless given; the same amendment with
+        the same id gets the first answer again. max_quantity counts what is filled too.
 
         Raises as check_order does.
         """
@@ -727,15 +1017,19 @@ class Operations:
             gateway_id=self.gateway_id,
             reservation_id=whole(order.reservation_id, "reservation_id", 64),
             client_order_id=amendment_id,
-            price_ticks=0 if price is None else listing.price_ticks(price),
-            quantity_lots=listing.quantity_lots(quantity),
+            price_ticks=_ticks(listing, price, "price"),
+            quantity_lots=0 if quantity is None else listing.quantity_lots(quantity),
             sent_time_ns=self.clock(),
             view=_wire(_member(DecisionView, view, "view")),
+            trigger_price_ticks=_ticks(listing, trigger_price, "trigger_price"),
+            trailing_offset_ticks=_ticks(listing, trailing_offset, "trailing_offset"),
         )
         return Call(
             CHECK_AMENDMENT,
             request,
-            lambda reply: read_decision(reply.order, listing, amendment_id),
+            lambda reply: read_decision(
+                reply.order, listing, amendment_id, is_sized=quantity is not None
+            ),
             timeout,
             advice=f"repeat the same amendment with client_order_id={amendment_id}",
             client_order_id=amendment_id,
@@ -749,6 +1043,7 @@ class Operations:
         *,
         execution_id: int,
         fee: Amount = 0,
+        fee_asset: str | None = None,
         time_ns: int | None = None,
         timeout: float | None = None,
     ) -> Call[ExecutionResult]:
@@ -756,8 +1051,8 @@ class Operations:
 
         order is the OrderDecision, the Reservation, or a ReservationRef; if its symbol is not that
         of the reserved order, the answer is EXECUTION_INSTRUMENT_MISMATCH. execution_id is the
-        venue's, unique per gateway: a repeat gets the first answer again. fee is in the settlement
-        asset, negative for a rebate. time_ns is the venue's time, for statistics.
+        venue's, unique per gateway: a repeat gets the first answer again. fee is in fee_asset, else
+        in the settlement asset, negative for a rebate. time_ns is the venue's time, for statistics.
         """
         listing = self.catalogue.listing(order.symbol)
         return self._report(
@@ -769,7 +1064,65 @@ class Operations:
             timeout,
             price_ticks=listing.price_ticks(price),
             quantity_lots=listing.quantity_lots(quantity),
-            fee_minor=listing.money_minor(fee, "fee"),
+            fee=fee,
+            fee_asset=fee_asset,
+        )
+
+    def report_bust(
+        self,
+        order: HasReservation,
+        *,
+        execution_id: int,
+        original_execution_id: int,
+        fee: Amount = 0,
+        fee_asset: str | None = None,
+        time_ns: int | None = None,
+        timeout: float | None = None,
+    ) -> Call[ExecutionResult]:
+        """Report that the venue undid a fill; a fee that is given back is negative."""
+        listing = self.catalogue.listing(order.symbol)
+        return self._report(
+            order,
+            listing,
+            order_pb.EXECUTION_KIND_BUST,
+            execution_id,
+            time_ns,
+            timeout,
+            original_execution_id=original_execution_id,
+            fee=fee,
+            fee_asset=fee_asset,
+        )
+
+    def report_correction(
+        self,
+        order: HasReservation,
+        price: Amount,
+        quantity: Amount,
+        *,
+        execution_id: int,
+        original_execution_id: int,
+        fee: Amount = 0,
+        fee_asset: str | None = None,
+        time_ns: int | None = None,
+        timeout: float | None = None,
+    ) -> Call[ExecutionResult]:
+        """Report that the venue gave a fill another price or quantity.
+
+        fee is what is paid more than for the original, negative if it is less.
+        """
+        listing = self.catalogue.listing(order.symbol)
+        return self._report(
+            order,
+            listing,
+            order_pb.EXECUTION_KIND_CORRECTION,
+            execution_id,
+            time_ns,
+            timeout,
+            price_ticks=listing.price_ticks(price),
+            quantity_lots=listing.quantity_lots(quantity),
+            original_execution_id=original_execution_id,
+            fee=fee,
+            fee_asset=fee_asset,
         )
 
     def report_cancel(
@@ -822,8 +1175,21 @@ class Operations:
         *,
         price_ticks: int = 0,
         quantity_lots: int = 0,
-        fee_minor: int = 0,
+        original_execution_id: int = 0,
+        fee: Amount = 0,
+        fee_asset: str | None = None,
     ) -> Call[ExecutionResult]:
+        if original_execution_id:
+            whole(original_execution_id, "original_execution_id", 64)
+        fee_asset_id = 0
+        if fee_asset is None:
+            fee_minor = listing.money_minor(fee, "fee")
+        else:
+            asset = self.catalogue.asset(fee_asset)
+            if asset is None:
+                raise InvalidInput(f"fee_asset {fee_asset!r} is not an asset of the service")
+            fee_asset_id = asset.asset_id
+            fee_minor = minor_units(fee, asset.scale, f"fee in {fee_asset}", OffMinorUnit)
         if order.reservation_id == 0:
             raise InvalidInput(f"nothing is reserved by {order!r}: reservation_id is 0")
         identity = whole(execution_id, "execution_id", 64)
@@ -837,6 +1203,8 @@ class Operations:
             fee_minor=fee_minor,
             venue_time_ns=0 if time_ns is None else whole(time_ns, "time_ns", 64),
             instrument_id=listing.instrument.instrument_id,
+            original_execution_id=original_execution_id,
+            fee_asset_id=fee_asset_id,
         )
         return Call(
             REPORT_EXECUTION,
@@ -856,7 +1224,7 @@ class Operations:
     ) -> Call[Reservation]:
         """Say where an order stands, by this gateway's client_order_id or by reservation_id.
 
-        A closed order is found by its client_order_id only. UNKNOWN right after a timeout is no
+        UNKNOWN right after a timeout is no
         proof: the order may still arrive. Repeating it with the same client_order_id is.
         """
         if (client_order_id is None) == (reservation_id is None):
@@ -1024,8 +1392,9 @@ class Operations:
     ) -> Call[CollateralResult]:
         """Deposit (positive) to or withdraw (negative) from the pool of an account.
 
-        validate_only shows the result and changes nothing. It carries no identity: after
-        OutcomeUnknown read the account before repeating it.
+        Of another asset than the settlement asset it changes the balance. validate_only shows the
+        result and changes nothing. It carries no identity: after OutcomeUnknown read the account
+        before repeating it.
         """
         request = account_pb.AdjustCollateralRequest(
             account_id=whole(account, "account", 64),
@@ -1050,6 +1419,7 @@ class Operations:
         symbol: str,
         amount: Amount,
         *,
+        position_side: PositionSide | str = PositionSide.UNSPECIFIED,
         validate_only: bool = False,
         timeout: float | None = None,
     ) -> Call[WalletResult]:
@@ -1063,6 +1433,7 @@ class Operations:
             instrument_id=self._instrument_id(symbol),
             amount=text(amount, "amount"),
             validate_only=validate_only,
+            position_side=_wire(_member(PositionSide, position_side, "position_side")),
         )
         return Call(TRANSFER_MARGIN, request, _read_wallet, timeout)
 
@@ -1108,6 +1479,66 @@ class Operations:
             ),
             timeout,
         )
+
+    def change_position_mode(
+        self, account: int, position_mode: PositionMode | str, *, timeout: float | None = None
+    ) -> Call[Account]:
+        """Change between one position an instrument and two; the account must be flat."""
+        request = account_pb.ChangePositionModeRequest(
+            account_id=whole(account, "account", 64),
+            position_mode=_wire(_member(PositionMode, position_mode, "position_mode")),
+        )
+        return Call(
+            CHANGE_POSITION_MODE,
+            request,
+            lambda reply: _read_account(reply.account, reply.revision),
+            timeout,
+        )
+
+    def set_account_owner(
+        self,
+        account: int,
+        *,
+        firm: int | None = None,
+        parent: int | None = None,
+        timeout: float | None = None,
+    ) -> Call[Account]:
+        """Set the firm and the parent account of an account that is flat; None is none."""
+        request = account_pb.SetAccountOwnerRequest(
+            account_id=whole(account, "account", 64),
+            firm_id=0 if firm is None else whole(firm, "firm", 32),
+            parent_account_id=0 if parent is None else whole(parent, "parent", 64),
+        )
+        return Call(
+            SET_ACCOUNT_OWNER,
+            request,
+            lambda reply: _read_account(reply.account, reply.revision),
+            timeout,
+        )
+
+    def create_firm(
+        self, firm: int, settlement_asset: str, *, timeout: float | None = None
+    ) -> Call[Firm]:
+        """Create a firm."""
+        request = account_pb.CreateFirmRequest(
+            firm_id=whole(firm, "firm", 32), settlement_asset=settlement_asset
+        )
+        return Call(
+            CREATE_FIRM, request, lambda reply: _read_firm(reply.firm, reply.revision), timeout
+        )
+
+    def list_firms(self, *, timeout: float | None = None) -> Pages[Firm]:
+        """Iterate over all firms in the order of their ids; timeout is for each page."""
+
+        def read(reply: account_pb.ListFirmsResponse) -> Page[Firm]:
+            rows = tuple(_read_firm(row, reply.revision) for row in reply.firms)
+            return Page(rows, reply.next_page_token)
+
+        def call(token: str) -> Call[Page[Firm]]:
+            request = account_pb.ListFirmsRequest(page_size=PAGE_SIZE, page_token=token)
+            return Call(LIST_FIRMS, request, read, timeout)
+
+        return Pages(call)
 
     # Instruments.
 
@@ -1212,11 +1643,18 @@ class Operations:
         )
 
     def liquidation_price(
-        self, account: int, symbol: str, *, timeout: float | None = None
+        self,
+        account: int,
+        symbol: str,
+        *,
+        position_side: PositionSide | str = PositionSide.UNSPECIFIED,
+        timeout: float | None = None,
     ) -> Call[LiquidationPrice]:
         """Return liquidation and bankruptcy price of a position, to one mark unit."""
         request = margin_pb.ComputeLiquidationPriceRequest(
-            account_id=whole(account, "account", 64), instrument_id=self._instrument_id(symbol)
+            account_id=whole(account, "account", 64),
+            instrument_id=self._instrument_id(symbol),
+            position_side=_wire(_member(PositionSide, position_side, "position_side")),
         )
         return Call(
             COMPUTE_LIQUIDATION_PRICE,
@@ -1237,6 +1675,7 @@ class Operations:
         side: Side | str,
         price: Amount | None = None,
         *,
+        position_side: PositionSide | str = PositionSide.UNSPECIFIED,
         timeout: float | None = None,
     ) -> Call[MaxOrderSize]:
         """Return the largest order that would be accepted; without a price, of a market order."""
@@ -1250,6 +1689,7 @@ class Operations:
             side=_wire(_member(Side, side, "side")),
             order_type=types_pb.ORDER_TYPE_MARKET if is_market else types_pb.ORDER_TYPE_LIMIT,
             price=_optional_text(price, "price"),
+            position_side=_wire(_member(PositionSide, position_side, "position_side")),
         )
         return Call(
             COMPUTE_MAX_ORDER_SIZE,
@@ -1367,6 +1807,250 @@ class Operations:
 
         return Call(LIST_TRADING_STATES, control_pb.ListTradingStatesRequest(), read, timeout)
 
+    def renew_gateway_lease(
+        self,
+        duration_ms: int,
+        action: LeaseAction | str = LeaseAction.BLOCK,
+        *,
+        gateway: int | None = None,
+        timeout: float | None = None,
+    ) -> Call[Lease]:
+        """Give this gateway (or another) a lease from now on, or renew it; 0 ends having one.
+
+        At its end orders that do not reduce are refused, and CANCEL releases what works.
+        """
+        if isinstance(duration_ms, bool) or not isinstance(duration_ms, int):
+            raise TypeError(f"duration_ms is {duration_ms!r}, not an int")
+        if not 0 <= duration_ms <= LEASE_MS_MAX:
+            raise OutOfRange(f"duration_ms {duration_ms} is not within 0 to {LEASE_MS_MAX}")
+        request = control_pb.RenewGatewayLeaseRequest(
+            gateway_id=self.gateway_id if gateway is None else whole(gateway, "gateway", 32),
+            duration_ms=duration_ms,
+            action=_wire(_member(LeaseAction, action, "action")),
+        )
+        return Call(
+            RENEW_GATEWAY_LEASE,
+            request,
+            lambda reply: Lease(reply.lease_end_time_ns, reply.revision),
+            timeout,
+            advice="renew it again",
+        )
+
+    def list_gateways(self, *, timeout: float | None = None) -> Pages[Gateway]:
+        """Iterate over the gateways that have a lease or are not NORMAL, by id."""
+
+        def read(reply: control_pb.ListGatewaysResponse) -> Page[Gateway]:
+            return Page(tuple(map(_read_gateway, reply.gateways)), reply.next_page_token)
+
+        def call(token: str) -> Call[Page[Gateway]]:
+            request = control_pb.ListGatewaysRequest(page_size=PAGE_SIZE, page_token=token)
+            return Call(LIST_GATEWAYS, request, read, timeout)
+
+        return Pages(call)
+
+    def cancel_orders(
+        self,
+        *,
+        gateway: int | None = None,
+        account: int | None = None,
+        symbol: str | None = None,
+        side: Side | str = Side.UNSPECIFIED,
+        accepted_before_time_ns: int | None = None,
+        keep: Iterable[int] = (),
+        validate_only: bool = False,
+        comment: str = "",
+        timeout: float | None = None,
+    ) -> Call[CancelResult]:
+        """Release the orders that do not work at the venue any more and fit all that is given.
+
+        For after a mass cancel, and for orphans: keep are the reservations (at most 10000) that the
+        gateway still knows, accepted_before_time_ns spares those that came since it looked. One of
+        gateway, account and symbol is needed. Fills that come late still count.
+        """
+        if gateway is None and account is None and symbol is None:
+            raise InvalidInput("give at least one of gateway, account and symbol")
+        kept = [whole(each, "keep", 64) for each in keep]
+        if len(kept) > RESERVATIONS_KEPT_MAX:
+            raise OutOfRange(f"keep holds {len(kept)}, more than {RESERVATIONS_KEPT_MAX}")
+        before = accepted_before_time_ns
+        request = control_pb.CancelOrdersRequest(
+            gateway_id=0 if gateway is None else whole(gateway, "gateway", 32),
+            account_id=0 if account is None else whole(account, "account", 64),
+            instrument_id=0 if symbol is None else self._instrument_id(symbol),
+            side=_wire(_member(Side, side, "side")),
+            accepted_before_time_ns=0
+            if before is None
+            else whole(before, "accepted_before_time_ns", 64),
+            keep_reservation_ids=kept,
+            validate_only=validate_only,
+            comment=_comment(comment),
+        )
+        return Call(
+            CANCEL_ORDERS,
+            request,
+            lambda reply: CancelResult(reply.count, tuple(reply.reservation_ids), reply.revision),
+            timeout,
+        )
+
+    # Limits.
+
+    def set_limit(
+        self,
+        scope: Scope,
+        kind: LimitKind | str,
+        value: Amount | None = None,
+        *,
+        symbol: str | None = None,
+        burst: int = 0,
+        action: LimitAction | str = LimitAction.HARD,
+        comment: str = "",
+        timeout: float | None = None,
+    ) -> Call[LimitResult]:
+        """Set a limit of an account, firm or gateway, or change it, which ends its raise.
+
+        Limit says what value counts; None is for DENIED and ALLOWED. symbol None counts all
+        instruments. The rates also have a burst, 1 to 1000000.
+        """
+        request = limit_pb.SetLimitRequest(
+            key=self._limit_key(scope, kind, symbol),
+            value=_optional_text(value, "value"),
+            burst=whole(burst, "burst", 32) if burst else 0,
+            action=_wire(_member(LimitAction, action, "action")),
+            comment=_comment(comment),
+        )
+        return Call(SET_LIMIT, request, self._read_limit_result, timeout)
+
+    def raise_limit(
+        self,
+        scope: Scope,
+        kind: LimitKind | str,
+        value: Amount,
+        until_time_ns: int,
+        *,
+        symbol: str | None = None,
+        comment: str = "",
+        timeout: float | None = None,
+    ) -> Call[LimitResult]:
+        """Let a looser value count until a time, at most 7 days from now."""
+        request = limit_pb.RaiseLimitRequest(
+            key=self._limit_key(scope, kind, symbol),
+            value=text(value, "value"),
+            until_time_ns=whole(until_time_ns, "until_time_ns", 64),
+            comment=_comment(comment),
+        )
+        return Call(RAISE_LIMIT, request, self._read_limit_result, timeout)
+
+    def remove_limit(
+        self,
+        scope: Scope,
+        kind: LimitKind | str,
+        *,
+        symbol: str | None = None,
+        comment: str = "",
+        timeout: float | None = None,
+    ) -> Call[int]:
+        """Remove a limit; return the revision."""
+        request = limit_pb.RemoveLimitRequest(
+            key=self._limit_key(scope, kind, symbol), comment=_comment(comment)
+        )
+        return Call(REMOVE_LIMIT, request, lambda reply: int(reply.revision), timeout)
+
+    def reset_limit_usage(
+        self,
+        scope: Scope,
+        kind: LimitKind | str,
+        *,
+        comment: str = "",
+        timeout: float | None = None,
+    ) -> Call[LimitResult]:
+        """Start an EXECUTION_RATE_MAX or a DRAWDOWN_MAX anew."""
+        request = limit_pb.ResetLimitUsageRequest(
+            key=self._limit_key(scope, kind, None), comment=_comment(comment)
+        )
+        return Call(RESET_LIMIT_USAGE, request, self._read_limit_result, timeout)
+
+    def list_limits(
+        self, scope: Scope | None = None, *, timeout: float | None = None
+    ) -> Pages[Limit]:
+        """Iterate over limits with their use: of one account, firm or gateway, or all."""
+        wanted = (0, 0) if scope is None else _limit_owner(scope)
+
+        def read(reply: limit_pb.ListLimitsResponse) -> Page[Limit]:
+            return Page(tuple(map(self._read_limit, reply.limits)), reply.next_page_token)
+
+        def call(token: str) -> Call[Page[Limit]]:
+            request = limit_pb.ListLimitsRequest(
+                scope=types_pb.LimitScope.ValueType(wanted[0]),
+                scope_id=wanted[1],
+                page_size=PAGE_SIZE,
+                page_token=token,
+            )
+            return Call(LIST_LIMITS, request, read, timeout)
+
+        return Pages(call)
+
+    def _limit_key(
+        self, scope: Scope, kind: LimitKind | str, symbol: str | None
+    ) -> limit_pb.LimitKey:
+        owner, owner_id = _limit_owner(scope)
+        return limit_pb.LimitKey(
+            scope=types_pb.LimitScope.ValueType(owner),
+            scope_id=owner_id,
+            instrument_id=0 if symbol is None else self._instrument_id(symbol),
+            kind=_wire(_member(LimitKind, kind, "kind")),
+        )
+
+    def _read_limit_result(
+        self,
+        reply: limit_pb.SetLimitResponse
+        | limit_pb.RaiseLimitResponse
+        | limit_pb.ResetLimitUsageResponse,
+    ) -> LimitResult:
+        return LimitResult(self._read_limit(reply.limit), reply.revision)
+
+    def _read_limit(self, message: limit_pb.Limit) -> Limit:
+        key = message.key
+        symbol = None
+        if key.instrument_id:
+            listing = self.catalogue.listing_of(key.instrument_id)
+            if listing is None:
+                raise CatalogueIncompleteError(f"no instrument {key.instrument_id} in it")
+            symbol = listing.instrument.symbol
+        scope = _limit_scope(key.scope, key.scope_id)
+        return Limit(
+            scope=Scope("unrecognised") if scope is None else scope,
+            kind=LimitKind(key.kind),
+            symbol=symbol,
+            value=_optional(message.value),
+            burst=message.burst,
+            action=LimitAction(message.action),
+            raised_value=_optional(message.raised_value),
+            raised_until_time_ns=message.raised_until_time_ns,
+            bound=_optional(message.bound),
+            use=_optional(message.use),
+            remaining=_optional(message.remaining),
+            utilisation=_optional(message.utilisation),
+            use_unknown=message.use_unknown,
+        )
+
+    # Audit.
+
+    def list_changes(
+        self, scope: Scope | None = None, *, timeout: float | None = None
+    ) -> Pages[Change]:
+        """Iterate over the changes that were made, newest first: those of a scope, or all."""
+
+        def read(reply: audit_pb.ListChangesResponse) -> Page[Change]:
+            return Page(tuple(map(_read_change, reply.changes)), reply.next_page_token)
+
+        def call(token: str) -> Call[Page[Change]]:
+            request = audit_pb.ListChangesRequest(page_size=PAGE_SIZE, page_token=token)
+            if scope is not None:
+                request.scope.CopyFrom(self._scope_message(scope))
+            return Call(LIST_CHANGES, request, read, timeout)
+
+        return Pages(call)
+
     def _instrument_id(self, symbol: str) -> int:
         return self.catalogue.listing(symbol).instrument.instrument_id
 
@@ -1385,6 +2069,8 @@ class Operations:
                 return control_pb.Scope(account_id=whole(target, "account", 64))
             case "instrument":
                 return control_pb.Scope(instrument_id=whole(target, "instrument", 32))
+            case "firm":
+                return control_pb.Scope(firm_id=whole(target, "firm", 32))
         raise InvalidInput(f"no such scope: {scope!r}")
 
     def _read_scope(self, message: control_pb.Scope) -> Scope:
@@ -1395,6 +2081,8 @@ class Operations:
                 return Scope.gateway(message.gateway_id)
             case "account_id":
                 return Scope.account(message.account_id)
+            case "firm_id":
+                return Scope.firm(message.firm_id)
             case "instrument_id":
                 listing = self.catalogue.listing_of(message.instrument_id)
                 return Scope.instrument(

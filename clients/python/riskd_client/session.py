@@ -3,6 +3,7 @@
 import functools
 import inspect
 import json
+import re
 from collections.abc import Callable
 from typing import Any, get_args
 
@@ -18,6 +19,10 @@ RETRY_POLICY = {
     "backoffMultiplier": 3,
     "retryableStatusCodes": ["UNAVAILABLE"],
 }
+
+# Names who makes a change, for the service's audit.
+ACTOR_KEY = "riskd-actor"
+_ACTOR = re.compile(r"[!-~]([ -~]{0,62}[!-~])?", re.ASCII)
 
 ChannelOptions = tuple[tuple[str, Any], ...]
 
@@ -43,7 +48,8 @@ def channel_options(options: ChannelOptions) -> ChannelOptions:
 class Session:
     """The state of a client that does not depend on how it makes its calls."""
 
-    def __init__(self, gateway_id: int, timeout: float) -> None:
+    def __init__(self, gateway_id: int, timeout: float, actor: str | None) -> None:
+        self._metadata = () if actor is None else ((ACTOR_KEY, checked_actor(actor)),)
         self._timeout = checked_timeout(timeout)
         self._operations = Operations(gateway_id, Catalogue(), OrderIds())
 
@@ -59,6 +65,18 @@ class Session:
 
     def _seconds(self, call: Call[Any]) -> float:
         return self._timeout if call.timeout is None else checked_timeout(call.timeout)
+
+
+def checked_actor(actor: str) -> str:
+    """Return actor. Raises ValueError unless it is 1 to 64 printable ASCII characters.
+
+    Blanks at an end would be lost on their way.
+    """
+    if not _ACTOR.fullmatch(actor):
+        raise ValueError(
+            f"actor {actor!r} is not 1 to 64 printable ASCII characters without blanks at an end"
+        )
+    return actor
 
 
 def checked_timeout(seconds: float) -> float:

@@ -4,8 +4,9 @@ Prices are in quote currency per unit of the underlying, quantities in units of 
 money in units of the settlement asset.
 """
 
+import dataclasses
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from decimal import Decimal
 from enum import Enum, IntEnum
 from typing import Protocol, Self
@@ -47,6 +48,19 @@ class PositionSide(WireEnum):
     SHORT = 3
 
 
+class OrderType(WireEnum):
+    """Type of an order; docs/decision.md says which price each is margined at."""
+
+    UNSPECIFIED = 0
+    LIMIT = 1
+    MARKET = 2
+    STOP = 3
+    STOP_LIMIT = 4
+    TAKE_PROFIT = 5
+    TAKE_PROFIT_LIMIT = 6
+    TRAILING_STOP = 7
+
+
 class TimeInForce(WireEnum):
     """How long an order lives."""
 
@@ -63,6 +77,59 @@ class MarginMode(WireEnum):
     UNSPECIFIED = 0
     CROSS = 1
     ISOLATED = 2
+
+
+class PositionMode(WireEnum):
+    """Whether an account has one position or two per instrument."""
+
+    UNSPECIFIED = 0
+    ONE_WAY = 1
+    HEDGE = 2
+
+
+class LeaseAction(WireEnum):
+    """What happens when a gateway's lease ends: CANCEL also releases its working orders."""
+
+    UNSPECIFIED = 0
+    BLOCK = 1
+    CANCEL = 2
+
+
+class LimitKind(WireEnum):
+    """What a limit bounds; docs/limits.md has units and formulas."""
+
+    UNSPECIFIED = 0
+    ORDER_QUANTITY_MIN = 1
+    ORDER_QUANTITY_MAX = 2
+    ORDER_NOTIONAL_MIN = 3
+    ORDER_NOTIONAL_MAX = 4
+    COLLAR_PPB = 5
+    COLLAR_TICKS = 6
+    POSITION_LOTS_MAX = 7
+    POSITION_NOTIONAL_MAX = 8
+    GROSS_EXPOSURE_MAX = 9
+    OPEN_ORDERS_MAX = 10
+    OPEN_NOTIONAL_MAX = 11
+    ORDER_RATE_MAX = 12
+    EXECUTION_RATE_MAX = 13
+    DAILY_TRADED_MAX = 14
+    DAILY_LOSS_MAX = 15
+    DRAWDOWN_MAX = 16
+    LEVERAGE_MAX = 17
+    DELTA_MAX = 18
+    GAMMA_MAX = 19
+    VEGA_MAX = 20
+    CONCENTRATION_MAX = 21
+    DENIED = 22
+    ALLOWED = 23
+
+
+class LimitAction(WireEnum):
+    """Whether a broken limit stops the order: SOFT ones only warn."""
+
+    UNSPECIFIED = 0
+    HARD = 1
+    SOFT = 2
 
 
 class TradingState(WireEnum):
@@ -106,7 +173,7 @@ class ReservationState(WireEnum):
 
     CLOSED was decided and holds nothing now: rejected, filled, cancelled or expired. UNKNOWN asked
     by client_order_id: no answer is remembered, and the order may still be on its way; asked by
-    reservation_id: nothing is working under it.
+    reservation_id: nothing works under it, and it is not among the last that did.
     """
 
     UNSPECIFIED = 0
@@ -406,19 +473,30 @@ class Unit(Enum):
     QUANTITY = "quantity"
     PRICE = "price"
     MONEY = "money"
+    COUNT = "count"
+    """Orders, or orders or executions a second."""
+    LEVERAGE = "leverage"
+    SHARE = "share"
+    """Of a whole: 0.25 is a quarter."""
     RAW = "raw"
     """As on the wire: the rule has no numbers, or is newer than this client."""
 
 
 @dataclass(frozen=True, slots=True)
 class Violation:
-    """A violated rule: its bound, what counts against it without the order, what the order adds."""
+    """A violated rule: its bound, what counts against it without the order, what the order adds.
+
+    scope is the account, firm or gateway that has the limit, None for rules of the instrument and
+    of margin. A soft one did not stop the order.
+    """
 
     reason: Reason
     unit: Unit
     limit: Decimal
     use: Decimal
     order_use: Decimal
+    scope: "Scope | None" = None
+    soft: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -455,7 +533,8 @@ class OrderDecision:
     it was accepted; like reserved they are None where the service does not know them: a mark that
     they need was never reported, or the order was rejected before they were computed.
     liquidation_price is None unless liquidation_status is AT_PRICE; max_quantity is None unless
-    the reject is for size or margin.
+    the reject is for size or margin. quantity is what an order came to that did not give it
+    (close_position, quote_amount), None for all others.
     """
 
     accepted: bool
@@ -472,6 +551,41 @@ class OrderDecision:
     liquidation_price: Decimal | None
     max_quantity: Decimal | None
     detail: DecisionDetail | None
+    quantity: Decimal | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class NewOrder:
+    """An order of a batch; the fields are the parameters of check_order."""
+
+    account: int
+    symbol: str
+    side: Side | str
+    quantity: Amount | None = None
+    price: Amount | None = None
+    _: KW_ONLY
+    order_type: OrderType | str | None = None
+    trigger_price: Amount | None = None
+    trailing_offset: Amount | None = None
+    time_in_force: TimeInForce | str = TimeInForce.GTC
+    expire_time_ns: int = 0
+    position_side: PositionSide | str = PositionSide.UNSPECIFIED
+    reduce_only: bool = False
+    post_only: bool = False
+    close_position: bool = False
+    quote_amount: Amount | None = None
+    margin_mode: MarginMode | str = MarginMode.UNSPECIFIED
+    view: DecisionView | str = DecisionView.BASIC
+    check_only: bool = False
+    client_order_id: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class BatchResult:
+    """The decisions on a batch, in its order; of all_or_none either all are accepted or none."""
+
+    decisions: tuple[OrderDecision, ...]
+    revision: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -559,13 +673,31 @@ class MarksResult:
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """An account; cash is its pool: what it holds outside the wallets of isolated positions."""
+    """An account; cash is its pool: what it holds outside the wallets of isolated positions.
+
+    firm_id and parent_account_id are 0 where there is none. balances are of other assets than the
+    settlement asset, by symbol: fees are paid from them, they are no collateral.
+    """
 
     account_id: int
     settlement_asset: str
     default_margin_mode: MarginMode
     default_leverage: Decimal
     cash: Decimal
+    trading_state: TradingState
+    revision: int
+    position_mode: PositionMode = PositionMode.ONE_WAY
+    firm_id: int = 0
+    parent_account_id: int = 0
+    balances: Mapping[str, Decimal] = dataclasses.field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Firm:
+    """A firm: accounts whose limits and trading state are one."""
+
+    firm_id: int
+    settlement_asset: str
     trading_state: TradingState
     revision: int
 
@@ -687,10 +819,12 @@ class ModelGreeks:
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """What a trading state is set on: make one with service(), gateway(), account(), instrument().
+    """What a state or a limit is set on.
 
-    target is a gateway or account id, or an instrument's symbol (its id, where the catalogue does
-    not know it).
+    Make one with service(), gateway(), account(), instrument() or firm().
+
+    target is a gateway, account or firm id, or an instrument's symbol (its id, where the catalogue
+    does not know it).
     """
 
     kind: str
@@ -710,6 +844,11 @@ class Scope:
     def account(cls, account_id: int) -> Self:
         """Return the scope of one account."""
         return cls("account", account_id)
+
+    @classmethod
+    def firm(cls, firm_id: int) -> Self:
+        """Return the scope of one firm, its accounts included."""
+        return cls("firm", firm_id)
 
     @classmethod
     def instrument(cls, symbol: str | int) -> Self:
@@ -744,3 +883,86 @@ class ScopeState:
 
     scope: Scope
     trading_state: TradingState
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """The lease of a gateway; end_time_ns is 0 if it has none."""
+
+    end_time_ns: int
+    revision: int
+
+
+@dataclass(frozen=True, slots=True)
+class Gateway:
+    """A gateway that has a lease or is not NORMAL; lease_end_time_ns is 0 without a lease.
+
+    orders_released tells that a lease with CANCEL has ended and its working orders are released.
+    """
+
+    gateway_id: int
+    trading_state: TradingState
+    lease_end_time_ns: int
+    lease_action: LeaseAction
+    orders_released: bool
+
+
+@dataclass(frozen=True, slots=True)
+class CancelResult:
+    """How many orders were released, and the first 10000 of them."""
+
+    count: int
+    reservation_ids: tuple[int, ...]
+    revision: int
+
+
+# --- limits ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """A limit and its use.
+
+    Money is in the settlement asset; COLLAR_PPB and CONCENTRATION_MAX are shares (0.05); lots and
+    ticks are quantities and prices where there is a symbol, and whole lots and ticks where there is
+    none and the limit counts all instruments. value is None for DENIED and ALLOWED. bound is what
+    counts now: the raised value or the value, of rates the burst. use, remaining and utilisation
+    are None for kinds that only look at the order, and, with use_unknown, where a mark is missing.
+    """
+
+    scope: Scope
+    kind: LimitKind
+    symbol: str | None
+    value: Decimal | None
+    burst: int
+    action: LimitAction
+    raised_value: Decimal | None
+    raised_until_time_ns: int
+    bound: Decimal | None
+    use: Decimal | None
+    remaining: Decimal | None
+    utilisation: Decimal | None
+    use_unknown: bool
+
+
+@dataclass(frozen=True, slots=True)
+class LimitResult:
+    """A limit after a change."""
+
+    limit: Limit
+    revision: int
+
+
+# --- audit ----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A change that was made: what was asked for, and (before, after) of what it changed."""
+
+    revision: int
+    time_ns: int
+    actor: str
+    method: str
+    arguments: Mapping[str, str]
+    changes: Mapping[str, tuple[str, str]]

@@ -24,13 +24,17 @@ from riskd_client import (
     Instrument,
     InstrumentKind,
     InvalidArgument,
+    LeaseAction,
     LiquidationStatus,
     MarginMode,
     MarginSchedule,
     MarginTier,
     Mark,
+    NewOrder,
     NotFound,
     OptionType,
+    PositionMode,
+    PositionSide,
     Reason,
     ReservationRef,
     ReservationState,
@@ -271,7 +275,9 @@ def test_a_repeated_order_gets_its_first_answer(connect: Connect, target: str) -
         assert (asked.symbol, asked.account_id, asked.side) == ("BTC-PERP", 1, Side.BUY)
         assert (asked.price, asked.quantity, asked.remaining) == (D(65_000), D(1), D(0))
         gone = await client.get_reservation(reservation_id=first.reservation_id)
-        assert (gone.state, gone.symbol) == (ReservationState.UNKNOWN, "")
+        assert (gone.state, gone.symbol) == (ReservationState.CLOSED, "BTC-PERP")
+        never = await client.get_reservation(reservation_id=2**40)
+        assert (never.state, never.symbol) == (ReservationState.UNKNOWN, "")
 
     run(connect, target, scenario)
 
@@ -286,7 +292,10 @@ def test_expiry_and_venue_reject_release_what_was_reserved(connect: Connect, tar
             assert ended.available == D(10_000)
         stored = ReservationRef("BTC-PERP", order.reservation_id)
         late = await client.report_cancel(stored, execution_id=3)
-        assert (late.accepted, late.reason) == (False, Reason.RESERVATION_UNKNOWN)
+        assert (late.accepted, late.reason) == (True, Reason.RESERVATION_CLOSED)
+        unknown = ReservationRef("BTC-PERP", 2**40)
+        refused = await client.report_cancel(unknown, execution_id=4)
+        assert (refused.accepted, refused.reason) == (False, Reason.RESERVATION_UNKNOWN)
 
     run(connect, target, scenario)
 
@@ -596,5 +605,128 @@ def test_an_amendment_changes_a_working_order_as_a_delta(connect: Connect, targe
         assert refused.max_quantity == D("1.562")
         held = await client.get_reservation(reservation_id=order.reservation_id)
         assert (held.quantity, held.price) == (D("0.2"), D(64000))
+
+    run(connect, target, scenario)
+
+
+@both
+def test_stops_hedge_mode_and_a_batch(connect: Connect, target: str) -> None:
+    async def scenario(client: AsyncClient) -> None:
+        changed = await client.change_position_mode(1, "hedge")
+        assert changed.position_mode is PositionMode.HEDGE
+        batch = await client.batch_check_orders(
+            [
+                NewOrder(1, "BTC-PERP", "buy", "0.2", "65000", position_side="long"),
+                NewOrder(1, "BTC-PERP", "sell", "0.1", "65000", position_side="short"),
+            ],
+            all_or_none=True,
+        )
+        assert [order.accepted for order in batch.decisions] == [True, True]
+        for execution_id, order in enumerate(batch.decisions, 1):
+            quantity = ("0.2", "0.1")[execution_id - 1]
+            await client.report_fill(order, "65000", quantity, execution_id=execution_id)
+        positions = await client.position_margins(1)
+        assert [(row.position_side, row.quantity) for row in positions] == [
+            (PositionSide.LONG, D("0.2")),
+            (PositionSide.SHORT, D("-0.1")),
+        ]
+        # A stop that only closes holds nothing.
+        stop = await client.check_order(
+            1,
+            "BTC-PERP",
+            "sell",
+            order_type="stop",
+            trigger_price="60000",
+            position_side="long",
+            close_position=True,
+        )
+        assert (stop.accepted, stop.reserved, stop.quantity) == (True, D(0), D("0.2"))
+        # 0.1 bought back at 64000 instead of 65000, then corrected to 64500.
+        closing = await client.check_order(
+            1, "BTC-PERP", "buy", "0.1", "64000", position_side="short"
+        )
+        await client.report_fill(closing, "64000", "0.1", execution_id=3)
+        assert (await client.get_account(1)).cash == D(10_100)
+        corrected = await client.report_correction(
+            closing, "64500", "0.1", execution_id=4, original_execution_id=3
+        )
+        assert (corrected.accepted, corrected.position) == (True, D(0))
+        assert (await client.get_account(1)).cash == D(10_050)
+        bust = await client.report_bust(closing, execution_id=5, original_execution_id=4)
+        assert (bust.accepted, bust.position) == (True, D("-0.1"))
+        # Undone by a fill at the same price the other way: short again, at 64500.
+        assert (await client.get_account(1)).cash == D(10_050)
+        price = await client.liquidation_price(1, "BTC-PERP", position_side="short")
+        assert price.status is not LiquidationStatus.NO_POSITION
+        size = await client.max_order_size(1, "BTC-PERP", "sell", position_side="long")
+        assert size.quantity == D("0.2")
+
+    run(connect, target, scenario)
+
+
+@both
+def test_limits_of_a_firm_and_its_account(connect: Connect, target: str) -> None:
+    async def scenario(client: AsyncClient) -> None:
+        firm = await client.create_firm(1, "USDT")
+        assert (firm.firm_id, firm.settlement_asset) == (1, "USDT")
+        assert [row.firm_id async for row in client.list_firms()] == [1]
+        await client.create_account(2, "USDT")
+        owned = await client.set_account_owner(1, firm=1)
+        assert (owned.firm_id, owned.parent_account_id) == (1, 0)
+        child = await client.set_account_owner(2, firm=1, parent=1)
+        assert (child.firm_id, child.parent_account_id) == (1, 1)
+        await client.set_limit(Scope.firm(1), "gross_exposure_max", 30_000)
+        with pytest.raises(FailedPrecondition) as looser:
+            await client.set_limit(Scope.account(1), "gross_exposure_max", 30_001)
+        assert looser.value.reason == "LIMIT_LOOSER_THAN_PARENT"
+        order = await client.check_order(1, "BTC-PERP", "buy", "0.4", "65000")
+        assert order.accepted
+        refused = await client.check_order(1, "BTC-PERP", "buy", "0.1", "65000", view="full")
+        assert refused.reason is Reason.LIMIT_GROSS_EXPOSURE_MAX
+        # 26000 of 30000 work; 0.061 more is 3965, 0.062 would be 4030.
+        assert refused.max_quantity == D("0.061")
+        assert refused.detail is not None
+        (violation,) = refused.detail.violations
+        assert (violation.scope, violation.unit) == (Scope.firm(1), Unit.MONEY)
+        assert (violation.limit, violation.use, violation.order_use) == (
+            D(30_000),
+            D(26_000),
+            D(6_500),
+        )
+        (limit,) = [row async for row in client.list_limits(Scope.firm(1))]
+        assert (limit.use, limit.remaining) == (D(26_000), D(4_000))
+        raised = await client.raise_limit(
+            Scope.firm(1), "gross_exposure_max", 40_000, NOW_NS + 3_600 * 10**9
+        )
+        assert (raised.limit.value, raised.limit.bound) == (D(30_000), D(40_000))
+        await client.remove_limit(Scope.firm(1), "gross_exposure_max")
+        assert [row async for row in client.list_limits()] == []
+        newest, *_ = [row async for row in client.list_changes(Scope.firm(1))]
+        assert newest.method == "RemoveLimit"
+        assert newest.changes["value"] == ("30000", "")
+
+    run(connect, target, scenario)
+
+
+@both
+def test_a_lease_and_the_sweep_of_orphans(connect: Connect, target: str) -> None:
+    async def scenario(client: AsyncClient) -> None:
+        lease = await client.renew_gateway_lease(60_000, LeaseAction.CANCEL)
+        (gateway,) = [row async for row in client.list_gateways()]
+        assert (gateway.gateway_id, gateway.lease_end_time_ns) == (1, lease.end_time_ns)
+        assert (gateway.lease_action, gateway.orders_released) == (LeaseAction.CANCEL, False)
+        known = await client.check_order(1, "BTC-PERP", "buy", "0.1", "65000")
+        orphan = await client.check_order(1, "BTC-PERP", "buy", "0.1", "65000")
+        swept = await client.cancel_orders(gateway=1, keep=[known.reservation_id])
+        assert (swept.count, swept.reservation_ids) == (1, (orphan.reservation_id,))
+        assert (await client.renew_gateway_lease(0)).end_time_ns == 0
+        balance = await client.create_asset("BNB", 8)
+        paid = await client.adjust_collateral(1, balance.symbol, "1.5")
+        assert paid.account.balances == {"BNB": D("1.5")}
+        fill = await client.report_fill(
+            known, "65000", "0.1", execution_id=1, fee="0.01", fee_asset="BNB"
+        )
+        assert fill.accepted
+        assert (await client.get_account(1)).balances == {"BNB": D("1.49")}
 
     run(connect, target, scenario)

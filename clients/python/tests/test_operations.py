@@ -1,6 +1,7 @@
 """What a call becomes on the wire, and what its reply becomes."""
 
 import inspect
+import re
 import threading
 from dataclasses import FrozenInstanceError, replace
 from decimal import ROUND_DOWN, ROUND_UP, Decimal
@@ -15,16 +16,22 @@ from riskd_client import (
     DecisionView,
     InstrumentKind,
     InvalidInput,
+    LeaseAction,
+    LimitAction,
+    LimitKind,
     LiquidationStatus,
     MarginMode,
     MarginTier,
     Mark,
+    NewOrder,
     OffLot,
     OffMinorUnit,
     OffTick,
     OptionType,
+    OrderType,
     OutcomeUnknown,
     OutOfRange,
+    PositionMode,
     PositionSide,
     Reason,
     ReservationRef,
@@ -41,6 +48,7 @@ from riskd_client.operations import Operations, OrderIds, read_decision
 from riskd_client.session import channel_options
 from riskd_client.v1 import account_service_pb2 as account_pb
 from riskd_client.v1 import instrument_service_pb2 as instrument_pb
+from riskd_client.v1 import limit_service_pb2 as limit_pb
 from riskd_client.v1 import market_data_service_pb2 as market_pb
 from riskd_client.v1 import order_risk_service_pb2 as order_pb
 from riskd_client.v1 import types_pb2 as types_pb
@@ -63,7 +71,7 @@ ETH = replace(BTC, symbol="ETH-PERP", tick_size=Decimal("0.05"), instrument_id=8
 @pytest.fixture
 def operations() -> Operations:
     catalogue = Catalogue()
-    catalogue.load([Asset(1, "USDT", 6)], [BTC, ETH])
+    catalogue.load([Asset(1, "USDT", 6), Asset(2, "BNB", 8)], [BTC, ETH])
     return Operations(3, catalogue, OrderIds(41), clock=lambda: NOW_NS)
 
 
@@ -106,6 +114,154 @@ def test_an_order_without_a_price_is_a_market_order(operations: Operations) -> N
     assert request.price_ticks == 0
     assert request.quantity_lots == 2000
     assert request.mode == order_pb.CHECK_MODE_CHECK_ONLY
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        (
+            {"order_type": "stop", "quantity": 1, "trigger_price": "70000"},
+            {
+                "order_type": types_pb.ORDER_TYPE_STOP,
+                "quantity_lots": 1000,
+                "trigger_price_ticks": 700_000,
+            },
+        ),
+        (
+            {
+                "order_type": OrderType.TAKE_PROFIT_LIMIT,
+                "quantity": 1,
+                "price": "69999.9",
+                "trigger_price": "70000",
+            },
+            {
+                "order_type": types_pb.ORDER_TYPE_TAKE_PROFIT_LIMIT,
+                "quantity_lots": 1000,
+                "price_ticks": 699_999,
+                "trigger_price_ticks": 700_000,
+            },
+        ),
+        (
+            {"quantity": 1, "trailing_offset": "12.5"},
+            {
+                "order_type": types_pb.ORDER_TYPE_TRAILING_STOP,
+                "quantity_lots": 1000,
+                "trailing_offset_ticks": 125,
+            },
+        ),
+        (
+            {"close_position": True, "position_side": "long"},
+            {
+                "order_type": types_pb.ORDER_TYPE_MARKET,
+                "flags": order_pb.ORDER_FLAG_CLOSE_POSITION,
+                "position_side": types_pb.POSITION_SIDE_LONG,
+            },
+        ),
+        (
+            {"quote_amount": "250.5"},
+            {
+                "order_type": types_pb.ORDER_TYPE_MARKET,
+                "flags": order_pb.ORDER_FLAG_QUOTE_QUANTITY,
+                "quantity_lots": 250_500_000,
+            },
+        ),
+        (
+            {"quantity": 1, "price": 1, "time_in_force": "gtd", "expire_time_ns": 9},
+            {
+                "order_type": types_pb.ORDER_TYPE_LIMIT,
+                "quantity_lots": 1000,
+                "price_ticks": 10,
+                "time_in_force": types_pb.TIME_IN_FORCE_GTD,
+                "expire_time_ns": 9,
+            },
+        ),
+    ],
+    ids=["stop", "take profit limit", "trailing stop", "close", "quote amount", "good till a time"],
+)
+def test_an_order_of_any_type_becomes_what_it_says(
+    operations: Operations, given: dict[str, Any], expected: dict[str, Any]
+) -> None:
+    request = operations.check_order(9, "BTC-PERP", "sell", **given).request
+    assert request == order_pb.CheckOrderRequest(
+        **{
+            "account_id": 9,
+            "instrument_id": 7,
+            "client_order_id": 42,
+            "side": types_pb.SIDE_SELL,
+            "time_in_force": types_pb.TIME_IN_FORCE_GTC,
+            "gateway_id": 3,
+            "sent_time_ns": NOW_NS,
+            "mode": order_pb.CHECK_MODE_RESERVE,
+            "view": order_pb.DECISION_VIEW_BASIC,
+            **expected,
+        }
+    )
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({}, "give one of quantity, quote_amount and close_position, not none"),
+        ({"quantity": 1, "close_position": True}, "not quantity and close_position"),
+        ({"quantity": 1, "trigger_price": 1}, "an order with a trigger_price needs its order_type"),
+        ({"quantity": 1, "order_type": "iceberg"}, "order_type 'iceberg' is not one of LIMIT"),
+        ({"quote_amount": 0}, "quote_amount 0 is not above zero"),
+        ({"quote_amount": "0.0000001"}, "quote_amount of BTC-PERP"),
+        ({"quantity": 1, "position_side": "both"}, "position_side 'both' is not one of NET"),
+        ({"quantity": 1, "expire_time_ns": -1}, "expire_time_ns -1 is not within"),
+    ],
+)
+def test_an_order_that_contradicts_itself_is_refused(
+    operations: Operations, given: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(InvalidInput, match=re.escape(message)):
+        operations.check_order(9, "BTC-PERP", "buy", **given)
+    assert operations.order_ids.take() == 42, "a refused order takes no id"
+
+
+def test_a_batch_has_an_id_for_each_order_and_reads_each_decision(operations: Operations) -> None:
+    call = operations.batch_check_orders(
+        [
+            NewOrder(9, "BTC-PERP", "buy", "0.5", "65000.5"),
+            NewOrder(9, "ETH-PERP", "sell", close_position=True, client_order_id=5),
+        ],
+        all_or_none=True,
+    )
+    request: Any = call.request
+    assert request.mode == order_pb.BATCH_MODE_ALL_OR_NONE
+    assert [row.client_order_id for row in request.orders] == [42, 5]
+    assert [row.instrument_id for row in request.orders] == [7, 8]
+    result = call.read(
+        order_pb.BatchCheckOrdersResponse(
+            decisions=[
+                order_pb.CheckOrderResponse(
+                    decision=types_pb.DECISION_REJECTED,
+                    reason=types_pb.REASON_CODE_LIMIT_ORDER_QUANTITY_MAX,
+                    max_quantity_lots=200,
+                ),
+                order_pb.CheckOrderResponse(
+                    decision=types_pb.DECISION_REJECTED,
+                    reason=types_pb.REASON_CODE_LIMIT_ORDER_QUANTITY_MAX,
+                    quantity_lots=30,
+                ),
+            ],
+            revision=8,
+        )
+    )
+    first, second = result.decisions
+    assert (first.symbol, first.client_order_id) == ("BTC-PERP", 42)
+    assert (first.max_quantity, first.quantity) == (Decimal("0.2"), None)
+    # An order that did not give its quantity has no largest one.
+    assert (second.max_quantity, second.quantity) == (None, Decimal("0.030"))
+    assert result.revision == 8
+    failed = call.advice
+    assert "[42, 5]" in failed
+
+
+@pytest.mark.parametrize("count", [0, 65])
+def test_a_batch_has_1_to_64_orders(operations: Operations, count: int) -> None:
+    with pytest.raises(OutOfRange, match=f"orders holds {count}, not 1 to 64"):
+        operations.batch_check_orders([NewOrder(9, "BTC-PERP", "buy", 1)] * count)
 
 
 def test_a_given_client_order_id_is_sent_and_takes_none_of_the_generated(
@@ -386,6 +542,28 @@ def test_an_end_of_an_order_carries_no_numbers(
     )
 
 
+def test_a_correction_names_its_original_and_a_fee_its_asset(operations: Operations) -> None:
+    order = ReservationRef("BTC-PERP", 11)
+    request: Any = operations.report_correction(
+        order,
+        "65000.5",
+        "0.5",
+        execution_id=4,
+        original_execution_id=3,
+        fee="-0.5",
+        fee_asset="BNB",
+    ).request
+    assert request.kind == order_pb.EXECUTION_KIND_CORRECTION
+    assert (request.execution_id, request.original_execution_id) == (4, 3)
+    assert (request.price_ticks, request.quantity_lots) == (650_005, 500)
+    assert (request.fee_minor, request.fee_asset_id) == (-50_000_000, 2)
+    bust: Any = operations.report_bust(order, execution_id=5, original_execution_id=4).request
+    assert bust.kind == order_pb.EXECUTION_KIND_BUST
+    assert (bust.price_ticks, bust.quantity_lots, bust.fee_asset_id) == (0, 0, 0)
+    with pytest.raises(InvalidInput, match="fee_asset 'XYZ' is not an asset of the service"):
+        operations.report_fill(order, 1, 1, execution_id=6, fee=1, fee_asset="XYZ")
+
+
 def test_a_fee_finer_than_a_minor_unit_is_refused(operations: Operations) -> None:
     with pytest.raises(OffMinorUnit, match="fee of BTC-PERP"):
         operations.report_fill(
@@ -529,6 +707,7 @@ def test_a_definition_with_a_float_is_refused_where_it_is_written() -> None:
         (Scope.gateway(4), {"gateway_id": 4}),
         (Scope.account(5), {"account_id": 5}),
         (Scope.instrument("ETH-PERP"), {"instrument_id": 8}),
+        (Scope.firm(6), {"firm_id": 6}),
     ],
 )
 def test_a_scope_is_written_and_read_by_what_it_names(
@@ -537,6 +716,135 @@ def test_a_scope_is_written_and_read_by_what_it_names(
     request: Any = operations.engage_kill_switch(scope).request
     assert {row.name: value for row, value in request.scope.ListFields()} == field
     assert operations._read_scope(request.scope) == scope
+
+
+def test_a_limit_is_named_by_scope_kind_and_symbol(operations: Operations) -> None:
+    request: Any = operations.set_limit(
+        Scope.account(5), "position_lots_max", "2.5", symbol="ETH-PERP", action="soft"
+    ).request
+    assert request == limit_pb.SetLimitRequest(
+        key=limit_pb.LimitKey(
+            scope=types_pb.LIMIT_SCOPE_ACCOUNT,
+            scope_id=5,
+            instrument_id=8,
+            kind=types_pb.LIMIT_KIND_POSITION_LOTS_MAX,
+        ),
+        value="2.5",
+        action=types_pb.LIMIT_ACTION_SOFT,
+    )
+    for scope in (Scope.service(), Scope.instrument("ETH-PERP"), Scope.instrument(8)):
+        with pytest.raises(InvalidInput, match="limits are of an account, a firm or a gateway"):
+            operations.set_limit(scope, "denied")
+    with pytest.raises(InvalidInput, match="kind 'fun' is not one of ORDER_QUANTITY_MIN"):
+        operations.remove_limit(Scope.firm(1), "fun")
+
+
+def test_a_limit_reads_in_decimals_and_what_it_has_not_is_none(operations: Operations) -> None:
+    call = operations.list_limits(Scope.firm(2)).call("")
+    request: Any = call.request
+    assert (request.scope, request.scope_id) == (types_pb.LIMIT_SCOPE_FIRM, 2)
+    key = limit_pb.LimitKey(
+        scope=types_pb.LIMIT_SCOPE_FIRM, scope_id=2, kind=types_pb.LIMIT_KIND_GROSS_EXPOSURE_MAX
+    )
+    page = call.read(
+        limit_pb.ListLimitsResponse(
+            limits=[
+                limit_pb.Limit(
+                    key=key,
+                    value="100",
+                    action=types_pb.LIMIT_ACTION_HARD,
+                    raised_value="150",
+                    raised_until_time_ns=9,
+                    bound="150",
+                    use="30",
+                    remaining="120",
+                    utilisation="0.2",
+                ),
+                limit_pb.Limit(key=key, value="100", bound="100", use_unknown=True),
+            ]
+        )
+    )
+    known, unknown = page.items
+    assert (known.scope, known.symbol, known.kind) == (
+        Scope.firm(2),
+        None,
+        LimitKind.GROSS_EXPOSURE_MAX,
+    )
+    assert (known.value, known.raised_value, known.bound) == (100, 150, 150)
+    assert (known.use, known.remaining, known.utilisation) == (30, 120, Decimal("0.2"))
+    assert (unknown.use, unknown.remaining, unknown.use_unknown) == (None, None, True)
+
+
+def test_a_limit_of_a_new_instrument_asks_for_loading_again(operations: Operations) -> None:
+    call = operations.list_limits().call("")
+    key = limit_pb.LimitKey(scope=types_pb.LIMIT_SCOPE_ACCOUNT, scope_id=1, instrument_id=99)
+    with pytest.raises(CatalogueIncompleteError):
+        call.read(limit_pb.ListLimitsResponse(limits=[limit_pb.Limit(key=key)]))
+
+
+def test_a_violation_reads_in_the_unit_of_its_limit(operations: Operations) -> None:
+    reply = order_pb.CheckOrderResponse(
+        decision=types_pb.DECISION_ACCEPTED_WITH_WARNING,
+        reason=types_pb.REASON_CODE_LIMIT_CONCENTRATION_MAX,
+        detail=order_pb.DecisionDetail(
+            violations=[
+                order_pb.Violation(
+                    reason=types_pb.REASON_CODE_LIMIT_CONCENTRATION_MAX,
+                    limit=400_000_000,
+                    use=300_000_000,
+                    order_use=150_000_000,
+                    scope=types_pb.LIMIT_SCOPE_ACCOUNT,
+                    scope_id=9,
+                    soft=True,
+                ),
+                order_pb.Violation(
+                    reason=types_pb.REASON_CODE_LIMIT_LEVERAGE_MAX, limit=500, order_use=1000
+                ),
+                order_pb.Violation(
+                    reason=types_pb.REASON_CODE_LIMIT_OPEN_ORDERS_MAX, limit=5, use=5, order_use=1
+                ),
+            ]
+        ),
+    )
+    decision = read_decision(reply, operations.catalogue.listing("BTC-PERP"), 42)
+    assert decision.accepted
+    assert decision.detail is not None
+    share, leverage, count = decision.detail.violations
+    assert (share.unit, share.limit, share.use) == (Unit.SHARE, Decimal("0.4"), Decimal("0.3"))
+    assert (share.scope, share.soft) == (Scope.account(9), True)
+    assert (leverage.unit, leverage.limit, leverage.order_use) == (Unit.LEVERAGE, 5, 10)
+    assert (leverage.scope, leverage.soft) == (None, False)
+    assert (count.unit, count.limit, count.use, count.order_use) == (Unit.COUNT, 5, 5, 1)
+
+
+def test_cancel_orders_needs_to_know_whose(operations: Operations) -> None:
+    request: Any = operations.cancel_orders(
+        gateway=3, symbol="ETH-PERP", keep=[11, 12], accepted_before_time_ns=9
+    ).request
+    assert (request.gateway_id, request.instrument_id, request.account_id) == (3, 8, 0)
+    assert list(request.keep_reservation_ids) == [11, 12]
+    with pytest.raises(InvalidInput, match="at least one of gateway, account and symbol"):
+        operations.cancel_orders(side="buy")
+    with pytest.raises(OutOfRange, match="keep holds 10001, more than 10000"):
+        operations.cancel_orders(account=1, keep=range(1, 10_002))
+
+
+@pytest.mark.parametrize(
+    ("duration", "error"), [(-1, OutOfRange), (86_400_001, OutOfRange), (1.5, TypeError)]
+)
+def test_a_lease_lasts_up_to_a_day(
+    operations: Operations, duration: Any, error: type[Exception]
+) -> None:
+    request: Any = operations.renew_gateway_lease(86_400_000, "cancel").request
+    assert (request.gateway_id, request.duration_ms) == (3, 86_400_000)
+    with pytest.raises(error, match="duration_ms"):
+        operations.renew_gateway_lease(duration)
+
+
+@pytest.mark.parametrize("actor", ["", " x", "x ", "é", "a" * 65, "a\nb"])
+def test_an_actor_that_the_audit_would_not_take_is_refused(actor: str) -> None:
+    with pytest.raises(ValueError, match="actor"):
+        Client("localhost:1", actor=actor)
 
 
 def test_a_comment_that_is_too_long_is_refused(operations: Operations) -> None:
@@ -549,6 +857,11 @@ def test_a_comment_that_is_too_long_is_refused(operations: Operations) -> None:
     [
         (Side, types_pb.Side, "SIDE"),
         (PositionSide, types_pb.PositionSide, "POSITION_SIDE"),
+        (OrderType, types_pb.OrderType, "ORDER_TYPE"),
+        (PositionMode, types_pb.PositionMode, "POSITION_MODE"),
+        (LeaseAction, types_pb.LeaseAction, "LEASE_ACTION"),
+        (LimitKind, types_pb.LimitKind, "LIMIT_KIND"),
+        (LimitAction, types_pb.LimitAction, "LIMIT_ACTION"),
         (TimeInForce, types_pb.TimeInForce, "TIME_IN_FORCE"),
         (MarginMode, types_pb.MarginMode, "MARGIN_MODE"),
         (TradingState, types_pb.TradingState, "TRADING_STATE"),
@@ -570,7 +883,7 @@ def test_an_enum_has_the_names_and_numbers_of_the_contract(
 
 def test_both_clients_have_every_operation_with_the_same_parameters() -> None:
     names = [name for name in vars(Operations) if not name.startswith("_")]
-    assert len(names) == 31
+    assert len(names) == 47
     for name in names:
         planned = inspect.signature(getattr(Operations, name)).parameters
         assert inspect.signature(getattr(Client, name)).parameters == planned
@@ -580,7 +893,21 @@ def test_both_clients_have_every_operation_with_the_same_parameters() -> None:
 
 def test_only_calls_that_may_be_repeated_are_retried() -> None:
     config = dict(channel_options(()))["grpc.service_config"]
-    for name in ("CheckOrder", "ReportExecution", "ListInstruments", "EngageKillSwitch"):
+    for name in (
+        "CheckOrder",
+        "BatchCheckOrders",
+        "ReportExecution",
+        "ListInstruments",
+        "EngageKillSwitch",
+        "RenewGatewayLease",
+    ):
         assert f'"{name}"' in config
-    for name in ("AdjustCollateral", "TransferMargin", "CreateAccount", "ReleaseKillSwitch"):
+    for name in (
+        "AdjustCollateral",
+        "TransferMargin",
+        "CreateAccount",
+        "ReleaseKillSwitch",
+        "CancelOrders",
+        "SetLimit",
+    ):
         assert f'"{name}"' not in config

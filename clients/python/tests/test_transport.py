@@ -305,6 +305,28 @@ def test_a_service_that_fails_inside_may_have_made_the_change(server: Server) ->
     assert error.reason == "INTERNAL_ERROR"
 
 
+def test_every_call_names_its_actor(server: Server) -> None:
+    scripted, target = server
+    seen: list[Any] = []
+
+    def get_account(request: bytes, context: grpc.ServicerContext) -> Message:
+        seen.append(dict(context.invocation_metadata()).get("riskd-actor"))
+        return account_pb.GetAccountResponse()
+
+    scripted.scripts["GetAccount"] = get_account
+    with Client(target, actor="alice of risk") as client:
+        client.get_account(1)
+    with Client(target) as client:
+        client.get_account(1)
+
+    async def again() -> None:
+        async with AsyncClient(target, actor="bob") as client:
+            await client.get_account(1)
+
+    asyncio.run(again())
+    assert seen == ["alice of risk", None, "bob"]
+
+
 def test_nobody_at_the_address_is_unavailable() -> None:
     # Port 1 is reserved (tcpmux) and not listened to.
     error = raised("127.0.0.1:1", lambda client: None)

@@ -4,8 +4,8 @@ What a journal's records hold is at the top of engine.pyx.
 """
 
 import os
-from collections.abc import Callable, Sequence
-from typing import Final, Literal, Self, final
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final, Literal, Self, final
 
 from riskd.core.journal import Faults, Journal
 from riskd.core.rows import AccountRow as AccountRow
@@ -120,6 +120,18 @@ class Engine:
     @property
     def durable_sequence(self) -> int:
         """The last record that is as durable as was promised; 0 if there is none."""
+    def watch_replay(
+        self,
+        watcher: Callable[[str, Mapping[str, Any], str, int, Callable[[], Any]], None] | None,
+    ) -> None:
+        """Hand changes that are replayed from now on to a watcher (None: to nobody).
+
+        It gets the change, its arguments, actor and time, and a function that applies it and
+        returns its answer, which it must call once.
+        """
+    @property
+    def change_revision(self) -> int:
+        """The revision after the last change from outside the hot door; 0 before the first."""
     def recover(
         self,
         directory: str | os.PathLike[str],

@@ -40,6 +40,7 @@ Time
 """
 
 import contextlib
+import functools
 import hashlib
 import json
 import os
@@ -257,6 +258,10 @@ cdef class Engine:
     cdef uint64_t _time_ns
     # Of the last record that was read back.
     cdef uint32_t _checksum
+    # Of the last change from outside the hot door.
+    cdef uint64_t _change_revision
+    # What sees changes that are replayed, or None.
+    cdef object _watcher
     cdef dict _asset_ids
     cdef dict _schedule_ids
     cdef dict _instrument_ids
@@ -474,6 +479,7 @@ cdef class Engine:
             return _CHANGES[name](self, now_ns, **arguments)
         finally:
             if self._book.revision != revision:
+                self._change_revision = self._book.revision
                 self._time_ns = now_ns
                 if self._log != NULL:
                     self._record(
@@ -560,6 +566,14 @@ cdef class Engine:
     @property
     def durable_sequence(self):
         return journal_durable(self._log) if self._log != NULL else 0
+
+    def watch_replay(self, watcher):
+        self._watcher = watcher
+
+    @property
+    def change_revision(self):
+        with _Locked(self):
+            return self._change_revision
 
     def recover(
         self,
@@ -1405,7 +1419,12 @@ cdef object _change_fault(Engine engine, now_ns, bytes payload):
     """Apply a recorded change, or return why it cannot be."""
     try:
         entry = json.loads(payload)
-        _CHANGES[entry["change"]](engine, now_ns, **entry["arguments"])
+        arguments = entry["arguments"]
+        apply = functools.partial(_CHANGES[entry["change"]], engine, now_ns, **arguments)
+        if engine._watcher is None:
+            apply()
+        else:
+            engine._watcher(entry["change"], arguments, entry["actor"], now_ns, apply)
     except (KeyError, TypeError, ValueError):
         return repr(sys.exception())
     return None

@@ -1,0 +1,34 @@
+"""The engine's sense of time: what has ended is released also while nobody calls.
+
+GTD orders expire, and leases end, by a command that carries the time (docs/decision.md, Time), so
+that a replay does the same at the same place.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+from riskd.core.journal import JournalClosedError, JournalFailedError, JournalFullError
+from riskd.services.commits import Commits
+
+# Number of the engine's method, as riskd.core.engine.METHOD_ADVANCE_TIME has it.
+METHOD_ADVANCE_TIME = 7
+
+# Field 3 of the reply, the last one: there may be more that is due.
+_MORE = b"\x18\x01"
+
+_logger = logging.getLogger("riskd.ticker")
+
+
+async def keep_time(commits: Commits, clock: Callable[[], int], interval_s: float) -> None:
+    """Tell the engine the time in every interval, until cancelled or the journal has failed."""
+    while True:
+        await asyncio.sleep(interval_s)
+        try:
+            while (await commits.handle(METHOD_ADVANCE_TIME, b"", clock)).endswith(_MORE):
+                # Calls that came meanwhile go first.
+                await asyncio.sleep(0)
+        except JournalFullError as error:
+            _logger.warning("time stands still", extra={"fields": {"reason": str(error)}})
+        except (JournalFailedError, JournalClosedError):
+            return  # The server says so, and nothing is answered any more.
