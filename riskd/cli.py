@@ -28,6 +28,7 @@ COMMANDS = {
         "verify, inspect, export and shorten what a service kept",
     ),
     "limits": ("riskd.commands.limits", "list, set, raise, remove and prove limits"),
+    "replay": ("riskd.commands.replay", "decide what a service kept again, under other limits"),
     "rulebook": ("riskd.rulebooks.cli", "list, show, check and import venue rules"),
     "conform": ("riskd.conform", "run golden vectors against the library"),
 }

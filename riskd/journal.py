@@ -10,7 +10,7 @@ import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from google.protobuf.empty_pb2 import Empty
 from google.protobuf.json_format import MessageToDict
@@ -88,6 +88,16 @@ def closed_sequence(segments: Sequence[Segment]) -> int:
     return segments[-1].first_sequence - 1 if segments else 0
 
 
+class Record(NamedTuple):
+    """A record as it is in the journal."""
+
+    sequence: int
+    time_ns: int
+    revision: int
+    kind: int
+    payload: bytes
+
+
 class Entries(Iterator[Entry]):
     """The records of a journal from a sequence on, or from the first one that is still there.
 
@@ -113,6 +123,12 @@ class Entries(Iterator[Entry]):
                 f"{place}: record {sequence} of kind {kind} cannot be read: {error!r}"
             ) from None
         return Entry(sequence, time_ns, revision, name, actor, fields)
+
+
+def change_of(payload: bytes) -> tuple[str, dict[str, Any]]:
+    """Return name and arguments of a change's record. Raises ValueError and KeyError."""
+    change = json.loads(payload)
+    return change["change"], change["arguments"]
 
 
 def _decode(kind: int, payload: bytes) -> tuple[str, str, dict[str, Any]]:

@@ -12,6 +12,7 @@ from typing import cast
 from riskd.core.black import black76_greeks
 from riskd.core.engine import Engine, ReplayError
 from riskd.core.journal import JournalDamagedError, JournalFailedError
+from riskd.explain import Explainer
 from riskd.rulebooks import installer, loader
 from riskd.rulebooks.installer import RuleEngine
 from riskd.server import ControlServer
@@ -139,6 +140,15 @@ def build_server(
     trail has the changes so far: those of build_audited_engine; none if it is None.
     """
     backend = Backend(engine, clock, settings.journal_wait_ms_max / 1000, trail)
+    explainer = None if engine.journal is None else Explainer(engine.journal.directory)
+
+    async def background() -> None:
+        try:
+            await keep_time(backend.commits, clock, settings.tick_interval_ms / 1000)
+        finally:
+            if explainer is not None:
+                explainer.stop()
+
     return ControlServer(
         settings,
         {
@@ -160,11 +170,11 @@ def build_server(
                 LimitService(backend), server
             ),
             "riskd.v1.AuditService": lambda server: add_AuditServiceServicer_to_server(
-                AuditService(backend), server
+                AuditService(backend, explainer), server
             ),
         },
         backend.commits,
-        lambda: keep_time(backend.commits, clock, settings.tick_interval_ms / 1000),
+        background,
     )
 
 

@@ -1,19 +1,36 @@
-"""AuditService: who changed what."""
+"""AuditService: who changed what, and why a decision was made."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import grpc
 
+from riskd.explain import (
+    DecisionTooOldError,
+    DecisionUnknownError,
+    ExplainBusyError,
+    Explainer,
+    ExplainTimeoutError,
+)
 from riskd.services.backend import Backend, page_bounds
 from riskd.services.control import read_scope
-from riskd.services.errors import METHOD_NOT_IMPLEMENTED, RefusalError
+from riskd.services.errors import (
+    DECISION_NOT_KEPT,
+    DECISION_UNKNOWN,
+    EXPLAIN_BUSY,
+    EXPLAIN_TIMEOUT,
+    RefusalError,
+)
 from riskd.v1 import audit_service_pb2 as pb
 from riskd.v1.audit_service_pb2_grpc import AuditServiceServicer
 
 
 class AuditService(AuditServiceServicer):
-    """Changes that were made outside the hot door."""
+    """Changes that were made outside the hot door; decisions made again. explainer None: not kept."""
 
-    def __init__(self, backend: Backend) -> None:
+    def __init__(self, backend: Backend, explainer: Explainer | None) -> None:
         self._backend = backend
+        self._explainer = explainer
 
     def ListChanges(
         self, request: pb.ListChangesRequest, context: grpc.ServicerContext
@@ -41,9 +58,37 @@ class AuditService(AuditServiceServicer):
     def ExplainDecision(
         self, request: pb.ExplainDecisionRequest, context: grpc.ServicerContext
     ) -> pb.ExplainDecisionResponse:
-        raise RefusalError(
-            METHOD_NOT_IMPLEMENTED,
-            "ExplainDecision is not implemented yet: CheckOrder with mode CHECK_ONLY and view FULL "
-            "explains an order on the state of now",
-            method="ExplainDecision",
-        )
+        engine = self._backend.engine
+        if self._explainer is None:
+            raise RefusalError(
+                DECISION_NOT_KEPT, "durability is none: there is no journal to explain from"
+            )
+        revision = engine.revision
+        if not 0 < request.revision <= revision:
+            raise RefusalError(
+                DECISION_UNKNOWN,
+                f"revision is {request.revision}: must be 1 to {revision}, the last change",
+                field="revision",
+                value=request.revision,
+                bound=revision,
+            )
+        with _explaining(request.revision):
+            return self._explainer.explain(request.revision)
+
+
+@contextmanager
+def _explaining(revision: int) -> Iterator[None]:
+    """Turn what an Explainer raises into refusals; what is wrong with the journal is a fault."""
+    try:
+        yield
+    except DecisionUnknownError as error:
+        reason, text = DECISION_UNKNOWN, str(error)
+    except DecisionTooOldError as error:
+        reason, text = DECISION_NOT_KEPT, str(error)
+    except ExplainBusyError:
+        reason, text = EXPLAIN_BUSY, "another decision is being explained: one at a time"
+    except ExplainTimeoutError as error:
+        reason, text = EXPLAIN_TIMEOUT, str(error)
+    else:
+        return
+    raise RefusalError(reason, text, field="revision", value=revision)

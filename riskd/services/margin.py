@@ -57,10 +57,10 @@ class MarginService(MarginServiceServicer):
     ) -> pb.ListPositionMarginsResponse:
         backend = self._backend
         revision = backend.engine.revision
-        asset = backend.asset_of(backend.account(request.account_id).asset_id)
+        account = backend.account(request.account_id)
         rows = backend.engine.positions(request.account_id) or []
         return pb.ListPositionMarginsResponse(
-            positions=[backend.messages.position(row, rows, asset) for row in rows],
+            positions=[backend.messages.position(row, rows, account) for row in rows],
             revision=revision,
         )
 
@@ -70,13 +70,12 @@ class MarginService(MarginServiceServicer):
         backend = self._backend
         revision = backend.engine.revision
         account = backend.account(request.account_id)
-        asset = backend.asset_of(account.asset_id)
         backend.instrument(request.instrument_id)
         side = backend.position_side(account, request.position_side)
         rows = backend.engine.positions(request.account_id) or []
         for row in rows:
             if (row.instrument_id, row.position_side) == (request.instrument_id, side):
-                position = backend.messages.position(row, rows, asset)
+                position = backend.messages.position(row, rows, account)
                 return pb.ComputeLiquidationPriceResponse(
                     liquidation_status=position.liquidation_status,
                     liquidation_price=position.liquidation_price,

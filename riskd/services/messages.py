@@ -172,12 +172,14 @@ class Messages:
         )
 
     def position(
-        self, row: "PositionRow", rows: Sequence["PositionRow"], asset: Asset
+        self, row: "PositionRow", rows: Sequence["PositionRow"], account: "AccountRow"
     ) -> margin_service_pb2.PositionMargin:
-        """Return a position; rows are all of its account's."""
+        """Return a position of an account; rows are all of its positions."""
+        asset = self.asset_of(account.asset_id)
         instrument = self.instrument_of(row.instrument_id)
         is_isolated = row.margin_mode == types_pb2.MARGIN_MODE_ISOLATED
         position = margin_service_pb2.PositionMargin(
+            account_id=account.account_id,
             instrument_id=row.instrument_id,
             symbol=instrument.symbol,
             position_side=types_pb2.PositionSide.ValueType(row.position_side),

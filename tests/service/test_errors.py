@@ -629,9 +629,9 @@ ROWS = [
         "explanation",
         "audit.ExplainDecision",
         audit.ExplainDecisionRequest(revision=1),
-        grpc.StatusCode.UNIMPLEMENTED,
-        "METHOD_NOT_IMPLEMENTED",
-        "CHECK_ONLY",
+        grpc.StatusCode.FAILED_PRECONDITION,
+        "DECISION_NOT_KEPT",
+        "durability is none",
     ),
     Row(
         "position mode",

@@ -46,7 +46,6 @@ SERVICES: list[ServiceDescriptor] = [
 METHODS = [f"{service.name}/{method.name}" for service in SERVICES for method in service.methods]
 NOT_IMPLEMENTED = {
     "MarginService/SimulatePortfolio",
-    "AuditService/ExplainDecision",
 }
 
 
