@@ -107,7 +107,8 @@ def explain(directory: str | os.PathLike[str], revision: int) -> pb.ExplainDecis
     content = record.payload[_HEAD.size :]
     request = method.request.FromString(content)
     engine, versions = _state_before(directory, record)
-    inputs = _inputs(engine, request, record.time_ns)
+    subjects = _subjects(engine, request, record.time_ns)
+    inputs = _inputs(engine, subjects, record.time_ns)
     full_content = _full(request).SerializeToString()
     if record.kind == core.METHOD_CHECK_ORDER:
         full_reply = engine.handle(record.kind, full_content, record.time_ns)
@@ -128,6 +129,7 @@ def explain(directory: str | os.PathLike[str], revision: int) -> pb.ExplainDecis
         inputs=inputs,
         versions=versions,
         reply_bytes=reply,
+        instrument_id=subjects.of_order,
     )
 
 
@@ -206,6 +208,8 @@ class _Subjects:
     accounts: dict[int, None] = field(default_factory=dict)
     gateways: dict[int, None] = field(default_factory=dict)
     instruments: dict[int, None] = field(default_factory=dict)
+    of_order: int = 0
+    """The instrument that the request does not name itself, but the order that it is about."""
 
     def add(self, account_id: int, gateway_id: int, instrument_id: int) -> None:
         self.accounts[account_id] = None
@@ -229,13 +233,13 @@ def _subjects(engine: Engine, request: Message, time_ns: int) -> _Subjects:
                 )
             )
             found.add(held.account_id, request.gateway_id, held.instrument_id)
+            found.of_order = held.instrument_id
     return found
 
 
-def _inputs(engine: Engine, request: Message, time_ns: int) -> pb.DecisionInputs:
-    """Return what is there of whom and what the request names: it can name what is not."""
+def _inputs(engine: Engine, subjects: _Subjects, time_ns: int) -> pb.DecisionInputs:
+    """Return what is there of whom and what a request names: it can name what is not."""
     messages = Messages(engine, Catalogue(engine))
-    subjects = _subjects(engine, request, time_ns)
     inputs = pb.DecisionInputs(revision=engine.revision)
     named = [row for each in subjects.accounts if (row := engine.account(each)) is not None]
     parents = {row.parent_account_id: None for row in named if row.parent_account_id}

@@ -161,6 +161,7 @@ def test_amendment_execution_and_batch_are_explained(
     assert (found.request.execution, found.reply.execution) == (execution, executed)
     assert found.equal
     assert found.recomputed == found.reply
+    assert found.instrument_id == 1
 
     found = explained(kept, decided.revision)
     assert (found.request.batch, found.reply.batch) == (batch, decided)

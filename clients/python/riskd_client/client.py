@@ -185,3 +185,4 @@ class Client(Session):
     reset_limit_usage = _call(Operations.reset_limit_usage)
     list_limits = _pages(Operations.list_limits)
     list_changes = _pages(Operations.list_changes)
+    explain_decision = _call(Operations.explain_decision)

@@ -47,6 +47,7 @@ from riskd_client.values import (
     DecisionDetail,
     DecisionView,
     ExecutionResult,
+    Explanation,
     Firm,
     Gateway,
     Greeks,
@@ -102,6 +103,8 @@ Member = TypeVar("Member", bound=WireEnum)
 PAGE_SIZE = 1000
 MARKS_MAX = 1024
 COMMENT_BYTES_MAX = 255
+# A little more than the service takes at most.
+EXPLAIN_S = 35.0
 BATCH_MAX = 64
 LEASE_MS_MAX = 86_400_000
 RESERVATIONS_KEPT_MAX = 10_000
@@ -276,6 +279,7 @@ REMOVE_LIMIT = _limit("RemoveLimit", limit_pb.RemoveLimitResponse, Effect.ONCE)
 RESET_LIMIT_USAGE = _limit("ResetLimitUsage", limit_pb.ResetLimitUsageResponse, Effect.ONCE)
 LIST_LIMITS = _limit("ListLimits", limit_pb.ListLimitsResponse)
 LIST_CHANGES = _audit("ListChanges", audit_pb.ListChangesResponse)
+EXPLAIN_DECISION = _audit("ExplainDecision", audit_pb.ExplainDecisionResponse)
 
 RPCS: tuple[Rpc, ...] = tuple(value for value in list(globals().values()) if type(value) is Rpc)
 
@@ -2012,10 +2016,7 @@ class Operations:
         key = message.key
         symbol = None
         if key.instrument_id:
-            listing = self.catalogue.listing_of(key.instrument_id)
-            if listing is None:
-                raise CatalogueIncompleteError(f"no instrument {key.instrument_id} in it")
-            symbol = listing.instrument.symbol
+            symbol = self._listing_of(key.instrument_id).instrument.symbol
         scope = _limit_scope(key.scope, key.scope_id)
         return Limit(
             scope=Scope("unrecognised") if scope is None else scope,
@@ -2050,6 +2051,64 @@ class Operations:
             return Call(LIST_CHANGES, request, read, timeout)
 
         return Pages(call)
+
+    def explain_decision(
+        self, revision: int, *, timeout: float | None = EXPLAIN_S
+    ) -> Call[Explanation]:
+        """Decide again what was decided at a revision, on the state of that time.
+
+        The service takes seconds, at most 30, and does one at a time.
+        """
+        request = audit_pb.ExplainDecisionRequest(revision=whole(revision, "revision", 64))
+        return Call(EXPLAIN_DECISION, request, self._read_explanation, timeout)
+
+    def _read_explanation(self, reply: audit_pb.ExplainDecisionResponse) -> Explanation:
+        request, again, inputs = reply.request, reply.recomputed, reply.inputs
+        named: list[tuple[order_pb.CheckOrderResponse, int, int]] = []
+        execution = None
+        match again.WhichOneof("reply"):
+            case "order":
+                order = request.order
+                named = [(again.order, order.instrument_id, order.client_order_id)]
+            case "batch":
+                named = [
+                    (decision, order.instrument_id, order.client_order_id)
+                    for order, decision in zip(
+                        request.batch.orders, again.batch.decisions, strict=True
+                    )
+                ]
+            case "amendment":
+                amendment = request.amendment
+                named = [
+                    (again.amendment.order, reply.instrument_id, amendment.client_order_id)
+                ]
+            case "execution":
+                listing = self._listing_of(reply.instrument_id)
+                execution = read_execution(
+                    again.execution, listing, request.execution.execution_id
+                )
+        return Explanation(
+            revision=reply.revision,
+            time_ns=reply.time_ns,
+            decisions=tuple(
+                read_decision(message, self._listing_of(instrument_id), client_order_id)
+                for message, instrument_id, client_order_id in named
+            ),
+            execution=execution,
+            equal=reply.equal,
+            accounts=tuple(_read_account(row, inputs.revision) for row in inputs.accounts),
+            positions=tuple(_read_position(row, inputs.revision) for row in inputs.positions),
+            limits=tuple(map(self._read_limit, inputs.limits)),
+            schedules=tuple(map(_read_schedule, inputs.schedules)),
+            versions={row.name: row.value for row in reply.versions},
+            reply_bytes=reply.reply_bytes,
+        )
+
+    def _listing_of(self, instrument_id: int) -> Listing:
+        listing = self.catalogue.listing_of(instrument_id)
+        if listing is None:
+            raise CatalogueIncompleteError(f"no instrument {instrument_id} in it")
+        return listing
 
     def _instrument_id(self, symbol: str) -> int:
         return self.catalogue.listing(symbol).instrument.instrument_id

@@ -957,6 +957,26 @@ class LimitResult:
 
 
 @dataclass(frozen=True, slots=True)
+class Explanation:
+    """A decision that was made again, in the FULL view, on the state just before it."""
+
+    revision: int
+    time_ns: int
+    decisions: tuple[OrderDecision, ...]
+    """On the order, the amended order or the orders of a batch."""
+    execution: ExecutionResult | None
+    equal: bool
+    """Whether the reply has the size and the checksum of the one that was sent."""
+    accounts: tuple[Account, ...]
+    positions: tuple[PositionMargin, ...]
+    limits: tuple[Limit, ...]
+    schedules: tuple[MarginSchedule, ...]
+    versions: Mapping[str, str]
+    reply_bytes: bytes
+    """As they were sent, if it is equal."""
+
+
+@dataclass(frozen=True, slots=True)
 class Change:
     """A change that was made: what was asked for, and (before, after) of what it changed."""
 

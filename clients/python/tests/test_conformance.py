@@ -709,6 +709,43 @@ def test_limits_of_a_firm_and_its_account(connect: Connect, target: str) -> None
 
 
 @both
+def test_a_decision_is_explained(connect: Connect, tmp_path: Path) -> None:
+    settings = Settings(
+        control_address="127.0.0.1:0",
+        durability="process",
+        journal_directory=str(tmp_path / "journal"),
+    )
+
+    async def scenario(client: AsyncClient) -> None:
+        await client.set_limit(Scope.account(1), "order_quantity_max", "0.4", symbol="BTC-PERP")
+        order = await client.check_order(1, "BTC-PERP", "buy", "0.5", "65000", client_order_id=42)
+        assert not order.accepted
+        found = await client.explain_decision(order.revision)
+        assert (found.revision, found.equal, found.execution) == (order.revision, True, None)
+        (again,) = found.decisions
+        assert (again.reason, again.client_order_id) == (order.reason, 42)
+        assert again.detail is not None
+        assert [row.limit for row in again.detail.violations] == [D("0.4")]
+        assert [row.cash for row in found.accounts] == [D(10_000)]
+        assert [row.bound for row in found.limits] == [D("0.4")]
+        with pytest.raises(NotFound):
+            await client.explain_decision(1)
+        small = await client.check_order(1, "BTC-PERP", "buy", "0.4", "65000")
+        amended = await client.check_amendment(small, "0.3", "65000")
+        (again,) = (await client.explain_decision(amended.revision)).decisions
+        assert again.accepted
+        fill = await client.report_fill(amended, "65000", "0.3", execution_id=9)
+        explained = await client.explain_decision(fill.revision)
+        assert explained.execution == fill
+        assert [row.working_buy_quantity for row in explained.positions] == [D("0.3")]
+
+    engine = build_engine(settings)
+    with serving(settings, engine, itertools.count(NOW_NS, 1_000_000).__next__) as port:
+        run(connect, f"127.0.0.1:{port}", scenario)
+    engine.close_journal()
+
+
+@both
 def test_a_lease_and_the_sweep_of_orphans(connect: Connect, target: str) -> None:
     async def scenario(client: AsyncClient) -> None:
         lease = await client.renew_gateway_lease(60_000, LeaseAction.CANCEL)
