@@ -1,8 +1,8 @@
 """A decision made again: what was asked, the reply, and everything that it stood on.
 
 The state just before it is that of the newest snapshot at or below and of the records that follow,
-replayed into an engine that is thrown away. A replay holds the interpreter, so a service has it done
-by a process of its own: `python -m riskd.explain DIRECTORY REVISION`.
+replayed into an engine that is thrown away. A replay holds the interpreter, and calls would wait
+for it, so a service has a process of its own do it: `python -m riskd.explain DIRECTORY REVISION`.
 """
 
 import os
@@ -228,9 +228,7 @@ def _subjects(engine: Engine, request: Message, time_ns: int) -> _Subjects:
         case orders_pb.CheckAmendmentRequest() | orders_pb.ReportExecutionRequest():
             question = orders_pb.GetReservationRequest(reservation_id=request.reservation_id)
             held = orders_pb.GetReservationResponse.FromString(
-                engine.handle(
-                    core.METHOD_GET_RESERVATION, question.SerializeToString(), time_ns
-                )
+                engine.handle(core.METHOD_GET_RESERVATION, question.SerializeToString(), time_ns)
             )
             found.add(held.account_id, request.gateway_id, held.instrument_id)
             found.of_order = held.instrument_id

@@ -379,9 +379,7 @@ class Rerun:
         yield from self._compare(record, "CheckAmendment", order, (before, after), details)
         if before.reservation_id:
             # What the other engine refuses leaves the old order as it was.
-            self._map(
-                record, before.reservation_id, after.reservation_id or request.reservation_id
-            )
+            self._map(record, before.reservation_id, after.reservation_id or request.reservation_id)
 
     def _execution(self, record: Record, content: bytes) -> Iterator[Difference]:
         request = pb.ReportExecutionRequest.FromString(content)
@@ -421,9 +419,7 @@ class Rerun:
         if (before.decision, before.reason) == (after.decision, after.reason):
             return
         self.differences += 1
-        verdicts = [
-            _verdict(reply, detail) for reply, detail in zip(replies, details, strict=True)
-        ]
+        verdicts = [_verdict(reply, detail) for reply, detail in zip(replies, details, strict=True)]
         was, now = verdicts
         self.totals[f"{was.decision} {was.reason}", f"{now.decision} {now.reason}"] += 1
         instrument = self._catalogue.instrument(order.instrument_id)

@@ -26,7 +26,7 @@ from riskd.v1.audit_service_pb2_grpc import AuditServiceServicer
 
 
 class AuditService(AuditServiceServicer):
-    """Changes that were made outside the hot door; decisions made again. explainer None: not kept."""
+    """Changes from outside the hot door, and decisions made again: none without an explainer."""
 
     def __init__(self, backend: Backend, explainer: Explainer | None) -> None:
         self._backend = backend

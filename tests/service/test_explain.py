@@ -112,15 +112,15 @@ def test_order_is_explained_by_what_was_there_then(
     inputs = found.inputs
     assert inputs.revision == answer.revision - 1
     (account,) = inputs.accounts
-    assert (account.account_id, account.cash) == (7, "10000.000000")
+    assert (account.account_id, account.cash) == (7, "10000")
     (position,) = inputs.positions
-    assert (position.account_id, position.working_buy_quantity) == (7, "0.100")
+    assert (position.account_id, position.working_buy_quantity) == (7, "0.1")
     assert [each.symbol for each in inputs.instruments] == ["BTC-PERP"]
     assert [each.mark_price for each in inputs.marks] == [1_200_000]
     (schedule,) = inputs.schedules
     assert (schedule.name, len(schedule.tiers), schedule.version) == ("BTC", 2, 1)
     (bound,) = inputs.limits
-    assert (bound.key.scope_id, bound.bound, bound.use) == (7, "0.150", "0.100")
+    assert (bound.key.scope_id, bound.bound, bound.use) == (7, "0.15", "0.1")
     assert {each.name: each.value for each in found.versions} == {"recomputed": __version__}
 
 
@@ -172,9 +172,7 @@ def test_amendment_execution_and_batch_are_explained(
     assert [each.key.scope_id for each in found.inputs.limits] == [7, 8]
 
 
-def test_states_that_are_not_normal_are_inputs(
-    kept: Rig, order: orders.CheckOrderRequest
-) -> None:
+def test_states_that_are_not_normal_are_inputs(kept: Rig, order: orders.CheckOrderRequest) -> None:
     for scope in (control.Scope(account_id=7), control.Scope(account_id=8)):
         kept.control.ChangeTradingState(
             control.ChangeTradingStateRequest(
@@ -236,9 +234,7 @@ def test_time_is_bounded(kept: Rig, order: orders.CheckOrderRequest) -> None:
 
 def test_snapshots_say_how_far_back_it_reaches(tmp_path: Path) -> None:
     engine = Engine(**SIZES)
-    engine.open_journal(
-        tmp_path, durability="process", segment_bytes=40 + 4096, buffer_bytes=4096
-    )
+    engine.open_journal(tmp_path, durability="process", segment_bytes=40 + 4096, buffer_bytes=4096)
     desk = Desk(engine)
     replies = []
     while len(segments_of(tmp_path)) < 3:

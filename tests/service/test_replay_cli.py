@@ -46,7 +46,7 @@ settlement_asset = "USDT"
 source = "synthetic"
 as_of = 2026-01-01
 tier = [
-    { floor = "0", initial_rate = "1", maintenance_rate = "0.5", deduction = "0", max_leverage = "1" },
+    { floor = 0, initial_rate = 1, maintenance_rate = 0.5, deduction = 0, max_leverage = 1 },
 ]
 
 [instrument.BTC-PERP]
@@ -178,9 +178,7 @@ def trade(desk: Desk) -> None:
     desk.order(30, side=types_pb2.SIDE_SELL)
 
 
-def test_without_other_limits_nothing_differs(
-    desk: Desk, directory: Path, capsys: Capture
-) -> None:
+def test_without_other_limits_nothing_differs(desk: Desk, directory: Path, capsys: Capture) -> None:
     trade(desk)
     differences, totals = replay(capsys, directory)
     # 4 orders, an amendment, a batch of 2, 2 fills.
@@ -269,16 +267,12 @@ def test_limit_of_a_later_account_stands_from_its_first_order(
     desk.order(10)
     desk.engine.create_account(8, 1, types_pb2.MARGIN_MODE_CROSS, 2000, 10**10)
     desk.order(10, account_id=8)
-    file = limits_file(
-        tmp_path, "ORDER_QUANTITY_MAX", 0.005, instrument="BTC-PERP", account=8
-    )
+    file = limits_file(tmp_path, "ORDER_QUANTITY_MAX", 0.005, instrument="BTC-PERP", account=8)
     differences, _ = replay(capsys, directory, "--limits", file)
     assert [each["account_id"] for each in differences] == [8]
 
 
-def test_other_margin_rules(
-    desk: Desk, directory: Path, tmp_path: Path, capsys: Capture
-) -> None:
+def test_other_margin_rules(desk: Desk, directory: Path, tmp_path: Path, capsys: Capture) -> None:
     # A lot is 60 USDT, 10000 USDT are there: 2000 lots need 6000 at 20x, 120000 at 1x.
     desk.order(2000)
     desk.order(100)

@@ -2079,14 +2079,10 @@ class Operations:
                 ]
             case "amendment":
                 amendment = request.amendment
-                named = [
-                    (again.amendment.order, reply.instrument_id, amendment.client_order_id)
-                ]
+                named = [(again.amendment.order, reply.instrument_id, amendment.client_order_id)]
             case "execution":
                 listing = self._listing_of(reply.instrument_id)
-                execution = read_execution(
-                    again.execution, listing, request.execution.execution_id
-                )
+                execution = read_execution(again.execution, listing, request.execution.execution_id)
         return Explanation(
             revision=reply.revision,
             time_ns=reply.time_ns,
