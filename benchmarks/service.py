@@ -39,6 +39,7 @@ from riskd.server import ControlServer
 from riskd.services.backend import Backend
 from riskd.services.market_data import add_market_data_service
 from riskd.services.order_risk import add_order_risk_service
+from riskd.services.ticker import keep_time
 from riskd.settings import Settings
 from riskd.v1 import types_pb2
 from riskd.wiring import build_engine
@@ -90,6 +91,7 @@ def serve(account_count: int) -> None:
             ECHO_SERVICE: add_echo_service,
         },
         backend.commits,
+        lambda: keep_time(backend.commits, time.time_ns, settings.tick_interval_ms / 1000),
     )
     print(server.start(), flush=True)
     sys.stdin.read()

@@ -17,6 +17,8 @@ from riskd.numbers import (
 )
 from riskd.v1 import types_pb2
 
+# A limit's reason is that plus its number.
+REASON_OFFSET = 219
 VALUE_MAX = 2**62
 RATE_MAX = 10**9
 BURST_MAX = 10**6

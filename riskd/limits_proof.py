@@ -40,7 +40,6 @@ MARK_TICKS = 10_000
 YEAR_NS = 365 * 86_400 * 10**9
 VOLATILITY_PPB = 500_000_000
 
-_REASON_OFFSET = 219
 _PERPETUAL = instrument_service_pb2.INSTRUMENT_KIND_LINEAR_PERPETUAL
 _OPTION = instrument_service_pb2.INSTRUMENT_KIND_LINEAR_OPTION
 _MINIMA = (types_pb2.LIMIT_KIND_ORDER_QUANTITY_MIN, types_pb2.LIMIT_KIND_ORDER_NOTIONAL_MIN)
@@ -453,7 +452,7 @@ class _Prover:
     def _violation(self, row: "LimitRow", reply: pb.CheckOrderResponse) -> pb.Violation | None:
         """Return the violation of a limit in a reply."""
         for each in reply.detail.violations:
-            name = each.reason - _REASON_OFFSET, each.scope, each.scope_id
+            name = each.reason - limits.REASON_OFFSET, each.scope, each.scope_id
             has_bound = row.kind not in _COLLARS and row.kind not in _LISTS
             if name == (row.kind, *row[:2]) and (not has_bound or each.limit == self._bound(row)):
                 return each
@@ -480,10 +479,10 @@ class _Prover:
         request: pb.CheckOrderRequest,
         reply: pb.CheckOrderResponse,
     ) -> Proof:
-        name = reason_name(row.kind + _REASON_OFFSET)
+        name = reason_name(row.kind + limits.REASON_OFFSET)
         if row.action == types_pb2.LIMIT_ACTION_SOFT:
             name = f"{name} (a warning)"
-        elif reply.reason != row.kind + _REASON_OFFSET:
+        elif reply.reason != row.kind + limits.REASON_OFFSET:
             name = f"{name}, after {reason_name(reply.reason)}"
         return Proof(self._name(row), self._order(desk, request), name, ok=True)
 

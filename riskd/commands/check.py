@@ -9,6 +9,7 @@ from typing import cast
 import grpc
 from google.protobuf import json_format
 
+from riskd import limits
 from riskd.catalogue import Asset, Instrument
 from riskd.commands.output import print_figures
 from riskd.numbers import NumberError, leverage_text, parse_decimal, rate_text
@@ -31,8 +32,14 @@ _IN_LOTS = {
     types_pb2.REASON_CODE_EXCEEDS_ORDER_QUANTITY_MAX,
     types_pb2.REASON_CODE_REDUCE_ONLY_WOULD_INCREASE,
     types_pb2.REASON_CODE_SHORT_OPTION_NOT_PERMITTED,
+    types_pb2.REASON_CODE_POSITION_SIDE_WOULD_TURN,
 }
-_IN_TICKS = {types_pb2.REASON_CODE_PRICE_OUTSIDE_COLLAR}
+_IN_TICKS = {
+    types_pb2.REASON_CODE_PRICE_OUTSIDE_COLLAR,
+    types_pb2.REASON_CODE_LIMIT_COLLAR_PPB,
+    types_pb2.REASON_CODE_LIMIT_COLLAR_TICKS,
+}
+_ACCEPTED = (types_pb2.DECISION_ACCEPTED, types_pb2.DECISION_ACCEPTED_WITH_WARNING)
 _PICO_DIGITS = 12
 
 
@@ -82,7 +89,7 @@ def run(arguments: argparse.Namespace) -> int:
         print(json_format.MessageToJson(reply, preserving_proto_field_name=True))
     else:
         _show(request, reply, instrument)
-    return 0 if reply.decision == types_pb2.DECISION_ACCEPTED else 1
+    return 0 if reply.decision in _ACCEPTED else 1
 
 
 def find_instrument(channel: grpc.Channel, symbol: str, timeout_s: float) -> Instrument:
@@ -160,7 +167,14 @@ class _Texts:
     def violation(self, reason: int, number: int) -> str:
         if reason in _IN_LOTS:
             return self.instrument.quantity(number)
-        return self.instrument.price(number) if reason in _IN_TICKS else self.money(number)
+        if reason in _IN_TICKS:
+            return self.instrument.price(number)
+        kind = reason - limits.REASON_OFFSET
+        if not limits.is_kind(kind):
+            return self.money(number)
+        text = limits.write_value(number, kind, self.instrument.asset, self.instrument)
+        is_money = limits.unit_of(kind) is limits.Unit.MONEY
+        return f"{text} {self.instrument.asset.symbol}" if is_money else text
 
 
 def _show(
@@ -209,8 +223,12 @@ def _show(
             texts.violation(violation.reason, number)
             for number in (violation.limit, violation.use, violation.order_use)
         )
+        level = ""
+        if violation.scope:
+            scope = types_pb2.LimitScope.Name(violation.scope).removeprefix("LIMIT_SCOPE_").lower()
+            level = f" of {scope} {violation.scope_id}{' (a warning)' if violation.soft else ''}"
         print(
-            f"  violated {_reason(violation.reason)}: limit {limit}, in use {use}, "
+            f"  violated {_reason(violation.reason)}{level}: limit {limit}, in use {use}, "
             f"this order {order_use}"
         )
 

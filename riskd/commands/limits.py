@@ -317,13 +317,17 @@ def _prove(arguments: argparse.Namespace) -> int:
     """Show a breaching order for each limit of a copy; return 0 if every limit stopped its."""
     # Imported late: the other actions need no compiled core.
     from riskd import limits_proof  # noqa: PLC0415
-    from riskd.core.engine import Engine  # noqa: PLC0415
+    from riskd.core.engine import Engine, ReplayError  # noqa: PLC0415
+    from riskd.core.journal import JournalDamagedError  # noqa: PLC0415
 
     engine = Engine()
     if arguments.journal is not None:
         if arguments.rulebook or arguments.asset:
             raise ValueError("--rulebook and --asset go with --file: a journal has its own")
-        replay = engine.recover(arguments.journal, accept_differences=True)
+        try:
+            replay = engine.recover(arguments.journal, accept_differences=True)
+        except (JournalDamagedError, ReplayError) as error:
+            raise ValueError(str(error)) from None
         now_ns = max(replay.time_ns, time.time_ns())
     else:
         now_ns = time.time_ns()

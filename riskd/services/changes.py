@@ -201,7 +201,7 @@ class ChangeTrail:
 
         Raises OSError, and ValueError if it is not what save wrote; then nothing was taken.
         """
-        before = []
+        before: list[Change] = []
         with open(path, encoding="ascii") as file:
             for line in file:
                 try:

@@ -25,6 +25,9 @@ from riskd.v1 import audit_service_pb2, types_pb2
 if TYPE_CHECKING:
     from tests.service.conftest import Rig
 
+HARD = types_pb2.LIMIT_ACTION_HARD
+SOFT = types_pb2.LIMIT_ACTION_SOFT
+
 Capture = pytest.CaptureFixture[str]
 
 BUILT_IN = ["serve", "check", "price", "margin", "limits"]
@@ -238,6 +241,25 @@ def test_serve_answers_until_a_signal_and_ends_with_0(tmp_path: Path, number: in
     finally:
         process.kill()
         process.communicate()
+
+
+def test_check_shows_the_limit_that_an_order_breaks(market: Rig, capsys: Capture) -> None:
+    for kind, action in (("OPEN_ORDERS_MAX", HARD), ("ORDER_NOTIONAL_MAX", SOFT)):
+        number = types_pb2.LimitKind.Value(f"LIMIT_KIND_{kind}")
+        market.engine.set_limit(3, 7, 0, number, 0, 0, action, market.engine.revision)
+    command = f"check --address 127.0.0.1:{market.port} --account 7 --symbol BTC-PERP --side buy"
+    arguments = [*command.split(), "--quantity", "0.1", "--price", "60000", "--view", "full"]
+    assert main(arguments) == 1
+    out = capsys.readouterr().out
+    assert out.startswith("REJECTED: LIMIT_OPEN_ORDERS_MAX\n")
+    assert "violated LIMIT_OPEN_ORDERS_MAX of account 7: limit 0, in use 0, this order 1\n" in out
+    assert (
+        "violated LIMIT_ORDER_NOTIONAL_MAX of account 7 (a warning): limit 0 USDT, in use 0 USDT, "
+        "this order 6000 USDT\n" in out
+    )
+    market.engine.remove_limit(3, 7, 0, types_pb2.LIMIT_KIND_OPEN_ORDERS_MAX)
+    assert main(arguments) == 0
+    assert capsys.readouterr().out.startswith("ACCEPTED_WITH_WARNING: LIMIT_ORDER_NOTIONAL_MAX")
 
 
 def limits_command(rig: Rig, *arguments: str) -> list[str]:

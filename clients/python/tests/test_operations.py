@@ -770,8 +770,10 @@ def test_a_limit_reads_in_decimals_and_what_it_has_not_is_none(operations: Opera
         None,
         LimitKind.GROSS_EXPOSURE_MAX,
     )
-    assert (known.value, known.raised_value, known.bound) == (100, 150, 150)
-    assert (known.use, known.remaining, known.utilisation) == (30, 120, Decimal("0.2"))
+    assert (known.value, known.raised_value) == (Decimal(100), Decimal(150))
+    assert known.bound == Decimal(150)
+    assert (known.use, known.remaining) == (Decimal(30), Decimal(120))
+    assert known.utilisation == Decimal("0.2")
     assert (unknown.use, unknown.remaining, unknown.use_unknown) == (None, None, True)
 
 
@@ -812,9 +814,14 @@ def test_a_violation_reads_in_the_unit_of_its_limit(operations: Operations) -> N
     share, leverage, count = decision.detail.violations
     assert (share.unit, share.limit, share.use) == (Unit.SHARE, Decimal("0.4"), Decimal("0.3"))
     assert (share.scope, share.soft) == (Scope.account(9), True)
-    assert (leverage.unit, leverage.limit, leverage.order_use) == (Unit.LEVERAGE, 5, 10)
+    assert (leverage.unit, leverage.limit, leverage.order_use) == (
+        Unit.LEVERAGE,
+        Decimal(5),
+        Decimal(10),
+    )
     assert (leverage.scope, leverage.soft) == (None, False)
-    assert (count.unit, count.limit, count.use, count.order_use) == (Unit.COUNT, 5, 5, 1)
+    assert count.unit is Unit.COUNT
+    assert (count.limit, count.use, count.order_use) == (Decimal(5), Decimal(5), Decimal(1))
 
 
 def test_cancel_orders_needs_to_know_whose(operations: Operations) -> None:
