@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from riskd import reference
+from riskd.core.engine import Engine
 from riskd.reference import SCOPE_ACCOUNT, SCOPE_FIRM, SCOPE_GATEWAY, ReferenceEngine
 from riskd.v1 import market_data_service_pb2 as market_pb
 from riskd.v1 import order_risk_service_pb2 as orders_pb
@@ -39,7 +40,7 @@ OWNERS = {PARENT: (FIRM, 0), CHILD: (FIRM, PARENT), OTHER: (FIRM, 0)}
 LEVELS_OF_CHILD = ((SCOPE_ACCOUNT, CHILD), (SCOPE_ACCOUNT, PARENT), (SCOPE_FIRM, FIRM))
 
 Fields = dict[str, Any]
-ENGINES: tuple[type[Any], ...] = (ReferenceEngine,)
+ENGINES: tuple[type[Any], ...] = (ReferenceEngine, Engine)
 every_engine = pytest.mark.parametrize("make", ENGINES)
 seeds = st.integers(0, 2**32 - 1)
 

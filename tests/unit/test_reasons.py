@@ -9,6 +9,7 @@ from google.protobuf.json_format import MessageToDict, ParseDict
 from google.protobuf.message import Message
 
 from riskd import reference
+from riskd.core.engine import Engine
 from riskd.reference import ReferenceEngine
 from riskd.v1 import market_data_service_pb2 as market_pb
 from riskd.v1 import order_risk_service_pb2 as orders_pb
@@ -130,7 +131,7 @@ def test_every_reason_of_the_contract_has_a_case() -> None:
     assert len({case["id"] for case in CASES}) == len(CASES)
 
 
-@pytest.mark.parametrize("make", [ReferenceEngine])
+@pytest.mark.parametrize("make", [ReferenceEngine, Engine])
 @pytest.mark.parametrize("case", CASES, ids=case_id)
 def test_the_request_of_a_case_gets_its_reason_and_numbers(
     case: dict[str, Any], make: type[Any]
@@ -143,7 +144,7 @@ def test_the_request_of_a_case_gets_its_reason_and_numbers(
         assert found == expected, name
 
 
-@pytest.mark.parametrize("make", [ReferenceEngine])
+@pytest.mark.parametrize("make", [ReferenceEngine, Engine])
 @pytest.mark.parametrize(
     "case", [case for case in CASES if "instead" in case["inputs"]], ids=case_id
 )

@@ -57,7 +57,7 @@ ctypedef struct Stand:
     i128 equity
     bint is_analysed
     bint greeks_known
-    bint greeks_fit
+    bint greeks_fit[GREEKS]
     i128 high[GREEKS]               # sums over the other instruments, in 1e-6
     i128 low[GREEKS]
     i128 factors[GREEKS]            # of one lot of the order's instrument

@@ -338,8 +338,8 @@ cdef void _analyse(Controls *controls, Stand *stand) noexcept nogil:
     if stand.is_analysed:
         return
     stand.is_analysed = True
-    stand.greeks_fit = True
     for greek in range(<uint32_t>GREEKS):
+        stand.greeks_fit[greek] = True
         stand.high[greek] = 0
         stand.low[greek] = 0
         stand.factors[greek] = 0
@@ -359,7 +359,7 @@ cdef void _analyse(Controls *controls, Stand *stand) noexcept nogil:
             continue
         for greek in range(<uint32_t>GREEKS):
             if not _add_greek(&sums, factors[greek], &stand.high[greek], &stand.low[greek]):
-                stand.greeks_fit = False
+                stand.greeks_fit[greek] = False
 
 
 cdef bint equity_of(
@@ -610,14 +610,11 @@ cdef inline i128 _share(i128 part, i128 whole) noexcept nogil:
     return ceil_div(scaled, whole)
 
 
-cdef i128 _greek(
-    const Stand *stand, const LevelSums *here, uint32_t greek, bint *does_fit
-) noexcept nogil:
+cdef i128 _greek(const Stand *stand, const LevelSums *here, uint32_t greek) noexcept nogil:
     """Return the most that a Greek can come to, whatever fills, in minor units, rounded up."""
     cdef i128 high = stand.high[greek]
     cdef i128 low = stand.low[greek]
-    if not stand.greeks_fit or not _add_greek(here, stand.factors[greek], &high, &low):
-        does_fit[0] = False
+    if not stand.greeks_fit[greek] or not _add_greek(here, stand.factors[greek], &high, &low):
         return _beyond()
     return ceil_div(larger(magnitude(high), magnitude(low)), 1000000)
 
@@ -669,7 +666,6 @@ cdef void _measure(
     cdef const Instrument *instrument = controls.instrument
     cdef uint32_t kind = limit.kind
     cdef bint narrow = limit.instrument_id != 0
-    cdef bint does_fit = True
     cdef bint adds = False
     cdef LevelSums after
     cdef i128 part, whole, total
@@ -691,8 +687,8 @@ cdef void _measure(
         finding.use = _share(part, whole)
         total = _share(part + ask.margin_value, whole + ask.margin_value)
     elif _is_greek(kind):
-        finding.use = _greek(stand, &stand.here, kind - LIMIT_KIND_DELTA_MAX, &does_fit)
-        total = _greek(stand, &after, kind - LIMIT_KIND_DELTA_MAX, &does_fit)
+        finding.use = _greek(stand, &stand.here, kind - LIMIT_KIND_DELTA_MAX)
+        total = _greek(stand, &after, kind - LIMIT_KIND_DELTA_MAX)
     else:
         adds = True
         finding.order_use = ask.margin_value
@@ -712,8 +708,7 @@ cdef void _measure(
             finding.use = _traded_today(controls, stand) + stand.working_value
         total = finding.use + finding.order_use
     finding.broken = (
-        not does_fit
-        or not fits(finding.use)
+        not fits(finding.use)
         or not fits(total)
         or (total > finding.use and total > finding.limit)
     )
@@ -980,7 +975,6 @@ cdef bint _use(Controls *controls, const Limit *limit, i128 *use) noexcept nogil
     cdef Stand *stand = &controls.stands[0]
     cdef LevelSums sums
     cdef uint32_t kind = limit.kind
-    cdef bint does_fit = True
     cdef i128 whole = 0
     if kind == LIMIT_KIND_ORDER_RATE_MAX or kind == LIMIT_KIND_EXECUTION_RATE_MAX:
         if limit.due_ns > controls.now_ns:
@@ -998,7 +992,7 @@ cdef bint _use(Controls *controls, const Limit *limit, i128 *use) noexcept nogil
         use[0] = larger(0, limit.peak - stand.equity)
     elif _is_greek(kind):
         memset(&sums, 0, sizeof(LevelSums))
-        use[0] = _greek(stand, &sums, kind - LIMIT_KIND_DELTA_MAX, &does_fit)
+        use[0] = _greek(stand, &sums, kind - LIMIT_KIND_DELTA_MAX)
     elif kind == LIMIT_KIND_DAILY_TRADED_MAX:
         _sum(controls, stand)
         use[0] = _traded_today(controls, stand) + stand.working_value
