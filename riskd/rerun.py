@@ -149,17 +149,11 @@ class _Order(NamedTuple):
     price_ticks: int
 
 
-class _Reply(NamedTuple):
-    decision: int
-    reason: int
-    reservation_id: int
-
-
 class Rerun:
     """Runs a journal again. Iterate it once, for the differences; the counts are whole after that.
 
     rules None: the recorded limits stand. Raises LimitsFileError for limits that cannot be set or
-    whose account, firm or instrument never was, ApplyError, RecordError, RerunError, and what
+    whose account, firm or instrument never was, ApplyError, RerunError, and what
     reading and replaying raise. Only reads.
     """
 
@@ -230,7 +224,12 @@ class Rerun:
     # Changes.
 
     def _change(self, record: Record) -> None:
-        name, arguments = change_of(record.payload)
+        try:
+            name, arguments = change_of(record.payload)
+        except (KeyError, ValueError) as error:
+            raise RerunError(
+                f"record {record.sequence} is no change that can be read: {error!r}"
+            ) from None
         if name == "create_book":
             self._was, self._is = Engine(**arguments), Engine(**arguments)
             self._catalogue = Catalogue(self._was)
@@ -336,9 +335,8 @@ class Rerun:
     def _batch(self, record: Record, content: bytes) -> Iterator[Difference]:
         request = pb.BatchCheckOrdersRequest.FromString(content)
         self._was_reply = self._was.handle(record.kind, content, record.time_ns)
-        for leg in request.orders:
-            leg.view = pb.DECISION_VIEW_FULL
-        reply = self._is.handle(record.kind, request.SerializeToString(), record.time_ns)
+        # As it is: another view would be another request where an id comes again.
+        reply = self._is.handle(record.kind, content, record.time_ns)
         pairs = zip(
             request.orders,
             pb.BatchCheckOrdersResponse.FromString(self._was_reply).decisions,
@@ -358,12 +356,11 @@ class Rerun:
         before = pb.CheckAmendmentResponse.FromString(self._was_reply).order
         known = request.reservation_id
         request.reservation_id = self._ids.get(known, known)
-        if not request.reservation_id:
+        if known and not request.reservation_id:
             self.without_order += 1
             if before.reservation_id:
                 self._map(record, before.reservation_id, 0)
             return
-        request.view = pb.DECISION_VIEW_FULL
         reply = self._is.handle(record.kind, request.SerializeToString(), record.time_ns)
         after = pb.CheckAmendmentResponse.FromString(reply).order
         order = _Order(
@@ -387,7 +384,7 @@ class Rerun:
         self._was_reply = self._was.handle(record.kind, content, record.time_ns)
         known = request.reservation_id
         request.reservation_id = self._ids.get(known, known)
-        if not request.reservation_id:
+        if known and not request.reservation_id:
             self.without_order += 1
             return
         reply = self._is.handle(record.kind, request.SerializeToString(), record.time_ns)

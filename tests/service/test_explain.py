@@ -236,7 +236,7 @@ def test_snapshots_say_how_far_back_it_reaches(tmp_path: Path) -> None:
     engine = Engine(**SIZES)
     engine.open_journal(tmp_path, durability="process", segment_bytes=40 + 4096, buffer_bytes=4096)
     desk = Desk(engine)
-    replies = []
+    replies: list[bytes] = []
     while len(segments_of(tmp_path)) < 3:
         replies.append(desk.order(1, len(replies) + 1))
     taken = take_snapshot(tmp_path, kept=1)
