@@ -1,4 +1,7 @@
-"""Laws of limits (docs/limits.md), on random firms, accounts, positions and limits."""
+"""Laws of limits (docs/limits.md), on random firms, accounts, positions and limits.
+
+On the compiled engine: the streams of tests/differential hold the reference to it.
+"""
 
 import random
 from collections.abc import Callable
@@ -10,7 +13,7 @@ from hypothesis import strategies as st
 
 from riskd import reference
 from riskd.core.engine import Engine
-from riskd.reference import SCOPE_ACCOUNT, SCOPE_FIRM, SCOPE_GATEWAY, ReferenceEngine
+from riskd.reference import SCOPE_ACCOUNT, SCOPE_FIRM, SCOPE_GATEWAY
 from riskd.v1 import market_data_service_pb2 as market_pb
 from riskd.v1 import order_risk_service_pb2 as orders_pb
 from riskd.v1 import types_pb2 as t
@@ -40,8 +43,6 @@ OWNERS = {PARENT: (FIRM, 0), CHILD: (FIRM, PARENT), OTHER: (FIRM, 0)}
 LEVELS_OF_CHILD = ((SCOPE_ACCOUNT, CHILD), (SCOPE_ACCOUNT, PARENT), (SCOPE_FIRM, FIRM))
 
 Fields = dict[str, Any]
-ENGINES: tuple[type[Any], ...] = (ReferenceEngine, Engine)
-every_engine = pytest.mark.parametrize("make", ENGINES)
 seeds = st.integers(0, 2**32 - 1)
 
 
@@ -57,8 +58,8 @@ class Closing(NamedTuple):
 class Desk:
     """An engine with a market, a firm and four accounts, and short names for what is asked."""
 
-    def __init__(self, make: type[Any], order: Callable[[list[Any]], list[Any]] = list) -> None:
-        self.engine = make()
+    def __init__(self, order: Callable[[list[Any]], list[Any]] = list) -> None:
+        self.engine = Engine()
         self.now = NOW
         self.next_id = 1
         engine = self.engine
@@ -66,7 +67,7 @@ class Desk:
         engine.upsert_schedule("flat", 1, [(0, 0, 5_000_000, 10000)])
         for symbol in ("BTC", "ETH"):
             engine.upsert_instrument(symbol, 1, 1, 1, 1, 0, 1, -2, 1, mark_age_max_ns=60 * SECOND)
-        terms = {"expiry_ns": NOW + 10**16, "strike_units": 60_000, "option_type": 1}
+        terms: Fields = {"expiry_ns": NOW + 10**16, "strike_units": 60_000, "option_type": 1}
         engine.upsert_instrument("CALL", 2, 1, 0, 1, 0, 1, -2, 1, underlying_id=BTC, **terms)
         engine.upsert_instrument("UNMARKED", 1, 1, 1, 1, 0, 1, -2, 1)
         for account_id in order([PARENT, CHILD, OTHER, LONER]):
@@ -154,7 +155,7 @@ class Desk:
     def closings(self) -> list[Closing]:
         found = []
         for account_id in (PARENT, CHILD, OTHER, LONER):
-            for row in self.engine.positions(account_id):
+            for row in self.engine.positions(account_id) or []:
                 side, working = t.SIDE_SELL, row.sell_lots
                 if row.lots < 0:
                     side, working = t.SIDE_BUY, row.buy_lots
@@ -236,23 +237,22 @@ def lines_but(desk: Desk, *names: str) -> list[str]:
     return lines
 
 
-def a_desk(make: type[Any], seed: int, trades: int = 40, limits: int = 12) -> tuple[Any, Desk]:
+def a_desk(seed: int, trades: int = 40, limits: int = 12) -> tuple[Any, Desk]:
     """Return a desk that traded, then got limits, then traded on."""
     rng = random.Random(seed)
-    desk = Desk(make)
+    desk = Desk()
     desk.trade(rng, trades // 2)
     desk.random_limits(rng, limits)
     desk.trade(rng, trades // 2)
     return rng, desk
 
 
-@every_engine
-@settings(max_examples=20)
+@settings(max_examples=40)
 @given(seeds)
-def test_a_strictly_reducing_order_meets_no_limit(make: type[Any], seed: int) -> None:
+def test_a_strictly_reducing_order_meets_no_limit(seed: int) -> None:
     """Limits of 0 on all kinds and levels stop every opening order and no closing one."""
     rng = random.Random(seed)
-    desk = Desk(make)
+    desk = Desk()
     desk.trade(rng, 30)
     for scope, scope_id in (*LEVELS_OF_CHILD, (SCOPE_ACCOUNT, OTHER), (SCOPE_ACCOUNT, LONER)):
         for kind in BROAD_KINDS:
@@ -270,11 +270,10 @@ def test_a_strictly_reducing_order_meets_no_limit(make: type[Any], seed: int) ->
         assert desk.order(**closing).decision == t.DECISION_REJECTED
 
 
-@every_engine
-@settings(max_examples=20)
+@settings(max_examples=40)
 @given(seeds)
-def test_a_limit_more_never_lets_an_order_pass(make: type[Any], seed: int) -> None:
-    rng, desk = a_desk(make, seed)
+def test_a_limit_more_never_lets_an_order_pass(seed: int) -> None:
+    rng, desk = a_desk(seed)
     orders = [desk.random_order(rng, MARKS) for _ in range(10)]
     before = [desk.check(**order) for order in orders]
     set_now = {
@@ -293,11 +292,10 @@ def test_a_limit_more_never_lets_an_order_pass(make: type[Any], seed: int) -> No
             )
 
 
-@every_engine
 @given(seeds)
-def test_a_child_may_not_have_a_looser_limit(make: type[Any], seed: int) -> None:
+def test_a_child_may_not_have_a_looser_limit(seed: int) -> None:
     rng = random.Random(seed)
-    desk = Desk(make)
+    desk = Desk()
     kind = rng.choice(BROAD_KINDS)
     value = rng.randint(2, 10**9 - 1)
     assert desk.limit(kind, value, *rng.choice(LEVELS_OF_CHILD[1:])) == NONE
@@ -311,13 +309,12 @@ def test_a_child_may_not_have_a_looser_limit(make: type[Any], seed: int) -> None
     assert desk.limit(kind, tighter, SCOPE_ACCOUNT, CHILD) == NONE
 
 
-@every_engine
-@settings(max_examples=20)
+@settings(max_examples=40)
 @given(seeds)
-def test_the_use_of_a_level_is_the_sum_of_its_accounts(make: type[Any], seed: int) -> None:
+def test_the_use_of_a_level_is_the_sum_of_its_accounts(seed: int) -> None:
     """What adds up does; a long and a short of two accounts do not add up to more."""
     rng = random.Random(seed)
-    desk = Desk(make)
+    desk = Desk()
     summed = (
         t.LIMIT_KIND_GROSS_EXPOSURE_MAX,
         t.LIMIT_KIND_OPEN_ORDERS_MAX,
@@ -344,11 +341,10 @@ def test_the_use_of_a_level_is_the_sum_of_its_accounts(make: type[Any], seed: in
             assert of_firm <= of_parent + of_other
 
 
-@every_engine
-@settings(max_examples=20)
+@settings(max_examples=40)
 @given(seeds)
-def test_hold_then_release_is_nothing(make: type[Any], seed: int) -> None:
-    rng, desk = a_desk(make, seed)
+def test_hold_then_release_is_nothing(seed: int) -> None:
+    rng, desk = a_desk(seed)
     for _ in range(20):
         before = lines_but(desk, "due", "peak")
         answer = desk.order(**desk.random_order(rng, MARKS))
@@ -358,11 +354,10 @@ def test_hold_then_release_is_nothing(make: type[Any], seed: int) -> None:
         assert lines_but(desk, "due", "peak") == before
 
 
-@every_engine
-@settings(max_examples=20)
+@settings(max_examples=40)
 @given(seeds)
-def test_a_check_changes_nothing(make: type[Any], seed: int) -> None:
-    rng, desk = a_desk(make, seed)
+def test_a_check_changes_nothing(seed: int) -> None:
+    rng, desk = a_desk(seed)
     for level in ((SCOPE_FIRM, FIRM), (SCOPE_ACCOUNT, LONER), (SCOPE_GATEWAY, 1)):
         desk.limit(t.LIMIT_KIND_ORDER_RATE_MAX, 1, *level, action=SOFT)
         desk.limit(t.LIMIT_KIND_DRAWDOWN_MAX, 1, *level, action=SOFT)
@@ -373,11 +368,10 @@ def test_a_check_changes_nothing(make: type[Any], seed: int) -> None:
     assert (desk.engine.state_hash(), desk.engine.answers_hash(), desk.engine.revision) == before
 
 
-@every_engine
-@settings(max_examples=20)
+@settings(max_examples=40)
 @given(seeds)
-def test_a_refused_order_leaves_its_answer_and_the_rates(make: type[Any], seed: int) -> None:
-    rng, desk = a_desk(make, seed)
+def test_a_refused_order_leaves_its_answer_and_the_rates(seed: int) -> None:
+    rng, desk = a_desk(seed)
     desk.limit(t.LIMIT_KIND_ORDER_RATE_MAX, 1, burst=3)
     for _ in range(20):
         before = lines_but(desk, "due")
@@ -389,11 +383,10 @@ def test_a_refused_order_leaves_its_answer_and_the_rates(make: type[Any], seed: 
             assert others == rates
 
 
-@every_engine
-@settings(max_examples=20)
+@settings(max_examples=40)
 @given(seeds)
-def test_the_largest_quantity_passes_and_one_lot_more_does_not(make: type[Any], seed: int) -> None:
-    rng, desk = a_desk(make, seed)
+def test_the_largest_quantity_passes_and_one_lot_more_does_not(seed: int) -> None:
+    rng, desk = a_desk(seed)
     for _ in range(15):
         order = desk.random_order(rng, MARKS) | {"quantity_lots": rng.choice((50, 10**4, 10**9))}
         lots = desk.check(**order).max_quantity_lots
@@ -403,7 +396,6 @@ def test_the_largest_quantity_passes_and_one_lot_more_does_not(make: type[Any], 
             assert desk.check(**more).decision == t.DECISION_REJECTED
 
 
-@every_engine
 @pytest.mark.parametrize(
     ("kind", "lots"),
     [
@@ -416,8 +408,8 @@ def test_the_largest_quantity_passes_and_one_lot_more_does_not(make: type[Any], 
         (t.LIMIT_KIND_DELTA_MAX, 7 * 60_000),
     ],
 )
-def test_a_limit_of_seven_lots_lets_seven_pass(make: type[Any], kind: int, lots: int) -> None:
-    desk = Desk(make)
+def test_a_limit_of_seven_lots_lets_seven_pass(kind: int, lots: int) -> None:
+    desk = Desk()
     for scope, scope_id in LEVELS_OF_CHILD:
         assert desk.limit(kind, lots, scope, scope_id) == NONE
         assert desk.check(quantity_lots=7).reason == NONE
@@ -427,10 +419,9 @@ def test_a_limit_of_seven_lots_lets_seven_pass(make: type[Any], kind: int, lots:
         desk.engine.remove_limit(scope, scope_id, 0, kind)
 
 
-@every_engine
-@settings(max_examples=15)
+@settings(max_examples=40)
 @given(seeds)
-def test_the_order_of_creation_is_irrelevant(make: type[Any], seed: int) -> None:
+def test_the_order_of_creation_is_irrelevant(seed: int) -> None:
     """Accounts, limits, positions and working orders made in another order: the same answers."""
     rng = random.Random(seed)
     sizes = {
@@ -446,14 +437,14 @@ def test_the_order_of_creation_is_irrelevant(make: type[Any], seed: int) -> None
     ]
     # A parent's looser limit after a tighter one of its child is allowed, the reverse is not.
     limits.sort(key=lambda limit: limit[1])
-    straight = answers_to_all(Desk(make), sizes, limits)
+    straight = answers_to_all(Desk(), sizes, limits)
     mixed = random.Random(seed + 1)
 
     def mix(values: list[Any]) -> list[Any]:
         return mixed.sample(values, len(values))
 
     shuffled = {key: sizes[key] for key in mix(list(sizes))}
-    assert answers_to_all(Desk(make, mix), shuffled, limits_apart(limits, mixed)) == straight
+    assert answers_to_all(Desk(mix), shuffled, limits_apart(limits, mixed)) == straight
 
 
 def answers_to_all(desk: Desk, sizes: dict[tuple[int, int], int], limits: list[Any]) -> Any:
@@ -484,11 +475,10 @@ def limits_apart(limits: list[Any], rng: random.Random) -> list[Any]:
     return [limit for kind in kinds for limit in limits if limit[0] == kind]
 
 
-@every_engine
 @given(seeds)
-def test_a_raise_that_has_ended_counts_no_more(make: type[Any], seed: int) -> None:
+def test_a_raise_that_has_ended_counts_no_more(seed: int) -> None:
     rng = random.Random(seed)
-    desk = Desk(make)
+    desk = Desk()
     kind = t.LIMIT_KIND_ORDER_QUANTITY_MAX
     value = rng.randint(1, 100)
     raised = rng.randint(value + 1, 200)
@@ -504,8 +494,7 @@ def test_a_raise_that_has_ended_counts_no_more(make: type[Any], seed: int) -> No
         assert answer.detail.violations[0].limit == answer.max_quantity_lots == bound
 
 
-@every_engine
-def test_a_level_whose_marks_are_not_known_takes_no_order(make: type[Any]) -> None:
+def test_a_level_whose_marks_are_not_known_takes_no_order() -> None:
     """A position of another account of the firm is as good a reason as one's own."""
     marked = (
         t.LIMIT_KIND_GROSS_EXPOSURE_MAX,
@@ -517,7 +506,7 @@ def test_a_level_whose_marks_are_not_known_takes_no_order(make: type[Any]) -> No
         t.LIMIT_KIND_CONCENTRATION_MAX,
     )
     for kind in marked:
-        desk = Desk(make)
+        desk = Desk()
         bought = desk.order(account_id=OTHER, instrument_id=ETH)
         fill = {"kind": orders_pb.EXECUTION_KIND_FILL, "price_ticks": 3_000, "quantity_lots": 1}
         desk.execute(reservation_id=bought.reservation_id, **fill)
@@ -536,9 +525,8 @@ def test_a_level_whose_marks_are_not_known_takes_no_order(make: type[Any]) -> No
         assert desk.check(**closing).reason == NONE
 
 
-@every_engine
-def test_what_is_unknown_is_refused(make: type[Any]) -> None:
-    desk = Desk(make)
+def test_what_is_unknown_is_refused() -> None:
+    desk = Desk()
     engine, now = desk.engine, desk.now
     kind = t.LIMIT_KIND_ORDER_QUANTITY_MAX
     assert desk.check(account_id=99).reason == t.REASON_CODE_ACCOUNT_UNKNOWN
@@ -559,7 +547,7 @@ def test_what_is_unknown_is_refused(make: type[Any]) -> None:
     assert engine.set_account_owner(LONER, 0, 99, now) == t.REASON_CODE_OWNER_INVALID
     assert engine.state_hash() == before
     # An option without a volatility has no Greeks.
-    desk = Desk(make)
+    desk = Desk()
     engine = desk.engine
     engine.upsert_instrument(
         "PUT", 2, 1, 0, 1, 0, 1, -2, 1, expiry_ns=NOW + 1, strike_units=5, option_type=2
