@@ -6,7 +6,7 @@ from riskd.reference.answers import ANSWER_AMENDMENT, Answer
 from riskd.reference.decision import DETAILED_VIEWS, Decisions, price_form_reason
 from riskd.reference.figures import Terms
 from riskd.reference.ladder import verdict
-from riskd.reference.numbers import COUNT_MAX, fits
+from riskd.reference.numbers import COUNT_MAX
 from riskd.reference.state import NONE, Decision, Order, Reason, Violation
 from riskd.reference.wire import amendment_content, serialise
 from riskd.v1 import order_risk_service_pb2 as orders_pb
@@ -146,13 +146,10 @@ class Amendments(Decisions):
                 revision=self._revision,
                 margin_unknown=True,
             )
-            fill = self._fill(terms, left, price)
-            account = self._accounts[terms.account_id]
-            # One that only takes risk away is not stopped by a fill that does not fit.
-            if abs(fill.lots) <= COUNT_MAX and fits(fill.entry_value, fill.wallet):
-                reply.liquidation_status, reply.liquidation_price_ticks = self._liquidation_ticks(
-                    terms.key, fill, account.cash + fill.cash_change
-                )
+            filled = self._fill(terms, left, price)
+            reply.liquidation_status, reply.liquidation_price_ticks = self._liquidation_after(
+                terms, filled
+            )
         else:
             reply = self._form_reject(reason)
             # The total, filled lots included, is not above 2^53 either.

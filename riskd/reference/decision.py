@@ -11,6 +11,7 @@ from riskd.reference.answers import ANSWER_ORDER, Answer
 from riskd.reference.black import black76, mark_unit
 from riskd.reference.figures import NewOrder, Terms
 from riskd.reference.ladder import Ladder, verdict
+from riskd.reference.margin import Fill
 from riskd.reference.numbers import BILLION, COUNT_MAX, YEAR_NS
 from riskd.reference.state import (
     DERIVES_QUANTITY,
@@ -24,6 +25,7 @@ from riskd.reference.state import (
     Order,
     Position,
     Reason,
+    Status,
     Violation,
 )
 from riskd.reference.wire import order_content, serialise
@@ -169,13 +171,21 @@ class Decisions(Ladder):
             reply.reserved_minor = after.initial_margin - before.initial_margin
             reply.margin_unknown = False
         filled = self._fill(terms, quantity, price)
-        reply.liquidation_status, reply.liquidation_price_ticks = self._liquidation_ticks(
-            terms.key, filled, account.cash + filled.cash_change
+        reply.liquidation_status, reply.liquidation_price_ticks = self._liquidation_after(
+            terms, filled
         )
         if terms.reserves:
             self._reserve(request, terms, new, quantity, now_ns)
             self._raise_peaks(terms.account_id)
         return reply
+
+    def _liquidation_after(self, terms: Terms, filled: Fill) -> tuple[Status, int]:
+        """Return status and liquidation price in ticks after the fill of a whole order."""
+        cash = self._accounts[terms.account_id].cash + filled.cash_change
+        # An order that only takes risk away is not stopped by a fill that does not fit.
+        if filled.lots != 0 and not filled.fits(cash):
+            return t.LIQUIDATION_STATUS_UNSPECIFIED, 0
+        return self._liquidation_ticks(terms.key, filled, cash)
 
     def _reserve(
         self,
@@ -297,13 +307,12 @@ class Decisions(Ladder):
             leverage_hundredths=self._leverage(terms.account_id, terms.instrument_id),
         )
         filled = self._fill(terms, quantity, self._known_price(terms))
-        # Without the others' marks nothing is said of the position; a short option is like that.
-        is_known = self._fill_fits(terms, filled) and self._others_are_known(terms.key)
+        fill_fits = self._fill_fits(terms, filled)
         if instrument.kind == OPTION:
-            detail.position_lots = filled.lots if is_known else 0
+            detail.position_lots = filled.lots if fill_fits else 0
         else:
             detail.schedule_version = self._schedule_of(terms.instrument_id).version
-            after = self._position_after(terms, filled) if mark and is_known else None
+            after = self._position_after(terms, filled) if mark and fill_fits else None
             if after is not None:
                 detail.position_initial_margin_minor = after.initial_margin
                 detail.position_maintenance_margin_minor = after.maintenance

@@ -322,11 +322,6 @@ class Figures(State):
             requirement=requirement_sum,
         )
 
-    def _others_are_known(self, key: PositionKey) -> bool:
-        """Return whether what the other positions of an account require is known."""
-        others = [other for other, _ in self._positions_of(key.account_id) if other != key]
-        return all(self._requirement(other) is not None for other in others)
-
     def _cross_others(self, key: PositionKey) -> tuple[int, int] | None:
         """Return profit and requirement of the other cross perpetuals; None without a mark."""
         pnl = 0

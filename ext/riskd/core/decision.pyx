@@ -983,10 +983,12 @@ cdef uint32_t _decide(Case *case, i128 lots, OrderReply *reply, Hold *hold) noex
 
 cdef void _report_liquidation(const Case *case, const Fill *fill, OrderReply *reply) noexcept nogil:
     """Add the liquidation price of the position after the fill of the whole order."""
-    if case.terms.is_option or not fill.fits:
+    if case.terms.is_option:
         return
     if fill.lots == 0:
         reply.liquidation_status = LIQUIDATION_STATUS_NO_POSITION
+    elif not fill.fits:
+        return
     elif case.terms.margin_mode == MARGIN_MODE_ISOLATED or case.others.known:
         reply.liquidation_status = liquidation_price_ticks_of(
             &case.terms,

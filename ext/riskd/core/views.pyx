@@ -209,7 +209,7 @@ cdef position_row(
         equity = all_of_it.cash + all_of_it.pnl
         if not all_of_it.known:
             equity = 0
-            known = known and terms.is_option
+            known = False
     return PositionRow(
         position.instrument_id,
         terms.margin_mode,
