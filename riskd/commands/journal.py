@@ -13,6 +13,7 @@ from typing import Any
 
 from riskd.core.engine import Engine, ReplayError
 from riskd.core.journal import JournalDamagedError, Torn
+from riskd.core.rows import Replay
 from riskd.core.snapshot import SnapshotInvalidError
 from riskd.journal import Entries, Entry, RecordError, segments_of
 from riskd.snapshots import SnapshotBusyError, take_snapshot
@@ -131,7 +132,7 @@ def _verify(arguments: argparse.Namespace) -> int:
     start = time.monotonic()
     segments = segments_of(arguments.directory)
     if segments and segments[0].first_sequence > 1:
-        read_back = partial(engine.recover, from_oldest=True)
+        read_back: Callable[..., Replay] = partial(engine.recover, from_oldest=True)
     else:
         read_back = engine.replay
     replay = read_back(arguments.directory, accept_differences=True, progress=_Progress())

@@ -1,5 +1,7 @@
 """How much fits is a part of the state, and can be changed while the service runs."""
 
+from typing import Any
+
 import pytest
 
 from riskd.v1 import order_risk_service_pb2 as orders_pb
@@ -41,7 +43,8 @@ def test_a_full_table_that_grows_has_room_and_all_else_stays() -> None:
 def test_the_same_capacities_change_nothing() -> None:
     desk = Desk()
     before = everything(desk)
-    assert desk.engine.set_capacities(**SIZES) is False
+    same: dict[str, Any] = dict(SIZES)
+    assert desk.engine.set_capacities(**same) is False
     assert desk.engine.set_capacities() is False
     assert everything(desk) == before
 
@@ -74,7 +77,7 @@ def test_a_table_can_shrink_to_what_is_in_use_and_not_below() -> None:
         ({"instruments_max": 0}, "instruments_max 0 is not within"),
     ],
 )
-def test_a_number_that_is_not_possible_is_refused(sizes: dict[str, int], message: str) -> None:
+def test_a_number_that_is_not_possible_is_refused(sizes: dict[str, Any], message: str) -> None:
     desk = Desk()
     before = everything(desk)
     with pytest.raises(ValueError, match=message):

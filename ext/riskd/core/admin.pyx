@@ -36,7 +36,6 @@ from riskd.core.pool cimport (
     holding_of,
     mark_reason_of,
     mark_value_up,
-    pool_add,
     pool_fits,
     pool_of,
     share_of,
@@ -79,7 +78,9 @@ cdef uint32_t _leaves_pool(const Account *account, const Pool *pool, i128 amount
     """
     if pool.mark_reason != REASON_NONE:
         return pool.mark_reason
-    if not pool.known or not pool_fits(pool) or amount > available_of(pool) or amount > account.cash:
+    if not pool.known or not pool_fits(pool):
+        return REASON_EXCEEDS_AVAILABLE
+    if amount > available_of(pool) or amount > account.cash:
         return REASON_EXCEEDS_AVAILABLE
     return REASON_NONE
 

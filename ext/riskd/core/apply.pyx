@@ -17,7 +17,6 @@ from riskd.core.book cimport (
     ANSWER_ORDER,
     REMEMBERED_SIZE_MAX,
     AnswerHead,
-    Asset,
     Book,
     Gateway,
     Ring,
@@ -344,7 +343,9 @@ cdef void _apply_each(
         write_bytes(writer, 1, inner.start, inner.size)
 
 
-cdef inline bint _has_same_mode(const OrderRequest *order, const OrderRequest *other) noexcept nogil:
+cdef inline bint _has_same_mode(
+    const OrderRequest *order, const OrderRequest *other
+) noexcept nogil:
     """UNSPECIFIED is RESERVE."""
     return max(order.mode, <uint32_t>1) == max(other.mode, <uint32_t>1)
 

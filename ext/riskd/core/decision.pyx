@@ -52,7 +52,6 @@ from riskd.core.money cimport (
     PPB,
     ceil_div,
     clamp,
-    debug_assert,
     fits,
     floor_div,
     i128,

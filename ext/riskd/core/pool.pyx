@@ -290,7 +290,7 @@ cdef i128 available_of(const Pool *pool) noexcept nogil:
 
 
 cdef bint pool_fits(const Pool *pool) noexcept nogil:
-    """Whether initial margin and what is available can be told: they fit, and no option is short."""
+    """Whether initial margin and what is available can be told: they fit, no option is short."""
     return (
         not pool.has_short_option
         and fits(pool.cash)
