@@ -30,6 +30,9 @@ CAPACITY_BOUNDS: Final = {
     "schedules_max": (1, 2**20),
     "gateways_max": (1, 2**16),
     "balances_max": (1, 2**30),
+    "firms_max": (1, 2**20),
+    "limits_max": (1, 2**24),
+    "holdings_max": (1, 2**24),
     "answer_bytes": (4096, 2**32),
 }
 
@@ -320,6 +323,9 @@ class Changes(Ladder):
             "schedules_max": len(self._schedules),
             "gateways_max": len(self._gateways),
             "balances_max": len(self._balances),
+            "firms_max": len(self._firms),
+            "limits_max": len(self._limits),
+            "holdings_max": len(self._holding_rows()),
         }
         for name, value in capacities.items():
             low, high = CAPACITY_BOUNDS[name]

@@ -79,8 +79,8 @@ VALUES: dict[int, tuple[int, ...]] = {
     t.LIMIT_KIND_DRAWDOWN_MAX: (0, 5_000, 100_000),
     t.LIMIT_KIND_LEVERAGE_MAX: (500, 1000, 2000),
     t.LIMIT_KIND_DELTA_MAX: (50_000, 200_000, 800_000),
-    t.LIMIT_KIND_GAMMA_MAX: (0, 300, 3_000),
-    t.LIMIT_KIND_VEGA_MAX: (0, 400, 5_000),
+    t.LIMIT_KIND_GAMMA_MAX: (0, 100, 1_000),
+    t.LIMIT_KIND_VEGA_MAX: (0, 100, 1_000),
     t.LIMIT_KIND_CONCENTRATION_MAX: (300_000_000, 600_000_000, 999_999_999),
     t.LIMIT_KIND_DENIED: (0,),
     t.LIMIT_KIND_ALLOWED: (0, 7),
@@ -147,6 +147,9 @@ class LimitStream:
         choices: list[tuple[float, Callable[[ReferenceEngine], Command]]] = [
             (42, self.order),
             (8, self.amendment),
+            (5, self.batch),
+            (1, self.cancel),
+            (0.3, self.capacities),
             (20, self.execution),
             (4, self.undoing),
             (9, self.some_marks),
@@ -168,7 +171,7 @@ class LimitStream:
         step = self.rng.choice((1, 1000, 10**6, 3 * 10**8))
         if self.rng.random() < 0.02:
             step = self.rng.choice((2, 70, 1800, 40_000)) * BILLION
-            if self.rng.random() < 0.8:
+            if self.rng.random() < 0.9:
                 self.queue.append(self.some_marks_of(sorted(MARKS)))
         self.now_ns += step
         self.queue = [(*command[:-1], self.now_ns) for command in self.queue]
@@ -194,7 +197,7 @@ class LimitStream:
         return ("marks", marks, self.now_ns)
 
     def some_marks(self, _: ReferenceEngine) -> Command:
-        instrument_ids = self.rng.sample(sorted(MARKS), self.rng.choice((1, 2, 5)))
+        instrument_ids = self.rng.sample(sorted(MARKS), self.rng.choice((1, 2, 5, 5)))
         for instrument_id in instrument_ids:
             factor = self.rng.choice((0.9, 0.97, 1, 1.01, 1.05, 1.12))
             moved = max(1, round(self.marks[instrument_id] * factor))
@@ -213,13 +216,13 @@ class LimitStream:
         price = self.marks[instrument_id] / units * self.rng.choice((0.94, 0.99, 1, 1.01, 1.06))
         return max(1, round(price))
 
-    def order(self, _: ReferenceEngine) -> Command:
+    def order(self, engine: ReferenceEngine) -> Command:
         account_id = self.some_account()
         instrument_id = self.rng.choice((PERP, PERP, PERP, OTHER, OTHER, CALL, PUT))
         if account_id == COIN_ACCOUNT:
             instrument_id = COINED
         is_option = instrument_id in (CALL, PUT)
-        side = self.rng.choice((1, 1, 1, 2) if is_option else (1, 2))
+        side = self.rng.choice((1, 1, 1, 1, 1, 1, 1, 2) if is_option else (1, 2))
         order_type = self.rng.choice((1, 1, 1, 1, 2, 3, 4, 5))
         fields: Fields = {
             "account_id": account_id,
@@ -230,7 +233,7 @@ class LimitStream:
             "order_type": order_type,
             "quantity_lots": self.rng.choice((1, 2, 3, 5, 8, 13, 21)),
             "mode": self.rng.choice((0, 1, 1, 1, 2)),
-            "view": self.rng.choice((0, 2, 2, 3, 3, 3)),
+            "view": self.rng.choice((0, 2, 3, 3, 3, 3)),
         }
         if order_type in (1, 4):
             fields["price_ticks"] = self.some_price(instrument_id)
@@ -242,9 +245,18 @@ class LimitStream:
             fields["quantity_lots"] = self.rng.choice((2**40, 2**53))
         if account_id == HEDGED:
             fields["position_side"] = self.rng.choice((2, 3))
+        open_rows = [row for row in engine.positions(account_id) or [] if row.lots]
+        if open_rows and self.rng.random() < 0.15:
+            row = self.rng.choice(open_rows)
+            fields["instrument_id"] = instrument_id = row.instrument_id
+            fields["side"] = 1 if row.lots < 0 else 2
+            fields["quantity_lots"] = abs(row.lots)
+            is_option = instrument_id in (CALL, PUT)
         # Greeks in remembered answers would keep their hash from being compared.
         if is_option and fields["mode"] != 2:
             fields["view"] = min(2, fields["view"])
+        elif is_option and self.rng.random() < 0.5:
+            fields["view"] = 3
         return ("check", fields, self.now_ns)
 
     def amendment(self, engine: ReferenceEngine) -> Command:
@@ -264,6 +276,52 @@ class LimitStream:
             fields["price_ticks"] = self.some_price(order.instrument_id)
         return ("amend", fields, (order.gateway_id, order.client_order_id), self.now_ns)
 
+    def batch(self, engine: ReferenceEngine) -> Command:
+        mode = self.rng.choice((0, 1, 1, 2))
+        orders: list[Fields] = []
+        for _ in range(self.rng.choice((1, 2, 2, 4))):
+            _, fields, _ = self.order(engine)
+            if orders and self.rng.random() < 0.5:
+                # Of the same account, so that one is the limit of the next.
+                names = ("account_id", "instrument_id", "position_side", "price_ticks")
+                first = {name: orders[0][name] for name in names if name in orders[0]}
+                kind = {name: orders[0].get(name, 0) for name in ("order_type", "side")}
+                fields = {
+                    name: value
+                    for name, value in fields.items()
+                    if name not in (*names, "trigger_price_ticks")
+                }
+                if "trigger_price_ticks" in orders[0]:
+                    first["trigger_price_ticks"] = orders[0]["trigger_price_ticks"]
+                fields |= first | kind
+            if mode == 2 and orders:
+                fields["mode"] = orders[0]["mode"]
+            fields["quantity_lots"] = min(8, fields["quantity_lots"])
+            if fields["instrument_id"] in (CALL, PUT):
+                fields["view"] = min(2, fields["view"])
+            orders.append(fields)
+        return ("batch", mode, orders, self.now_ns)
+
+    def cancel(self, engine: ReferenceEngine) -> Command:
+        working = list(engine.working_orders())
+        if not working:
+            return self.order(engine)
+        order = self.rng.choice(working)
+        fields = {
+            "gateway_id": 0,
+            "account_id": order.account_id,
+            "instrument_id": order.instrument_id,
+            "side": 0,
+            "accepted_before_ns": 0,
+            "validate_only": False,
+        }
+        return ("cancel", fields, [], self.now_ns)
+
+    def capacities(self, _: ReferenceEngine) -> Command:
+        """The tables of limits are moved, closed up."""
+        name = self.rng.choice(("firms_max", "limits_max", "holdings_max"))
+        return ("set_capacities", {name: self.settings[name] + self.rng.choice((0, 1, 2))})
+
     def execution(self, engine: ReferenceEngine) -> Command:
         working = list(engine.working_orders())
         if not working:
@@ -277,7 +335,9 @@ class LimitStream:
         }
         if fields["kind"] == 1:
             fields["price_ticks"] = order.price_ticks or self.some_price(order.instrument_id)
-            fields["quantity_lots"] = self.rng.randint(1, max(1, order.remaining))
+            fields["quantity_lots"] = max(1, order.remaining)
+            if self.rng.random() < 0.4:
+                fields["quantity_lots"] = self.rng.randint(1, max(1, order.remaining))
             fields["fee_minor"] = self.rng.choice((0, 0, 15, -3))
             fields["fee_asset_id"] = self.rng.choice((0, 0, 0, 2))
             # A late fill of an option may leave it short: streams.py is for that.
@@ -317,7 +377,8 @@ class LimitStream:
 
     def some_limit(self) -> LimitName:
         scope, scope_id = self.some_scope()
-        kind = int(self.rng.choice(t.LimitKind.values()[1:]))
+        # Those that most orders pass come more often.
+        kind = int(self.rng.choice((*range(1, 24), 5, 9, 9, 19, 20, 20, 20, 21)))
         if scope == GATEWAY_SCOPE:
             kind = t.LIMIT_KIND_ORDER_RATE_MAX
         instrument_id = self.rng.choice((0, PERP, PERP, OTHER, CALL))
@@ -408,7 +469,8 @@ class LimitStream:
         return row.scope, row.scope_id, row.instrument_id, row.kind
 
     def remove_limit(self, engine: ReferenceEngine) -> Command:
-        hard = [row[:4] for row in engine.limits() if row.action == 1]
+        # What stops everything goes first.
+        hard = [row[:4] for row in engine.limits() if row.action == 1 and row.value == 0]
         if hard and self.rng.random() < 0.7:
             return ("remove_limit", *self.rng.choice(hard))
         return ("remove_limit", *self.some_name(engine))
@@ -425,7 +487,16 @@ class LimitStream:
 
     # Owners, firms, states, money
 
-    def owner(self, _: ReferenceEngine) -> Command:
+    def owner(self, engine: ReferenceEngine) -> Command:
+        busy = {order.account_id for order in engine.working_orders()}
+        flat = [
+            each
+            for each in ACCOUNTS
+            if each not in busy and not any(row.lots for row in engine.positions(each) or [])
+        ]
+        if flat and self.rng.random() < 0.4:
+            owner = (self.rng.choice(flat), self.rng.choice((0, 1, 2)), 0)
+            return ("set_account_owner", *owner, self.now_ns)
         owner = self.rng.choice(
             (
                 *((2, 1, 1), (2, 0, 0), (3, 1, 1), (3, 0, 0), (6, 0, 5), (6, 0, 0)),

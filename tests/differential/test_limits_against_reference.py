@@ -66,6 +66,7 @@ def test_streams_reach_every_limit_hard_and_soft() -> None:
         if decision is None:
             return
         decisions[decision.decision] += 1
+        (hard if decision.decision == t.DECISION_REJECTED else soft)[decision.reason] += 1
         for each in decision.detail.violations:
             (soft if each.soft else hard)[each.reason] += 1
             scopes[each.scope] += 1

@@ -53,7 +53,9 @@ cdef void level_count_fill(
     Book *book, Account *account, i128 traded, i128 realised, uint64_t now_ns
 ) noexcept nogil
 
-cdef bint level_can_open(const Book *book, const Account *account) noexcept nogil
+cdef bint level_can_open(
+    const Book *book, const Account *account, const Level *closing
+) noexcept nogil
 cdef void level_open(Book *book, Account *account) noexcept nogil
 cdef void level_close(Book *book, Account *account) noexcept nogil
 

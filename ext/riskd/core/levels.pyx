@@ -174,17 +174,26 @@ cdef void level_count_fill(
 
 # --- parents ---------------------------------------------------------------------------------
 
-cdef bint level_can_open(const Book *book, const Account *account) noexcept nogil:
-    """C-10: whether there are rows for all positions of an account that keeps no sums yet."""
+cdef bint level_can_open(
+    const Book *book, const Account *account, const Level *closing
+) noexcept nogil:
+    """C-10: whether there are rows for all positions of an account that keeps no sums yet, when
+    another level (or NULL) gives its own back.
+    """
     cdef Walk walk
     cdef LevelSums sums
     cdef uint32_t count = 0
+    cdef uint32_t given_back = 0
+    cdef uint32_t place = NOWHERE if closing == NULL else closing.first_holding
+    while place != NOWHERE:
+        given_back += 1
+        place = book.holdings[place].next_of_level
     walk.over_positions = True
     walk.place = account.first_position
     while walk_next(book, &walk, &sums):
         if sums.gross_lots != 0 or sums.working_orders != 0:
             count += 1
-    return count <= book.holding_capacity - book.holding_count
+    return count <= book.holding_capacity - book.holding_count + given_back
 
 
 cdef void level_open(Book *book, Account *account) noexcept nogil:

@@ -77,7 +77,8 @@ cdef uint32_t set_account_owner(
     """Give an account its firm and its parent account, 0 for none."""
     cdef Account *account = account_find(book, account_id)
     cdef Account *parent = NULL
-    cdef Account *old
+    cdef Account *old = NULL
+    cdef const Level *closing = NULL
     cdef Firm *firm = NULL
     cdef uint32_t firm_place = NOWHERE
     cdef uint32_t parent_place = NOWHERE
@@ -103,12 +104,15 @@ cdef uint32_t set_account_owner(
         account.usage.traded != 0 or account.usage.realised != 0
     ):
         return REASON_OWNER_HAS_USAGE
-    if parent != NULL and parent.sub_accounts == 0 and not level_can_open(book, parent):
+    if account.parent != NOWHERE:
+        old = &book.accounts[account.parent]
+        if old.sub_accounts == 1:
+            closing = &old.level
+    if parent != NULL and parent.sub_accounts == 0 and not level_can_open(book, parent, closing):
         return REASON_HOLDINGS_FULL
 
     if account.parent != parent_place:
-        if account.parent != NOWHERE:
-            old = &book.accounts[account.parent]
+        if old != NULL:
             _leave(book, account, &old.level)
             old.sub_accounts -= 1
             if old.sub_accounts == 0:
