@@ -70,7 +70,7 @@ VALUES: dict[int, tuple[int, ...]] = {
     t.LIMIT_KIND_POSITION_LOTS_MAX: (10, 25, 40),
     t.LIMIT_KIND_POSITION_NOTIONAL_MAX: (100_000, 300_000, 600_000),
     t.LIMIT_KIND_GROSS_EXPOSURE_MAX: (200_000, 500_000, 1_500_000),
-    t.LIMIT_KIND_OPEN_ORDERS_MAX: (1, 4, 9),
+    t.LIMIT_KIND_OPEN_ORDERS_MAX: (1, 2, 4),
     t.LIMIT_KIND_OPEN_NOTIONAL_MAX: (100_000, 400_000),
     t.LIMIT_KIND_ORDER_RATE_MAX: (1, 3, 700, BILLION),
     t.LIMIT_KIND_EXECUTION_RATE_MAX: (1, 2, 300_000_007),
@@ -153,7 +153,7 @@ class LimitStream:
             (20, self.execution),
             (4, self.undoing),
             (9, self.some_marks),
-            (8, self.set_limit),
+            (10, self.set_limit),
             (1, self.bad_limit),
             (2, self.raise_limit),
             (4, self.remove_limit),
@@ -392,7 +392,7 @@ class LimitStream:
         existing = [tuple(row[:4]) for row in engine.limits()]
         name: Any = self.some_limit()
         # So many that orders meet some, so few that most pass.
-        if existing and (len(existing) >= 16 or self.rng.random() < 0.2):
+        if existing and (len(existing) >= 24 or self.rng.random() < 0.2):
             name = self.rng.choice(existing)
         scope, scope_id, instrument_id, kind = name
         value = self.rng.choice(VALUES[kind])

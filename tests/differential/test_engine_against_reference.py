@@ -143,11 +143,13 @@ class Duel:
         self.theirs = Runner(ReferenceEngine(**settings))
         self.compares_answers = True
         self.count = 0
+        self.outcome: Any = None
 
     def step(self, command: Command) -> Difference | None:
         """Run a command; return what differs, or None."""
         theirs = self.theirs.run(command)
         ours = self.ours.run(command)
+        self.outcome = ours
         self.count += 1
         if not same_reply(command, ours, theirs):
             return describe(command, ours, theirs)
@@ -251,8 +253,16 @@ def shrink(
             return commands
 
 
-def run_stream(stream: Any, count: int, make: Callable[..., Any] = Engine) -> None:
-    """Run a stream through both; fail with the shortest stream that shows a difference."""
+def run_stream(
+    stream: Any,
+    count: int,
+    make: Callable[..., Any] = Engine,
+    see: Callable[[Command, Any], None] = lambda _command, _outcome: None,
+) -> None:
+    """Run a stream through both; fail with the shortest stream that shows a difference.
+
+    `see` is shown every command and its outcome.
+    """
     duel = Duel(stream.settings, make)
     commands: list[Command] = []
     for _ in range(count):
@@ -261,6 +271,7 @@ def run_stream(stream: Any, count: int, make: Callable[..., Any] = Engine) -> No
         found = duel.step(command)
         if found is not None:
             break
+        see(command, duel.outcome)
     else:
         found = duel.compare_all()
     if found is None:
