@@ -177,8 +177,8 @@ class Figures(State):
         """Return L, A and O of the working orders of a side."""
         instrument = self._instruments[key.instrument_id]
         sums = SideSums(0, 0, 0)
-        for order in self._orders.values():
-            if (order.key, order.sign) == (key, sign) and not order.is_protective:
+        for order in self._orders_of(key):
+            if order.sign == sign and not order.is_protective:
                 value = self._value(instrument, order.margin_price, order.remaining)
                 sums = sums.plus(SideSums(order.remaining, value, order.open_loss))
         return sums

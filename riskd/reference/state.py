@@ -299,7 +299,12 @@ class State:
         return None
 
     def _has_orders(self, key: PositionKey) -> bool:
-        return any(each.key == key for each in self._orders.values())
+        return bool(self._orders_of(key))
+
+    def _orders_of(self, key: PositionKey) -> list[Order]:
+        """Return the working orders of a position."""
+        of_account = [each for each in self._orders.values() if each.account_id == key.account_id]
+        return [each for each in of_account if each.key == key]
 
     def _close(self, order: Order) -> None:
         """Take a working order off the books; the last orders_max of them are kept as closed."""
