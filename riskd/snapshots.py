@@ -96,7 +96,9 @@ def take_snapshot(
         trail.save(Path(directory) / f"{until:020}{CHANGES_SUFFIX}")
         path = engine.write_snapshot(directory)
         # Only now: it was read back.
-        removed, archived = _remove_older(directory, kept, archive_directory)
+        used = int(Path(replay.snapshot).stem) if replay.snapshot is not None else 0
+        good = [each for each in snapshot_paths(directory) if not used < each[0] < until]
+        removed, archived = _remove_older(directory, good, kept, archive_directory)
         return Taken(
             path,
             until,
@@ -129,26 +131,29 @@ def _alone(directory: str | os.PathLike[str]) -> Iterator[None]:
 
 
 def _remove_older(
-    directory: str | os.PathLike[str], kept: int, archive: str | os.PathLike[str] | None
+    directory: str | os.PathLike[str],
+    good: Sequence[tuple[int, str]],
+    kept: int,
+    archive: str | os.PathLike[str] | None,
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Remove all but the newest snapshots, and the segments that only older ones need.
+    """Remove all but the newest good snapshots, and the segments that only others need.
 
-    Oldest first, so that what is left is whole whenever this ends. As long as there are fewer
+    Oldest first, so that what is left is whole whenever this ends. As long as there are fewer good
     snapshots than are kept, every segment stays: a damaged one is then not the end. Return what was
     removed, and what was archived.
     """
-    snapshots = snapshot_paths(directory)
-    if len(snapshots) < kept:
+    if len(good) < kept:
         return (), ()
     removed = []
     archived = []
-    for _, path in reversed(snapshots[kept:]):
-        os.unlink(path)
-        removed.append(path)
+    for sequence, path in reversed(snapshot_paths(directory)):
+        if (sequence, path) not in good[:kept]:
+            os.unlink(path)
+            removed.append(path)
     for changes in Path(directory).glob(f"*{CHANGES_SUFFIX}"):
         if not changes.with_suffix(".snapshot").exists():
             changes.unlink()
-    oldest, _ = snapshots[kept - 1]
+    oldest, _ = good[kept - 1]
     segments = segments_of(directory)
     for each, following in pairwise(segments):
         # The record that the snapshot stands for stays: it says that they belong together.

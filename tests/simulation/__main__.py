@@ -4,6 +4,7 @@ import argparse
 import os
 import sys
 import tempfile
+import traceback
 from collections import Counter
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
@@ -21,6 +22,9 @@ def run_seed(seed: int, commands: int) -> tuple[int, str | None, dict[str, int]]
             world.run()
         except DifferenceError as difference:
             return seed, str(difference), world.counts
+        except Exception:
+            last = "\n  ".join(world.trace)
+            return seed, f"{traceback.format_exc()}the last steps:\n  {last}", world.counts
         return seed, None, world.counts
 
 

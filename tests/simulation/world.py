@@ -149,6 +149,8 @@ class World:
         self.trace: deque[str] = deque(maxlen=TRACE_LINES)
         self.digest = hashlib.blake2b(digest_size=16)
         self.counts: dict[str, int] = {}
+        # Names of snapshots that are.
+        self.damaged: set[str] = set()
         self.threads = ThreadPoolExecutor(1)
         self.faults = Faults()
 
@@ -331,6 +333,7 @@ class World:
     def send_cold(self, command: Command) -> None:
         """Run a command that waits by itself, in a thread of its own."""
         command = self.arrived(command)
+        self.ours.reservations = self.judge.reservations
         future: Future[Any] = self.threads.submit(self.ours.run, command)
         self.await_event(lambda: future.done() or self.crashes())
         if not future.done():
@@ -420,16 +423,19 @@ class World:
         """Have one made of the segments that are closed, and what it makes useless removed."""
         taken = take_snapshot(self.directory, kept=self.rng.choice((1, 2)))
         if taken is not None:
+            self.damaged.discard(Path(taken.path).name)
             self.count("snapshot")
             self.note(f"snapshot of {taken.sequence}, {len(taken.removed)} files removed")
 
     def damage_snapshot(self) -> None:
-        """Change a byte of the newest one where an older one is kept, which is then taken."""
+        """Change a byte of the newest one where another good one is kept, which is then taken."""
         snapshots = sorted(self.next_directory().glob("*.snapshot"))
-        if len(snapshots) > 1 and self.rng.random() < 0.3:
-            content = bytearray(snapshots[-1].read_bytes())
+        good = [each for each in snapshots if each.name not in self.damaged]
+        if len(good) > 1 and self.rng.random() < 0.3:
+            content = bytearray(good[-1].read_bytes())
             content[self.rng.randrange(len(content))] ^= 1 << self.rng.randrange(8)
-            snapshots[-1].write_bytes(content)
+            good[-1].write_bytes(content)
+            self.damaged.add(good[-1].name)
             self.count("snapshot damaged")
 
     # The end of a life

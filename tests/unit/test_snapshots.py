@@ -131,6 +131,21 @@ def test_no_segment_goes_before_there_are_enough_snapshots(service: Service) -> 
     assert before <= names(service.directory)
 
 
+def test_a_damaged_snapshot_counts_for_none_that_is_kept(service: Service) -> None:
+    """Else the next one that is damaged would be the last: nothing else would reach back."""
+
+    def damage(sequence: int) -> None:
+        path = service.directory / f"{sequence:020}.snapshot"
+        path.write_bytes(path.read_bytes()[:-1])
+
+    first, second = take_several(service, 2, kept=2)
+    damage(second)
+    (third,) = take_several(service, 1, kept=2)
+    assert [sequence for sequence, _ in snapshot_paths(service.directory)] == [third, first]
+    damage(third)
+    assert seen(recovered(service.directory)) == seen(service.engine)
+
+
 def test_older_snapshots_and_the_segments_before_them_go(service: Service) -> None:
     sequences = take_several(service, 4)
     assert [sequence for sequence, _ in snapshot_paths(service.directory)] == sequences[:1:-1]
