@@ -27,7 +27,7 @@ from riskd.v1.instrument_service_pb2_grpc import InstrumentServiceStub
 from riskd.v1.margin_service_pb2_grpc import MarginServiceStub
 
 GATEWAYS = 4
-BATCHES = 0.0
+
 ACCOUNTS = range(1, 7)
 INSTRUMENTS = (1, 2)
 PRICE_TICKS = 10_000
@@ -164,7 +164,7 @@ class Gateway:
                 touched.add(reservation_id)
                 make = self._execution if draw < 0.36 else self._amendment
                 requests.append(make(reservation_id))
-            elif draw < BATCHES:
+            elif draw < 0.55:
                 requests.append(self._batch())
             else:
                 requests.append(Request("CheckOrder", self._order()))
