@@ -4,8 +4,12 @@ from typing import Any
 
 import pytest
 
+from riskd.reference import ReferenceEngine
 from riskd.v1 import order_risk_service_pb2 as orders_pb
 from riskd.v1 import types_pb2 as t
+from tests.differential.limit_streams import LimitStream
+from tests.differential.streams import Command, Runner
+from tests.differential.test_engine_against_reference import difference
 from tests.unit.desk import SIZES, Desk, reservation_in
 
 
@@ -106,3 +110,18 @@ def test_smaller_rings_keep_the_newest_answers() -> None:
     assert desk.cancel(1, 1, 2**63) == fill
     assert desk.engine.revision == revision
     assert desk.order(1, 1, side=0) != replies[1]
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_moving_everything_changes_no_decision(seed: int) -> None:
+    """Every table is moved, with free places in it, again and again in a stream."""
+    stream = LimitStream(seed)
+    mirror = Runner(ReferenceEngine(**stream.settings))
+    commands: list[Command] = []
+    for index in range(700):
+        command = stream.next(mirror.engine)
+        if index % 20 == 19:
+            command = ("set_capacities", {"orders_max": stream.settings["orders_max"] + index % 40})
+        commands.append(command)
+        mirror.run(command)
+    assert difference(stream.settings, commands) is None

@@ -12,6 +12,7 @@ from riskd.core.engine import Engine
 from riskd.core.journal import JournalDamagedError, crc32c
 from riskd.core.snapshot import SnapshotInvalidError, snapshot_head, snapshot_paths
 from riskd.reference import ReferenceEngine
+from tests.differential.limit_streams import LimitStream
 from tests.differential.streams import Command, Runner, Stream
 from tests.unit.desk import SIZES, Desk, reservation_in
 
@@ -25,7 +26,7 @@ JOURNAL: dict[str, Any] = {
 }
 
 
-def commands_of(stream: Stream, count: int) -> list[Command]:
+def commands_of(stream: Stream | LimitStream, count: int) -> list[Command]:
     """Return commands of a stream, as a mirror makes it send them."""
     mirror = Runner(ReferenceEngine(**stream.settings))
     commands = []
@@ -74,12 +75,13 @@ def kept(tmp_path: Path) -> Kept:
 # --- Round trip -----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("kind", [Stream, LimitStream])
+@pytest.mark.parametrize("seed", range(3))
 def test_a_snapshot_and_its_tail_are_as_good_as_the_whole_journal(
-    seed: int, tmp_path: Path
+    kind: type[Stream] | type[LimitStream], seed: int, tmp_path: Path
 ) -> None:
     """State, answers and capacities are the same, and so is every reply from there on."""
-    stream = Stream(seed)
+    stream = kind(seed)
     commands = commands_of(stream, 1500)
     engine = Engine(**stream.settings)
     engine.open_journal(tmp_path, **JOURNAL)
@@ -105,9 +107,12 @@ def test_a_snapshot_and_its_tail_are_as_good_as_the_whole_journal(
     assert seen(replayed) == seen(whole)
 
 
-def test_a_snapshot_of_a_snapshot_is_the_same_file(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", [Stream, LimitStream])
+def test_a_snapshot_of_a_snapshot_is_the_same_file(
+    kind: type[Stream] | type[LimitStream], tmp_path: Path
+) -> None:
     """Places and free places are kept as they were, so only the history decides the bytes."""
-    stream = Stream(2)
+    stream = kind(2)
     engine = Engine(**stream.settings)
     engine.open_journal(tmp_path, **JOURNAL)
     live = Runner(engine)

@@ -78,7 +78,7 @@ cdef bint _index_open(Index *index, uint64_t capacity, uint64_t seed) noexcept n
 cdef void book_tables(Book *book, Table *tables) noexcept nogil:
     """Describe the tables, each at its number. A new table is a new entry here.
 
-    And it is a line in book_index, and in _move_links if it names positions by their places.
+    And it is a line in book_index, and in _move_links if it names others by their places.
     """
     cdef Position position
     cdef Order order
@@ -279,8 +279,8 @@ cdef uint32_t book_resize(
     cdef Table tables[TABLES]
     cdef Book resized
     cdef uint32_t id
-    # Where each position went.
-    cdef uint32_t *moved
+    # Of each table with free places, where each entry went.
+    cdef uint32_t *moved[TABLES]
     cdef Scalars scalars
     memset(&resized, 0, sizeof(Book))
     book_tables(book, tables)
@@ -288,9 +288,10 @@ cdef uint32_t book_resize(
         if tables[id].count[0] > capacities.entries[id] and tables[id].start == NULL:
             table[0] = id
             return RESIZE_IN_USE
-    moved = <uint32_t *>malloc((<size_t>book.position_top + 1) * sizeof(uint32_t))
-    if moved == NULL or not book_open(&resized, capacities, book.account_index.seed):
-        free(moved)
+    if not _open_moved(book, moved) or not book_open(
+        &resized, capacities, book.account_index.seed
+    ):
+        _close_moved(moved)
         book_close(&resized)
         return RESIZE_NO_MEMORY
     resized.revision = book.revision
@@ -302,13 +303,32 @@ cdef uint32_t book_resize(
     if book_index(&resized) != NULL:
         debug_assert(False)
     _move_answers(book, &resized)
-    free(moved)
+    _close_moved(moved)
     book_close(book)
     book[0] = resized
     return RESIZE_DONE
 
 
-cdef void _move_entries(Book *book, Book *resized, uint32_t *moved) noexcept nogil:
+cdef bint _open_moved(Book *book, uint32_t **moved) noexcept nogil:
+    cdef Table tables[TABLES]
+    cdef uint32_t id
+    cdef bint is_whole = True
+    book_tables(book, tables)
+    for id in range(<uint32_t>TABLES):
+        moved[id] = NULL
+        if tables[id].top != NULL:
+            moved[id] = <uint32_t *>malloc((<size_t>tables[id].top[0] + 1) * sizeof(uint32_t))
+            is_whole = is_whole and moved[id] != NULL
+    return is_whole
+
+
+cdef void _close_moved(uint32_t **moved) noexcept nogil:
+    cdef uint32_t id
+    for id in range(<uint32_t>TABLES):
+        free(moved[id])
+
+
+cdef void _move_entries(Book *book, Book *resized, uint32_t **moved) noexcept nogil:
     """Copy all entries, closing up the places that are not in use."""
     cdef Table old[TABLES]
     cdef Table new[TABLES]
@@ -332,8 +352,7 @@ cdef void _move_entries(Book *book, Book *resized, uint32_t *moved) noexcept nog
             if not entry[old[id].in_use_offset]:
                 continue
             memcpy(<uint8_t *>new[id].entries[0] + count * size, entry, size)
-            if id == TABLE_POSITIONS:
-                moved[place] = count
+            moved[id][place] = count
             count += 1
         debug_assert(count == old[id].count[0])
         new[id].top[0] = count
@@ -354,20 +373,28 @@ cdef void _move_ring(const Table *old, const Table *new) noexcept nogil:
         )
 
 
-cdef void _move_links(Book *book, const uint32_t *moved) noexcept nogil:
-    """Let everything that names a position by its place name the new one."""
+cdef inline void _move_link(uint32_t *link, const uint32_t *moved) noexcept nogil:
+    if link[0] != NOWHERE:
+        link[0] = moved[link[0]]
+
+
+cdef void _move_links(Book *book, uint32_t **moved) noexcept nogil:
+    """Let everything that names an entry by its place name the new one; limits are chained anew."""
+    cdef const uint32_t *positions = moved[TABLE_POSITIONS]
+    cdef const uint32_t *holdings = moved[TABLE_HOLDINGS]
     cdef uint32_t place
-    cdef uint32_t *link
     for place in range(book.account_count):
-        link = &book.accounts[place].first_position
-        if link[0] != NOWHERE:
-            link[0] = moved[link[0]]
+        _move_link(&book.accounts[place].first_position, positions)
+        _move_link(&book.accounts[place].level.first_holding, holdings)
+    for place in range(book.firm_count):
+        _move_link(&book.firms[place].level.first_holding, holdings)
     for place in range(book.position_count):
-        link = &book.positions[place].next_of_account
-        if link[0] != NOWHERE:
-            link[0] = moved[link[0]]
+        _move_link(&book.positions[place].next_of_account, positions)
     for place in range(book.order_count):
-        book.orders[place].position_index = moved[book.orders[place].position_index]
+        _move_link(&book.orders[place].position_index, positions)
+    for place in range(book.holding_count):
+        _move_link(&book.holdings[place].next_of_level, holdings)
+        _move_link(&book.holdings[place].previous_of_level, holdings)
 
 
 cdef void _move_answers(const Book *book, Book *resized) noexcept nogil:
@@ -579,7 +606,7 @@ cdef const char *_positions_fault(Book *book) noexcept nogil:
 
 
 cdef const char *_levels_fault(Book *book) noexcept nogil:
-    """Index firms, limits and sums, and chain them anew: their levels begin with none."""
+    """Index firms, limits and sums; chain the limits anew, which have only one order."""
     cdef uint32_t place
     cdef const char *fault
     cdef Account *account
@@ -590,7 +617,6 @@ cdef const char *_levels_fault(Book *book) noexcept nogil:
             return "two firms have one id"
         _index_firm(book, place)
         book.firms[place].level.first_limit = NOWHERE
-        book.firms[place].level.first_holding = NOWHERE
     for place in range(book.account_count):
         account = &book.accounts[place]
         if account.firm != NOWHERE and account.firm >= book.firm_count:
@@ -598,7 +624,6 @@ cdef const char *_levels_fault(Book *book) noexcept nogil:
         if account.parent != NOWHERE and account.parent >= book.account_count:
             return "an account names no parent"
         account.level.first_limit = NOWHERE
-        account.level.first_holding = NOWHERE
     book.gateway_limit_count = 0
     for place in range(book.limit_top):
         if book.limits[place].in_use:
@@ -606,12 +631,49 @@ cdef const char *_levels_fault(Book *book) noexcept nogil:
             if fault != NULL:
                 return fault
             _link_limit(book, place)
-    for place in range(book.holding_top):
-        if book.holdings[place].in_use:
-            fault = _holding_fault(book, &book.holdings[place])
-            if fault != NULL:
-                return fault
-            _link_holding(book, place)
+    return _holdings_fault(book)
+
+
+cdef const char *_holdings_fault(Book *book) noexcept nogil:
+    """Index the sums, and check that the chains of their levels hold all of them, each once."""
+    cdef uint32_t place
+    cdef uint32_t chained = 0
+    cdef const char *fault = NULL
+    for place in range(book.account_count):
+        fault = _holding_chain_fault(book, place, &book.accounts[place].level, &chained)
+        if fault != NULL:
+            return fault
+    for place in range(book.firm_count):
+        fault = _holding_chain_fault(
+            book, place | OWNER_IS_FIRM, &book.firms[place].level, &chained
+        )
+        if fault != NULL:
+            return fault
+    if chained != book.holding_count:
+        return "sums are in no chain"
+    return NULL
+
+
+cdef const char *_holding_chain_fault(
+    Book *book, uint32_t owner, const Level *level, uint32_t *chained
+) noexcept nogil:
+    cdef const LevelHolding *holding
+    cdef uint32_t place = level.first_holding
+    cdef uint32_t previous = NOWHERE
+    while place != NOWHERE:
+        if place >= book.holding_top or not book.holdings[place].in_use:
+            return "a chain of sums leads astray"
+        holding = &book.holdings[place]
+        if holding.owner != owner or holding.previous_of_level != previous:
+            return "a chain holds sums that are not its level's"
+        if holding.sums.instrument_id == 0 or holding.sums.instrument_id > book.instrument_count:
+            return "sums name no instrument"
+        if holding_find(book, owner, holding.sums.instrument_id) != NULL:
+            return "two sums are one"
+        _index_holding(book, place)
+        chained[0] += 1
+        previous = place
+        place = holding.next_of_level
     return NULL
 
 
@@ -630,17 +692,6 @@ cdef const char *_limit_fault(Book *book, const Limit *limit) noexcept nogil:
     first = limit_first(book, limit.scope, limit.scope_id, limit.instrument_id)
     if limit_of_kind(book, first, limit.kind) != NULL:
         return "two limits are one"
-    return NULL
-
-
-cdef const char *_holding_fault(Book *book, const LevelHolding *holding) noexcept nogil:
-    cdef uint32_t place = holding.owner & ~<uint32_t>OWNER_IS_FIRM
-    if place >= (book.firm_count if holding.owner & OWNER_IS_FIRM else book.account_count):
-        return "sums name no account or firm"
-    if holding.sums.instrument_id == 0 or holding.sums.instrument_id > book.instrument_count:
-        return "sums name no instrument"
-    if holding_find(book, holding.owner, holding.sums.instrument_id) != NULL:
-        return "two sums are one"
     return NULL
 
 
@@ -1246,12 +1297,17 @@ cdef void _link_holding(Book *book, uint32_t place) noexcept nogil:
     """Put sums into the chain of their level and into the index."""
     cdef LevelHolding *holding = &book.holdings[place]
     cdef Level *level = _level_of_owner(book, holding.owner)
-    cdef Index *index = &book.holding_index
     holding.previous_of_level = NOWHERE
     holding.next_of_level = level.first_holding
     if level.first_holding != NOWHERE:
         book.holdings[level.first_holding].previous_of_level = place
     level.first_holding = place
+    _index_holding(book, place)
+
+
+cdef inline void _index_holding(Book *book, uint32_t place) noexcept nogil:
+    cdef Index *index = &book.holding_index
+    cdef const LevelHolding *holding = &book.holdings[place]
     _index_add(index, _hash(index, holding.owner, holding.sums.instrument_id), place)
 
 
