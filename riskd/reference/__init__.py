@@ -1,8 +1,9 @@
 """The slow, obvious twin of the compiled engine: the oracle of the tests.
 
-Written from docs/decision.md, docs/limits.md and docs/state.md, in their order and words, with exact integers and
-fractions, decimals of 90 digits for Black-76, no caches and no code in common with ext/riskd/core.
-Every figure is computed anew from accounts, positions and working orders when it is asked for.
+Written from docs/decision.md, docs/limits.md and docs/state.md, in their order and words, with
+exact integers and fractions, decimals of 90 digits for Black-76, no caches and no code in common
+with ext/riskd/core. Every figure is computed anew from accounts, positions and working orders when
+it is asked for.
 
 The engine is one class in layers, each in a module of its own: state (tables), figures (margin of
 what is there), levels and limits (of docs/limits.md), ladder (the rules of an order), then what is
