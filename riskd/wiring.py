@@ -75,9 +75,11 @@ def build_audited_engine(settings: Settings) -> tuple[Engine, ChangeTrail]:
         engine.watch_replay(None)
         if snapshot is not None:
             load_changes(trail, snapshot)
+    # Without a journal the time is the clock's of the server, which may be that of a recording.
+    loaded_ns = time.time_ns() if settings.durability != "none" else 0
     for name in settings.rulebooks:
         try:
-            recorded = RecordedDefinitions(engine, trail, name, time.time_ns())
+            recorded = RecordedDefinitions(engine, trail, name, loaded_ns)
             instruments = installer.apply(loader.load(name), cast(RuleEngine, recorded))
         except ValueError as error:  # RulebookError and ApplyError say which rule and why.
             raise SettingsError(f"rulebooks: {error}") from None
