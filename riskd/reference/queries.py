@@ -31,6 +31,7 @@ from riskd.reference.state import (
     SCOPE_GATEWAY,
     SCOPE_INSTRUMENT,
     SCOPE_SERVICE,
+    ClosedOrder,
     Gateway,
     Order,
     Position,
@@ -329,6 +330,10 @@ class Queries(Decisions, LimitQueries):
             if owner_ids.get(scope) == scope_id:
                 ids.append(order.reservation_id)
         return sorted(ids)[:count_max]
+
+    def closed_orders(self) -> list[ClosedOrder]:
+        """Return the closed orders by rising time of closing: for tests only."""
+        return list(self._closed.values())
 
     def working_orders(self) -> list[Order]:
         """Return the working orders in the order of their reservation ids: for tests only."""

@@ -12,12 +12,13 @@ import pytest
 
 from riskd.v1 import types_pb2 as t
 from tests.differential.limit_streams import LimitStream
+from tests.differential.odd_limit_streams import OddLimitStream
 from tests.differential.streams import Command
 from tests.differential.test_engine_against_reference import decision_in, reasons_in, run_stream
 
 SEEDS = int(os.environ.get("RISKD_LIMIT_SEEDS", "12"))
 COMMANDS = int(os.environ.get("RISKD_LIMIT_COMMANDS", "1500"))
-
+ODD_SEEDS = max(1, SEEDS // 3)
 
 LIMIT_REASONS = {each for each in t.ReasonCode.values() if 220 <= each <= 242}
 REASONS = LIMIT_REASONS | {
@@ -86,6 +87,11 @@ def counts_of(seed: int) -> Counts:
 @pytest.mark.parametrize("seed", range(SEEDS))
 def test_engine_and_reference_limit_alike(seed: int) -> None:
     counts_of(seed)
+
+
+@pytest.mark.parametrize("seed", range(ODD_SEEDS))
+def test_engine_and_reference_limit_alike_what_is_odd_or_extreme(seed: int) -> None:
+    run_stream(OddLimitStream(seed), COMMANDS)
 
 
 @pytest.mark.skipif(SEEDS * COMMANDS < 18_000, reason="streams this short reach less")
