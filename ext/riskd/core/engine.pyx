@@ -1178,6 +1178,11 @@ def _set_position_mode(Engine engine, now_ns, *, account_id, position_mode):
 
 
 def _renew_lease(Engine engine, now_ns, *, gateway_id, duration_ns, action):
+    # What does not fit is no duration and no action that there is: A-9.
+    if not _in(duration_ns, 0, UINT64_MAX):
+        duration_ns = UINT64_MAX
+    if not _in(action, 0, UINT32_MAX):
+        action = UINT32_MAX
     return admin.renew_lease(&engine._book, gateway_id, duration_ns, action, now_ns)
 
 
