@@ -6,11 +6,11 @@ from riskd.core.rows import FirmRow, LimitRow
 from riskd.reference.levels import Level
 from riskd.reference.limits import (
     LIST_KINDS,
-    MARKED_KINDS,
     RATE_KINDS,
     STATE_KINDS,
     Limits,
     interval,
+    needs_all_marks,
 )
 from riskd.reference.numbers import ceil_div, clamp
 from riskd.reference.state import NONE, LimitKey
@@ -87,12 +87,12 @@ class LimitQueries(Limits):
 
     def _is_use_known(self, level: Level, key: LimitKey, now_ns: int) -> bool:
         one = key.instrument_id
-        of_one = key.kind == t.LIMIT_KIND_GROSS_EXPOSURE_MAX and one != 0
-        if key.kind in MARKED_KINDS and not of_one:
+        is_exposure = key.kind == t.LIMIT_KIND_GROSS_EXPOSURE_MAX
+        if needs_all_marks(key.kind, one):
             return self._unknown_reason(level, key.kind, set(), now_ns) == NONE
         needed = set()
         for instrument_id, held in self._holdings(level).items():
-            by_position = of_one and held.gross_lots != 0
+            by_position = is_exposure and held.gross_lots != 0
             sides = held.worst_side(1), held.worst_side(-1)
             by_side = key.kind == t.LIMIT_KIND_POSITION_NOTIONAL_MAX and any(sides)
             if one in (0, instrument_id) and (by_position or by_side):

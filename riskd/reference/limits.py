@@ -39,7 +39,7 @@ MARKED_KINDS: Final = (
     *GREEK_KINDS,
     t.LIMIT_KIND_CONCENTRATION_MAX,
 )
-"""Kinds that need the marks of all that the level holds."""
+"""Kinds that need the marks of all that the level holds; see needs_all_marks."""
 KINDS: Final = tuple(range(t.LIMIT_KIND_ORDER_QUANTITY_MIN, t.LIMIT_KIND_ALLOWED + 1))
 MAX_QUANTITY_KINDS: Final = (
     t.LIMIT_KIND_ORDER_QUANTITY_MAX,
@@ -134,13 +134,16 @@ class Limits(Levels):
                 continue
             for instrument_id in (asked.instrument.instrument_id, 0):
                 limit = self._limits.get(LimitKey(*level, instrument_id, kind))
-                if limit is None or (kind in MARKED_KINDS and not is_known):
+                needs_marks = needs_all_marks(kind, instrument_id)
+                if limit is None or (needs_marks and not is_known):
                     continue
-                missing = self._missing_reason(asked, level, instrument_id, kind, now_ns)
-                if missing != NONE:
-                    is_known = False
-                    found.append(Violation(missing, scope=level.scope, scope_id=level.scope_id))
-                    continue
+                if needs_marks:
+                    own = {asked.instrument.instrument_id}
+                    missing = self._unknown_reason(level, kind, own, now_ns)
+                    if missing != NONE:
+                        is_known = False
+                        found.append(Violation(missing, scope=level.scope, scope_id=level.scope_id))
+                        continue
                 broken = self._broken(asked, level, instrument_id, kind, limit, now_ns)
                 if broken is not None:
                     limit_figure, use, added = broken
@@ -296,16 +299,6 @@ class Limits(Levels):
 
     # --- What must be known ---
 
-    def _missing_reason(
-        self, asked: Asked, level: Level, instrument_id: int, kind: int, now_ns: int
-    ) -> Reason:
-        """S-10, S-11 of what a kind needs at a level."""
-        if kind not in MARKED_KINDS:
-            return NONE
-        if kind == t.LIMIT_KIND_GROSS_EXPOSURE_MAX and instrument_id != 0:
-            return NONE
-        return self._unknown_reason(level, kind, {asked.instrument.instrument_id}, now_ns)
-
     def _unknown_reason(self, level: Level, kind: int, own: set[int], now_ns: int) -> Reason:
         """Return S-10 or S-11 of the first instrument that is held, or own, by id."""
         for instrument_id in sorted(own.union(self._instruments_held(level))):
@@ -443,6 +436,12 @@ class Limits(Levels):
 
 def reason_of(kind: int) -> Reason:
     return t.ReasonCode.ValueType(FIRST_REASON + kind)
+
+
+def needs_all_marks(kind: int, instrument_id: int) -> bool:
+    """Return whether a limit needs the marks of all that its level holds."""
+    is_exposure_of_one = kind == t.LIMIT_KIND_GROSS_EXPOSURE_MAX and instrument_id != 0
+    return kind in MARKED_KINDS and not is_exposure_of_one
 
 
 def unit_of(instrument: InstrumentRow) -> float:
