@@ -33,7 +33,7 @@ from benchmarks.harness import (
     quick_asked,
     time_each,
 )
-from benchmarks.market import Market, accepted, marks
+from benchmarks.market import USDT, Market, Trader, accepted, marks
 from riskd.core.black import black76_arrays, black76_greeks
 from riskd.core.engine import (
     METHOD_CHECK_ORDER,
@@ -86,6 +86,12 @@ class EngineRounds:
         isolated, cross = types_pb2.MARGIN_MODE_ISOLATED, types_pb2.MARGIN_MODE_CROSS
         # Positions that each account holds; its orders are for their instruments.
         self._isolated = {count: self._orders(isolated, count) for count in (1, 4)}
+        self._in_firm = market.orders(
+            market.add_firm(scale.accounts, 4, isolated, firm_id=1), scale.calls
+        )
+        limited = market.add_firm(scale.accounts, 4, isolated, firm_id=2)
+        _limit(market, limited, firm_id=2)
+        self._limited = market.orders(limited, scale.calls)
         self._cross = {count: self._orders(cross, count) for count in (1, 4, 16)}
         poor = market.add_traders(scale.accounts, 4, cross, cash_usdt=100_000)
         self._too_large = market.orders(poor, scale.calls, (2_000_000, 5_000_000))
@@ -107,6 +113,8 @@ class EngineRounds:
         for count, orders in self._isolated.items():
             name = "check_isolated_ns" if count == 4 else f"check_isolated_{count}_ns"
             self._cancel(self._checked(orders, name))
+        self._cancel(self._checked(self._in_firm, "check_in_firm_ns"))
+        self._cancel(self._checked(self._limited, "check_limits_ns"))
         for count, orders in self._cross.items():
             name = "check_cross_ns" if count == 4 else f"check_cross_{count}_ns"
             self._cancel(self._checked(orders, name))
@@ -193,6 +201,29 @@ class EngineRounds:
         wobbles = list(market.wobbles(self._scale.calls))
         self._time("report_mark_ns", METHOD_REPORT_MARKS, wobbles)
         market.call(METHOD_REPORT_MARKS, marks(market.listings, NOW_NS))
+
+
+def _limit(market: Market, traders: Sequence[Trader], firm_id: int) -> None:
+    """Set ten limits over the levels of each trader that is no parent, none of which is broken."""
+    account, firm = types_pb2.LIMIT_SCOPE_ACCOUNT, types_pb2.LIMIT_SCOPE_FIRM
+    money = 10**10 * USDT
+    for index, trader in enumerate(traders):
+        if index % 16:
+            market.limit(account, trader.account_id, types_pb2.LIMIT_KIND_ORDER_QUANTITY_MAX, 10**9)
+            market.limit(account, trader.account_id, types_pb2.LIMIT_KIND_ORDER_NOTIONAL_MAX, money)
+            market.limit(
+                account, trader.account_id, types_pb2.LIMIT_KIND_POSITION_NOTIONAL_MAX, money
+            )
+            market.limit(account, trader.account_id, types_pb2.LIMIT_KIND_OPEN_ORDERS_MAX, 10**6)
+        else:
+            market.limit(account, trader.account_id, types_pb2.LIMIT_KIND_COLLAR_PPB, 10**8)
+            market.limit(account, trader.account_id, types_pb2.LIMIT_KIND_OPEN_NOTIONAL_MAX, money)
+            market.limit(
+                account, trader.account_id, types_pb2.LIMIT_KIND_ORDER_RATE_MAX, 10**9, 10**6
+            )
+    market.limit(firm, firm_id, types_pb2.LIMIT_KIND_GROSS_EXPOSURE_MAX, money)
+    market.limit(firm, firm_id, types_pb2.LIMIT_KIND_ORDER_RATE_MAX, 10**9, 10**6)
+    market.limit(firm, firm_id, types_pb2.LIMIT_KIND_DAILY_TRADED_MAX, money)
 
 
 def _like(order: Order, **fields: int) -> Order:

@@ -73,13 +73,40 @@ class Market:
     ) -> list[Trader]:
         """Add accounts that hold positions of 5,000 to 150,000 USDT, long and short."""
         traders = self.open_accounts(count, positions, mode, cash_usdt)
+        self.open_positions(traders)
+        return traders
+
+    def open_positions(self, traders: Sequence[Trader]) -> None:
+        """Buy or sell what the traders will hold."""
         for trader in traders:
             for order in self.opening_orders([trader]):
                 (request,) = self.encoded([order])
                 reply = self.call(METHOD_CHECK_ORDER, request)
                 (fill,) = self.fills([order], accepted([reply]))
                 self.call(METHOD_REPORT_EXECUTION, fill)
+
+    def add_firm(self, count: int, positions: int, mode: int, firm_id: int) -> list[Trader]:
+        """Add a firm with so many accounts; of each 16 the first is the others' parent."""
+        traders = self.open_accounts(count, positions, mode)
+        self._change(self.engine.create_firm(firm_id, 1))
+        for index, trader in enumerate(traders):
+            parent = traders[index - index % 16].account_id if index % 16 else 0
+            self._change(
+                self.engine.set_account_owner(trader.account_id, firm_id, parent, self.now_ns)
+            )
+        self.open_positions(traders)
         return traders
+
+    def limit(self, scope: int, scope_id: int, kind: int, value: int, burst: int = 0) -> None:
+        """Set a hard limit for all instruments."""
+        action = types_pb2.LIMIT_ACTION_HARD
+        self._change(
+            self.engine.set_limit(scope, scope_id, 0, kind, value, burst, action, self.now_ns)
+        )
+
+    @staticmethod
+    def _change(reason: int) -> None:
+        assert reason == types_pb2.REASON_CODE_NONE, reason
 
     def open_accounts(
         self, count: int, positions: int, mode: int, cash_usdt: int = 1_000_000_000
