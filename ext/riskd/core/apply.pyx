@@ -63,6 +63,7 @@ from riskd.core.levels cimport (
     level_count_fill,
     level_follow,
     level_has_room,
+    may_be_limited,
 )
 from riskd.core.money cimport PPB, debug_assert, fits, i128
 from riskd.core.orders cimport closes_all, has_limit_price, is_protective, other_side
@@ -114,7 +115,7 @@ cdef void _reserve(
     uint64_t now_ns,
 ) noexcept nogil:
     """Write an accepted order on the books. The check has made sure that all of it fits."""
-    cdef Account *account = account_find(book, request.account_id)
+    cdef Account *account = &book.accounts[hold.account_place]
     cdef uint32_t side = max(request.position_side, <uint32_t>POSITION_SIDE_NET)
     cdef Position *position = position_find(book, account, request.instrument_id, side)
     cdef Order *order
@@ -303,12 +304,13 @@ cdef void _apply_order(
     reply.revision = book.revision
     if hold.counts:
         controls_count_order(
-            book, account_find(book, request.account_id), request.gateway_id, now_ns, NULL
+            book, &book.accounts[hold.account_place], request.gateway_id, now_ns, NULL
         )
     if reason == REASON_NONE:
         reply.reservation_id = book.revision
         _reserve(book, request, &hold, book.revision, now_ns)
-        controls_raise_peaks(book, account_find(book, request.account_id))
+        if hold.is_limited:
+            controls_raise_peaks(book, &book.accounts[hold.account_place])
     encode_order_reply(writer, &reply)
     _remember_order(ring, request, writer)
 
@@ -471,7 +473,7 @@ cdef uint32_t _reserve_all(
         reason = check_order(book, order, now_ns, True, reply, &hold)
         if hold.counts:
             controls_count_order(
-                book, account_find(book, order.account_id), order.gateway_id, now_ns, tally
+                book, &book.accounts[hold.account_place], order.gateway_id, now_ns, tally
             )
         if reason != REASON_NONE:
             return index
@@ -592,7 +594,8 @@ cdef void _replace(
     order.quantity_lots = hold.quantity_lots
     _put_on(position, order, hold, order.quantity_lots - filled)
     level_follow(book, account, position, &before)
-    controls_raise_peaks(book, account)
+    if hold.is_limited:
+        controls_raise_peaks(book, account)
 
 
 cdef void _apply_amendment(
@@ -951,8 +954,9 @@ cdef void _book_fill(
             target.closed.unfilled_lots -= <int64_t>request.quantity_lots
     level_follow(book, account, position, &before)
     level_count_fill(book, account, booking.traded, booking.realised, now_ns)
-    controls_count_execution(book, account, now_ns)
-    controls_raise_peaks(book, account)
+    if may_be_limited(account):
+        controls_count_execution(book, account, now_ns)
+        controls_raise_peaks(book, account)
 
 
 cdef uint32_t _execute(

@@ -7,7 +7,9 @@ from riskd.core.types cimport AmendmentRequest, Order, OrderReply, OrderRequest
 
 # What an accepted order puts on the books.
 ctypedef struct Hold:
-    bint counts                 # in the order rates, accepted or not
+    uint32_t account_place
+    bint is_limited                 # it meets limits
+    bint counts                     # in their order rates, accepted or not
     long long quantity_lots         # 0 for one that closes what is open when it fills
     long long margin_price_ticks
     long long open_loss

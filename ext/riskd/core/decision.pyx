@@ -14,6 +14,7 @@ from riskd.core.book cimport (
     Book,
     Gateway,
     account_find,
+    account_place,
     gateway_find,
     instrument_find,
     position_find,
@@ -946,7 +947,9 @@ cdef uint32_t _decide(Case *case, i128 lots, OrderReply *reply, Hold *hold) noex
     reason = _evaluate(case, lots, collected, &figures, &reached)
     if case.takes_room and (reason == REASON_NONE or (reached and collected != NULL)):
         _check_room(case, collected, &reason)
-    hold.counts = reached and not (
+    hold.account_place = account_place(case.book, case.account)
+    hold.is_limited = case.controls != NULL
+    hold.counts = hold.is_limited and reached and not (
         figures.reducing or case.is_protective or figures.lighter
     )
     reply.reason = reason

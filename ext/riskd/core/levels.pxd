@@ -35,20 +35,49 @@ cdef inline bint has_owners(const Account *account) noexcept nogil:
     """Whether some level keeps sums in which the account counts."""
     return account.parent != NOWHERE or account.firm != NOWHERE or account.sub_accounts != 0
 
+cdef inline bint may_be_limited(const Account *account) noexcept nogil:
+    """Whether a level of the account can have limits; the gateway apart."""
+    return account.limit_count != 0 or account.parent != NOWHERE or account.firm != NOWHERE
+
 cdef inline uint64_t day_of(uint64_t now_ns) noexcept nogil:
     return now_ns / <uint64_t>86400000000000
 
 cdef uint32_t owners_of(const Book *book, const Account *account, Owner *owners) noexcept nogil
-cdef void footprint_of(
+cdef void footprint_set(
     const Account *account, const Position *position, Footprint *footprint
 ) noexcept nogil
-cdef void level_follow(
+cdef void levels_set(
     Book *book, const Account *account, const Position *position, const Footprint *before
 ) noexcept nogil
+
+cdef inline void footprint_of(
+    const Account *account, const Position *position, Footprint *footprint
+) noexcept nogil:
+    """Remember what counts in the sums before a change of a position (NULL while there is none)."""
+    if has_owners(account):
+        footprint_set(account, position, footprint)
+
+cdef inline void level_follow(
+    Book *book, const Account *account, const Position *position, const Footprint *before
+) noexcept nogil:
+    """Let the levels of an account follow a change of a position, and of the cash with it."""
+    if has_owners(account):
+        levels_set(book, account, position, before)
+
 cdef void level_move_money(Book *book, const Account *account, i128 amount) noexcept nogil
-cdef bint level_has_room(
+cdef bint level_finds_room(
     const Book *book, const Account *account, uint32_t instrument_id
 ) noexcept nogil
+
+cdef inline bint level_has_room(
+    const Book *book, const Account *account, uint32_t instrument_id
+) noexcept nogil:
+    """C-10: whether there are the rows that a position of the account needs."""
+    # Only a nearly full table is worth a look.
+    return book.holding_capacity - book.holding_count >= OWNERS_MAX or (
+        level_finds_room(book, account, instrument_id)
+    )
+
 cdef void level_count_fill(
     Book *book, Account *account, i128 traded, i128 realised, uint64_t now_ns
 ) noexcept nogil

@@ -40,7 +40,7 @@ cdef uint32_t owners_of(const Book *book, const Account *account, Owner *owners)
     return count
 
 
-cdef void footprint_of(
+cdef void footprint_set(
     const Account *account, const Position *position, Footprint *footprint
 ) noexcept nogil:
     """Copy what counts in the sums; a position that does not exist (NULL) adds nothing."""
@@ -94,17 +94,15 @@ cdef void _move(
         holding_drop(book, holding)
 
 
-cdef void level_follow(
+cdef void levels_set(
     Book *book, const Account *account, const Position *position, const Footprint *before
 ) noexcept nogil:
-    """Let the levels of an account follow a change of a position, and of the cash with it."""
+    """Move the sums of an account's levels by what a position changed."""
     cdef Owner owners[OWNERS_MAX]
     cdef Footprint after
     cdef uint32_t count = owners_of(book, account, owners)
     cdef uint32_t index
-    if count == 0:
-        return
-    footprint_of(account, position, &after)
+    footprint_set(account, position, &after)
     for index in range(count):
         _move(book, &owners[index], position.instrument_id, before, &after)
 
@@ -118,17 +116,13 @@ cdef void level_move_money(Book *book, const Account *account, i128 amount) noex
         owners[index].level.money += amount
 
 
-cdef bint level_has_room(
+cdef bint level_finds_room(
     const Book *book, const Account *account, uint32_t instrument_id
 ) noexcept nogil:
-    """C-10: whether there are the rows that a position of the account needs."""
     cdef Owner owners[OWNERS_MAX]
     cdef uint32_t count = owners_of(book, account, owners)
     cdef uint32_t index
     cdef uint32_t missing = 0
-    # Only a nearly full table is worth a look.
-    if book.holding_capacity - book.holding_count >= OWNERS_MAX:
-        return True
     for index in range(count):
         if holding_find(book, owners[index].key, instrument_id) == NULL:
             missing += 1
@@ -211,12 +205,12 @@ cdef void level_open(Book *book, Account *account) noexcept nogil:
     owner.level.day = account.usage.day
     owner.level.traded = account.usage.traded
     owner.level.realised = account.usage.realised
-    footprint_of(account, NULL, &before)
+    footprint_set(account, NULL, &before)
     while place != NOWHERE:
         position = &book.positions[place]
         place = position.next_of_account
         if position.lots != 0 or position.working_orders != 0:
-            footprint_of(account, position, &after)
+            footprint_set(account, position, &after)
             _move(book, &owner, position.instrument_id, &before, &after)
 
 
