@@ -49,7 +49,7 @@ cdef uint64_t LEASE_NS_MAX = 86_400_000_000_000
 
 
 cdef inline int64_t _available_or_zero(const Pool *pool) noexcept nogil:
-    return <int64_t>available_of(pool) if pool.known and pool_fits(pool) else 0
+    return <int64_t>available_of(pool) if pool_fits(pool) else 0
 
 
 cdef uint32_t _target(
@@ -78,7 +78,7 @@ cdef uint32_t _leaves_pool(const Account *account, const Pool *pool, i128 amount
     """
     if pool.mark_reason != REASON_NONE:
         return pool.mark_reason
-    if not pool.known or not pool_fits(pool):
+    if not pool_fits(pool):
         return REASON_EXCEEDS_AVAILABLE
     if amount > available_of(pool) or amount > account.cash:
         return REASON_EXCEEDS_AVAILABLE
@@ -341,7 +341,7 @@ cdef uint32_t set_leverage(
     if rise > 0:
         if pool.mark_reason != REASON_NONE:
             return pool.mark_reason
-        if not pool.known or not pool_fits(&pool) or available_of(&pool) < 0:
+        if not pool_fits(&pool) or available_of(&pool) < 0:
             return REASON_EXCEEDS_AVAILABLE
     if settings == NULL and book.position_count == book.position_capacity:
         return REASON_POSITIONS_FULL

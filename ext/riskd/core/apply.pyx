@@ -68,6 +68,7 @@ from riskd.core.levels cimport (
 from riskd.core.money cimport PPB, debug_assert, fits, i128
 from riskd.core.orders cimport closes_all, has_limit_price, is_protective, other_side
 from riskd.core.pool cimport (
+    UNKNOWN_MARK,
     Fill,
     Holding,
     Pool,
@@ -234,14 +235,23 @@ cdef uint32_t _recall(
 
 
 cdef void _start_order_reply(const Book *book, OrderReply *reply) noexcept nogil:
-    """Begin with a reject that knows nothing.
+    """Begin with a reject that knows nothing; its detail is written where one is asked for.
 
-    The detail comes last, and is zeroed only where one is asked for.
+    Field by field, as in share_of.
     """
-    memset(reply, 0, sizeof(OrderReply) - sizeof(DecisionDetail))
-    reply.decision = DECISION_REJECTED
-    reply.margin_unknown = True
+    reply.reservation_id = 0
     reply.revision = book.revision
+    reply.initial_margin = 0
+    reply.available = 0
+    reply.liquidation_price_ticks = 0
+    reply.max_quantity_lots = 0
+    reply.reserved_margin = 0
+    reply.quantity_lots = 0
+    reply.decision = DECISION_REJECTED
+    reply.reason = REASON_UNSPECIFIED
+    reply.liquidation_status = LIQUIDATION_STATUS_UNSPECIFIED
+    reply.margin_unknown = True
+    reply.has_detail = False
 
 
 cdef void _refuse_order(const Book *book, uint32_t reason, Writer *writer) noexcept nogil:
@@ -607,10 +617,7 @@ cdef void _apply_amendment(
     cdef Order *order
     cdef Ring *ring
     cdef uint32_t recalled
-    memset(&reply, 0, sizeof(OrderReply) - sizeof(DecisionDetail))
-    reply.decision = DECISION_REJECTED
-    reply.margin_unknown = True
-    reply.revision = book.revision
+    _start_order_reply(book, &reply)
     request.sent_time_ns = 0
     if request.client_order_id == 0:
         reply.reason = REASON_CLIENT_ORDER_ID_MISSING
@@ -1019,7 +1026,7 @@ cdef void _report_position(
     cdef Pool pool, others
     cdef i128 backing
     pool_of(book, target.account, NULL, now_ns, &pool)
-    if pool.known and pool_fits(&pool):
+    if pool_fits(&pool):
         reply.available = <int64_t>available_of(&pool)
         reply.margin_unknown = False
     holding_of(position, &holding)
@@ -1032,7 +1039,7 @@ cdef void _report_position(
         backing = holding.wallet
     else:
         pool_of(book, target.account, position, now_ns, &others)
-        if not others.known:
+        if others.unknown & UNKNOWN_MARK:
             return
         backing = others.cash + others.pnl - others.requirement
     reply.liquidation_status = liquidation_price_ticks_of(

@@ -68,6 +68,7 @@ from riskd.core.orders cimport (
     is_stop,
 )
 from riskd.core.pool cimport (
+    UNKNOWN_MARK,
     Fill,
     Holding,
     Pool,
@@ -490,7 +491,9 @@ cdef void _figure(const Case *case, i128 lots, Figures *figures) noexcept nogil:
     )
     if not fits(case.others.cash + figures.fill.cash_change):
         figures.fill.fits = False
-    if not figures.fill.fits or not case.others.known or (mark == 0 and not case.terms.is_option):
+    if not figures.fill.fits or case.others.unknown & UNKNOWN_MARK:
+        return
+    if mark == 0 and not case.terms.is_option:
         return
     figures.has_fill = True
     if case.terms.is_option:
@@ -683,8 +686,7 @@ cdef uint32_t _evaluate(
         _violate(detail, &first, case.others.mark_reason, 0, 0, 0)
         return first
     if not (
-        case.before.known
-        and figures.sums_fit
+        figures.sums_fit
         and figures.has_fill
         and pool_fits(&figures.after)
         and pool_fits(&case.before)
@@ -915,18 +917,16 @@ cdef void _explain(const Case *case, const Figures *figures, DecisionDetail *det
 
 cdef void _report_sums(const Pool *pool, OrderReply *reply) noexcept nogil:
     """Initial margin and what is available; 0 while they are unknown or do not fit."""
-    if pool.known and pool_fits(pool):
+    if pool_fits(pool):
         reply.initial_margin = <int64_t>pool.initial_margin
         reply.available = <int64_t>available_of(pool)
         reply.margin_unknown = False
 
 
-cdef void _start_reply(uint32_t view, OrderReply *reply) noexcept nogil:
-    """Begin with a reject that knows nothing; the reply comes zeroed but for its detail."""
+cdef void _start_detail(uint32_t view, OrderReply *reply) noexcept nogil:
+    """Zero the detail where one is asked for; the reply comes as a reject that knows nothing."""
     if view >= DECISION_VIEW_MARGIN:
         memset(&reply.detail, 0, sizeof(DecisionDetail))
-    reply.decision = DECISION_REJECTED
-    reply.margin_unknown = True
 
 
 cdef inline bint _gives_quantity(const Case *case) noexcept nogil:
@@ -967,7 +967,7 @@ cdef uint32_t _decide(Case *case, i128 lots, OrderReply *reply, Hold *hold) noex
     if figures.soft != REASON_NONE:
         reply.decision = DECISION_ACCEPTED_WITH_WARNING
         reply.reason = figures.soft
-    if case.current.known and pool_fits(&case.current):
+    if pool_fits(&case.current):
         _report_sums(&figures.after, reply)
     if not reply.margin_unknown:
         reply.reserved_margin = <int64_t>(
@@ -991,7 +991,9 @@ cdef void _report_liquidation(const Case *case, const Fill *fill, OrderReply *re
         reply.liquidation_status = LIQUIDATION_STATUS_NO_POSITION
     elif not fill.fits:
         return
-    elif case.terms.margin_mode == MARGIN_MODE_ISOLATED or case.others.known:
+    elif case.terms.margin_mode == MARGIN_MODE_ISOLATED or not (
+        case.others.unknown & UNKNOWN_MARK
+    ):
         reply.liquidation_status = liquidation_price_ticks_of(
             &case.terms,
             fill.lots,
@@ -1021,7 +1023,7 @@ cdef uint32_t check_order(
     cdef uint32_t reason
     cdef uint32_t unused = REASON_NONE
     hold.counts = False
-    _start_reply(order.view, reply)
+    _start_detail(order.view, reply)
     case.replaced = NULL
     case.takes_room = takes_room
     reason = _form(book, order, now_ns, &case)
@@ -1124,7 +1126,7 @@ cdef uint32_t check_amendment(
     cdef uint32_t unused = REASON_NONE
     cdef uint32_t reason
     hold.counts = False
-    _start_reply(amendment.view, reply)
+    _start_detail(amendment.view, reply)
     reason = _amendment_form(book, amendment, replaced)
     reply.reason = reason
     if reason != REASON_NONE and reason != REASON_QUANTITY_OUT_OF_RANGE:

@@ -23,7 +23,12 @@ ctypedef struct Holding:
     WorkingSum buy
     WorkingSum sell
 
-# What one position adds to the sums of its account. Unknown while a mark that it needs is missing.
+# Why figures are not known.
+cdef enum:
+    UNKNOWN_MARK = 1                # one that they need was never reported
+    UNKNOWN_MARGIN = 2              # that of a short option
+
+# What one position adds to the sums of its account.
 ctypedef struct Share:
     i128 initial_margin
     i128 pnl
@@ -31,8 +36,7 @@ ctypedef struct Share:
     i128 requirement
     i128 buy_notional
     i128 sell_notional
-    bint known
-    bint is_short_option            # its margin is not known
+    uint32_t unknown
 
 # The sums of an account.
 ctypedef struct Pool:
@@ -43,8 +47,7 @@ ctypedef struct Pool:
     i128 requirement
     i128 isolated_wallets
     uint32_t mark_reason            # first missing or stale mark that the sums need, or REASON_NONE
-    bint known
-    bint has_short_option
+    uint32_t unknown
 
 ctypedef struct Fill:
     i128 lots

@@ -170,15 +170,15 @@ cdef void share_of(const Terms *terms, const Holding *holding, Share *share) noe
     share.requirement = 0
     share.buy_notional = 0
     share.sell_notional = 0
-    share.known = True
-    share.is_short_option = False
+    share.unknown = 0
     if terms.is_option:
         share.initial_margin = holding.buy.value + _fee_of(terms, &holding.buy)
-        share.is_short_option = holding.lots < 0
+        if holding.lots < 0:
+            share.unknown = UNKNOWN_MARGIN
         return
     if is_cross and lots != 0:
         if terms.instrument.mark.price == 0:
-            share.known = False
+            share.unknown = UNKNOWN_MARK
             return
         notional = mark_value_up(terms, lots, terms.instrument.mark.price)
         held = notional
@@ -230,10 +230,7 @@ cdef void pool_add(Pool *pool, const Share *share) noexcept nogil:
     pool.initial_margin += share.initial_margin
     pool.maintenance += share.maintenance
     pool.requirement += share.requirement
-    if not share.known:
-        pool.known = False
-    if share.is_short_option:
-        pool.has_short_option = True
+    pool.unknown |= share.unknown
 
 
 cdef void pool_of(
@@ -258,8 +255,7 @@ cdef void pool_of(
     pool.maintenance = 0
     pool.requirement = 0
     pool.isolated_wallets = 0
-    pool.known = True
-    pool.has_short_option = False
+    pool.unknown = 0
     pool.mark_reason = REASON_NONE
     while place != NOWHERE:
         position = &book.positions[place]
@@ -290,9 +286,9 @@ cdef i128 available_of(const Pool *pool) noexcept nogil:
 
 
 cdef bint pool_fits(const Pool *pool) noexcept nogil:
-    """Whether initial margin and what is available can be told: they fit, no option is short."""
+    """Whether initial margin and what is available are known, and fit."""
     return (
-        not pool.has_short_option
+        pool.unknown == 0
         and fits(pool.cash)
         and fits(pool.pnl)
         and fits(pool.initial_margin)

@@ -41,6 +41,7 @@ from riskd.core.margin cimport (
 )
 from riskd.core.money cimport clamp, fits, i128, magnitude
 from riskd.core.pool cimport (
+    UNKNOWN_MARK,
     Holding,
     Pool,
     Share,
@@ -170,18 +171,17 @@ cdef position_row(
     holding_of(position, &holding)
     share_of(&terms, &holding, &share)
     is_cross = terms.margin_mode == MARGIN_MODE_CROSS
-    known = share.known and (instrument.mark.price != 0 or position.lots == 0)
-    known = known and not share.is_short_option
+    known = share.unknown == 0 and (instrument.mark.price != 0 or position.lots == 0)
     initial = share.initial_margin
     pool_of(book, account, position, 0, &others)
     if is_cross and not terms.is_option:
-        known = known and others.known
+        known = known and not others.unknown & UNKNOWN_MARK
     if known and position.lots != 0:
         notional = mark_value_up(&terms, magnitude(position.lots), instrument.mark.price)
         pnl = unrealised_pnl_of(&terms, position.lots, position.entry_value)
     if position.lots == 0 and not terms.is_option:
         status = LIQUIDATION_STATUS_NO_POSITION
-    elif not terms.is_option and (others.known or not is_cross):
+    elif not terms.is_option and (not is_cross or not others.unknown & UNKNOWN_MARK):
         exposure.lots = position.lots
         exposure.entry_value = position.entry_value
         equity = others.cash + others.pnl if is_cross else position.wallet
@@ -207,7 +207,7 @@ cdef position_row(
         equity = position.wallet + pnl
     else:
         equity = all_of_it.cash + all_of_it.pnl
-        if not all_of_it.known:
+        if all_of_it.unknown & UNKNOWN_MARK:
             equity = 0
             known = False
     return PositionRow(
@@ -476,7 +476,7 @@ cdef summary_row(Book *book, uint64_t account_id):
     if account == NULL:
         return None
     pool_of(book, account, NULL, 0, &pool)
-    known = bool(pool.known and pool_fits(&pool))
+    known = bool(pool_fits(&pool))
     return SummaryRow(
         account.account_id,
         account.asset_id,
