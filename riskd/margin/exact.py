@@ -1,4 +1,4 @@
-"""Margin of linear (quote-settled) positions as functions on decimals.
+"""Margin of linear (quote-settled) positions, exact: decimals in, decimals out.
 
 Quantities are in units of the underlying and signed: above 0 long, below 0 short. Prices are quote
 currency per unit, notionals and money quote currency, rates fractions of the notional (0.004).
@@ -15,13 +15,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from decimal import ROUND_CEILING, Context, Decimal, InvalidOperation
+from decimal import ROUND_CEILING, Decimal
 from fractions import Fraction
 from typing import Self
 
 from riskd.core import margin as core
-
-Number = Decimal | int | float | str
+from riskd.margin.decimals import EXACT, Number, decimal, not_negative, positive
 
 # What the core holds: docs/decision.md, "Numbers". The value of one lot at one price unit is
 # bounded like an instrument's tick value, 2^40, over mark_units_per_tick, 10^9.
@@ -33,45 +32,17 @@ _RATE_STEP = Decimal(1).scaleb(-_RATE_PLACES)
 _LEVERAGE_PLACES = 2
 _LEVERAGE_MAX = Decimal(1000)
 _PRICE_DIGITS_MIN = 12
-_EXPONENT_MAX = 400
-_DIGITS_MAX = 64
-
-# Products and sums of inputs are exact; a quotient has far more digits than the core keeps.
-_EXACT = Context(prec=200)
-
-
-def decimal(name: str, value: Number) -> Decimal:
-    """Return the exact decimal; a float stands for its shortest representation.
-
-    Raises ValueError, naming the field, if it is not a finite number.
-    """
-    if isinstance(value, bool) or not isinstance(value, Decimal | int | float | str):
-        raise ValueError(f"{name} must be a number, got {value!r}")
-    try:
-        result = Decimal(repr(float(value))) if isinstance(value, float) else Decimal(value)
-    except InvalidOperation:
-        raise ValueError(f"{name} must be a number, got {value!r}") from None
-    if not result.is_finite():
-        raise ValueError(f"{name} must be finite, got {value!r}")
-    # Checked before anything expands it: 1e999999999 is a short text.
-    if result != 0 and abs(result.adjusted()) > _EXPONENT_MAX:
-        raise ValueError(f"{name} {value} must be within 1e-{_EXPONENT_MAX} to 1e{_EXPONENT_MAX}")
-    if len(result.as_tuple().digits) > _DIGITS_MAX:
-        raise ValueError(f"{name} must have at most {_DIGITS_MAX} digits")
-    return result
 
 
 def round_rate_up(rate: Number) -> Decimal:
     """Return the rate rounded up to the 1e-9 that the core holds: 1/6 has no finite decimal."""
-    return decimal("rate", rate).quantize(_RATE_STEP, ROUND_CEILING, _EXACT)
+    return decimal("rate", rate).quantize(_RATE_STEP, ROUND_CEILING, EXACT)
 
 
 def maintenance_rate_of_leverage(max_leverage: Number, part: Number = "0.5") -> Decimal:
     """Return a part of the initial rate 1 / max_leverage, rounded up to 1e-9."""
-    leverage = _positive("max_leverage", max_leverage)
-    return _EXACT.divide(decimal("part", part), leverage).quantize(
-        _RATE_STEP, ROUND_CEILING, _EXACT
-    )
+    leverage = positive("max_leverage", max_leverage)
+    return EXACT.divide(decimal("part", part), leverage).quantize(_RATE_STEP, ROUND_CEILING, EXACT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,16 +136,16 @@ class CrossPosition:
 
 def notional(quantity: Number, price: Number) -> Decimal:
     """Return the notional |quantity| * price, exact."""
-    product = _EXACT.multiply(decimal("quantity", quantity), _positive("price", price))
+    product = EXACT.multiply(decimal("quantity", quantity), positive("price", price))
     return product.copy_abs()
 
 
 def unrealised_pnl(quantity: Number, entry_price: Number, mark_price: Number) -> Decimal:
     """Return quantity * (mark price - entry price), exact."""
-    change = _EXACT.subtract(
-        _positive("mark_price", mark_price), _positive("entry_price", entry_price)
+    change = EXACT.subtract(
+        positive("mark_price", mark_price), positive("entry_price", entry_price)
     )
-    return _EXACT.multiply(decimal("quantity", quantity), change)
+    return EXACT.multiply(decimal("quantity", quantity), change)
 
 
 def deductions(schedule: TierSchedule) -> tuple[Decimal, ...]:
@@ -196,7 +167,7 @@ def deductions(schedule: TierSchedule) -> tuple[Decimal, ...]:
 
 def tier_at(schedule: TierSchedule, notional: Number) -> Tier:
     """Return the tier of a notional: the last one whose floor is below it."""
-    ladder, _, minor = _ladder_at(schedule, _not_negative("notional", notional))
+    ladder, _, minor = _ladder_at(schedule, not_negative("notional", notional))
     return schedule.tiers[ladder.tier_index(minor)]
 
 
@@ -205,7 +176,7 @@ def maintenance_margin(
 ) -> Decimal:
     """Return rate * notional - deduction of the notional's tier, plus the liquidation fee."""
     fee = _fee(liquidation_fee_rate)
-    ladder, scale, minor = _ladder_at(schedule, _not_negative("notional", notional), fee)
+    ladder, scale, minor = _ladder_at(schedule, not_negative("notional", notional), fee)
     return _decimal(ladder.liquidation_requirement(minor), scale)
 
 
@@ -214,7 +185,7 @@ def initial_margin(
 ) -> Decimal:
     """Return the larger of notional / leverage and the tier's initial rate of the notional."""
     ladder, scale, minor = _ladder_at(
-        schedule or TierSchedule.flat(_RATE_STEP), _not_negative("notional", notional)
+        schedule or TierSchedule.flat(_RATE_STEP), not_negative("notional", notional)
     )
     return _decimal(ladder.initial(minor, _hundredths(decimal("leverage", leverage))), scale)
 
@@ -224,7 +195,7 @@ def max_leverage_for_stake(stake: Number, schedule: TierSchedule) -> Decimal:
 
     Raises ValueError if a tier has no max_leverage, or if not even leverage 1 is allowed.
     """
-    money = _not_negative("stake", stake)
+    money = not_negative("stake", stake)
     leverages = [tier.max_leverage for tier in schedule.tiers if tier.max_leverage is not None]
     if len(leverages) < len(schedule.tiers):
         raise ValueError("tiers: a tier has no max_leverage")
@@ -235,7 +206,7 @@ def max_leverage_for_stake(stake: Number, schedule: TierSchedule) -> Decimal:
         minor = ladder.notional_max_at(_hundredths(leverage))
         bound = _decimal(minor, scale)
         # At this leverage the stake fills the notional up to the bound; a bound of 0 is none.
-        filled = leverage if minor == 0 or money == 0 else _EXACT.divide(bound, money)
+        filled = leverage if minor == 0 or money == 0 else EXACT.divide(bound, money)
         allowed = max(allowed, min(leverage, filled))
     if allowed < 1:
         raise ValueError(f"stake {money:f} exceeds the largest notional {bound:f}")
@@ -292,7 +263,7 @@ def cross_liquidation_price(
             other.schedule,
             liquidation_fee_rate=other.liquidation_fee_rate,
         )
-        money = _EXACT.subtract(_EXACT.add(money, profit), requirement)
+        money = EXACT.subtract(EXACT.add(money, profit), requirement)
     return isolated_liquidation_price(
         quantity, entry_price, money, schedule, liquidation_fee_rate=liquidation_fee_rate
     )
@@ -319,8 +290,8 @@ class _Exposure:
 
     @classmethod
     def of(cls, quantity: Number, entry_price: Number, wallet: Number) -> Self:
-        amount = decimal("quantity", quantity).normalize(_EXACT)
-        price = _positive("entry_price", entry_price)
+        amount = decimal("quantity", quantity).normalize(EXACT)
+        price = positive("entry_price", entry_price)
         if amount == 0:
             raise ValueError("quantity must not be 0")
         lot_places = _places(amount, whole_too=True)
@@ -411,21 +382,7 @@ def _ladder_at(
 
 
 def _fee(rate: Number) -> Decimal:
-    return _not_negative("liquidation_fee_rate", rate)
-
-
-def _positive(name: str, value: Number) -> Decimal:
-    result = decimal(name, value)
-    if result <= 0:
-        raise ValueError(f"{name} {result} must be above 0")
-    return result
-
-
-def _not_negative(name: str, value: Number) -> Decimal:
-    result = decimal(name, value)
-    if result < 0:
-        raise ValueError(f"{name} {result} must not be below 0")
-    return result
+    return not_negative("liquidation_fee_rate", rate)
 
 
 def _ppb(name: str, rate: Decimal) -> int:
@@ -448,13 +405,13 @@ def _units(name: str, value: Decimal, places: int) -> int:
 
 def _decimal(units: int, places: int) -> Decimal:
     """Return units * 10^-places without trailing zeros."""
-    result = Decimal(units).scaleb(-places, _EXACT).normalize(_EXACT)
+    result = Decimal(units).scaleb(-places, EXACT).normalize(EXACT)
     return result if _places(result, whole_too=True) >= 0 else result.quantize(Decimal(1))
 
 
 def _places(value: Decimal, *, whole_too: bool = False) -> int:
     """Return the number of decimal places; for a multiple of ten below 0, if that is asked for."""
-    exponent = value.normalize(_EXACT).as_tuple().exponent
+    exponent = value.normalize(EXACT).as_tuple().exponent
     if not isinstance(exponent, int):
         raise ValueError(f"{value} must be finite")
     return -exponent if whole_too else max(0, -exponent)

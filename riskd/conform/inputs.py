@@ -1,0 +1,126 @@
+"""What a row gives: its numbers and texts, under the names that vector files use for them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from decimal import Decimal
+from typing import Any
+
+from riskd import margin
+
+Inputs = Mapping[str, Any]
+# Each output is called when the row expects it.
+Outputs = dict[str, Any]
+
+
+class NotCoveredError(Exception):
+    """The library has no rule for this row yet."""
+
+
+# Names under which vector files hold the same input.
+SIDE = ("side", "position_side", "direction")
+QUANTITY = ("qty", "quantity", "qty_coin", "size", "position_qty", "position_amt", "amount")
+CONTRACTS = ("contracts", "lots")
+CONTRACT_SIZE = ("lot_size", "contract_size", "contract_value", "ct_val")
+ENTRY = ("entry", "entry_price", "avg_px", "open_price", "price")
+MARK = ("mark", "mark_price")
+WALLET = (
+    "isolated_wallet",
+    "margin_quote",
+    "assigned_margin",
+    "wallet_balance_quote",
+    "wallet_balance",
+    "wallet",
+    "margin",
+)
+EQUITY = ("equity", "equity_quote", "equity_from_ratio", "account_value")
+PROFIT = ("unrealised_pnl", "unrealized_pnl", "unrealized_profit", "upnl", "upl")
+NOTIONAL = ("notional", "notional_at_mark", "notional_quote", "position_value", "value")
+RATE = (
+    "mmr",
+    "maintenance_rate",
+    "maintenance_margin_rate",
+    "maintenanceMarginRate",
+    "maintMarginRatio",
+    "mm_rate",
+)
+DEDUCTION = ("maint_amount", "maintAmt", "maintenance_amount", "mm_amount", "cum", "deduction")
+FLOOR = ("min", "minNotional", "min_notional", "floor", "notional_floor", "lower", "lower_bound")
+CEILING = ("max", "maxNotional", "max_notional", "cap", "notional_cap", "upper", "upper_bound")
+MAX_LEVERAGE = ("max_leverage", "maxLeverage", "symbol_max_leverage", "initialLeverage")
+LEVERAGE = ("leverage", "leverage_chosen")
+FEE = ("taker_fee", "taker_fee_rate", "liquidation_fee", "liquidation_fee_rate", "fee_rate")
+TICK = ("tick", "tick_size", "price_tick")
+STAKE = ("stake_quote", "stake", "stake_amount")
+VOLATILITY = ("vol", "volatility", "sigma", "iv", "implied_vol", "mark_iv")
+TIME = ("time_years", "years", "time_to_expiry_years", "t")
+INTEREST = ("rate_cont", "rate", "r")
+YIELD = ("dividend_yield", "dividend_yield_cont", "q")
+CARRY = ("cost_of_carry", "carry", "b")
+
+
+def find(inputs: Inputs, names: Sequence[str]) -> Any:
+    """Return the first of the names that has a value, or None."""
+    return next((inputs[name] for name in names if inputs.get(name) is not None), None)
+
+
+def number(inputs: Inputs, names: Sequence[str]) -> Decimal | None:
+    for name in names:
+        if inputs.get(name) is not None:
+            return margin.decimal(f"inputs.{name}", inputs[name])
+    return None
+
+
+def need(inputs: Inputs, names: Sequence[str]) -> Decimal:
+    found = number(inputs, names)
+    if found is None:
+        raise ValueError(f"inputs.{names[0]} is missing")
+    return found
+
+
+def real(inputs: Inputs, names: Sequence[str], default: float | None = None) -> float:
+    if default is not None and find(inputs, names) is None:
+        return default
+    return float(need(inputs, names))
+
+
+def text(inputs: Inputs, names: Sequence[str]) -> str:
+    value = find(inputs, names)
+    if not isinstance(value, str):
+        raise ValueError(f"inputs.{names[0]} must be a text, got {value!r}")
+    return value
+
+
+def mapping(name: str, value: Any) -> Inputs:
+    if not isinstance(value, dict):
+        raise ValueError(f"{name} must be an object, got {value!r}")
+    return value
+
+
+def items(name: str, value: Any) -> list[Any]:
+    if not isinstance(value, list):
+        raise ValueError(f"{name} must be a list, got {value!r}")
+    return value
+
+
+def signed_quantity(inputs: Inputs) -> Decimal:
+    """Return the signed quantity: its own sign is that of the side, or its own without a side."""
+    quantity = number(inputs, QUANTITY)
+    if quantity is None:
+        lots = need(inputs, (*QUANTITY, *CONTRACTS))
+        quantity = lots * need(inputs, CONTRACT_SIZE)
+    if find(inputs, SIDE) is None:
+        return quantity
+    side = text(inputs, SIDE).lower()
+    if side in ("long", "buy"):
+        return quantity.copy_abs()
+    if side in ("short", "sell"):
+        return -quantity.copy_abs()
+    raise ValueError(f"inputs.side must be long or short, got {side!r}")
+
+
+def with_position(inputs: Inputs) -> Inputs:
+    """Return the inputs with those of the object `position`, if there is one, beside them."""
+    if inputs.get("position") is None:
+        return inputs
+    return {**inputs, **mapping("inputs.position", inputs["position"])}

@@ -1,0 +1,231 @@
+"""Run rows and report: counts a venue and model, and what failed."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+from riskd import margin
+from riskd.conform.adapters import adapter_of
+from riskd.conform.inputs import NotCoveredError, mapping
+from riskd.conform.venues import venue_of
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """An output that is out of tolerance, or, with a text instead of a figure, what is wrong."""
+
+    row_id: str
+    output: str
+    expected: Any
+    got: Any
+
+    def line(self) -> str:
+        if isinstance(self.got, str):
+            return f"FAILED {self.row_id} {self.output}: {self.got}"
+        shown = f"expected {_shown(self.expected)}, got {_shown(self.got)}"
+        if _is_number(self.expected) and _is_number(self.got):
+            difference = float(Decimal(self.got) - Decimal(self.expected))
+            shown += f", difference {difference:.6g}"
+        return f"FAILED {self.row_id} {self.output}: {shown}"
+
+
+@dataclass(slots=True)
+class Count:
+    """Rows of one venue and model."""
+
+    rows: int = 0
+    passed: int = 0
+    failed: int = 0
+    not_covered: int = 0
+
+    def add(self, other: Count) -> None:
+        self.rows += other.rows
+        self.passed += other.passed
+        self.failed += other.failed
+        self.not_covered += other.not_covered
+
+
+@dataclass(slots=True)
+class Report:
+    """What a run found, groups in order of first appearance."""
+
+    groups: dict[tuple[str, str], Count] = field(default_factory=dict)
+    failures: list[Failure] = field(default_factory=list)
+
+    def total(self) -> Count:
+        total = Count()
+        for count in self.groups.values():
+            total.add(count)
+        return total
+
+    def table(self) -> str:
+        """Return the text table with one line a venue and model, and the total."""
+        lines: list[tuple[str, ...]] = [("venue", "model", *Count.__slots__)]
+        for (venue, model), count in [*self.groups.items(), (("total", ""), self.total())]:
+            lines.append((venue, model, *(str(getattr(count, name)) for name in Count.__slots__)))
+        lines[0] = tuple(word.replace("_", " ") for word in lines[0])
+        widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
+        return "\n".join(
+            "  ".join(
+                text.ljust(width) if column < 2 else text.rjust(width)
+                for column, (text, width) in enumerate(zip(line, widths, strict=True))
+            ).rstrip()
+            for line in lines
+        )
+
+    def json(self) -> dict[str, Any]:
+        """Return the report as one JSON object."""
+        counts = {name: getattr(self.total(), name) for name in Count.__slots__}
+        groups = [
+            {"venue": venue, "model": model}
+            | {name: getattr(count, name) for name in Count.__slots__}
+            for (venue, model), count in self.groups.items()
+        ]
+        failures = [
+            {
+                "id": failure.row_id,
+                "output": failure.output,
+                "expected": _plain(failure.expected),
+                "got": _plain(failure.got),
+            }
+            for failure in self.failures
+        ]
+        return {**counts, "groups": groups, "failures": failures}
+
+
+def check(lines: Sequence[tuple[str, bytes]]) -> Report:
+    """Run rows, given as (place, line); the place names a line that is not a row."""
+    report = Report()
+    for place, line in lines:
+        venue = model = "?"
+        try:
+            row = _row(line)
+            venue, model = row["venue"], row["model"]
+            failures = _check_row(row)
+        except NotCoveredError:
+            outcome = Count(rows=1, not_covered=1)
+        except (ValueError, RecursionError) as error:
+            outcome = Count(rows=1, failed=1)
+            report.failures.append(Failure(place, "row", None, f"{error}"))
+        else:
+            outcome = Count(rows=1, failed=1) if failures else Count(rows=1, passed=1)
+            report.failures += failures
+        report.groups.setdefault((venue, model), Count()).add(outcome)
+    return report
+
+
+def _row(line: bytes) -> dict[str, Any]:
+    """Return a row whose fields have their types. Raises ValueError, naming the field."""
+    row = json.loads(line.decode(), parse_float=Decimal)
+    if not isinstance(row, dict):
+        raise ValueError("a row must be a JSON object")
+    for name in ("id", "venue", "model"):
+        if not isinstance(row.get(name), str) or not row[name]:
+            raise ValueError(f"{name} must be a text, got {row.get(name)!r}")
+    for name in ("inputs", "expected", "tolerance"):
+        mapping(name, row.get(name))
+    if not row["expected"]:
+        raise ValueError("expected must name at least one output")
+    return row
+
+
+def _check_row(row: Mapping[str, Any]) -> list[Failure]:
+    """Return the outputs of one row that are out of tolerance. Raises NotCoveredError."""
+    venue = venue_of(row["venue"])
+    adapter = adapter_of(row["model"], venue)
+    kind = row["tolerance"].get("kind")
+    if kind not in ("abs", "rel"):
+        raise ValueError(f"tolerance.kind must be abs or rel, got {kind!r}")
+    tolerance = margin.decimal("tolerance.value", row["tolerance"].get("value"))
+    if tolerance < 0:
+        raise ValueError(f"tolerance.value {tolerance} must not be below 0")
+    failures: list[Failure] = []
+    try:
+        outputs = adapter(row["inputs"], venue)
+        unknown = [name for name in row["expected"] if name not in outputs]
+        if unknown:
+            raise NotCoveredError(", ".join(unknown))
+        for name, expected in row["expected"].items():
+            got = outputs[name]()
+            for place, wanted, figure in _pairs(name, expected, got):
+                if not _within(place, wanted, figure, tolerance, kind == "rel"):
+                    failures.append(Failure(row["id"], place, wanted, figure))
+    except (ValueError, ArithmeticError) as error:
+        failures.append(Failure(row["id"], "inputs", None, str(error) or type(error).__name__))
+    return failures
+
+
+def _pairs(name: str, expected: Any, got: Any) -> Iterator[tuple[str, Any, Any]]:
+    """Yield each expected figure with its name and what was computed."""
+    if not isinstance(expected, list):
+        yield name, expected, got
+        return
+    figures = got if isinstance(got, list) else [got]
+    yield f"{name} count", len(expected), len(figures)
+    for index, (wanted, figure) in enumerate(zip(expected, figures, strict=False)):
+        yield f"{name}[{index}]", wanted, figure
+
+
+def _within(name: str, expected: Any, got: Any, tolerance: Decimal, relative: bool) -> bool:
+    if expected is None or got is None:
+        return expected is None and got is None
+    if isinstance(got, list):
+        return False
+    wanted = margin.decimal(f"expected.{name}", expected)
+    allowed = tolerance * wanted.copy_abs() if relative else tolerance
+    return abs(Decimal(got) - wanted) <= allowed
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float | Decimal)
+
+
+def _shown(value: Any) -> str:
+    return f"{float(value):.17g}" if isinstance(value, float | Decimal) else f"{value}"
+
+
+def _plain(value: Any) -> Any:
+    """Return a value that JSON can hold."""
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    return float(value) if isinstance(value, Decimal) else value
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of `riskd conform`."""
+    parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="vectors, JSON lines")
+    parser.add_argument("--json", action="store_true", help="print one JSON object instead")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print the report. Return 0, 1 if a row failed, 2 if a file cannot be read or has no row."""
+    lines: list[tuple[str, bytes]] = []
+    for path in args.files:
+        try:
+            content = path.read_bytes()
+        except OSError as error:
+            print(f"riskd conform: {path}: {error.strerror}", file=sys.stderr)
+            return 2
+        lines += [
+            (f"{path}:{number}", line)
+            for number, line in enumerate(content.splitlines(), start=1)
+            if line.strip()
+        ]
+    if not lines:
+        print("riskd conform: the files have no rows: nothing was checked", file=sys.stderr)
+        return 2
+    report = check(lines)
+    if args.json:
+        print(json.dumps(report.json(), indent=1))
+    else:
+        for failure in report.failures:
+            print(failure.line())
+        print(report.table())
+    return 1 if report.failures else 0

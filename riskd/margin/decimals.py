@@ -1,0 +1,48 @@
+"""Numbers of the exact functions: finite decimals with bounds on what a text may hold."""
+
+from __future__ import annotations
+
+from decimal import Context, Decimal, InvalidOperation
+
+Number = Decimal | int | float | str
+
+_EXPONENT_MAX = 400
+_DIGITS_MAX = 64
+
+# Products and sums of inputs are exact; a quotient has far more digits than any figure keeps.
+EXACT = Context(prec=200)
+
+
+def decimal(name: str, value: Number) -> Decimal:
+    """Return the exact decimal; a float stands for its shortest representation.
+
+    Raises ValueError, naming the field, if it is not a finite number.
+    """
+    if isinstance(value, bool) or not isinstance(value, Decimal | int | float | str):
+        raise ValueError(f"{name} must be a number, got {value!r}")
+    try:
+        result = Decimal(repr(float(value))) if isinstance(value, float) else Decimal(value)
+    except InvalidOperation:
+        raise ValueError(f"{name} must be a number, got {value!r}") from None
+    if not result.is_finite():
+        raise ValueError(f"{name} must be finite, got {value!r}")
+    # Checked before anything expands it: 1e999999999 is a short text.
+    if result != 0 and abs(result.adjusted()) > _EXPONENT_MAX:
+        raise ValueError(f"{name} {value} must be within 1e-{_EXPONENT_MAX} to 1e{_EXPONENT_MAX}")
+    if len(result.as_tuple().digits) > _DIGITS_MAX:
+        raise ValueError(f"{name} must have at most {_DIGITS_MAX} digits")
+    return result
+
+
+def positive(name: str, value: Number) -> Decimal:
+    result = decimal(name, value)
+    if result <= 0:
+        raise ValueError(f"{name} {result} must be above 0")
+    return result
+
+
+def not_negative(name: str, value: Number) -> Decimal:
+    result = decimal(name, value)
+    if result < 0:
+        raise ValueError(f"{name} {result} must not be below 0")
+    return result
