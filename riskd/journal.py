@@ -35,6 +35,10 @@ _HOT: dict[int, tuple[str, type[Message]]] = {
 }
 
 
+NAMES: tuple[str, ...] = (*(name for name, _ in _HOT.values()), *engine.CHANGE_NAMES)
+"""Every name that a record can have."""
+
+
 class RecordError(ValueError):
     """A record is of a newer program, or no record of the engine's."""
 

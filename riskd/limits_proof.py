@@ -57,7 +57,7 @@ _WITH_MEMORY = (
 
 
 class ProofError(ValueError):
-    """There is nothing that limits could be proved with: says what is missing."""
+    """There is nothing that a limit could be proved with: says what is missing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +86,7 @@ class _Desk:
 def prove(engine: "Engine", now_ns: int) -> list[Proof]:
     """Break each limit of the engine once, at or after a time. The engine is spoilt by it.
 
-    Raises ProofError if there is no instrument to trade.
+    A limit for which there is no instrument to trade is not proved, and says so.
     """
     return list(_Prover(engine, now_ns).proofs())
 
@@ -114,7 +114,11 @@ class _Prover:
                 proved[row[:4]] = Proof(self._name(row), "", text, ok=False)
                 continue
             prove = self._prove_with_memory if row.kind in _WITH_MEMORY else self._prove
-            proved[row[:4]] = prove(row)
+            try:
+                proved[row[:4]] = prove(row)
+            except ProofError as error:
+                # Of this limit only: the others may have instruments.
+                proved[row[:4]] = Proof(self._name(row), "", f"{error}", ok=False)
             self._engine.remove_limit(*row[:4], now_ns=self._now_ns)
         yield from (proved[row[:4]] for row in self._rows)
 

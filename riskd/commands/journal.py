@@ -15,7 +15,7 @@ from riskd.core.engine import Engine, ReplayError
 from riskd.core.journal import JournalDamagedError, Torn
 from riskd.core.rows import Replay
 from riskd.core.snapshot import SnapshotInvalidError
-from riskd.journal import Entries, Entry, RecordError, segments_of
+from riskd.journal import NAMES, Entries, Entry, RecordError, segments_of
 from riskd.snapshots import SnapshotBusyError, take_snapshot
 
 ROWS_PER_BATCH = 1 << 16
@@ -51,6 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--kind",
         metavar="NAME",
         dest="kinds",
+        type=_kind,
         action="append",
         help="only these: CheckOrder, ReportMarks, create_account, ... (can be given again)",
     )
@@ -316,9 +317,19 @@ def _count(text: str) -> int:
     return int(text)
 
 
+def _kind(text: str) -> str:
+    if text not in NAMES:
+        raise argparse.ArgumentTypeError(f"{text!r} is not one of {', '.join(NAMES)}")
+    return text
+
+
 def _range(text: str) -> tuple[int, int]:
-    first, separator, last = text.partition("-")
+    start, separator, end = text.partition("-")
     try:
-        return int(first or 0), int(last or (1 << 64 if separator else first))
+        first = int(start or 0)
+        last = int(end or (1 << 64 if separator else start))
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text!r} is not a range like 100-120") from None
+    if first > last:
+        raise argparse.ArgumentTypeError(f"{text!r} ends before it begins")
+    return first, last

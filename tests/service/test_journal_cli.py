@@ -170,6 +170,10 @@ def test_missing_directory_and_a_wrong_range_are_errors(tmp_path: Path, capsys: 
     assert "none" in capsys.readouterr().err
     assert main(["journal", "inspect", str(tmp_path), "--revisions", "x-y"]) == 2
     assert "'x-y' is not a range" in capsys.readouterr().err
+    assert main(["journal", "inspect", str(tmp_path), "--revisions", "9-3"]) == 2
+    assert "'9-3' ends before it begins" in capsys.readouterr().err
+    assert main(["journal", "inspect", str(tmp_path), "--kind", "Chekc"]) == 2
+    assert "'Chekc' is not one of CheckOrder, " in capsys.readouterr().err
 
 
 def test_record_of_a_newer_program_is_an_error_with_its_place(tmp_path: Path) -> None:

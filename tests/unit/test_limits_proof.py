@@ -171,5 +171,19 @@ def test_limit_that_nothing_can_break_is_not_proved() -> None:
 def test_engine_without_instruments_proves_nothing() -> None:
     engine = Engine()
     engine.set_limit(2, 3, 0, types_pb2.LIMIT_KIND_ORDER_RATE_MAX, 1, 1, 1, NOW_NS)
-    with pytest.raises(limits_proof.ProofError, match="no instrument"):
-        limits_proof.prove(engine, NOW_NS)
+    (proof,) = limits_proof.prove(engine, NOW_NS)
+    assert not proof.ok
+    assert proof.reason == "there is no instrument to send an order for"
+
+
+def test_limit_without_instruments_does_not_hide_the_others() -> None:
+    engine = new_engine()
+    engine.create_asset("EUR", 2)
+    eur = next(row.asset_id for row in engine.assets() if row.symbol == "EUR")
+    engine.create_account(99, eur, types_pb2.MARGIN_MODE_CROSS, 100, 0, now_ns=NOW_NS)
+    kind = types_pb2.LIMIT_KIND_ORDER_QUANTITY_MAX
+    engine.set_limit(3, 7, 0, kind, 5, 0, 1, NOW_NS)
+    engine.set_limit(3, 99, 0, kind, 5, 0, 1, NOW_NS)
+    first, second = limits_proof.prove(engine, NOW_NS)
+    assert first.ok
+    assert (second.ok, second.reason) == (False, "there is no perpetual in the asset of the limit")

@@ -30,6 +30,9 @@ METHOD_CHECK_AMENDMENT: Final = 5
 METHOD_BATCH_CHECK_ORDERS: Final = 6
 METHOD_ADVANCE_TIME: Final = 7
 
+CHANGE_NAMES: Final[tuple[str, ...]]
+"""Names of all recorded changes but hot requests."""
+
 SCOPE_SERVICE: Final = 1
 SCOPE_GATEWAY: Final = 2
 SCOPE_ACCOUNT: Final = 3

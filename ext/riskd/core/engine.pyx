@@ -1404,6 +1404,8 @@ _CHANGES = {
     "create_book": _create_book,
 }
 
+CHANGE_NAMES = tuple(_CHANGES)
+
 
 cdef inline bint _is_hot(uint32_t method) noexcept nogil:
     return HOT_CHECK_ORDER <= method <= HOT_ADVANCE_TIME
