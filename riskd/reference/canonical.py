@@ -21,7 +21,7 @@ class Canonical(Queries):
             yield line("asset", asset)
         for schedule in self.schedules():
             tiers = (":".join(map(str, tier)) for tier in schedule.tiers)
-            yield line("schedule", [*schedule[:-1], *tiers])
+            yield line("schedule", [*schedule[:6], *schedule[7:], *tiers])
         for instrument in self.instruments():
             yield line("instrument", instrument)
         for instrument_id in sorted(self._marks):
@@ -45,7 +45,7 @@ class Canonical(Queries):
             settings = (position.own_mode, position.own_leverage)
             holdings = (position.lots, position.entry_value, position.wallet)
             if position != Position():
-                yield line("position", [*key, *settings, *holdings])
+                yield line("position", [*key, *settings, *holdings, 0])
         for reservation_id in sorted(self._orders):
             yield line("order", astuple(self._orders[reservation_id]))
         for limit in self.limits():

@@ -60,14 +60,14 @@ def test_core_reasons_are_exactly_those_of_the_contract() -> None:
 def test_every_reason_has_its_rule_in_the_book_of_rules() -> None:
     """Each rule id that the contract names stands in a page that says what it means."""
     proto = (TYPES_PXD.parents[3] / "proto/riskd/v1/types.proto").read_text()
-    rules = "".join(
-        (TYPES_PXD.parents[3] / page).read_text() for page in ("docs/decision.md", "docs/limits.md")
-    )
+    docs = TYPES_PXD.parents[3] / "docs"
+    table = (docs / "limits.md").read_text()
+    rules = table + "".join((docs / page).read_text() for page in ("decision.md", "instruments.md"))
     named = re.findall(r"// ([A-Z]-\d+): ", proto)
     limits = [int(number) for number in re.findall(r"// Limit (\d+) of docs/limits.md: ", proto)]
     assert len(named) == len(set(named))
     assert len(named) + len(limits) == len(types_pb2.ReasonCode.items()) - 2
-    assert limits == [int(number) for number in re.findall(r"^\| (\d+) \| [A-Z]", rules, re.M)]
+    assert limits == [int(number) for number in re.findall(r"^\| (\d+) \| [A-Z]", table, re.M)]
     ranges = re.findall(r"([A-Z])-(\d+) to [A-Z]-(\d+)", rules)
     spelled = set(re.findall(r"\b([A-Z]-\d+)\b", rules)) | {
         f"{letter}-{number}"

@@ -108,6 +108,8 @@ cdef tuple define_schedule(
         return REASON_DEFINITION_INVALID, 0
     memset(&ladder, 0, sizeof(Ladder))
     ladder.count = <uint32_t>len(tiers)
+    ladder.family = FAMILY_TIERED
+    ladder.basis = MAINTENANCE_BASIS_MARK
     ladder.notional_max = notional_max
     ladder.liquidation_fee_ppb = liquidation_fee_ppb
     for index, (floor, initial, maintenance, leverage) in enumerate(tiers):
@@ -215,6 +217,9 @@ cdef _write_instrument(Instrument *instrument, row, bytes symbol, tick_value, sc
     instrument.option_type = row.option_type
     instrument.interest_rate_ppb = row.interest_rate_ppb
     instrument.underlying_id = row.underlying_id
+    instrument.multiplier_mantissa = row.multiplier_mantissa
+    instrument.multiplier_exponent = row.multiplier_exponent
+    instrument.option_rule_id = row.option_rule_id
 
 
 cdef tuple define_instrument(Book *book, dict ids, row):

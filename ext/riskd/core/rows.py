@@ -31,6 +31,11 @@ class ScheduleRow(NamedTuple):
     notional_max: int
     liquidation_fee_ppb: int
     tiers: tuple[Tier, ...]
+    family: int = 1
+    maintenance_basis: int = 1
+    parameter_a: int = 0
+    parameter_b: int = 0
+    parameter_c: int = 0
 
 
 class InstrumentRow(NamedTuple):
@@ -58,6 +63,13 @@ class InstrumentRow(NamedTuple):
     option_type: int = 0
     interest_rate_ppb: int = 0
     underlying_id: int = 0
+    multiplier_mantissa: int = 1
+    multiplier_exponent: int = 0
+    option_rule_id: int = 0
+    settlement_price: int = 0
+    """0 while it is not settled."""
+    funding_time_ns: int = 0
+    open_interest_lots: int = 0
 
 
 class MarkRow(NamedTuple):
@@ -78,6 +90,9 @@ class AccountRow(NamedTuple):
     position_mode: int = 1
     firm_id: int = 0
     parent_account_id: int = 0
+    credit_line: int = 0
+    credit_used: int = 0
+    margin_level: int = 0
 
 
 class BalanceRow(NamedTuple):
@@ -103,6 +118,8 @@ class FirmRow(NamedTuple):
     firm_id: int
     asset_id: int
     trading_state: int
+    credit_line: int = 0
+    credit_used: int = 0
 
 
 class LimitRow(NamedTuple):
@@ -165,6 +182,7 @@ class PositionRow(NamedTuple):
     known: bool
     """False while a mark that the figures need was never reported: they are 0 then."""
     position_side: int = 1
+    margin_level: int = 0
 
 
 class Replay(NamedTuple):

@@ -50,8 +50,8 @@ The end, 16 bytes
 
 Versions
     Structs only ever grow at their end, and zero is what an older program meant where it had no
-    field. So entries smaller than ours get zeros behind them, and a table that is not there is
-    empty. Entries larger than ours, and sections that are not known, are of a newer program, and
+    field (or is no number of ours, and means the one that `_complete` writes). So entries smaller
+    than ours get zeros behind them, and a table that is not there is empty. Entries larger than ours, and sections that are not known, are of a newer program, and
     refused. A new format version is for all else.
 
 How it is written
@@ -97,7 +97,7 @@ from riskd.core.book cimport (
 )
 from riskd.core.journal cimport journal_crc32c
 from riskd.core.money cimport debug_assert
-from riskd.core.types cimport ASSETS_MAX, NOWHERE
+from riskd.core.types cimport ASSETS_MAX, FAMILY_TIERED, MAINTENANCE_BASIS_MARK, NOWHERE
 
 _MAGIC = b"RISKDSNP"
 _END_MAGIC = b"RISKDEND"
@@ -416,6 +416,7 @@ cdef object _read_file(Book *book, path, uint64_t seed):
             if section.name in ids:
                 id = ids[section.name]
                 _read_table(file, path, section, &tables[id])
+        _complete(book)
         fault = book_index(book)
         if fault != NULL:
             raise SnapshotInvalidError(path, fault.decode())
@@ -423,6 +424,18 @@ cdef object _read_file(Book *book, path, uint64_t seed):
             if section.name == "answers":
                 _read_answers(file, path, section, book)
     return head
+
+
+cdef void _complete(Book *book) noexcept nogil:
+    """Write what an older program meant where zero is no number of ours."""
+    cdef uint32_t place
+    for place in range(book.schedule_count):
+        if book.schedules[place].ladder.family == 0:
+            book.schedules[place].ladder.family = FAMILY_TIERED
+            book.schedules[place].ladder.basis = MAINTENANCE_BASIS_MARK
+    for place in range(book.instrument_count):
+        if book.instruments[place].multiplier_mantissa == 0:
+            book.instruments[place].multiplier_mantissa = 1
 
 
 cdef int _open_for(

@@ -152,6 +152,33 @@ cdef enum ReservationState:
 cdef enum InstrumentKind:
     INSTRUMENT_KIND_LINEAR_PERPETUAL = 1
     INSTRUMENT_KIND_LINEAR_OPTION = 2
+    INSTRUMENT_KIND_INVERSE_PERPETUAL = 3
+    INSTRUMENT_KIND_LINEAR_FUTURE = 4
+    INSTRUMENT_KIND_INVERSE_FUTURE = 5
+    INSTRUMENT_KIND_INVERSE_OPTION = 6
+    INSTRUMENT_KIND_QUANTO_PERPETUAL = 8
+
+# Margin schedules, docs/instruments.md.
+cdef enum Family:
+    FAMILY_TIERED = 1
+    FAMILY_TIERED_WHOLE = 2
+    FAMILY_TIERED_QUANTITY = 3
+    FAMILY_SIZE_LINEAR = 4
+    FAMILY_PER_CONTRACT = 5
+    FAMILY_OPEN_INTEREST = 6
+    FAMILY_SIZE_SQRT = 7
+    FAMILY_POWER = 8
+    FAMILY_RISK_FACTOR = 9
+    FAMILY_OPTION_RULE = 20
+
+cdef enum MaintenanceBasis:
+    MAINTENANCE_BASIS_MARK = 1
+    MAINTENANCE_BASIS_ENTRY = 2
+
+cdef enum MarginLevel:
+    MARGIN_LEVEL_SAFE = 0
+    MARGIN_LEVEL_SEARCH = 1
+    MARGIN_LEVEL_LIQUIDATION = 2
 
 cdef enum OptionType:
     OPTION_TYPE_CALL = 1
@@ -206,6 +233,7 @@ cdef enum Reason:
     REASON_REDUCE_ONLY_WOULD_INCREASE = 86
     REASON_SHORT_OPTION_NOT_PERMITTED = 87
     REASON_POSITION_SIDE_WOULD_TURN = 88
+    REASON_PROTECTIVE_ORDERS_MAX = 89
     REASON_MARGIN_INSUFFICIENT = 100
     REASON_BORN_LIQUIDATABLE = 101
     REASON_MARGIN_OVERFLOWS = 102
@@ -250,8 +278,12 @@ cdef enum Reason:
     REASON_LIMIT_UNKNOWN = 194
     REASON_FIRM_UNKNOWN = 195
     REASON_OWNER_HAS_USAGE = 196
+    REASON_FUNDING_OUT_OF_ORDER = 197
+    REASON_INSTRUMENT_NOT_EXPIRED = 198
+    REASON_INSTRUMENT_SETTLED = 199
     REASON_BATCH_PARTLY_ANSWERED = 200
     REASON_BATCH_ORDER_REJECTED = 201
+    REASON_BORN_LIQUIDATABLE_IN_MODE = 210
     REASON_LIMIT_ORDER_QUANTITY_MIN = 220
     REASON_LIMIT_ORDER_QUANTITY_MAX = 221
     REASON_LIMIT_ORDER_NOTIONAL_MIN = 222
@@ -290,7 +322,9 @@ ctypedef struct Ladder:
     int64_t notional_max            # 0 = no bound
     int64_t liquidation_fee_ppb
     uint32_t count
-    uint32_t reserved
+    uint8_t family
+    uint8_t basis
+    uint16_t reserved
 
 ctypedef struct Schedule:
     Ladder ladder
@@ -298,6 +332,9 @@ ctypedef struct Schedule:
     uint32_t asset_id
     uint32_t reserved
     char name[NAME_SIZE]
+    int64_t parameter_a
+    int64_t parameter_b
+    int64_t parameter_c
 
 ctypedef struct Mark:
     int64_t price                   # mark units; 0 = never reported
@@ -336,6 +373,13 @@ ctypedef struct Instrument:
     uint8_t trading_state
     uint8_t reserved
     char symbol[NAME_SIZE]
+    int64_t multiplier_mantissa
+    int64_t quotient                # of inverse contracts: minor units of one lot at 1 tick
+    int64_t settlement_price        # mark units; 0 = not settled
+    uint64_t funding_time_ns        # of the last funding; 0 = none
+    int64_t open_interest_lots      # 0 = never reported
+    int32_t multiplier_exponent
+    uint32_t option_rule_id         # a schedule of family OPTION_RULE; 0 = cannot be short
 
 ctypedef struct WorkingSum:
     int64_t lots
@@ -356,7 +400,7 @@ ctypedef struct Position:
     uint8_t margin_mode             # 0 = the default
     uint8_t in_use
     uint8_t position_side
-    uint8_t reserved
+    uint8_t margin_level            # isolated only
 
 # Whoever can have limits: an account with its sub-accounts, or a firm.
 ctypedef struct Level:
@@ -390,14 +434,16 @@ ctypedef struct Account:
     uint8_t margin_mode
     uint8_t trading_state
     uint8_t position_mode
-    uint8_t reserved
-    uint32_t reserved_too
+    uint8_t margin_level            # of the pool
+    uint32_t reserved
     uint32_t parent                 # its place; NOWHERE = none
     uint32_t firm                   # its place; NOWHERE = none
     uint32_t sub_accounts
     uint32_t limit_count            # of those that are set on the account itself
     Usage usage                     # its own, without sub-accounts
     Level level
+    int64_t credit_line
+    int64_t credit_used
 
 ctypedef struct Order:
     uint64_t reservation_id
@@ -465,6 +511,8 @@ ctypedef struct Firm:
     uint32_t trading_state
     uint32_t limit_count
     Level level
+    int64_t credit_line
+    int64_t credit_used             # by all its accounts
 
 ctypedef struct Limit:
     int64_t value

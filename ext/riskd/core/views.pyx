@@ -93,6 +93,11 @@ cdef schedule_row(Book *book, uint32_t index):
             )
             for place in range(ladder.count)
         ]),
+        ladder.family,
+        ladder.basis,
+        schedule.parameter_a,
+        schedule.parameter_b,
+        schedule.parameter_c,
     )
 
 
@@ -123,6 +128,12 @@ cdef instrument_row(Book *book, uint32_t index):
         row.option_type,
         row.interest_rate_ppb,
         row.underlying_id,
+        row.multiplier_mantissa,
+        row.multiplier_exponent,
+        row.option_rule_id,
+        row.settlement_price,
+        row.funding_time_ns,
+        row.open_interest_lots,
     )
 
 
@@ -137,6 +148,9 @@ cdef account_row(const Book *book, const Account *account):
         account.position_mode,
         book.firms[account.firm].firm_id if account.firm != NOWHERE else 0,
         book.accounts[account.parent].account_id if account.parent != NOWHERE else 0,
+        account.credit_line,
+        account.credit_used,
+        account.margin_level,
     )
 
 
@@ -232,6 +246,7 @@ cdef position_row(
         position.sell.lots,
         bool(known),
         position.position_side,
+        position.margin_level,
     )
 
 
@@ -256,6 +271,11 @@ cdef list _definition_lines(Book *book):
                         row.version,
                         row.notional_max,
                         row.liquidation_fee_ppb,
+                        row.family,
+                        row.maintenance_basis,
+                        row.parameter_a,
+                        row.parameter_b,
+                        row.parameter_c,
                     ),
                 ),
             )} {tiers}",
@@ -314,6 +334,7 @@ cdef list _position_lines(Book *book):
                 position.lots,
                 position.entry_value,
                 position.wallet,
+                position.margin_level,
             ))
     return [f"position {' '.join(map(str, row))}" for row in sorted(rows)]
 
@@ -355,7 +376,11 @@ cdef list _order_lines(Book *book):
 cdef firm_rows(Book *book):
     return sorted([
         FirmRow(
-            book.firms[index].firm_id, book.firms[index].asset_id, book.firms[index].trading_state
+            book.firms[index].firm_id,
+            book.firms[index].asset_id,
+            book.firms[index].trading_state,
+            book.firms[index].credit_line,
+            book.firms[index].credit_used,
         )
         for index in range(book.firm_count)
     ])
