@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -52,12 +53,18 @@ class Count:
         self.not_covered += other.not_covered
 
 
+# Sources of a group that the conformance table names; the rows have them all.
+_SOURCES_SHOWN = 2
+_LINE_NUMBER = re.compile(r"(:\d+|#\S+)$")
+
+
 @dataclass(slots=True)
 class Report:
     """What a run found, groups in order of first appearance."""
 
     groups: dict[tuple[str, str], Count] = field(default_factory=dict)
     failures: list[Failure] = field(default_factory=list)
+    sources: dict[tuple[str, str], list[str]] = field(default_factory=dict)
 
     def total(self) -> Count:
         total = Count()
@@ -79,6 +86,27 @@ class Report:
             ).rstrip()
             for line in lines
         )
+
+    def markdown(self) -> str:
+        """Return the conformance table, and every row that did not pass with what is wrong."""
+        lines = ["| venue | model | rows | passed | source |", "|---|---|---:|---:|---|"]
+        for (venue, model), count in [*self.groups.items(), (("total", ""), self.total())]:
+            sources = self.sources.get((venue, model), [])
+            shown = "; ".join(sources[:_SOURCES_SHOWN])
+            if len(sources) > _SOURCES_SHOWN:
+                shown += f"; {len(sources) - _SOURCES_SHOWN} more"
+            cells = (venue, model, str(count.rows), str(count.passed), shown)
+            lines.append(f"| {' | '.join(cell.replace('|', ' ') for cell in cells)} |")
+        lines += ["", "Rows that did not pass:", ""]
+        lines += [f"* {failure.line()}" for failure in self.failures]
+        lines += [
+            f"* {count.not_covered} of {venue}, {model}: not covered"
+            for (venue, model), count in self.groups.items()
+            if count.not_covered
+        ]
+        if lines[-1] == "":
+            lines[-2:] = ["Every row passed."]
+        return "\n".join(lines)
 
     def json(self) -> dict[str, Any]:
         """Return the report as one JSON object."""
@@ -108,6 +136,10 @@ def check(lines: Sequence[tuple[str, bytes]]) -> Report:
         try:
             row = _row(line)
             venue, model = row["venue"], row["model"]
+            sources = report.sources.setdefault((venue, model), [])
+            source = _LINE_NUMBER.sub("", str(row.get("source", ""))).strip(" ;")
+            if source and source not in sources:
+                sources.append(source)
             failures = _check_row(row)
         except NotCoveredError:
             outcome = Count(rows=1, not_covered=1)
@@ -201,7 +233,9 @@ def _plain(value: Any) -> Any:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of `riskd conform`."""
     parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="vectors, JSON lines")
-    parser.add_argument("--json", action="store_true", help="print one JSON object instead")
+    layout = parser.add_mutually_exclusive_group()
+    layout.add_argument("--json", action="store_true", help="print one JSON object instead")
+    layout.add_argument("--markdown", action="store_true", help="print a table for documents")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -224,6 +258,8 @@ def run(args: argparse.Namespace) -> int:
     report = check(lines)
     if args.json:
         print(json.dumps(report.json(), indent=1))
+    elif args.markdown:
+        print(report.markdown())
     else:
         for failure in report.failures:
             print(failure.line())
