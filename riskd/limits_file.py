@@ -22,8 +22,8 @@ from typing import TYPE_CHECKING
 from riskd import limits
 from riskd.catalogue import Asset, Catalogue, Instrument
 from riskd.numbers import NumberError
-from riskd.rulebooks.loader import Section, parse
 from riskd.rulebooks.schema import RulebookError, plain, show
+from riskd.rulebooks.sections import Section, parse
 from riskd.services.errors import reason_name
 from riskd.v1 import types_pb2
 

@@ -1,37 +1,49 @@
-"""Venue rules as data: what they are (schema), how they are read (loader), written (writer),
-taken over from venues (importers) and put into an engine (installer). See docs/rulebooks.md.
+"""Venue rules as data: what they are (schema), which keys there are (keys) and what must hold
+(laws), how they are read (loader) and written (writer), which version is in force (versions), taken
+over from venues (importers) and put into an engine (installer). See docs/rulebooks.md.
 """
 
 from riskd.rulebooks.importers import import_ccxt
-from riskd.rulebooks.installer import ApplyError, RuleEngine, apply
+from riskd.rulebooks.installer import ApplyError, RuleEngine, apply, unsupported
+from riskd.rulebooks.laws import validate
 from riskd.rulebooks.loader import load, loads, names
 from riskd.rulebooks.schema import (
     AssetRule,
     InstrumentRule,
+    LevelsRule,
+    ParameterRule,
     Provenance,
     Rulebook,
     RulebookError,
     ScheduleRule,
     TierRule,
-    validate,
+    VenueRule,
 )
+from riskd.rulebooks.versions import has_versions, next_change, select
 from riskd.rulebooks.writer import to_toml
 
 __all__ = [
     "ApplyError",
     "AssetRule",
     "InstrumentRule",
+    "LevelsRule",
+    "ParameterRule",
     "Provenance",
     "RuleEngine",
     "Rulebook",
     "RulebookError",
     "ScheduleRule",
     "TierRule",
+    "VenueRule",
     "apply",
+    "has_versions",
     "import_ccxt",
     "load",
     "loads",
     "names",
+    "next_change",
+    "select",
     "to_toml",
+    "unsupported",
     "validate",
 ]

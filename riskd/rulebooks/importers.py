@@ -16,14 +16,8 @@ from decimal import Decimal
 from pathlib import Path
 from typing import BinaryIO, Final
 
-from riskd.rulebooks.loader import (
-    Section,
-    inverse_leverage,
-    parse,
-    read_format,
-    read_instrument,
-    read_number,
-)
+from riskd.rulebooks.laws import ladder_violation, next_deduction, validate
+from riskd.rulebooks.loader import inverse_leverage, read_format, read_instrument
 from riskd.rulebooks.schema import (
     ASSET_SYMBOL,
     LINEAR_PERPETUAL,
@@ -36,12 +30,10 @@ from riskd.rulebooks.schema import (
     RulebookError,
     ScheduleRule,
     TierRule,
-    ladder_violation,
-    next_deduction,
     plain,
     show,
-    validate,
 )
+from riskd.rulebooks.sections import Section, parse, read_number
 
 # Enough for coins (1 satoshi) and for stablecoins alike; Binance prints 8 decimals of both.
 ASSET_SCALE: Final = 8
@@ -262,12 +254,13 @@ def _schedule(market: Market, rows: object, provenance: Provenance) -> ScheduleR
     for k, row in enumerate(rows):
         tier, ceiling = _tier(market, k, row, tiers[-1] if tiers else None, ceiling)
         tiers.append(tier)
-    violation = ladder_violation(tiers, ASSET_SCALE, ZERO)
+    schedule = ScheduleRule(market.name, market.settle, tuple(tiers), ceiling, ZERO, provenance)
+    violation = ladder_violation(schedule, ASSET_SCALE)
     if violation:
         # Messages count tiers as the file does, from 1; our laws from 0.
         reason = re.sub(r"tier\[([0-9]+)\]", lambda m: f"tier {int(m[1]) + 1}", violation.reason)
         raise _TierError(violation.tier, CCXT_KEYS[violation.key], violation.value, reason)
-    return ScheduleRule(market.name, market.settle, tuple(tiers), ceiling, ZERO, provenance)
+    return schedule
 
 
 def _tier(
@@ -334,7 +327,7 @@ def _instruments(path: str | Path, markets: Mapping[str, Market]) -> tuple[Instr
     except OSError as error:
         raise RulebookError(where, "", error.strerror or str(error)) from error
     root = Section(where, "", parse(content, where))
-    read_format(root)
+    number = read_format(root)
     sections = root.sections("instrument")
     provenance = root.provenance()
     root.done()
@@ -351,5 +344,5 @@ def _instruments(path: str | Path, markets: Mapping[str, Market]) -> tuple[Instr
             "settlement_asset": market.settle,
             "margin_schedule": name,
         }
-        rules.append(read_instrument(name, section, defaults, provenance))
+        rules.append(read_instrument(name, section, number, defaults, provenance))
     return tuple(rules)

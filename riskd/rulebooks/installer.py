@@ -1,19 +1,29 @@
 """Put a rulebook into an engine."""
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from decimal import Decimal
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from riskd.numbers import normalise
 from riskd.rulebooks.schema import (
+    LEVERAGE,
+    LINEAR_OPTION,
+    LINEAR_PERPETUAL,
+    ONE,
     RATE_PLACES,
+    TIERED,
     InstrumentRule,
     Rulebook,
     ScheduleRule,
+    Value,
+    key_text,
     mantissa_exponent,
     multiple,
+    show,
     whole,
 )
+from riskd.rulebooks.versions import has_versions, select
 from riskd.v1 import instrument_service_pb2, types_pb2
 
 
@@ -96,6 +106,8 @@ class ApplyError(ValueError):
     """The engine does not take a rule: names the rulebook, the rule and why."""
 
 
+PROBLEMS_SHOWN: Final = 10
+
 # An instrument keeps these for its life: UpsertInstrumentRequest in instrument_service.proto.
 IMMUTABLE = (
     "kind",
@@ -110,14 +122,78 @@ IMMUTABLE = (
 )
 
 
-def apply(rulebook: Rulebook, engine: RuleEngine) -> dict[str, int]:
+# What of [rule] an engine decides by, and the words that it knows. The other keys say how a venue
+# prints its figures, or are met by what the engine does anyway.
+ENGINE_RULE: Final[Mapping[str, tuple[Value, ...]]] = {
+    "maintenance_basis": ("mark", "liquidation"),
+    "fee_in_liquidation": ("none", "at_liquidation"),
+    "fee_in_margin": ("none",),
+    "tier_mode": ("marginal",),
+    "tier_key": ("notional",),
+    "order_margin": ("worse_side",),
+}
+ENGINE_FAMILIES: Final = (TIERED, LEVERAGE)
+ENGINE_KINDS: Final = (LINEAR_PERPETUAL, LINEAR_OPTION)
+
+
+def unsupported(rulebook: Rulebook) -> list[str]:
+    """Return what of a rulebook no engine can do yet: its keys, with their values."""
+    found = []
+    rule = rulebook.rule
+    for section, values in (
+        ("rule", rule.common if rule else {}),
+        ("rule.isolated", rule.isolated if rule else {}),
+        ("rule.cross", rule.cross if rule else {}),
+    ):
+        for key, known in ENGINE_RULE.items():
+            if key in values and values[key] not in known:
+                found.append(f"{section}.{key} = {show(values[key])}")
+    found += [
+        f"schedule.{key_text(schedule.name)}.family = {show(schedule.family)}"
+        for schedule in rulebook.schedules
+        if schedule.family not in ENGINE_FAMILIES
+    ]
+    found += [
+        f"schedule.{key_text(schedule.name)}.quantity_max = {show(schedule.quantity_max)}"
+        for schedule in rulebook.schedules
+        if schedule.quantity_max is not None
+    ]
+    for instrument in rulebook.instruments:
+        section = f"instrument.{key_text(instrument.symbol)}"
+        if instrument.kind not in ENGINE_KINDS:
+            found.append(f"{section}.kind = {show(instrument.kind)}")
+        if instrument.contract_multiplier != ONE:
+            found.append(f"{section}.contract_multiplier = {show(instrument.contract_multiplier)}")
+        if instrument.isolated_only:
+            found.append(f"{section}.isolated_only = true")
+        if instrument.option_rule is not None:
+            found.append(f"{section}.option_rule = {show(instrument.option_rule)}")
+    found += [f"collateral.{key_text(each.name)}" for each in rulebook.collateral]
+    if rulebook.levels is not None:
+        found.append("levels")
+    return found
+
+
+def apply(rulebook: Rulebook, engine: RuleEngine, at: datetime | None = None) -> dict[str, int]:
     """Create or bring up to date what the rulebook names; return symbol to instrument id.
+
+    at says which versions are in force; a rulebook that has versions needs it.
 
     What is already as the rulebook says is left alone, so that a second call changes nothing. The
     trading state of an instrument that exists stays: a restart must not lift a halt. Conflicts
     with what cannot change are found before the first change.
-    Raises ApplyError, naming the rule and the reason.
+    Raises ApplyError, naming the rule and the reason: what the engine cannot do yet, too.
     """
+    if at is not None:
+        rulebook = select(rulebook, at)
+    elif has_versions(rulebook):
+        raise ApplyError(f"rulebook {rulebook.name}: has versions: say at which time to apply it")
+    missing = unsupported(rulebook)
+    if missing:
+        shown = ", ".join(missing[:PROBLEMS_SHOWN])
+        more = len(missing) - PROBLEMS_SHOWN
+        text = f"{shown} and {more} more" if more > 0 else shown
+        raise ApplyError(f"rulebook {rulebook.name}: the engine cannot do it yet: {text}")
     _refuse_conflicts(rulebook, engine)
     assets = _apply_assets(rulebook, engine)
     schedules = _apply_schedules(rulebook, engine, assets)

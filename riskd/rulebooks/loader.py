@@ -1,43 +1,53 @@
-"""Read rulebooks: TOML files of format 1, described in docs/rulebooks.md.
+"""Read rulebooks: TOML files of formats 1 and 2, described in docs/rulebooks.md.
 
 The reader is strict. A key that it does not know is refused, because a misspelt bound would
 otherwise be no bound; a number is read as the decimal that is written, never as a double.
 """
 
-import re
-import tomllib
-from collections.abc import Mapping
-from datetime import UTC, date, datetime
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from importlib.resources import files
 from pathlib import Path
-from typing import Final
 
+from riskd.margin import maintenance_rate_of_leverage
+from riskd.rulebooks.keys import (
+    COLLATERAL,
+    LEVELS,
+    OPTION_FAMILIES,
+    RULE,
+    SCHEDULE_FAMILIES,
+    Key,
+)
+from riskd.rulebooks.laws import next_deduction, validate
 from riskd.rulebooks.schema import (
     EXACT,
     FORMAT,
-    LINEAR_OPTION,
+    FORMATS,
+    KINDS_OF_FORMAT_1,
+    LEVERAGE,
+    LEVERAGE_MAX,
+    LEVERAGE_MIN,
+    LEVERAGE_PLACES,
     ONE,
+    OPTIONS,
     RATE_PLACES,
+    SPOT,
+    TIERED,
     ZERO,
     AssetRule,
     InstrumentRule,
+    LevelsRule,
+    ParameterRule,
     Provenance,
     Rulebook,
     RulebookError,
     ScheduleRule,
     TierRule,
-    key_text,
-    next_deduction,
-    scaled,
-    validate,
+    Value,
+    VenueRule,
+    number_of,
 )
-
-# Plain decimal text: no exponent, no underscore, no digit outside ASCII.
-NUMBER: Final = re.compile(r"-?[0-9]+(\.[0-9]+)?")
-DIGITS_MAX: Final = 40
-
-PROVENANCE_KEYS: Final = ("source", "as_of", "sources")
+from riskd.rulebooks.sections import Section, parse
 
 
 def names() -> list[str]:
@@ -73,189 +83,83 @@ def loads(content: bytes | str, path: str = "<text>") -> Rulebook:
     return rulebook
 
 
-def parse(content: bytes | str, path: str) -> dict[str, object]:
-    """Return the TOML document, its numbers as Decimal. Raises RulebookError if it is not TOML."""
-    try:
-        text = content if isinstance(content, str) else content.decode("utf-8")
-        return tomllib.loads(text, parse_float=Decimal)
-    except UnicodeDecodeError as error:
-        raise RulebookError(path, "", f"is not UTF-8: byte {error.start}") from error
-    except (tomllib.TOMLDecodeError, RecursionError, ValueError, ArithmeticError) as error:
-        raise RulebookError(path, "", f"is not TOML: {error}") from error
-
-
-class Section:
-    """A table of the file; each value is taken once, and `done` refuses what was not taken."""
-
-    def __init__(self, path: str, key: str, table: object) -> None:
-        if not isinstance(table, dict):
-            raise RulebookError(path, key, "must be a table", table)
-        self.path = path
-        self.key = key
-        self.table: dict[str, object] = dict(table)
-        self.known: list[str] = []
-
-    def at(self, key: str) -> str:
-        """Return the full name of a key."""
-        return f"{self.key}.{key_text(key)}" if self.key else key_text(key)
-
-    def refuse(self, key: str, reason: str, value: object = None) -> RulebookError:
-        return RulebookError(self.path, self.at(key), reason, value)
-
-    def take(self, key: str) -> object:
-        """Return a value, None if it is not there."""
-        if key not in self.known:
-            self.known.append(key)
-        return self.table.pop(key, None)
-
-    def need(self, key: str) -> object:
-        value = self.take(key)
-        if value is None:
-            raise self.refuse(key, "is missing")
-        return value
-
-    def done(self) -> None:
-        for key, value in self.table.items():
-            known = ", ".join(self.known)
-            raise self.refuse(key, f"unknown key; known here: {known}", value)
-
-    def text(self, key: str, default: str | None = None) -> str:
-        value = self.take(key)
-        if value is None and default is not None:
-            return default
-        if value is None:
-            raise self.refuse(key, "is missing")
-        if not isinstance(value, str) or not value.strip():
-            raise self.refuse(key, "must be a text that is not empty", value)
-        return value
-
-    def optional_text(self, key: str) -> str | None:
-        return self.text(key) if self._has(key) else None
-
-    def number(self, key: str, default: Decimal | None = None) -> Decimal:
-        value = self.take(key)
-        if value is None and default is not None:
-            return default
-        if value is None:
-            raise self.refuse(key, "is missing")
-        try:
-            return read_number(value)
-        except ValueError as error:
-            raise self.refuse(key, str(error), value) from error
-
-    def optional_number(self, key: str) -> Decimal | None:
-        return self.number(key) if self._has(key) else None
-
-    def integer(self, key: str, default: int | None = None) -> int:
-        fallback = None if default is None else Decimal(default)
-        value = self.number(key, fallback)
-        number = scaled(value, 0)
-        if number is None:
-            raise self.refuse(key, "must be a whole number", value)
-        return number
-
-    def day(self, key: str) -> date:
-        value = self.need(key)
-        # A datetime is a date to isinstance.
-        if not isinstance(value, date) or isinstance(value, datetime):
-            raise self.refuse(key, "must be a date like 2024-10-24", value)
-        return value
-
-    def optional_time(self, key: str) -> datetime | None:
-        value = self.take(key)
-        if value is None:
-            return None
-        if not isinstance(value, datetime) or value.tzinfo is None:
-            raise self.refuse(key, "must be a time with its zone, like 2030-12-27T08:00:00Z", value)
-        return value.astimezone(UTC)
-
-    def sections(self, key: str) -> dict[str, "Section"]:
-        """Return the tables below a key by name; none if the key is not there."""
-        value = self.take(key)
-        if value is None:
-            return {}
-        if not isinstance(value, dict):
-            raise self.refuse(key, "must be a table of tables", value)
-        where = self.at(key)
-        return {
-            name: Section(self.path, f"{where}.{key_text(name)}", table)
-            for name, table in value.items()
-        }
-
-    def rows(self, key: str) -> list["Section"]:
-        """Return the tables of an array."""
-        value = self.need(key)
-        if not isinstance(value, list):
-            raise self.refuse(key, "must be an array of tables", value)
-        where = self.at(key)
-        return [Section(self.path, f"{where}[{k}]", row) for k, row in enumerate(value)]
-
-    def provenance(self, inherited: Provenance | None = None) -> Provenance:
-        """Return source, as_of and sources; call it last, it checks sources against the keys."""
-        keys = [key for key in self.known if key not in ("format", *PROVENANCE_KEYS)]
-        source = self.text("source", inherited.source if inherited else None)
-        as_of = self.day("as_of") if inherited is None or "as_of" in self.table else inherited.as_of
-        raw = self.take("sources")
-        if raw is None:
-            return Provenance(source, as_of)
-        where = Section(self.path, self.at("sources"), raw)
-        sources = {}
-        for key in list(where.table):
-            if key not in keys:
-                raise where.refuse(key, f"is no key of this section; keys are {', '.join(keys)}")
-            sources[key] = where.text(key)
-        return Provenance(source, as_of, sources)
-
-    def _has(self, key: str) -> bool:
-        self.known.append(key)
-        return key in self.table
-
-
-def read_number(value: object) -> Decimal:
-    """Return a number of TOML or JSON, or one in quotes, as an exact decimal.
-
-    Raises ValueError with the broken bound.
-    """
-    if isinstance(value, bool) or not isinstance(value, str | int | Decimal):
-        raise ValueError("must be a number, or a number in quotes")
-    if isinstance(value, str) and not NUMBER.fullmatch(value):
-        raise ValueError("must be a plain decimal number, like 0.004")
-    number = Decimal(value)
-    if not number.is_finite():
-        raise ValueError("must be a finite number")
-    # Of an enormous exponent, an integer would take all memory: it ends here.
-    if number and not -DIGITS_MAX < number.adjusted() < DIGITS_MAX:
-        raise ValueError(f"must be between 10^-{DIGITS_MAX} and 10^{DIGITS_MAX}")
-    if len(number.as_tuple().digits) > DIGITS_MAX:
-        raise ValueError(f"has more than {DIGITS_MAX} digits")
-    return number
-
-
 def _read_rulebook(root: Section) -> Rulebook:
-    read_format(root)
+    number = read_format(root)
     name, title = root.text("name"), root.text("title")
     assets = root.sections("asset")
-    schedules = root.sections("schedule")
+    schedules = root.versions("schedule")
     instruments = root.sections("instrument")
+    is_new = number > 1
+    effective_from = root.optional_time("effective_from") if is_new else None
+    rule = root.section("rule") if is_new else None
+    option_rules = root.versions("option_rule") if is_new else []
+    collateral = root.versions("collateral") if is_new else []
+    levels = root.section("levels") if is_new else None
     provenance = root.provenance()
     root.done()
+    venue = None if rule is None else _read_rule(rule)
     return Rulebook(
         name=name,
         title=title,
         provenance=provenance,
         assets=tuple(_read_asset(symbol, section) for symbol, section in assets.items()),
-        schedules=tuple(_read_schedule(key, section) for key, section in schedules.items()),
+        schedules=tuple(_read_schedule(key, section, venue, number) for key, section in schedules),
         instruments=tuple(
-            read_instrument(symbol, section) for symbol, section in instruments.items()
+            read_instrument(symbol, section, number) for symbol, section in instruments.items()
         ),
+        rule=venue,
+        option_rules=tuple(_read_option_rule(key, section) for key, section in option_rules),
+        collateral=tuple(
+            _read_parameters(key, "", section, COLLATERAL) for key, section in collateral
+        ),
+        levels=None if levels is None else _read_levels(levels),
+        effective_from=effective_from,
     )
 
 
-def read_format(root: Section) -> None:
-    """Refuse a file of another format."""
+def read_format(root: Section) -> int:
+    """Return the number of the file's format; refuse one that is not read here."""
     number = root.integer("format")
-    if number != FORMAT:
-        raise root.refuse("format", f"this riskd reads format {FORMAT}", number)
+    if number not in FORMATS:
+        raise root.refuse("format", f"this riskd reads formats 1 and {FORMAT}", number)
+    return number
+
+
+def _read_rule(section: Section) -> VenueRule:
+    common = section.values(RULE)
+    modes: dict[str, dict[str, Value]] = {}
+    for mode in ("isolated", "cross"):
+        changes = section.section(mode)
+        modes[mode] = {} if changes is None else changes.values(RULE, has_defaults=False)
+        if changes is not None:
+            changes.done()
+    provenance = section.provenance()
+    section.done()
+    return VenueRule(common, provenance, modes["isolated"], modes["cross"])
+
+
+def _read_option_rule(name: str, section: Section) -> ParameterRule:
+    family = section.text("family")
+    if family not in OPTION_FAMILIES:
+        raise section.refuse("family", f"must be one of {', '.join(OPTION_FAMILIES)}", family)
+    return _read_parameters(name, family, section, OPTION_FAMILIES[family])
+
+
+def _read_parameters(
+    name: str, family: str, section: Section, keys: Sequence[Key]
+) -> ParameterRule:
+    effective_from = section.optional_time("effective_from")
+    values = section.values(keys)
+    provenance = section.provenance()
+    section.done()
+    return ParameterRule(name, family, values, provenance, effective_from)
+
+
+def _read_levels(section: Section) -> LevelsRule:
+    values = section.values(LEVELS)
+    provenance = section.provenance()
+    section.done()
+    return LevelsRule(values, provenance)
 
 
 def _read_asset(symbol: str, section: Section) -> AssetRule:
@@ -265,32 +169,113 @@ def _read_asset(symbol: str, section: Section) -> AssetRule:
     return AssetRule(symbol, scale, provenance)
 
 
-def _read_schedule(name: str, section: Section) -> ScheduleRule:
+def _read_schedule(
+    name: str, section: Section, rule: VenueRule | None, number: int
+) -> ScheduleRule:
     settlement_asset = section.text("settlement_asset")
     notional_max = section.optional_number("notional_max")
     fee = section.number("liquidation_fee_rate", ZERO)
+    family, quantity_max, effective_from = TIERED, None, None
+    values: dict[str, Value] = {}
+    if number > 1:
+        family = section.text("family", TIERED)
+        if family not in SCHEDULE_FAMILIES:
+            raise section.refuse("family", f"must be one of {', '.join(SCHEDULE_FAMILIES)}", family)
+        quantity_max = section.optional_number("quantity_max")
+        effective_from = section.optional_time("effective_from")
+        values = section.values(SCHEDULE_FAMILIES[family])
+    tier_mode, tier_key = _tier_switches(rule, family)
     tiers: list[TierRule] = []
-    for row in section.rows("tier"):
-        tiers.append(_read_tier(row, tiers[-1] if tiers else None))
+    for row in section.rows("tier") if family in (TIERED, LEVERAGE) else ():
+        previous = tiers[-1] if tiers else None
+        if family == LEVERAGE:
+            tiers.append(_read_leverage_tier(row, previous, values))
+        else:
+            tiers.append(_read_tier(row, previous, is_whole=tier_mode == "whole"))
     provenance = section.provenance()
     section.done()
-    return ScheduleRule(name, settlement_asset, tuple(tiers), notional_max, fee, provenance)
+    return ScheduleRule(
+        name,
+        settlement_asset,
+        tuple(tiers),
+        notional_max,
+        fee,
+        provenance,
+        family,
+        tier_mode,
+        tier_key,
+        quantity_max,
+        values,
+        effective_from,
+    )
 
 
-def _read_tier(row: Section, previous: TierRule | None) -> TierRule:
+def _tier_switches(rule: VenueRule | None, family: str) -> tuple[str, str]:
+    """Return tier_mode and tier_key of a schedule; families without tiers have the defaults."""
+    if rule is None or family not in (TIERED, LEVERAGE):
+        return "marginal", "notional"
+    return str(rule.common["tier_mode"]), str(rule.common["tier_key"])
+
+
+def _read_tier(row: Section, previous: TierRule | None, *, is_whole: bool) -> TierRule:
     floor = row.number("floor")
     maintenance_rate = row.number("maintenance_rate")
-    max_leverage = row.number("max_leverage")
     initial_rate = row.optional_number("initial_rate")
+    # Of the two one is enough; where a venue prints both, both count.
+    max_leverage = row.optional_number("max_leverage")
     deduction = row.optional_number("deduction")
     row.done()
+    if max_leverage is None:
+        if initial_rate is None:
+            raise row.refuse("max_leverage", "is missing")
+        if not ZERO < initial_rate <= ONE:
+            raise row.refuse("initial_rate", "must be above 0 and at most 1", initial_rate)
+        max_leverage = leverage_of_rate(initial_rate)
     if initial_rate is None:
         if max_leverage <= ZERO:
             raise row.refuse("max_leverage", "must be above 0", max_leverage)
         initial_rate = inverse_leverage(max_leverage)
     if deduction is None:
-        deduction = next_deduction(previous, floor, maintenance_rate) if previous else ZERO
+        deduction = ZERO
+        if previous is not None and not is_whole:
+            deduction = next_deduction(previous, floor, maintenance_rate)
     return TierRule(floor, initial_rate, maintenance_rate, deduction, max_leverage)
+
+
+def _read_leverage_tier(
+    row: Section, previous: TierRule | None, values: Mapping[str, Value]
+) -> TierRule:
+    floor, max_leverage = row.number("floor"), row.number("max_leverage")
+    row.done()
+    if not LEVERAGE_MIN <= max_leverage <= LEVERAGE_MAX:
+        reason = f"must be {LEVERAGE_MIN} to {LEVERAGE_MAX}"
+        raise row.refuse("max_leverage", reason, max_leverage)
+    part = number_of(values, "maintenance_part")
+    if not ZERO < part < ONE:
+        # The laws name the key; this keeps the rates below from being none.
+        part = ONE
+    return leverage_tier(floor, max_leverage, part, previous)
+
+
+def leverage_tier(
+    floor: Decimal, max_leverage: Decimal, part: Decimal, previous: TierRule | None
+) -> TierRule:
+    """Return the tier whose maintenance rate is a part of 1 / max_leverage, rounded up to 1e-9."""
+    maintenance_rate = maintenance_rate_of_leverage(max_leverage, part)
+    deduction = next_deduction(previous, floor, maintenance_rate) if previous else ZERO
+    return TierRule(
+        floor, inverse_leverage(max_leverage), maintenance_rate, deduction, max_leverage
+    )
+
+
+def leverage_of_rate(initial_rate: Decimal) -> Decimal:
+    """Return 1 / initial_rate rounded up to 0.01, at most 1000.
+
+    Up, so that the leverage never asks for more than the rate, which counts too.
+    """
+    hundredths, rest = divmod(Decimal(10**LEVERAGE_PLACES), initial_rate)
+    rounded = hundredths + (1 if rest else 0)
+    return min(LEVERAGE_MAX, EXACT.scaleb(rounded, -LEVERAGE_PLACES))
 
 
 def inverse_leverage(max_leverage: Decimal) -> Decimal:
@@ -307,16 +292,21 @@ def inverse_leverage(max_leverage: Decimal) -> Decimal:
 def read_instrument(
     symbol: str,
     section: Section,
+    number: int,
     defaults: Mapping[str, str] | None = None,
     inherited: Provenance | None = None,
 ) -> InstrumentRule:
-    """Read one [instrument.SYMBOL]; defaults are for kind, settlement_asset and margin_schedule."""
+    """Read one [instrument.SYMBOL] of a format; defaults are for kind, asset and schedule."""
     given = defaults or {}
     kind = section.text("kind", given.get("kind"))
+    if number == 1 and kind not in KINDS_OF_FORMAT_1:
+        reason = f"must be one of {', '.join(KINDS_OF_FORMAT_1)}; format 2 has more kinds"
+        raise section.refuse("kind", reason, kind)
     settlement_asset = section.text("settlement_asset", given.get("settlement_asset"))
     schedule = section.optional_text("margin_schedule") or given.get("margin_schedule")
-    if schedule is None and kind != LINEAR_OPTION:
-        raise section.refuse("margin_schedule", "is missing, only options have none")
+    if schedule is None and kind not in (*OPTIONS, SPOT):
+        raise section.refuse("margin_schedule", "is missing, only options and spot have none")
+    is_new = number > 1
     rule = InstrumentRule(
         symbol=symbol,
         kind=kind,
@@ -334,11 +324,16 @@ def read_instrument(
         taker_fee_rate=section.number("taker_fee_rate", ZERO),
         mark_age_max_ms=section.integer("mark_age_max_ms", 0),
         trading_state=section.text("trading_state", "normal"),
+        contract_multiplier=section.number("contract_multiplier", ONE) if is_new else ONE,
+        base_asset=section.optional_text("base_asset") if is_new else None,
+        isolated_only=section.flag("isolated_only") if is_new else False,
+        funding_interval_ms=section.integer("funding_interval_ms", 0) if is_new else 0,
         expiry=section.optional_time("expiry"),
         strike=section.optional_number("strike"),
         option_type=section.optional_text("option_type"),
         interest_rate=section.optional_number("interest_rate"),
         underlying=section.optional_text("underlying"),
+        option_rule=section.optional_text("option_rule") if is_new else None,
         provenance=section.provenance(inherited),
     )
     section.done()

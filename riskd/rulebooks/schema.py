@@ -1,4 +1,4 @@
-"""What a rulebook says, and the laws that it keeps.
+"""What a rulebook says.
 
 Values are in the units that people use: money in units of the asset, rates as fractions of 1,
 prices in quote currency, quantities in units of the underlying. `docs/rulebooks.md` describes each
@@ -6,15 +6,17 @@ key. Methods convert to the integers of `docs/decision.md`, exactly.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from decimal import Context, Decimal, Inexact, InvalidOperation, Overflow
 from typing import Final, TypeVar
 
+from riskd.margin import Rule
 from riskd.numbers import normalise
 
-FORMAT: Final = 1
+FORMAT: Final = 2
+FORMATS: Final = (1, 2)
 
 # Bounds of the engine: docs/decision.md, Numbers, and proto/riskd/v1/instrument_service.proto.
 INT64_MAX: Final = 2**63 - 1
@@ -32,9 +34,24 @@ RATE_PLACES: Final = 9
 LEVERAGE_PLACES: Final = 2
 MARK_AGE_MS_MAX: Final = INT64_MAX // 10**6
 
+LOT_VALUE_MAX: Final = 2**60
+INVERSE_UNITS_MAX: Final = 2**70
+
+SPOT: Final = "spot"
 LINEAR_PERPETUAL: Final = "linear_perpetual"
+LINEAR_FUTURE: Final = "linear_future"
+QUANTO_PERPETUAL: Final = "quanto_perpetual"
+INVERSE_PERPETUAL: Final = "inverse_perpetual"
+INVERSE_FUTURE: Final = "inverse_future"
 LINEAR_OPTION: Final = "linear_option"
-KINDS: Final = (LINEAR_PERPETUAL, LINEAR_OPTION)
+INVERSE_OPTION: Final = "inverse_option"
+PERPETUALS: Final = (LINEAR_PERPETUAL, QUANTO_PERPETUAL, INVERSE_PERPETUAL)
+FUTURES: Final = (LINEAR_FUTURE, INVERSE_FUTURE)
+OPTIONS: Final = (LINEAR_OPTION, INVERSE_OPTION)
+KINDS: Final = (SPOT, *PERPETUALS, *FUTURES, *OPTIONS)
+KINDS_OF_FORMAT_1: Final = (LINEAR_PERPETUAL, LINEAR_OPTION)
+TIERED: Final = "tiered"
+LEVERAGE: Final = "leverage"
 OPTION_TYPES: Final = ("call", "put")
 TRADING_STATES: Final = ("normal", "reduce_only", "halted")
 
@@ -44,7 +61,11 @@ BARE_KEY: Final = re.compile(r"[A-Za-z0-9_-]+")
 NAME: Final = re.compile(r"[!-~]{1,31}")
 RULEBOOK_NAME: Final = re.compile(r"[a-z0-9_]{1,31}")
 
-Rule = TypeVar("Rule")
+Item = TypeVar("Item")
+
+Row = Mapping[str, Decimal]
+Value = Decimal | str | bool | tuple[Row, ...]
+"""A number, a word, yes or no, or rows of numbers."""
 
 ZERO: Final = Decimal(0)
 ONE: Final = Decimal(1)
@@ -69,6 +90,10 @@ def show(value: object) -> str:
     """Return a value as error messages and tables print it."""
     if isinstance(value, Decimal):
         return plain(value)
+    if isinstance(value, date):
+        return value.isoformat()
+    if isinstance(value, bool):
+        return "true" if value else "false"
     text = repr(value)
     return text if len(text) <= 80 else f"{text[:77]}..."
 
@@ -134,6 +159,14 @@ def mantissa_exponent(value: Decimal) -> tuple[int, int]:
     return normalise(whole(value, places), -places)
 
 
+def number_of(values: Mapping[str, Value], key: str) -> Decimal:
+    """Return a number of a section. Raises KeyError if it is not there, TypeError if it is none."""
+    value = values[key]
+    if not isinstance(value, Decimal):
+        raise TypeError(f"{key} is not a number")
+    return value
+
+
 @dataclass(frozen=True, slots=True)
 class Provenance:
     """Where the figures of a section come from, and from when they are."""
@@ -170,7 +203,11 @@ class TierRule:
 
 @dataclass(frozen=True, slots=True)
 class ScheduleRule:
-    """Margin rates by notional; money in units of the settlement asset."""
+    """Margin requirements by size; money in units of the settlement asset.
+
+    family says by which formula. tiered and leverage have tiers (of leverage, the rates come from
+    its leverage), the other families have one value of each of their keys.
+    """
 
     name: str
     settlement_asset: str
@@ -179,15 +216,34 @@ class ScheduleRule:
     """Largest notional of a position; None is no bound."""
     liquidation_fee_rate: Decimal
     provenance: Provenance
+    family: str = TIERED
+    tier_mode: str = "marginal"
+    tier_key: str = "notional"
+    quantity_max: Decimal | None = None
+    """Largest quantity of a position; None is no bound."""
+    parameters: Mapping[str, Value] = field(default_factory=dict)
+    effective_from: datetime | None = None
+    """None: since ever."""
 
-    def tier_index(self, notional: Decimal) -> int:
-        """Return the index of the largest tier whose floor is below the notional."""
-        below = (k for k, tier in enumerate(self.tiers) if tier.floor < notional)
+    def tier_index(self, size: Decimal) -> int:
+        """Return the index of the largest tier whose floor is below the size.
+
+        The size is a notional, or a quantity where tier_key says so.
+        """
+        below = (k for k, tier in enumerate(self.tiers) if tier.floor < size)
         return max(below, default=0)
 
-    def maintenance(self, notional: Decimal) -> Decimal:
-        """Return maintenance margin, exact and unrounded: m_k N - d_k."""
-        tier = self.tiers[self.tier_index(notional)]
+    def maintenance(self, notional: Decimal, quantity: Decimal | None = None) -> Decimal:
+        """Return maintenance margin of tiers, exact and unrounded: m_k N - d_k.
+
+        Tiers by quantity need it. Raises ValueError for a family without tiers.
+        """
+        if not self.tiers:
+            raise ValueError(f"schedule {self.name}: family {self.family} has no tiers")
+        size = notional if self.tier_key == "notional" else quantity
+        if size is None:
+            raise ValueError(f"schedule {self.name}: its tiers are by quantity")
+        tier = self.tiers[self.tier_index(size)]
         product = EXACT.multiply(tier.maintenance_rate, notional)
         return EXACT.subtract(product, tier.deduction)
 
@@ -206,14 +262,66 @@ class ScheduleRule:
 
 
 @dataclass(frozen=True, slots=True)
+class ParameterRule:
+    """A section of named values: an option rule, or how an asset counts as collateral."""
+
+    name: str
+    """Of the option rule, or the asset."""
+    family: str
+    """Of the option rule; empty for collateral."""
+    parameters: Mapping[str, Value]
+    provenance: Provenance
+    effective_from: datetime | None = None
+
+    def number(self, key: str) -> Decimal:
+        """Return a number. Raises KeyError if it is not there, TypeError if it is none."""
+        return number_of(self.parameters, key)
+
+
+@dataclass(frozen=True, slots=True)
+class VenueRule:
+    """The switches of a venue: docs/rulebooks.md, [rule]."""
+
+    common: Mapping[str, Value]
+    provenance: Provenance
+    isolated: Mapping[str, Value] = field(default_factory=dict)
+    """Where isolated positions differ."""
+    cross: Mapping[str, Value] = field(default_factory=dict)
+    """Where cross positions differ."""
+
+    def of(self, margin_mode: str = "isolated", contract: str | None = None) -> Rule:
+        """Return the rule record for a margin mode, isolated or cross.
+
+        contract is linear or inverse, where the instrument says another than the section.
+        """
+        changes = self.isolated if margin_mode == "isolated" else self.cross
+        values = {**self.common, **changes}
+        if contract is not None:
+            values["contract"] = contract
+        plain_values = {
+            key: int(value) if isinstance(value, Decimal) else value
+            for key, value in values.items()
+        }
+        return Rule.of(plain_values)
+
+
+@dataclass(frozen=True, slots=True)
+class LevelsRule:
+    """Factors on the maintenance requirement at which search, initial and release begin."""
+
+    parameters: Mapping[str, Value]
+    provenance: Provenance
+
+
+@dataclass(frozen=True, slots=True)
 class InstrumentRule:
-    """An instrument. None is "no bound", or "not an option" for the last five."""
+    """An instrument. None is "no bound", or "its kind has none"."""
 
     symbol: str
     kind: str
     settlement_asset: str
     margin_schedule: str
-    """Name of the schedule; empty for options."""
+    """Name of the schedule; empty for options and spot."""
     tick_size: Decimal
     lot_size: Decimal
     mark_units_per_tick: int
@@ -228,48 +336,93 @@ class InstrumentRule:
     mark_age_max_ms: int = 0
     """0 is no bound."""
     trading_state: str = "normal"
+    contract_multiplier: Decimal = ONE
+    """Money of one unit of quantity at a price of 1, where it is not 1."""
+    base_asset: str | None = None
+    """What spot delivers."""
+    isolated_only: bool = False
+    funding_interval_ms: int = 0
+    """0: not stated, or no perpetual."""
     expiry: datetime | None = None
     strike: Decimal | None = None
     option_type: str | None = None
     interest_rate: Decimal | None = None
     underlying: str | None = None
     """Symbol of the instrument whose mark is the forward while none was reported."""
+    option_rule: str | None = None
+    """Name of the option rule that a short position obeys; None: it cannot be short."""
 
     @property
     def is_option(self) -> bool:
-        return self.kind == LINEAR_OPTION
+        return self.kind in OPTIONS
+
+    @property
+    def is_inverse(self) -> bool:
+        """Whether its value is quantity over price."""
+        return self.kind in (INVERSE_PERPETUAL, INVERSE_FUTURE)
+
+    @property
+    def is_contract(self) -> bool:
+        """Whether it has a margin schedule: neither an option nor spot."""
+        return self.kind in PERPETUALS or self.kind in FUTURES
 
     @property
     def mark_unit(self) -> Decimal:
         """Return the step of marks in quote currency; exact where it has a decimal form."""
         return self.tick_size / self.mark_units_per_tick
 
-    def tick_value(self, scale: int) -> int:
-        """Return the minor units of one lot at one tick."""
-        return whole(EXACT.multiply(self.tick_size, self.lot_size), scale)
+    def value_step(self) -> Decimal:
+        """Return the settlement money of one lot at one tick; of linear contracts and options."""
+        lot = EXACT.multiply(self.lot_size, self.contract_multiplier)
+        return EXACT.multiply(self.tick_size, lot)
 
-    def strike_units(self) -> int:
-        """Return the strike in mark units; 0 for perpetuals."""
+    def tick_value(self, scale: int) -> int:
+        """Return the minor units of one lot at one tick; 0 for inverse contracts."""
+        return 0 if self.is_inverse else whole(self.value_step(), scale)
+
+    def lot_value(self, scale: int) -> int | None:
+        """Return the minor units of one lot at a price of one tick; None if that is not whole.
+
+        Of inverse contracts: lot_size contract_multiplier 10^scale / tick_size.
+        """
+        minor = EXACT.multiply(self.lot_size, self.contract_multiplier).scaleb(scale, EXACT)
+        return multiple(minor, self.tick_size)
+
+    def strike_units(self, underlying: "InstrumentRule | None" = None) -> int:
+        """Return the strike in mark units; 0 for what is no option.
+
+        The strike of a coin-settled option counts in the mark units of its underlying, because its
+        own prices are in coin.
+        """
         if self.strike is None:
             return 0
+        unit = self if self.kind == LINEAR_OPTION or underlying is None else underlying
         units = multiple(
-            EXACT.multiply(self.strike, Decimal(self.mark_units_per_tick)), self.tick_size
+            EXACT.multiply(self.strike, Decimal(unit.mark_units_per_tick)), unit.tick_size
         )
         if units is None:
             raise ValueError(f"strike {plain(self.strike)} is not a multiple of the mark unit")
         return units
 
     def expiry_ns(self) -> int:
-        """Return the expiry in nanoseconds since 1970; 0 for perpetuals."""
-        if self.expiry is None:
-            return 0
-        elapsed = self.expiry - EPOCH
-        return ((elapsed.days * 86400 + elapsed.seconds) * 10**6 + elapsed.microseconds) * 1000
+        """Return the expiry in nanoseconds since 1970; 0 for what does not expire."""
+        return 0 if self.expiry is None else time_ns(self.expiry)
+
+
+def time_ns(time: datetime) -> int:
+    """Return nanoseconds since 1970, exact."""
+    elapsed = time - EPOCH
+    return ((elapsed.days * 86400 + elapsed.seconds) * 10**6 + elapsed.microseconds) * 1000
 
 
 @dataclass(frozen=True, slots=True)
 class Rulebook:
-    """The rules of one venue at one date."""
+    """The rules of one venue, of one date or with versions from dates on.
+
+    Schedules, option rules and collateral may be there several times under one name, by rising
+    effective_from: riskd.rulebooks.select leaves the one that is in force. The methods below find
+    the newest.
+    """
 
     name: str
     title: str
@@ -277,6 +430,13 @@ class Rulebook:
     assets: tuple[AssetRule, ...] = ()
     schedules: tuple[ScheduleRule, ...] = ()
     instruments: tuple[InstrumentRule, ...] = ()
+    rule: VenueRule | None = None
+    """None: docs/decision.md as it is."""
+    option_rules: tuple[ParameterRule, ...] = ()
+    collateral: tuple[ParameterRule, ...] = ()
+    levels: LevelsRule | None = None
+    effective_from: datetime | None = None
+    """Of the whole file; None: since ever."""
 
     def asset(self, symbol: str) -> AssetRule:
         """Return an asset. Raises KeyError, naming what there is."""
@@ -291,360 +451,36 @@ class Rulebook:
         rules = {rule.symbol: rule for rule in self.instruments}
         return _find(symbol, rules, self.name, "instrument")
 
+    def option_rule(self, name: str) -> ParameterRule:
+        """Return an option rule. Raises KeyError, naming what there is."""
+        return _find(
+            name, {rule.name: rule for rule in self.option_rules}, self.name, "option rule"
+        )
 
-def _find(name: str, rules: Mapping[str, Rule], rulebook: str, what: str) -> Rule:
+    def collateral_of(self, asset: str) -> ParameterRule:
+        """Return how an asset counts as collateral. Raises KeyError, naming what there is."""
+        return _find(asset, {rule.name: rule for rule in self.collateral}, self.name, "collateral")
+
+    def margin_rule(self, symbol: str, margin_mode: str = "isolated") -> Rule:
+        """Return the rule record of an instrument in a margin mode, isolated or cross.
+
+        Raises KeyError, naming what there is.
+        """
+        contract = "inverse" if self.instrument(symbol).is_inverse else "linear"
+        if self.rule is None:
+            return Rule.of({"contract": contract})
+        return self.rule.of(margin_mode, contract)
+
+
+def _find(name: str, rules: Mapping[str, Item], rulebook: str, what: str) -> Item:
     if name not in rules:
         there = ", ".join(list(rules)[:10]) or "none"
         raise KeyError(f"rulebook {rulebook} has no {what} {name!r}; it has {there}")
     return rules[name]
 
 
-def next_deduction(previous: TierRule, floor: Decimal, maintenance_rate: Decimal) -> Decimal:
-    """Return d_k = d_(k-1) + f_k (m_k - m_(k-1)), exact.
-
-    With it, maintenance m_k N - d_k is the same from both sides of the floor. Source:
-    docs/decision.md, Margin of a position.
-    """
-    rise = EXACT.subtract(maintenance_rate, previous.maintenance_rate)
-    return EXACT.add(previous.deduction, EXACT.multiply(floor, rise))
-
-
-@dataclass(frozen=True, slots=True)
-class Violation:
-    """A broken law of a tier ladder."""
-
-    tier: int
-    key: str
-    value: Decimal
-    reason: str
-
-
-def ladder_violation(
-    tiers: Sequence[TierRule], scale: int, liquidation_fee_rate: Decimal
-) -> Violation | None:
-    """Return the first law that a ladder breaks, or None."""
-    for k, tier in enumerate(tiers):
-        for violation in (
-            _tier_violation(k, tier, scale, liquidation_fee_rate),
-            _join_violation(k, tiers[k - 1] if k else None, tier),
-            _deduction_violation(k, tiers[k - 1] if k else None, tier, scale),
-        ):
-            if violation:
-                return violation
-    return None
-
-
-def _tier_violation(k: int, tier: TierRule, scale: int, fee: Decimal) -> Violation | None:
-    floor = scaled(tier.floor, scale)
-    if floor is None:
-        return Violation(k, "floor", tier.floor, f"has more than {scale} decimals (asset scale)")
-    if not 0 <= floor <= INT64_MAX:
-        return Violation(k, "floor", tier.floor, f"must be 0 to 2^63-1 times 10^-{scale}")
-    rates = (("initial_rate", tier.initial_rate), ("maintenance_rate", tier.maintenance_rate))
-    for key, rate in rates:
-        if not ZERO < rate <= ONE:
-            return Violation(k, key, rate, "must be above 0 and at most 1")
-        if scaled(rate, RATE_PLACES) is None:
-            return Violation(k, key, rate, f"has more than {RATE_PLACES} decimals")
-    if tier.initial_rate <= EXACT.add(tier.maintenance_rate, fee):
-        bound = f"must be above maintenance_rate {plain(tier.maintenance_rate)}"
-        if fee:
-            bound += f" plus liquidation_fee_rate {plain(fee)}"
-        return Violation(k, "initial_rate", tier.initial_rate, bound)
-    if EXACT.add(tier.maintenance_rate, fee) >= ONE:
-        bound = f"plus liquidation_fee_rate {plain(fee)} must be below 1"
-        return Violation(k, "maintenance_rate", tier.maintenance_rate, bound)
-    if not LEVERAGE_MIN <= tier.max_leverage <= LEVERAGE_MAX:
-        bound = f"must be {LEVERAGE_MIN} to {LEVERAGE_MAX}"
-        return Violation(k, "max_leverage", tier.max_leverage, bound)
-    if scaled(tier.max_leverage, LEVERAGE_PLACES) is None:
-        bound = f"has more than {LEVERAGE_PLACES} decimals"
-        return Violation(k, "max_leverage", tier.max_leverage, bound)
-    return None
-
-
-def _join_violation(k: int, previous: TierRule | None, tier: TierRule) -> Violation | None:
-    if previous is None:
-        if tier.floor != ZERO:
-            return Violation(k, "floor", tier.floor, "must be 0 in the first tier")
-        return None
-    of_previous = f"of tier[{k - 1}]"
-    if tier.floor <= previous.floor:
-        bound = f"must be above {plain(previous.floor)}, the floor {of_previous}"
-        return Violation(k, "floor", tier.floor, bound)
-    if tier.maintenance_rate <= previous.maintenance_rate:
-        bound = f"must be above {plain(previous.maintenance_rate)}, the rate {of_previous}"
-        return Violation(k, "maintenance_rate", tier.maintenance_rate, bound)
-    if tier.initial_rate < previous.initial_rate:
-        bound = f"must be at least {plain(previous.initial_rate)}, the rate {of_previous}"
-        return Violation(k, "initial_rate", tier.initial_rate, bound)
-    if tier.max_leverage > previous.max_leverage:
-        bound = f"must be at most {plain(previous.max_leverage)}, the leverage {of_previous}"
-        return Violation(k, "max_leverage", tier.max_leverage, bound)
-    return None
-
-
-def _deduction_violation(
-    k: int, previous: TierRule | None, tier: TierRule, scale: int
-) -> Violation | None:
-    if previous is None:
-        expected = ZERO
-    else:
-        expected = next_deduction(previous, tier.floor, tier.maintenance_rate)
-    if tier.deduction != expected:
-        bound = f"must be {plain(expected)}, which makes maintenance continuous at the floor"
-        return Violation(k, "deduction", tier.deduction, bound)
-    deduction = scaled(tier.deduction, scale)
-    if deduction is None:
-        bound = f"is not a whole number of minor units (10^-{scale})"
-        return Violation(k, "deduction", tier.deduction, bound)
-    if deduction > INT64_MAX:
-        bound = f"must be at most 2^63-1 times 10^-{scale}"
-        return Violation(k, "deduction", tier.deduction, bound)
-    return None
-
-
-def validate(rulebook: Rulebook, path: str) -> None:
-    """Raise RulebookError for the first bound or law that the rulebook breaks."""
-    if not RULEBOOK_NAME.fullmatch(rulebook.name):
-        raise RulebookError(path, "name", "must be 1 to 31 of a-z, 0-9 and _", rulebook.name)
-    assets = {rule.symbol: rule for rule in rulebook.assets}
-    schedules = {rule.name: rule for rule in rulebook.schedules}
-    symbols = {rule.symbol for rule in rulebook.instruments}
-    perpetuals = {rule.symbol for rule in rulebook.instruments if not rule.is_option}
-    for what, rules, count in (
-        ("asset", assets, len(rulebook.assets)),
-        ("schedule", schedules, len(rulebook.schedules)),
-        ("instrument", symbols, len(rulebook.instruments)),
-    ):
-        if len(rules) != count:
-            raise RulebookError(path, what, "a name is there twice")
-    for asset in rulebook.assets:
-        _validate_asset(asset, path)
-    for schedule in rulebook.schedules:
-        _validate_schedule(schedule, assets, path)
-    for instrument in rulebook.instruments:
-        _InstrumentLaws(instrument, assets, schedules, perpetuals, path).validate()
-
-
-def _validate_asset(asset: AssetRule, path: str) -> None:
-    key = f"asset.{key_text(asset.symbol)}"
-    if not ASSET_SYMBOL.fullmatch(asset.symbol):
-        raise RulebookError(path, key, "a symbol is 1 to 15 of A-Z and 0-9")
-    if not 0 <= asset.scale <= SCALE_MAX:
-        raise RulebookError(path, f"{key}.scale", f"must be 0 to {SCALE_MAX}", asset.scale)
-
-
-def _scale_of(symbol: str, assets: Mapping[str, AssetRule], key: str, path: str) -> int:
+def find_asset(symbol: str, assets: Mapping[str, AssetRule], key: str, path: str) -> AssetRule:
     if symbol not in assets:
         there = ", ".join(assets) or "none"
-        reason = f"has no section [asset.{symbol}]; there is {there}"
-        raise RulebookError(path, f"{key}.settlement_asset", reason, symbol)
-    return assets[symbol].scale
-
-
-def _validate_schedule(schedule: ScheduleRule, assets: Mapping[str, AssetRule], path: str) -> None:
-    key = f"schedule.{key_text(schedule.name)}"
-    if not NAME.fullmatch(schedule.name):
-        raise RulebookError(path, key, "a name is 1 to 31 printable ASCII characters, no space")
-    scale = _scale_of(schedule.settlement_asset, assets, key, path)
-    fee = schedule.liquidation_fee_rate
-    if not ZERO <= fee < ONE:
-        reason = "must be at least 0 and below 1"
-        raise RulebookError(path, f"{key}.liquidation_fee_rate", reason, fee)
-    if scaled(fee, RATE_PLACES) is None:
-        reason = f"has more than {RATE_PLACES} decimals"
-        raise RulebookError(path, f"{key}.liquidation_fee_rate", reason, fee)
-    if not 1 <= len(schedule.tiers) <= TIERS_MAX:
-        reason = f"has {len(schedule.tiers)} tiers, must have 1 to {TIERS_MAX}"
-        raise RulebookError(path, f"{key}.tier", reason)
-    violation = ladder_violation(schedule.tiers, scale, fee)
-    if violation:
-        where = f"{key}.tier[{violation.tier}].{violation.key}"
-        raise RulebookError(path, where, violation.reason, violation.value)
-    if schedule.notional_max is not None:
-        _validate_notional_max(schedule, schedule.notional_max, scale, path)
-
-
-def _validate_notional_max(
-    schedule: ScheduleRule, notional_max: Decimal, scale: int, path: str
-) -> None:
-    key = f"schedule.{key_text(schedule.name)}.notional_max"
-    last = schedule.tiers[-1].floor
-    if notional_max <= last:
-        reason = f"must be above {plain(last)}, the floor of tier[{len(schedule.tiers) - 1}]"
-        raise RulebookError(path, key, reason, notional_max)
-    minor = scaled(notional_max, scale)
-    if minor is None:
-        reason = f"has more than {scale} decimals (asset scale)"
-        raise RulebookError(path, key, reason, notional_max)
-    if minor > INT64_MAX:
-        reason = f"must be at most 2^63-1 times 10^-{scale}; leave it out for no bound"
-        raise RulebookError(path, key, reason, notional_max)
-
-
-@dataclass(frozen=True, slots=True)
-class _InstrumentLaws:
-    """The bounds of one instrument."""
-
-    rule: InstrumentRule
-    assets: Mapping[str, AssetRule]
-    schedules: Mapping[str, ScheduleRule]
-    perpetuals: set[str]
-    path: str
-
-    def refuse(self, key: str, value: object, reason: str) -> RulebookError:
-        section = f"instrument.{key_text(self.rule.symbol)}"
-        return RulebookError(self.path, f"{section}.{key}" if key else section, reason, value)
-
-    def validate(self) -> None:
-        if not NAME.fullmatch(self.rule.symbol):
-            raise self.refuse("", None, "a symbol is 1 to 31 printable ASCII characters, no space")
-        if self.rule.kind not in KINDS:
-            raise self.refuse("kind", self.rule.kind, f"must be one of {', '.join(KINDS)}")
-        if self.rule.trading_state not in TRADING_STATES:
-            reason = f"must be one of {', '.join(TRADING_STATES)}"
-            raise self.refuse("trading_state", self.rule.trading_state, reason)
-        key = f"instrument.{key_text(self.rule.symbol)}"
-        scale = _scale_of(self.rule.settlement_asset, self.assets, key, self.path)
-        self.validate_steps(scale)
-        self.validate_quantities()
-        self.validate_notionals(scale)
-        self.validate_rates()
-        if self.rule.is_option:
-            self.validate_option()
-        else:
-            self.validate_perpetual()
-
-    def validate_steps(self, scale: int) -> None:
-        rule = self.rule
-        for key, step in (("tick_size", rule.tick_size), ("lot_size", rule.lot_size)):
-            if step <= ZERO:
-                raise self.refuse(key, step, "must be above 0")
-            mantissa, exponent = mantissa_exponent(step)
-            if mantissa > STEP_MANTISSA_MAX or abs(exponent) > STEP_EXPONENT_MAX:
-                reason = "must be at most 10^12 times a power of ten from 10^-12 to 10^12"
-                raise self.refuse(key, step, reason)
-        product = EXACT.multiply(rule.tick_size, rule.lot_size)
-        value = scaled(product, scale)
-        if value is None:
-            reason = (
-                f"times lot_size {plain(rule.lot_size)} is {plain(product)}, "
-                f"not a whole number of minor units (10^-{scale})"
-            )
-            raise self.refuse("tick_size", rule.tick_size, reason)
-        if value > TICK_VALUE_MAX:
-            reason = (
-                f"times lot_size {plain(rule.lot_size)} is {value} minor units, "
-                f"must be at most 2^40"
-            )
-            raise self.refuse("tick_size", rule.tick_size, reason)
-        if not 1 <= rule.mark_units_per_tick <= MARK_UNITS_MAX:
-            reason = "must be 1 to 10^9"
-            raise self.refuse("mark_units_per_tick", rule.mark_units_per_tick, reason)
-        if not 0 <= rule.mark_age_max_ms <= MARK_AGE_MS_MAX:
-            reason = f"must be 0 (no bound) to {MARK_AGE_MS_MAX}"
-            raise self.refuse("mark_age_max_ms", rule.mark_age_max_ms, reason)
-
-    def validate_quantities(self) -> None:
-        rule = self.rule
-        quantities = (
-            ("order_quantity_min", rule.order_quantity_min),
-            ("order_quantity_max", rule.order_quantity_max),
-        )
-        for key, quantity in quantities:
-            if quantity is None:
-                continue
-            lots = multiple(quantity, rule.lot_size)
-            if lots is None:
-                reason = f"is not a multiple of lot_size {plain(rule.lot_size)}"
-                raise self.refuse(key, quantity, reason)
-            if not 1 <= lots <= LOTS_MAX:
-                raise self.refuse(key, quantity, f"is {lots} lots, must be 1 to 2^53")
-        self.refuse_crossed("order_quantity", rule.order_quantity_min, rule.order_quantity_max)
-
-    def validate_notionals(self, scale: int) -> None:
-        rule = self.rule
-        notionals = (
-            ("order_notional_min", rule.order_notional_min),
-            ("order_notional_max", rule.order_notional_max),
-        )
-        for key, notional in notionals:
-            if notional is None:
-                continue
-            minor = scaled(notional, scale)
-            if minor is None:
-                raise self.refuse(key, notional, f"has more than {scale} decimals (asset scale)")
-            if not 1 <= minor <= INT64_MAX:
-                reason = f"is {minor} minor units, must be 1 to 2^63-1; leave it out for no bound"
-                raise self.refuse(key, notional, reason)
-        self.refuse_crossed("order_notional", rule.order_notional_min, rule.order_notional_max)
-
-    def refuse_crossed(self, key: str, low: Decimal | None, high: Decimal | None) -> None:
-        if low is not None and high is not None and low > high:
-            reason = f"must be at least {key}_min {plain(low)}"
-            raise self.refuse(f"{key}_max", high, reason)
-
-    def validate_rates(self) -> None:
-        rule = self.rule
-        collar = rule.price_collar_rate
-        if collar is not None and not ZERO < collar <= ONE:
-            reason = "must be above 0 and at most 1; leave it out for no bound"
-            raise self.refuse("price_collar_rate", collar, reason)
-        rates = (
-            ("price_collar_rate", collar or ZERO),
-            ("market_order_buffer_rate", rule.market_order_buffer_rate),
-            ("taker_fee_rate", rule.taker_fee_rate),
-        )
-        # A sell at the mark less the buffer must keep a price.
-        if rule.market_order_buffer_rate == ONE:
-            raise self.refuse("market_order_buffer_rate", ONE, "must be below 1")
-        for key, rate in rates:
-            if not ZERO <= rate <= ONE:
-                raise self.refuse(key, rate, "must be 0 to 1")
-            if scaled(rate, RATE_PLACES) is None:
-                raise self.refuse(key, rate, f"has more than {RATE_PLACES} decimals")
-
-    def validate_perpetual(self) -> None:
-        rule = self.rule
-        for key in ("expiry", "strike", "option_type", "interest_rate", "underlying"):
-            if getattr(rule, key) is not None:
-                raise self.refuse(key, None, f"belongs to options, kind is {rule.kind}")
-        if rule.margin_schedule not in self.schedules:
-            there = ", ".join(list(self.schedules)[:10]) or "none"
-            reason = f"has no section [schedule.{rule.margin_schedule}]; there is {there}"
-            raise self.refuse("margin_schedule", rule.margin_schedule, reason)
-        schedule = self.schedules[rule.margin_schedule]
-        if schedule.settlement_asset != rule.settlement_asset:
-            reason = f"is in {schedule.settlement_asset}, settlement_asset {rule.settlement_asset}"
-            raise self.refuse("margin_schedule", rule.margin_schedule, reason)
-
-    def validate_option(self) -> None:
-        rule = self.rule
-        if rule.margin_schedule:
-            reason = "options are long only, premium in full: they have no schedule"
-            raise self.refuse("margin_schedule", rule.margin_schedule, reason)
-        for key in ("expiry", "strike", "option_type"):
-            if getattr(rule, key) is None:
-                raise self.refuse(key, None, "is missing, options need it")
-        if rule.option_type not in OPTION_TYPES:
-            reason = f"must be one of {', '.join(OPTION_TYPES)}"
-            raise self.refuse("option_type", rule.option_type, reason)
-        if not 0 < rule.expiry_ns() <= INT64_MAX:
-            raise self.refuse("expiry", str(rule.expiry), "must be after 1970 and before 2262")
-        strike = rule.strike or ZERO
-        units = multiple(EXACT.multiply(strike, Decimal(rule.mark_units_per_tick)), rule.tick_size)
-        if units is None:
-            reason = "is not a multiple of tick_size / mark_units_per_tick"
-            raise self.refuse("strike", strike, reason)
-        if not 1 <= units <= UNITS_MAX:
-            raise self.refuse("strike", strike, f"is {units} mark units, must be 1 to 2^53")
-        rate = rule.interest_rate or ZERO
-        if not -ONE <= rate <= ONE:
-            raise self.refuse("interest_rate", rate, "must be -1 to 1")
-        if scaled(rate, RATE_PLACES) is None:
-            raise self.refuse("interest_rate", rate, f"has more than {RATE_PLACES} decimals")
-        if rule.underlying is not None and rule.underlying not in self.perpetuals:
-            there = ", ".join(sorted(self.perpetuals)[:10]) or "none"
-            reason = f"must be a perpetual of this rulebook; there is {there}"
-            raise self.refuse("underlying", rule.underlying, reason)
+        raise RulebookError(path, key, f"has no section [asset.{symbol}]; there is {there}", symbol)
+    return assets[symbol]

@@ -241,7 +241,7 @@ def test_instruments_are_made_for_the_symbols_whose_steps_are_given(tmp_path: Pa
         ("instrument.BTCUSDT", "instrument.XRPUSDT", "instrument.XRPUSDT: is not among"),
         ("instrument.BTCUSDT", "instrument.ETHBTC_241227", "is not a linear perpetual"),
         ('tick_size = "0.1"\n', "", "instrument.BTCUSDT.tick_size: is missing"),
-        ("format = 1", "format = 3", "this riskd reads format 1"),
+        ("format = 1", "format = 3", "this riskd reads formats 1 and 2"),
         ("[instrument", "name = 1\n[instrument", "name = 1: unknown key"),
     ],
 )

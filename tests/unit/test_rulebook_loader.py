@@ -70,7 +70,7 @@ as_of = 2026-01-01
 
 # (what is replaced, by what, key, part of the reason)
 MISTAKES = [
-    ("format = 1", "format = 2", "format = 2", "reads format 1"),
+    ("format = 1", "format = 3", "format = 3", "reads formats 1 and 2"),
     ("format = 1\n", "", "format", "is missing"),
     ("format = 1", "format = true", "format = True", "must be a number"),
     ('name = "tiny"', 'name = "Tiny!"', "name = 'Tiny!'", "1 to 31 of a-z"),
@@ -134,7 +134,7 @@ MISTAKES = [
     ("max_leverage = 50", "max_leverage = 0.5", "tier[1].max_leverage = 0.5", "1 to 1000"),
     ("max_leverage = 50", "max_leverage = 50.001", "tier[1].max_leverage", "2 decimals"),
     ('max_leverage = "20"', 'max_leverage = "0"', "tier[2].max_leverage = 0", "above 0"),
-    ('max_leverage = "20"', 'max_leverge = "20"', "tier[2].max_leverage", "is missing"),
+    ('max_leverage = "20"', 'max_leverge = "20"', "tier[2].max_leverge = '20'", "unknown key"),
     ('max_leverage = "20"', 'max_leverage = "20", x = 1', "tier[2].x = 1", "unknown key"),
     ("tier = [", "tier = [7,", "tier[0] = 7", "must be a table"),
     ("[instrument.BTCUSDT]", '[instrument."BTC USDT"]', 'instrument."BTC USDT"', "a symbol is"),
@@ -161,7 +161,12 @@ MISTAKES = [
     ('buffer_rate = "0.0005"', "buffer_rate = 1", "market_order_buffer_rate = 1", "below 1"),
     ('tick_size = "0.10"', "tick_size = 1e-13", "tick_size = 0.0000000000001", "at most 10^12"),
     ("mark_age_max_ms = 5000", "mark_age_max_ms = -1", "mark_age_max_ms = -1", "must be 0"),
-    ("mark_age_max_ms = 5000", "strike = 5", "instrument.BTCUSDT.strike", "belongs to options"),
+    (
+        "mark_age_max_ms = 5000",
+        "strike = 5",
+        "instrument.BTCUSDT.strike",
+        "is not for linear_perpetual",
+    ),
     ("mark_age_max_ms = 5000", 'trading_state = "off"', "trading_state = 'off'", "reduce_only"),
     ("sources.taker_fee_rate", "sources.taker_fee", "sources.taker_fee", "no key of this section"),
     ("+01:00", "", "instrument.BTC-CALL.expiry", "with its zone"),
@@ -172,7 +177,12 @@ MISTAKES = [
     ('"call"', '"straddle"', "option_type = 'straddle'", "call, put"),
     ('interest_rate = "-0.01"', "interest_rate = -2", "interest_rate = -2", "-1 to 1"),
     ('underlying = "BTCUSDT"', 'underlying = "BTC"', "underlying = 'BTC'", "there is BTCUSDT"),
-    ('underlying = "BTCUSDT"', 'margin_schedule = "BTCUSDT"', "margin_schedule", "long only"),
+    (
+        'underlying = "BTCUSDT"',
+        'margin_schedule = "BTCUSDT"',
+        "margin_schedule",
+        "is not for linear_option",
+    ),
     ("[asset.USDT]", "[asset.USDT", "", "is not TOML"),
     ("scale = 8", "scale = 8\nscale = 8", "", "is not TOML"),
 ]
