@@ -92,8 +92,6 @@ def show(value: object) -> str:
         return plain(value)
     if isinstance(value, date):
         return value.isoformat()
-    if isinstance(value, bool):
-        return "true" if value else "false"
     text = repr(value)
     return text if len(text) <= 80 else f"{text[:77]}..."
 
