@@ -1,14 +1,15 @@
 """The slow, obvious twin of the compiled engine: the oracle of the tests.
 
-Written from docs/decision.md, docs/limits.md and docs/state.md, in their order and words, with
-exact integers and fractions, decimals of 90 digits for Black-76, no caches and no code in common
-with ext/riskd/core. Every figure is computed anew from accounts, positions and working orders when
-it is asked for.
+Written from docs/decision.md, docs/instruments.md, docs/limits.md and docs/state.md, in their order
+and words, with exact integers and fractions, decimals of 90 digits for Black-76, no caches and no
+code in common with ext/riskd/core. Every figure is computed anew from accounts, positions and
+working orders when it is asked for.
 
-The engine is one class in layers, each in a module of its own: state (tables), figures (margin of
-what is there), levels and limits (of docs/limits.md), ladder (the rules of an order), then what is
-asked of it: decision, amendment, batch, execution, releases, marks, definitions, changes,
-limit_changes, queries, limit_queries, canonical.
+numbers, families (rates), margin and options are arithmetic without state. The engine is one class
+in layers, each in a module of its own: state (tables), figures (margin of what is there), levels
+and limits (of docs/limits.md), ladder (the rules of an order), then what is asked of it: decision,
+amendment, batch, execution, releases, marks, definitions, changes, limit_changes, queries,
+limit_queries, canonical.
 """
 
 from riskd.reference.black import black76, normal_cdf
@@ -22,7 +23,6 @@ from riskd.reference.engine import (
     METHOD_REPORT_MARKS,
     ReferenceEngine,
 )
-from riskd.reference.margin import maintenance, tier_index
 from riskd.reference.state import (
     SCOPE_ACCOUNT,
     SCOPE_FIRM,
@@ -50,7 +50,5 @@ __all__ = [
     "Order",
     "ReferenceEngine",
     "black76",
-    "maintenance",
     "normal_cdf",
-    "tier_index",
 ]

@@ -44,7 +44,7 @@ class Amendments(Decisions):
         self, request: orders_pb.CheckAmendmentRequest, now_ns: int
     ) -> orders_pb.CheckOrderResponse:
         """Decide from step 2 on; put the new order in the old one's place if it is accepted."""
-        reason = self._amendment_form_reason(request)
+        reason = self._amendment_form_reason(request, now_ns)
         if reason not in (NONE, t.REASON_CODE_QUANTITY_OUT_OF_RANGE):
             return self._form_reject(reason)
         order = self._orders[request.reservation_id]
@@ -74,8 +74,10 @@ class Amendments(Decisions):
             reply.reserved_minor = figures.initial_margin - with_old.initial_margin
         return reply
 
-    def _amendment_form_reason(self, request: orders_pb.CheckAmendmentRequest) -> Reason:
-        """F-17, E-1, F-12, F-18, F-19, F-10, E-6, F-11."""
+    def _amendment_form_reason(
+        self, request: orders_pb.CheckAmendmentRequest, now_ns: int
+    ) -> Reason:
+        """F-17, E-1, F-12, F-18, F-19, F-20, F-10, E-6, F-11."""
         if request.view > orders_pb.DECISION_VIEW_FULL:
             return t.REASON_CODE_VIEW_NOT_SUPPORTED
         order = self._orders.get(request.reservation_id)
@@ -90,6 +92,8 @@ class Amendments(Decisions):
         )
         if reason != NONE:
             return reason
+        if order.time_in_force == t.TIME_IN_FORCE_GTD and order.expire_ns <= now_ns:
+            return t.REASON_CODE_EXPIRE_TIME_OUT_OF_RANGE
         if order.closes_position:
             is_valid = request.quantity_lots == 0
             return NONE if is_valid else t.REASON_CODE_QUANTITY_OUT_OF_RANGE

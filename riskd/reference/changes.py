@@ -4,12 +4,10 @@ from dataclasses import replace
 from typing import Final
 
 from riskd.reference.ladder import Ladder
-from riskd.reference.margin import initial, notional_max
+from riskd.reference.margin import initial, lots_max, notional_max
 from riskd.reference.numbers import ceil, fits
 from riskd.reference.state import (
     NONE,
-    OPTION,
-    PERPETUAL,
     SCOPE_ACCOUNT,
     SCOPE_FIRM,
     SCOPE_GATEWAY,
@@ -19,6 +17,8 @@ from riskd.reference.state import (
     Position,
     PositionKey,
     Reason,
+    is_contract,
+    is_option,
 )
 from riskd.v1 import types_pb2 as t
 
@@ -47,7 +47,7 @@ class Changes(Ladder):
 
     def _withdrawal_reason(self, account: Account, amount: int, now_ns: int) -> Reason:
         """S-10, S-11 of cross positions, A-2: whether the pool can give an amount."""
-        reason = self._cross_mark_reason(account.account_id, now_ns)
+        reason = self._pool_mark_reason(account.account_id, now_ns)
         if reason != NONE:
             return reason
         figures = self._account_figures(account)
@@ -144,7 +144,8 @@ class Changes(Ladder):
         account = self._accounts[key.account_id]
         instrument = self._instruments[key.instrument_id]
         position = self._position(key)
-        if instrument.kind != PERPETUAL or not self._is_isolated(key) or position.lots == 0:
+        is_isolated = is_contract(instrument.kind) and self._is_isolated(key)
+        if not is_isolated or position.lots == 0:
             return t.REASON_CODE_NO_ISOLATED_POSITION
         if amount == 0 or not fits(
             amount, -amount, account.cash - amount, position.wallet + amount
@@ -158,7 +159,8 @@ class Changes(Ladder):
         notional = ceil(self._mark_value(key.instrument_id, position.lots))
         pnl = self._unrealised(key.instrument_id, position.lots, position.entry_value)
         leverage = self._leverage(key.account_id, key.instrument_id)
-        needed = initial(self._schedule_of(key.instrument_id), leverage, notional)
+        contract = self._contract(key.instrument_id)
+        needed = initial(contract, leverage, position.lots, notional)
         if position.wallet + amount + min(0, pnl) < needed:
             return t.REASON_CODE_EXCEEDS_REMOVABLE_MARGIN
         return NONE
@@ -243,7 +245,7 @@ class Changes(Ladder):
     def _leverage_bound_reason(self, account_id: int, instrument_id: int, leverage: int) -> Reason:
         """S-10 of the instrument, A-5, A-6."""
         sides = self._sides(account_id, instrument_id)
-        if self._instruments[instrument_id].kind == OPTION:
+        if is_option(self._instruments[instrument_id].kind):
             return t.REASON_CODE_LEVERAGE_OUT_OF_RANGE
         needs_mark = any(self._is_open_cross(key, self._position(key)) for key in sides)
         if needs_mark and instrument_id not in self._marks:
@@ -251,11 +253,13 @@ class Changes(Ladder):
         schedule = self._schedule_of(instrument_id)
         if not 100 <= leverage <= schedule.tiers[0].leverage_max:
             return t.REASON_CODE_LEVERAGE_OUT_OF_RANGE
-        bound = notional_max(schedule, leverage)
+        bound, bound_in_lots = notional_max(schedule, leverage), lots_max(schedule, leverage)
         for key in sides:
             for sign in (1, -1):
                 side = self._side_margin(key, sign, None)
                 if bound is not None and side.side_notional > bound:
+                    return t.REASON_CODE_LEVERAGE_OUT_OF_RANGE
+                if bound_in_lots is not None and side.side_lots > bound_in_lots:
                     return t.REASON_CODE_LEVERAGE_OUT_OF_RANGE
         is_open = any(self._position(key).lots != 0 for key in sides)
         lowered = leverage < self._leverage(account_id, instrument_id)
@@ -270,7 +274,7 @@ class Changes(Ladder):
         after = self._requirements(account_id, instrument_id)
         if before is None or after is None or after <= before:
             return NONE
-        reason = self._cross_mark_reason(account_id, now_ns)
+        reason = self._pool_mark_reason(account_id, now_ns)
         if reason != NONE:
             return reason
         figures = self._account_figures(self._accounts[account_id])

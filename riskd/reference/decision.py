@@ -11,14 +11,13 @@ from riskd.reference.answers import ANSWER_ORDER, Answer
 from riskd.reference.black import black76, mark_unit
 from riskd.reference.figures import NewOrder, Terms
 from riskd.reference.ladder import Ladder, verdict
-from riskd.reference.margin import Fill
-from riskd.reference.numbers import BILLION, COUNT_MAX, YEAR_NS
+from riskd.reference.margin import Fill, value_in_ticks
+from riskd.reference.numbers import BILLION, COUNT_MAX, YEAR_NS, floor
 from riskd.reference.state import (
     DERIVES_QUANTITY,
     LIMIT_PRICED,
     NONE,
     ONLY_CLOSES,
-    OPTION,
     TRIGGERED,
     Decision,
     Mark,
@@ -27,6 +26,8 @@ from riskd.reference.state import (
     Reason,
     Status,
     Violation,
+    is_inverse,
+    is_option,
 )
 from riskd.reference.wire import order_content, serialise
 from riskd.v1 import order_risk_service_pb2 as orders_pb
@@ -284,10 +285,13 @@ class Decisions(Ladder):
         reference = self._reference_price(terms)
         if reference is None:
             return t.REASON_CODE_MARK_MISSING, 0
-        # As many lots as the amount can come to: at the lowest price that the buffer reaches.
-        lowest = self._moved_by_buffer(terms.instrument_id, reference, -1)
-        value_one = self._value(self._instruments[terms.instrument_id], lowest, 1)
-        quantity = request.quantity_lots // value_one
+        # As many lots as the amount can come to, at the cheapest price that the buffer reaches.
+        # Of an inverse contract a lot is worth less coin at a higher price.
+        instrument = self._instruments[terms.instrument_id]
+        sign = 1 if is_inverse(instrument.kind) else -1
+        price = self._moved_by_buffer(terms.instrument_id, reference, sign)
+        one_lot = value_in_ticks(instrument, self._scale(instrument), price, 1)
+        quantity = floor(request.quantity_lots / one_lot)
         if quantity == 0:
             return t.REASON_CODE_QUANTITY_MUST_BE_POSITIVE, 0
         if quantity > COUNT_MAX:
@@ -308,7 +312,7 @@ class Decisions(Ladder):
         )
         filled = self._fill(terms, quantity, self._known_price(terms))
         fill_fits = self._fill_fits(terms, filled)
-        if instrument.kind == OPTION:
+        if is_option(instrument.kind):
             detail.position_lots = filled.lots if fill_fits else 0
         else:
             detail.schedule_version = self._schedule_of(terms.instrument_id).version
@@ -340,7 +344,7 @@ class Decisions(Ladder):
 
     def _greeks(self, instrument: InstrumentRow, now_ns: int) -> orders_pb.Greeks | None:
         mark = self._marks.get(instrument.instrument_id)
-        if instrument.kind != OPTION or mark is None or mark.volatility_ppb == 0:
+        if not is_option(instrument.kind) or mark is None or mark.volatility_ppb == 0:
             return None
         forward = self._forward(instrument, mark)
         if forward is None:
@@ -348,7 +352,7 @@ class Decisions(Ladder):
         return black76(
             is_call=instrument.option_type == 1,
             forward=forward,
-            strike=instrument.strike_units * mark_unit(instrument),
+            strike=instrument.strike_units * mark_unit(self._quoted(instrument)),
             volatility=Fraction(mark.volatility_ppb, BILLION),
             years=Fraction(max(0, instrument.expiry_ns - now_ns), YEAR_NS),
             rate=Fraction(instrument.interest_rate_ppb, BILLION),
@@ -357,7 +361,7 @@ class Decisions(Ladder):
     def _forward(self, instrument: InstrumentRow, mark: Mark) -> Fraction | None:
         """Return the forward in quote currency: the reported one, or the underlying's mark."""
         if mark.forward != 0:
-            return mark.forward * mark_unit(instrument)
+            return mark.forward * mark_unit(self._quoted(instrument))
         underlying_mark = self._marks.get(instrument.underlying_id)
         if underlying_mark is None:
             return None

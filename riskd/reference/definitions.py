@@ -2,7 +2,6 @@
 
 import string
 from collections.abc import Sequence
-from fractions import Fraction
 from typing import Final
 
 from riskd.core.rows import (
@@ -11,13 +10,37 @@ from riskd.core.rows import (
     ScheduleRow,
     Tier,
 )
-from riskd.reference.margin import tick_value
-from riskd.reference.numbers import BILLION, COUNT_MAX, fits
-from riskd.reference.state import NONE, OPTION, PERPETUAL, Account, Reason, State
+from riskd.reference.black import mark_unit
+from riskd.reference.families import (
+    BASIS_ENTRY,
+    BASIS_MARK,
+    FAMILIES,
+    FAMILY_OPTION_RULE,
+    FAMILY_TIERED,
+    FAMILY_TIERED_QUANTITY,
+    TIERED_FAMILIES,
+    has_valid_first_tier,
+    has_valid_parameters,
+    tier_ladder,
+)
+from riskd.reference.margin import inverse_quotient, tick_value
+from riskd.reference.numbers import BILLION, COUNT_MAX
+from riskd.reference.state import (
+    FUTURES,
+    INVERSE_OPTION,
+    NONE,
+    Account,
+    Reason,
+    State,
+    is_contract,
+    is_inverse,
+    is_option,
+)
 from riskd.v1 import types_pb2 as t
 
 ASSETS_MAX: Final = 256
-TIERS_MAX: Final = 32
+REFERENCE_MARK: Final = 1
+"""What the rates of an option rule are of: the underlying's mark."""
 
 
 class Definitions(State):
@@ -46,32 +69,82 @@ class Definitions(State):
         tiers: Sequence[tuple[int, int, int, int]],
         notional_max: int = 0,
         liquidation_fee_ppb: int = 0,
+        family: int = FAMILY_TIERED,
+        maintenance_basis: int = BASIS_MARK,
+        parameter_a: int = 0,
+        parameter_b: int = 0,
+        parameter_c: int = 0,
     ) -> tuple[int, int]:
         """Tiers are (floor, initial ppb, maintenance ppb, leverage_max). Return (reason, id)."""
         if not is_name(name):
             return t.REASON_CODE_DEFINITION_INVALID, 0
         if asset_id not in self._assets:
             return t.REASON_CODE_ASSET_UNKNOWN, 0
-        ladder = tier_ladder(tiers, liquidation_fee_ppb)
+        ladder = tier_ladder(family, tiers, liquidation_fee_ppb)
         if ladder is None:
             return t.REASON_CODE_DEFINITION_INVALID, 0
-        if notional_max < 0 or 0 < notional_max <= ladder[-1].floor:
+        row = ScheduleRow(
+            schedule_id=0,
+            name=name,
+            asset_id=asset_id,
+            version=0,
+            notional_max=notional_max,
+            liquidation_fee_ppb=liquidation_fee_ppb,
+            tiers=ladder,
+            family=family,
+            maintenance_basis=maintenance_basis,
+            parameter_a=parameter_a,
+            parameter_b=parameter_b,
+            parameter_c=parameter_c,
+        )
+        if not is_schedule_valid(row):
             return t.REASON_CODE_DEFINITION_INVALID, 0
-        held = [each for each in self._schedules.values() if each.name == name]
-        if held and held[0].asset_id != asset_id:
+        return self._put_schedule(row)
+
+    def upsert_option_rule(
+        self,
+        name: str,
+        asset_id: int,
+        initial_ppb: int,
+        initial_min_ppb: int,
+        maintenance_ppb: int,
+        put_maintenance: int = 0,
+    ) -> tuple[int, int]:
+        """Return (reason, id). It stands in the table of schedules."""
+        if not is_name(name):
+            return t.REASON_CODE_DEFINITION_INVALID, 0
+        if asset_id not in self._assets:
+            return t.REASON_CODE_ASSET_UNKNOWN, 0
+        is_valid = 0 <= initial_min_ppb <= initial_ppb <= BILLION
+        is_valid = is_valid and 0 <= maintenance_ppb <= BILLION and put_maintenance in (0, 1)
+        if not is_valid:
+            return t.REASON_CODE_DEFINITION_INVALID, 0
+        row = ScheduleRow(
+            schedule_id=0,
+            name=name,
+            asset_id=asset_id,
+            version=0,
+            notional_max=0,
+            liquidation_fee_ppb=0,
+            tiers=(Tier(0, initial_ppb, maintenance_ppb, 0, 100),),
+            family=FAMILY_OPTION_RULE,
+            maintenance_basis=BASIS_MARK,
+            parameter_a=initial_min_ppb,
+            parameter_b=put_maintenance,
+            parameter_c=REFERENCE_MARK,
+        )
+        return self._put_schedule(row)
+
+    def _put_schedule(self, row: ScheduleRow) -> tuple[int, int]:
+        """Create or replace a schedule or rule by name: A-10, C-6."""
+        held = [each for each in self._schedules.values() if each.name == row.name]
+        if held and (held[0].asset_id, is_rule(held[0])) != (row.asset_id, is_rule(row)):
             return t.REASON_CODE_FIELD_IMMUTABLE, 0
         if not held and len(self._schedules) >= self._schedules_max:
             return t.REASON_CODE_SCHEDULES_FULL, 0
         schedule_id = held[0].schedule_id if held else len(self._schedules) + 1
-        self._schedules[schedule_id] = ScheduleRow(
-            schedule_id=schedule_id,
-            name=name,
-            asset_id=asset_id,
-            version=held[0].version + 1 if held else 1,
-            notional_max=notional_max,
-            liquidation_fee_ppb=liquidation_fee_ppb,
-            tiers=ladder,
-        )
+        version = held[0].version + 1 if held else 1
+        self._schedules[schedule_id] = row._replace(schedule_id=schedule_id, version=version)
         self._revision += 1
         return NONE, schedule_id
 
@@ -100,6 +173,9 @@ class Definitions(State):
         option_type: int = 0,
         interest_rate_ppb: int = 0,
         underlying_id: int = 0,
+        multiplier_mantissa: int = 1,
+        multiplier_exponent: int = 0,
+        option_rule_id: int = 0,
     ) -> tuple[int, int]:
         """Steps are mantissa * 10^exponent. Return (reason, instrument id)."""
         held = [each for each in self._instruments.values() if each.symbol == symbol]
@@ -128,6 +204,9 @@ class Definitions(State):
             option_type=option_type,
             interest_rate_ppb=interest_rate_ppb,
             underlying_id=underlying_id,
+            multiplier_mantissa=multiplier_mantissa,
+            multiplier_exponent=multiplier_exponent,
+            option_rule_id=option_rule_id,
         )
         reason = self._instrument_reason(row)
         if reason != NONE:
@@ -135,6 +214,12 @@ class Definitions(State):
         if row.trading_state == 0:
             kept = held[0].trading_state if held else t.TRADING_STATE_NORMAL
             row = row._replace(trading_state=kept)
+        if held:  # What definitions do not say stays.
+            row = row._replace(
+                settlement_price=held[0].settlement_price,
+                funding_time_ns=held[0].funding_time_ns,
+                open_interest_lots=held[0].open_interest_lots,
+            )
         if held and immutable_part(row) != immutable_part(held[0]):
             return t.REASON_CODE_FIELD_IMMUTABLE, 0
         if not held and len(self._instruments) >= self._instruments_max:
@@ -144,25 +229,56 @@ class Definitions(State):
         return NONE, row.instrument_id
 
     def _instrument_reason(self, row: InstrumentRow) -> Reason:
-        if not is_name(row.symbol) or row.kind not in (PERPETUAL, OPTION):
+        if not is_name(row.symbol) or not (is_contract(row.kind) or is_option(row.kind)):
             return t.REASON_CODE_DEFINITION_INVALID
         if row.asset_id not in self._assets:
             return t.REASON_CODE_ASSET_UNKNOWN
-        if row.kind == PERPETUAL:
-            if row.schedule_id not in self._schedules:
-                return t.REASON_CODE_SCHEDULE_UNKNOWN
-            if self._schedules[row.schedule_id].asset_id != row.asset_id:
-                return t.REASON_CODE_DEFINITION_INVALID
-        elif row.schedule_id != 0:
-            return t.REASON_CODE_DEFINITION_INVALID
+        reason = self._margin_reason(row)
+        if reason != NONE:
+            return reason
         if not has_valid_steps(row, self._assets[row.asset_id].scale):
             return t.REASON_CODE_DEFINITION_INVALID
         if not has_valid_bounds(row):
             return t.REASON_CODE_DEFINITION_INVALID
-        if not has_valid_option_terms(row):
+        if not has_valid_terms(row) or not self._has_valid_underlying(row):
             return t.REASON_CODE_DEFINITION_INVALID
-        if row.underlying_id != 0 and row.underlying_id not in self._instruments:
+        return NONE
+
+    def _margin_reason(self, row: InstrumentRow) -> Reason:
+        """A-11, A-9 of the schedule of a contract, or of the rule of an option."""
+        used_id, other_id = row.schedule_id, row.option_rule_id
+        if is_option(row.kind):
+            used_id, other_id = other_id, used_id
+        if used_id != 0 or is_contract(row.kind):
+            if used_id not in self._schedules:
+                return t.REASON_CODE_SCHEDULE_UNKNOWN
+            used = self._schedules[used_id]
+            if used.asset_id != row.asset_id or is_option(row.kind) != is_rule(used):
+                return t.REASON_CODE_DEFINITION_INVALID
+        return NONE if other_id == 0 else t.REASON_CODE_DEFINITION_INVALID
+
+    def _has_valid_underlying(self, row: InstrumentRow) -> bool:
+        if row.underlying_id == 0:
+            return row.option_rule_id == 0 and row.kind != INVERSE_OPTION
+        if row.underlying_id not in self._instruments:
+            return False
+        # The strike of an option with a rule is compared with the underlying's mark.
+        underlying = self._instruments[row.underlying_id]
+        is_compared = row.option_rule_id != 0 and row.kind != INVERSE_OPTION
+        return not is_compared or mark_unit(row) == mark_unit(underlying)
+
+    def report_open_interest(
+        self, instrument_id: int, lots: int, validate_only: bool = False
+    ) -> int:
+        """Say how many lots of an instrument are open; 0 is not known. Return the reason."""
+        if instrument_id not in self._instruments:
+            return t.REASON_CODE_INSTRUMENT_UNKNOWN
+        if not 0 <= lots <= COUNT_MAX:
             return t.REASON_CODE_DEFINITION_INVALID
+        if not validate_only:
+            instrument = self._instruments[instrument_id]
+            self._instruments[instrument_id] = instrument._replace(open_interest_lots=lots)
+            self._revision += 1
         return NONE
 
     def create_account(
@@ -186,55 +302,43 @@ class Definitions(State):
         return NONE
 
 
+def is_rule(row: ScheduleRow) -> bool:
+    """Return whether it is a rule for short options."""
+    return row.family == FAMILY_OPTION_RULE
+
+
+def is_schedule_valid(row: ScheduleRow) -> bool:
+    """A-9 of family, basis, parameters and notional_max; the tiers are valid by themselves."""
+    if row.family not in FAMILIES or row.maintenance_basis not in (BASIS_MARK, BASIS_ENTRY):
+        return False
+    if not has_valid_parameters(row):
+        return False
+    if row.family not in TIERED_FAMILIES and not has_valid_first_tier(row):
+        return False
+    last_floor = 0 if row.family == FAMILY_TIERED_QUANTITY else row.tiers[-1].floor
+    return row.notional_max == 0 or row.notional_max > last_floor
+
+
 def is_name(text: str) -> bool:
     """Return whether it is 1 to 31 printable ASCII characters without spaces."""
     return 1 <= len(text) <= 31 and all("!" <= each <= "~" for each in text)
 
 
-def tier_ladder(
-    tiers: Sequence[tuple[int, int, int, int]], liquidation_fee_ppb: int
-) -> tuple[Tier, ...] | None:
-    """Return the tiers with their deductions, None if the definition is not valid."""
-    if not 1 <= len(tiers) <= TIERS_MAX or not 0 <= liquidation_fee_ppb < BILLION:
-        return None
-    ladder: list[Tier] = []
-    for floor_k, initial_k, maintenance_k, leverage_k in tiers:
-        if not 0 <= initial_k <= BILLION or not 100 <= leverage_k <= 100_000:
-            return None
-        if not 1 <= maintenance_k < BILLION - liquidation_fee_ppb:
-            return None
-        initial_at_most_leverage = max(Fraction(initial_k), Fraction(100 * BILLION, leverage_k))
-        if initial_at_most_leverage <= maintenance_k + liquidation_fee_ppb:
-            return None
-        deduction = Fraction(0)
-        if not ladder:
-            if floor_k != 0:
-                return None
-        else:
-            last = ladder[-1]
-            if floor_k <= last.floor or maintenance_k <= last.maintenance_rate_ppb:
-                return None
-            if initial_k < last.initial_rate_ppb or leverage_k > last.leverage_max:
-                return None
-            rise = maintenance_k - last.maintenance_rate_ppb
-            deduction = last.deduction + Fraction(floor_k * rise, BILLION)
-        if deduction.denominator != 1 or not fits(floor_k, deduction.numerator):
-            return None
-        ladder.append(Tier(floor_k, initial_k, maintenance_k, deduction.numerator, leverage_k))
-    return tuple(ladder)
-
-
 def has_valid_steps(row: InstrumentRow, scale: int) -> bool:
-    mantissas = (row.tick_mantissa, row.lot_mantissa)
-    exponents = (row.tick_exponent, row.lot_exponent)
+    mantissas = (row.tick_mantissa, row.lot_mantissa, row.multiplier_mantissa)
+    exponents = (row.tick_exponent, row.lot_exponent, row.multiplier_exponent)
     if not all(1 <= each <= 10**12 for each in mantissas):
         return False
     if not all(-12 <= each <= 12 for each in exponents):
         return False
-    value = tick_value(row, scale)
-    if value.denominator != 1 or not 1 <= value <= 2**40:
+    units = row.mark_units_per_tick
+    if not 1 <= units <= BILLION:
         return False
-    return 1 <= row.mark_units_per_tick <= BILLION
+    if is_inverse(row.kind):
+        value = inverse_quotient(row, scale)
+        return value.denominator == 1 and 1 <= value <= 2**60 and value * units <= 2**70
+    value = tick_value(row, scale)
+    return value.denominator == 1 and 1 <= value <= 2**40
 
 
 def has_valid_bounds(row: InstrumentRow) -> bool:
@@ -252,20 +356,23 @@ def has_valid_bounds(row: InstrumentRow) -> bool:
     )
 
 
-def has_valid_option_terms(row: InstrumentRow) -> bool:
-    if row.kind == PERPETUAL:
-        terms = (row.expiry_ns, row.strike_units, row.option_type, row.interest_rate_ppb)
-        return terms == (0, 0, 0, 0) and row.underlying_id == 0
-    return (
-        row.expiry_ns > 0
-        and 1 <= row.strike_units <= COUNT_MAX
-        and row.option_type in (1, 2)
-        and abs(row.interest_rate_ppb) <= BILLION
-    )
+def has_valid_terms(row: InstrumentRow) -> bool:
+    """Return whether expiry and option terms are those of the kind."""
+    if is_option(row.kind):
+        return (
+            row.expiry_ns > 0
+            and 1 <= row.strike_units <= COUNT_MAX
+            and row.option_type in (1, 2)
+            and abs(row.interest_rate_ppb) <= BILLION
+        )
+    if (row.kind in FUTURES) != (row.expiry_ns > 0) or row.expiry_ns < 0:
+        return False
+    terms = (row.strike_units, row.option_type, row.interest_rate_ppb, row.underlying_id)
+    return terms == (0, 0, 0, 0)
 
 
 def immutable_part(row: InstrumentRow) -> tuple[int, ...]:
-    """Return kind, asset, steps, mark units and option terms."""
+    """Return kind, asset, steps, mark units, multiplier and option terms."""
     return (
         row.kind,
         row.asset_id,
@@ -274,6 +381,8 @@ def immutable_part(row: InstrumentRow) -> tuple[int, ...]:
         row.lot_mantissa,
         row.lot_exponent,
         row.mark_units_per_tick,
+        row.multiplier_mantissa,
+        row.multiplier_exponent,
         row.expiry_ns,
         row.strike_units,
         row.option_type,

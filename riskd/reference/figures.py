@@ -1,6 +1,6 @@
 """Margin figures of positions and accounts, computed anew each time."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 
 from riskd.core.rows import (
@@ -8,11 +8,12 @@ from riskd.core.rows import (
     ScheduleRow,
 )
 from riskd.reference.margin import (
+    Contract,
     Fill,
     SideMargin,
     SideSums,
+    fill_contract,
     fill_option,
-    fill_perpetual,
     liquidation_price,
     liquidation_requirement,
     maintenance,
@@ -20,14 +21,15 @@ from riskd.reference.margin import (
     side_margin,
     tick_value,
     to_ticks,
+    value_in_ticks,
 )
 from riskd.reference.numbers import BILLION, INT64_MAX, ceil, ceil_div, clamp, fits, floor
+from riskd.reference.options import ShortMargin, option_requirement, short_margin
 from riskd.reference.state import (
+    INVERSE_OPTION,
     LIMIT_PRICED,
     NONE,
     ONLY_CLOSES,
-    OPTION,
-    PERPETUAL,
     TRIGGERED,
     Account,
     Position,
@@ -35,6 +37,9 @@ from riskd.reference.state import (
     Reason,
     State,
     Status,
+    is_contract,
+    is_inverse,
+    is_option,
     is_protective,
     sign_of_side,
 )
@@ -107,6 +112,16 @@ class AccountFigures:
         return fits(self.cross_pnl, self.initial_margin, self.available)
 
 
+@dataclass(frozen=True, slots=True)
+class PoolPart:
+    """What a position adds to its pool."""
+
+    pnl: int
+    maintenance: int
+    requirement: int
+    """In which it can be liquidated."""
+
+
 def margin_ratio(requirement: int, equity: int) -> int:
     """Return requirement over equity in ppm, rounded up; 2^63 - 1 if there is no equity."""
     if equity <= 0:
@@ -129,47 +144,118 @@ class Figures(State):
 
     def _leverage(self, account_id: int, instrument_id: int) -> int:
         """Return the effective leverage of an account's positions in an instrument."""
-        if self._instruments[instrument_id].kind == OPTION:
+        if is_option(self._instruments[instrument_id].kind):
             return 100
         own = self._settings(account_id, instrument_id).own_leverage
         first_tier = self._schedule_of(instrument_id).tiers[0]
         return own or min(self._accounts[account_id].leverage, first_tier.leverage_max)
 
     def _is_open_cross(self, key: PositionKey, position: Position) -> bool:
-        """Return whether it is a cross perpetual with x not 0: what needs a mark."""
+        """Return whether it is a cross contract with x not 0."""
         return (
             position.lots != 0
-            and self._instruments[key.instrument_id].kind == PERPETUAL
+            and is_contract(self._instruments[key.instrument_id].kind)
             and not self._is_isolated(key)
         )
+
+    def _is_short_option(self, key: PositionKey, position: Fill | Position) -> bool:
+        return position.lots < 0 and is_option(self._instruments[key.instrument_id].kind)
 
     def _schedule_of(self, instrument_id: int) -> ScheduleRow:
         return self._schedules[self._instruments[instrument_id].schedule_id]
 
-    def _tick_value(self, instrument: InstrumentRow) -> int:
-        value = tick_value(instrument, self._assets[instrument.asset_id].scale)
-        assert value.denominator == 1
-        return value.numerator
+    def _scale(self, instrument: InstrumentRow) -> int:
+        return self._assets[instrument.asset_id].scale
 
-    def _unit_value(self, instrument: InstrumentRow) -> Fraction:
-        """Return v: one lot at one mark unit, in minor units."""
-        return Fraction(self._tick_value(instrument), instrument.mark_units_per_tick)
+    def _contract(self, instrument_id: int) -> Contract:
+        """Return a contract with the schedule and the open interest of now."""
+        instrument = self._instruments[instrument_id]
+        contract = Contract(
+            instrument, self._schedule_of(instrument_id), self._scale(instrument), 0
+        )
+        if instrument.open_interest_lots == 0 or instrument_id not in self._marks:
+            return contract
+        price = self._marks[instrument_id].price
+        open_interest = ceil(contract.notional(instrument.open_interest_lots, price))
+        return replace(contract, open_interest=open_interest)
 
     def _value(self, instrument: InstrumentRow, price_ticks: int, quantity: int) -> int:
-        return price_ticks * quantity * self._tick_value(instrument)
+        return ceil(value_in_ticks(instrument, self._scale(instrument), price_ticks, quantity))
+
+    def _traded(self, instrument: InstrumentRow, price: int, quantity: int, sign: int) -> int:
+        """Return what a fill costs or brings: of an inverse contract rounded for its notional."""
+        value = value_in_ticks(instrument, self._scale(instrument), price, quantity)
+        return floor(value) if sign > 0 else ceil(value)
+
+    def _smallest_of_value(self, instrument: InstrumentRow, price_ticks: int, least: int) -> int:
+        """Return the fewest lots whose value at a price is at least so much; 0 for no money."""
+        one_lot = value_in_ticks(instrument, self._scale(instrument), price_ticks, 1)
+        # ceil(q one_lot) >= least exactly when q one_lot > least - 1.
+        return floor((least - 1) / one_lot) + 1 if least > 0 else 0
 
     def _value_at(self, instrument_id: int, lots: int, price: int) -> Fraction:
         """Return the value of |lots| at a price in mark units."""
-        return abs(lots) * price * self._unit_value(self._instruments[instrument_id])
+        instrument = self._instruments[instrument_id]
+        if is_contract(instrument.kind):
+            return self._contract(instrument_id).notional(lots, price)
+        one_tick = tick_value(instrument, self._scale(instrument))
+        return abs(lots) * price * one_tick / instrument.mark_units_per_tick
 
     def _mark_value(self, instrument_id: int, lots: int) -> Fraction:
         """Return the value of |lots| at the mark."""
         return self._value_at(instrument_id, lots, self._marks[instrument_id].price)
 
+    def _sigma(self, instrument_id: int, lots: int) -> int:
+        """Return 1 for lots that gain when their value rises, -1 when it falls, 0 for none."""
+        sign = (lots > 0) - (lots < 0)
+        return -sign if is_inverse(self._instruments[instrument_id].kind) else sign
+
     def _unrealised(self, instrument_id: int, lots: int, entry_value: int) -> int:
         if lots == 0:  # No mark is needed.
             return 0
-        return profit(lots, entry_value, self._mark_value(instrument_id, lots))
+        value = self._mark_value(instrument_id, lots)
+        return profit(self._sigma(instrument_id, lots), entry_value, value)
+
+    # --- Short options ---
+
+    def _quoted(self, option: InstrumentRow) -> InstrumentRow:
+        """Return the instrument in whose mark units an option's strike and forward count."""
+        return self._instruments[option.underlying_id] if option.kind == INVERSE_OPTION else option
+
+    def _needs_short_margin(self, key: PositionKey, new: NewOrder | None = None) -> bool:
+        """Return whether an option with a rule is short, or has a sell that opens."""
+        instrument = self._instruments[key.instrument_id]
+        if not is_option(instrument.kind) or instrument.option_rule_id == 0:
+            return False
+        lots = self._position(key).lots
+        return lots < 0 or self._sums_with(key, -1, new).lots > max(0, lots)
+
+    def _short_margin(self, instrument_id: int) -> ShortMargin | None:
+        """Return what one short lot of an option requires, None without its rule or marks."""
+        instrument = self._instruments[instrument_id]
+        mark = self._marks.get(instrument_id)
+        underlying_mark = self._marks.get(instrument.underlying_id)
+        if instrument.option_rule_id == 0 or mark is None or underlying_mark is None:
+            return None
+        rule = self._schedules[instrument.option_rule_id]
+        scale = self._scale(instrument)
+        return short_margin(instrument, rule, scale, underlying_mark.price, mark.price)
+
+    def _option_requirement(self, key: PositionKey, new: NewOrder | None) -> int | None:
+        """Return what an option with its orders takes from the pool, None if it is unknown."""
+        instrument = self._instruments[key.instrument_id]
+        lots = self._position(key).lots
+        buys, sells = self._sums_with(key, 1, new), self._sums_with(key, -1, new)
+        if instrument.option_rule_id == 0:
+            if lots < 0:
+                return None
+            return buys.value + ceil_div(buys.value * instrument.taker_fee_ppb, BILLION)
+        short = None
+        if self._needs_short_margin(key, new):
+            short = self._short_margin(key.instrument_id)
+            if short is None:
+                return None
+        return option_requirement(instrument, lots, buys, sells, short)
 
     # --- Working orders ---
 
@@ -227,17 +313,22 @@ class Figures(State):
         reference = self._reference_price(terms)
         margin_price = price
         open_loss = 0
-        if instrument.kind == PERPETUAL and reference is not None:
+        if is_contract(instrument.kind) and reference is not None:
+            prices = [reference]
+            if terms.instrument_id in self._marks:
+                prices.append(self._marks[terms.instrument_id].price)
             at_reference = self._value_at(terms.instrument_id, quantity, reference)
-            at_price = self._value(instrument, price, quantity)
-            if terms.sign > 0:
-                open_loss = max(0, at_price - floor(at_reference))
+            at_price = value_in_ticks(instrument, self._scale(instrument), price, quantity)
+            # A buyer loses below its price, in inverse contracts what it owes is worth less there.
+            if (terms.sign > 0) != is_inverse(instrument.kind):
+                open_loss = max(0, ceil(at_price) - floor(at_reference))
             else:
-                margin_price = max(price, ceil_div(reference, units))
-                open_loss = max(0, ceil(at_reference) - at_price)
-                if terms.instrument_id in self._marks:
-                    mark = self._marks[terms.instrument_id]
-                    margin_price = max(margin_price, ceil_div(mark.price, units))
+                open_loss = max(0, ceil(at_reference) - floor(at_price))
+            # It is margined at the largest notional that it may have at its fill.
+            if is_inverse(instrument.kind) and terms.sign > 0:
+                margin_price = max(1, min(price, *(each // units for each in prices)))
+            elif terms.sign < 0 and not is_inverse(instrument.kind):
+                margin_price = max(price, *(ceil_div(each, units) for each in prices))
         value = self._value(instrument, margin_price, quantity)
         sums = SideSums(quantity, value, open_loss)
         return NewOrder(terms.key, terms.sign, sums, margin_price)
@@ -249,13 +340,13 @@ class Figures(State):
         return sums
 
     def _side_margin(self, key: PositionKey, sign: int, new: NewOrder | None) -> SideMargin:
-        """Return one side of a perpetual. A cross position with x not 0 must have its mark."""
+        """Return one side of a contract. A cross position with x not 0 must have its mark."""
         position = self._position(key)
         held = position.entry_value
         if position.lots != 0 and not self._is_isolated(key):
             held = ceil(self._mark_value(key.instrument_id, position.lots))
         return side_margin(
-            self._schedule_of(key.instrument_id),
+            self._contract(key.instrument_id),
             self._leverage(key.account_id, key.instrument_id),
             position.lots,
             sign,
@@ -266,15 +357,12 @@ class Figures(State):
     def _requirement(self, key: PositionKey, new: NewOrder | None = None) -> int | None:
         """Return what a position with its orders takes from the pool.
 
-        None: it cannot be known, as its mark is missing or it is a short option.
+        None: it cannot be known, as a mark is missing or it is a short option without a rule.
         """
         instrument = self._instruments[key.instrument_id]
         position = self._position(key)
-        if instrument.kind == OPTION:
-            if position.lots < 0:
-                return None
-            premium = self._sums_with(key, 1, new).value
-            return premium + ceil_div(premium * instrument.taker_fee_ppb, BILLION)
+        if is_option(instrument.kind):
+            return self._option_requirement(key, new)
         if self._is_open_cross(key, position) and key.instrument_id not in self._marks:
             return None
         sides = [self._side_margin(key, sign, new) for sign in (1, -1)]
@@ -286,6 +374,29 @@ class Figures(State):
         if self._is_isolated(key):
             return max(side.order_margin for side in sides) + costs
         return max(side.side_margin for side in sides) + costs
+
+    def _pool_part(self, key: PositionKey, position: Position) -> PoolPart | None:
+        """Return what a position adds to the pool's profit and requirements, None if unknown."""
+        if self._is_open_cross(key, position):
+            if key.instrument_id not in self._marks:
+                return None
+            contract = self._contract(key.instrument_id)
+            lots, entry_value = position.lots, position.entry_value
+            notional = ceil(self._mark_value(key.instrument_id, lots))
+            return PoolPart(
+                self._unrealised(key.instrument_id, lots, entry_value),
+                maintenance(contract, lots, entry_value, notional),
+                liquidation_requirement(contract, lots, entry_value, notional),
+            )
+        has_rule = self._instruments[key.instrument_id].option_rule_id != 0
+        if has_rule and self._is_short_option(key, position):
+            short = self._short_margin(key.instrument_id)
+            if short is None:
+                return None
+            # Its mark is inside of what it requires.
+            kept = short.maintenance_of(-position.lots)
+            return PoolPart(0, kept, kept)
+        return PoolPart(0, 0, 0)
 
     # --- The account ---
 
@@ -305,15 +416,11 @@ class Figures(State):
             if requirement is None:
                 return None
             initial_margin += requirement
-            position = self._position(key)
-            if self._is_open_cross(key, position):
-                schedule = self._schedule_of(key.instrument_id)
-                notional = ceil(self._mark_value(key.instrument_id, position.lots))
-                cross_pnl += self._unrealised(
-                    key.instrument_id, position.lots, position.entry_value
-                )
-                maintenance_sum += maintenance(schedule, notional)
-                requirement_sum += liquidation_requirement(schedule, notional)
+            part = self._pool_part(key, self._position(key))
+            assert part is not None
+            cross_pnl += part.pnl
+            maintenance_sum += part.maintenance
+            requirement_sum += part.requirement
         return AccountFigures(
             cross_pnl=cross_pnl,
             initial_margin=initial_margin,
@@ -323,17 +430,17 @@ class Figures(State):
         )
 
     def _cross_others(self, key: PositionKey) -> tuple[int, int] | None:
-        """Return profit and requirement of the other cross perpetuals; None without a mark."""
+        """Return profit and requirement of the pool's other positions; None without a mark."""
         pnl = 0
         requirement = 0
         for other, position in self._positions_of(key.account_id):
-            if other == key or not self._is_open_cross(other, position):
+            if other == key:
                 continue
-            if other.instrument_id not in self._marks:
+            part = self._pool_part(other, position)
+            if part is None:
                 return None
-            notional = ceil(self._mark_value(other.instrument_id, position.lots))
-            pnl += self._unrealised(other.instrument_id, position.lots, position.entry_value)
-            requirement += liquidation_requirement(self._schedule_of(other.instrument_id), notional)
+            pnl += part.pnl
+            requirement += part.requirement
         return pnl, requirement
 
     def _money_behind(self, key: PositionKey, wallet: int, cash: int) -> int | None:
@@ -352,14 +459,23 @@ class Figures(State):
             return t.REASON_CODE_MARK_STALE
         return NONE
 
-    def _cross_mark_reason(self, account_id: int, now_ns: int, skip: int = 0) -> Reason:
+    def _marks_needed(self, key: PositionKey, new: NewOrder | None = None) -> list[int]:
+        """Return the instruments whose marks the pool needs for a position with its orders."""
+        if self._is_open_cross(key, self._position(key)):
+            return [key.instrument_id]
+        if self._needs_short_margin(key, new):
+            return [key.instrument_id, self._instruments[key.instrument_id].underlying_id]
+        return []
+
+    def _pool_mark_reason(self, account_id: int, now_ns: int, skip: int = 0) -> Reason:
         """Return the first of S-10 and S-11 in the order of the account's instruments."""
-        for key, position in self._positions_of(account_id):
-            if key.instrument_id == skip or not self._is_open_cross(key, position):
+        for key, _ in self._positions_of(account_id):
+            if key.instrument_id == skip:
                 continue
-            reason = self._mark_reason(self._instruments[key.instrument_id], now_ns)
-            if reason != NONE:
-                return reason
+            for instrument_id in self._marks_needed(key):
+                reason = self._mark_reason(self._instruments[instrument_id], now_ns)
+                if reason != NONE:
+                    return reason
         return NONE
 
     # --- Fills and liquidation prices ---
@@ -380,18 +496,21 @@ class Figures(State):
         open_loss: int,
     ) -> Fill:
         instrument = self._instruments[key.instrument_id]
-        value_one = self._value(instrument, price, 1)
-        if instrument.kind == OPTION:
-            return fill_option(position, sign, value_one, quantity)
-        return fill_perpetual(
-            self._schedule_of(key.instrument_id),
+
+        def traded(lots: int) -> int:
+            return self._traded(instrument, price, lots, sign)
+
+        if is_option(instrument.kind):
+            return fill_option(position, sign, quantity, traded)
+        return fill_contract(
+            self._contract(key.instrument_id),
             self._leverage(key.account_id, key.instrument_id),
             self._is_isolated(key),
             position,
             sign,
-            value_one,
             quantity,
             open_loss,
+            traded,
         )
 
     def _liquidation(
@@ -399,16 +518,18 @@ class Figures(State):
     ) -> tuple[Status, int]:
         """Return status and liquidation price in mark units."""
         instrument = self._instruments[key.instrument_id]
-        if instrument.kind == OPTION:
+        if is_option(instrument.kind):
             return t.LIQUIDATION_STATUS_UNSPECIFIED, 0
         if position.lots == 0:
             return t.LIQUIDATION_STATUS_NO_POSITION, 0
         money = self._money_behind(key, position.wallet, cash)
         if money is None or not fits(money):
             return t.LIQUIDATION_STATUS_UNSPECIFIED, 0
-        schedule = self._schedule_of(key.instrument_id)
-        unit_value = self._unit_value(instrument)
-        price = liquidation_price(schedule, position.lots, position.entry_value, money, unit_value)
+        contract = self._contract(key.instrument_id)
+        mark = self._marks.get(key.instrument_id)
+        price = liquidation_price(
+            contract, position.lots, position.entry_value, money, mark.price if mark else None
+        )
         if price is None:
             return t.LIQUIDATION_STATUS_CANNOT_BE_LIQUIDATED, 0
         return t.LIQUIDATION_STATUS_AT_PRICE, clamp(price)

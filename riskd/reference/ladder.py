@@ -14,20 +14,27 @@ from riskd.reference.margin import (
     can_be_liquidated,
     initial,
     liquidation_requirement,
+    lots_max,
     maintenance,
     notional_max,
     profit,
-    tier_index,
     to_ticks,
 )
 from riskd.reference.numbers import BILLION, COUNT_MAX, ceil, ceil_div, clamp, fits, sign_of
-from riskd.reference.state import NONE, OPTION, PERPETUAL, Decision, Reason, Violation
+from riskd.reference.state import (
+    NONE,
+    Decision,
+    Reason,
+    Violation,
+    is_contract,
+    is_option,
+)
 from riskd.v1 import types_pb2 as t
 
 
 @dataclass(frozen=True, slots=True)
 class PositionAfter:
-    """A perpetual after the fill of a whole order, at R."""
+    """A contract after the fill of a whole order, at R."""
 
     notional: int
     initial_margin: int
@@ -46,6 +53,8 @@ class PositionAfter:
         return fits(self.notional, self.unrealised_pnl, self.equity, self.requirement, self.behind)
 
 
+PROTECTIVE_MAX: Final = 64
+"""How many protective orders work on a position."""
 MAX_QUANTITY_REASONS: Final = (
     t.REASON_CODE_QUANTITY_OUT_OF_RANGE,
     t.REASON_CODE_NOTIONAL_OVERFLOWS,
@@ -108,7 +117,8 @@ class Ladder(Limits):
         for state, reason in zip(states, halted, strict=True):
             if state == t.TRADING_STATE_HALTED:
                 return reason
-        if instrument.expiry_ns != 0 and instrument.expiry_ns <= now_ns:
+        is_expired = instrument.expiry_ns != 0 and instrument.expiry_ns <= now_ns
+        if is_expired or instrument.settlement_price != 0:
             return t.REASON_CODE_INSTRUMENT_EXPIRED
         reduce_only = (
             t.REASON_CODE_SERVICE_REDUCE_ONLY,
@@ -129,7 +139,23 @@ class Ladder(Limits):
             return mark_reason
         if mark_reason == t.REASON_CODE_MARK_STALE and not reducing:
             return mark_reason
+        if price is not None and not (reducing or lighter):
+            mark_reason = self._underlying_mark_reason(terms, quantity, price, now_ns)
+            if mark_reason != NONE:
+                return mark_reason
         return self._price_reason(terms, quantity)
+
+    def _underlying_mark_reason(
+        self, terms: Terms, quantity: int, price: int, now_ns: int
+    ) -> Reason:
+        """S-10, S-11 of what an option counts on that is short, or would be, with the order."""
+        new = self._new_order(terms, quantity, price)
+        instrument = self._instruments[terms.instrument_id]
+        keys = {key for key, _ in self._positions_of(terms.account_id)} | {terms.key}
+        of_instrument = [key for key in keys if key.instrument_id == terms.instrument_id]
+        if any(self._needs_short_margin(key, new) for key in of_instrument):
+            return self._mark_reason(self._instruments[instrument.underlying_id], now_ns)
+        return NONE
 
     def _firm_state(self, account_id: int) -> int:
         firm = self._firms.get(self._accounts[account_id].firm_id)
@@ -178,10 +204,15 @@ class Ladder(Limits):
         if terms.only_closes and not reducing:
             reason = t.REASON_CODE_REDUCE_ONLY_WOULD_INCREASE
             found.append(Violation(reason, largest, 0, quantity))
+        protective = [each for each in self._orders_of(terms.key) if each.is_protective]
+        if terms.is_protective and len(protective) >= PROTECTIVE_MAX:
+            reason = t.REASON_CODE_PROTECTIVE_ORDERS_MAX
+            found.append(Violation(reason, PROTECTIVE_MAX, len(protective), 1))
         if (terms.position_side, terms.side) in HEDGE_CLOSES and not reducing:
             reason = t.REASON_CODE_POSITION_SIDE_WOULD_TURN
             found.append(Violation(reason, largest, 0, quantity))
-        if instrument.kind == OPTION and terms.side == t.SIDE_SELL and not reducing:
+        may_be_short = not is_option(instrument.kind) or instrument.option_rule_id != 0
+        if not may_be_short and terms.side == t.SIDE_SELL and not reducing:
             reason = t.REASON_CODE_SHORT_OPTION_NOT_PERMITTED
             found.append(Violation(reason, largest, 0, quantity))
         found += self._collar_violations(terms, instrument)
@@ -200,7 +231,7 @@ class Ladder(Limits):
         if instrument.order_notional_max != 0 and value > instrument.order_notional_max:
             reason = t.REASON_CODE_EXCEEDS_ORDER_NOTIONAL_MAX
             found.append(Violation(reason, instrument.order_notional_max, 0, value))
-        if instrument.kind == PERPETUAL:
+        if is_contract(instrument.kind):
             found += self._position_notional_violations(terms, quantity, price)
         return found
 
@@ -248,19 +279,20 @@ class Ladder(Limits):
     ) -> list[Violation]:
         """L-6."""
         schedule = self._schedule_of(terms.instrument_id)
-        bound = notional_max(schedule, self._leverage(terms.account_id, terms.instrument_id))
+        leverage = self._leverage(terms.account_id, terms.instrument_id)
         new = self._new_order(terms, quantity, price)
+        if not self._sums_with(terms.key, terms.sign, new).fits():
+            return []  # M-3 says it
         before = self._side_margin(terms.key, terms.sign, None)
         after = self._side_margin(terms.key, terms.sign, new)
-        if bound is None or after.side_notional <= bound:
-            return []
-        sums = self._sums_with(terms.key, terms.sign, new)
-        if not sums.fits():
-            return []  # M-3 says it
-        use = before.side_notional
-        added = after.side_notional - use
-        reason = t.REASON_CODE_EXCEEDS_POSITION_NOTIONAL_MAX
-        return [Violation(reason, bound, clamp(use), clamp(added))]
+        for bound, use, with_order in (
+            (notional_max(schedule, leverage), before.side_notional, after.side_notional),
+            (lots_max(schedule, leverage), before.side_lots, after.side_lots),
+        ):
+            if bound is not None and with_order > bound:
+                reason = t.REASON_CODE_EXCEEDS_POSITION_NOTIONAL_MAX
+                return [Violation(reason, bound, clamp(use), clamp(with_order - use))]
+        return []
 
     def _margin_violations(self, terms: Terms, quantity: int, now_ns: int) -> list[Violation]:
         """Step 6. What is missing, stale or does not fit ends it: nothing is judged on it."""
@@ -270,7 +302,7 @@ class Ladder(Limits):
         sums = self._sums_with(terms.key, terms.sign, new)
         if self._is_strictly_reducing(terms, quantity) or terms.only_takes_risk_away(quantity):
             return [] if sums.fits() else [Violation(t.REASON_CODE_MARGIN_OVERFLOWS)]
-        mark_reason = self._cross_mark_reason(terms.account_id, now_ns, skip=terms.instrument_id)
+        mark_reason = self._pool_mark_reason(terms.account_id, now_ns, skip=terms.instrument_id)
         if mark_reason != NONE:
             return [Violation(mark_reason)]
         before = self._account_figures(account)
@@ -285,8 +317,10 @@ class Ladder(Limits):
             reserved = after.initial_margin - before.initial_margin
             limit, order_use = clamp(before.available), clamp(reserved)
             found.append(Violation(t.REASON_CODE_MARGIN_INSUFFICIENT, limit, 0, order_use))
-        if self._instruments[terms.instrument_id].kind == PERPETUAL:
+        if is_contract(self._instruments[terms.instrument_id].kind):
             found += self._born_liquidatable_violations(terms, filled)
+        else:
+            found += self._born_short_violations(terms, filled)
         return found
 
     def _fill_fits(self, terms: Terms, filled: Fill) -> bool:
@@ -294,8 +328,10 @@ class Ladder(Limits):
         cash = self._accounts[terms.account_id].cash + filled.cash_change
         if not filled.fits(cash):
             return False
-        is_perpetual = self._instruments[terms.instrument_id].kind == PERPETUAL
-        if not is_perpetual or terms.instrument_id not in self._marks:
+        if is_option(self._instruments[terms.instrument_id].kind):
+            pool = self._pool_with_short(terms, filled)
+            return pool is None or fits(*pool)
+        if terms.instrument_id not in self._marks:
             return True
         after = self._position_after(terms, filled)
         return after is None or after.fits()
@@ -307,15 +343,35 @@ class Ladder(Limits):
         reference = self._reference_price(terms)
         if filled.lots == 0 or money is None or reference is None:
             return []
-        schedule = self._schedule_of(terms.instrument_id)
-        notional = self._value_at(terms.instrument_id, filled.lots, reference)
-        if not can_be_liquidated(schedule, filled.lots, filled.entry_value, money, notional):
+        contract = self._contract(terms.instrument_id)
+        notional = contract.notional(filled.lots, reference)
+        if not can_be_liquidated(contract, filled.lots, filled.entry_value, money, notional):
             return []
         after = self._position_after(terms, filled)
         if after is None:
             return [Violation(t.REASON_CODE_BORN_LIQUIDATABLE)]
         reason = t.REASON_CODE_BORN_LIQUIDATABLE
         return [Violation(reason, after.equity, 0, clamp(after.requirement))]
+
+    def _pool_with_short(self, terms: Terms, filled: Fill) -> tuple[int, int] | None:
+        """Return equity and requirement of the pool after a fill that leaves an option short.
+
+        None if it does not, or they are not known.
+        """
+        short = self._short_margin(terms.instrument_id)
+        others = self._cross_others(terms.key)
+        if filled.lots >= 0 or short is None or others is None:
+            return None
+        cash = self._accounts[terms.account_id].cash + filled.cash_change
+        return cash + others[0], others[1] + short.maintenance_of(-filled.lots)
+
+    def _born_short_violations(self, terms: Terms, filled: Fill) -> list[Violation]:
+        """M-2 of an option that is short after the fill."""
+        pool = self._pool_with_short(terms, filled)
+        if pool is None or pool[0] > pool[1]:
+            return []
+        equity, requirement = pool
+        return [Violation(t.REASON_CODE_BORN_LIQUIDATABLE, equity, 0, requirement)]
 
     def _room_violations(self, terms: Terms) -> list[Violation]:
         """C-3, C-2, C-10."""
@@ -354,7 +410,8 @@ class Ladder(Limits):
     def _smallest_order(self, terms: Terms, price: int, now_ns: int) -> int:
         """Return the smallest quantity that meets the instrument's and the levels' minimums."""
         instrument = self._instruments[terms.instrument_id]
-        for_notional = ceil_div(instrument.order_notional_min, self._value(instrument, price, 1))
+        least = instrument.order_notional_min
+        for_notional = self._smallest_of_value(instrument, price, least)
         account = self._accounts[terms.account_id]
         of_levels = self._smallest_allowed(account, instrument, price, now_ns)
         return max(of_levels, instrument.order_lots_min, for_notional)
@@ -369,20 +426,21 @@ class Ladder(Limits):
         )
 
     def _position_after(self, terms: Terms, filled: Fill) -> PositionAfter | None:
-        """Return a perpetual with a mark after a fill, valued at R.
+        """Return a contract with a mark after a fill, valued at R.
 
         None if the mark of another position is missing.
         """
         cash = self._accounts[terms.account_id].cash + filled.cash_change
         instrument = self._instruments[terms.instrument_id]
-        schedule = self._schedule_of(terms.instrument_id)
+        contract = self._contract(terms.instrument_id)
         leverage = self._leverage(terms.account_id, terms.instrument_id)
         reference = self._reference_price(terms)
         assert reference is not None
-        value = self._value_at(terms.instrument_id, filled.lots, reference)
+        lots, entry_value = filled.lots, filled.entry_value
+        value = contract.notional(lots, reference)
         notional = ceil(value)
-        pnl = profit(filled.lots, filled.entry_value, value)
-        requirement = liquidation_requirement(schedule, notional)
+        pnl = profit(contract.sigma(lots), entry_value, value)
+        requirement = liquidation_requirement(contract, lots, entry_value, notional)
         isolated = self._is_isolated(terms.key)
         money = behind = filled.wallet
         if not isolated:
@@ -394,25 +452,24 @@ class Ladder(Limits):
             requirement += others[1]
         equity = money + pnl
         bankruptcy = None
-        if filled.lots != 0 and fits(money):
-            unit_value = self._unit_value(instrument)
-            bankruptcy = bankruptcy_price(filled.lots, filled.entry_value, money, unit_value)
+        if lots != 0 and fits(money):
+            bankruptcy = bankruptcy_price(contract, lots, entry_value, money)
         bankruptcy_ticks = 0
         if bankruptcy is not None:
-            bankruptcy_ticks = to_ticks(bankruptcy, filled.lots, instrument.mark_units_per_tick)
-        has_ratio = filled.lots != 0 or not isolated
+            bankruptcy_ticks = to_ticks(bankruptcy, lots, instrument.mark_units_per_tick)
+        has_ratio = lots != 0 or not isolated
         return PositionAfter(
             notional=notional,
-            initial_margin=initial(schedule, leverage, notional),
-            maintenance=maintenance(schedule, notional),
+            initial_margin=initial(contract, leverage, lots, notional),
+            maintenance=maintenance(contract, lots, entry_value, notional),
             unrealised_pnl=pnl,
             equity=equity,
             requirement=requirement,
             behind=behind,
             margin_ratio=margin_ratio(requirement, equity) if has_ratio else 0,
             bankruptcy_ticks=clamp(bankruptcy_ticks),
-            lots=filled.lots,
-            tier=tier_index(schedule, notional),
+            lots=lots,
+            tier=contract.rates(sign_of(lots), lots, notional).tier,
         )
 
 

@@ -6,7 +6,15 @@ from typing import NamedTuple
 
 from riskd.reference.figures import Figures
 from riskd.reference.numbers import ceil, floor
-from riskd.reference.state import OPTION, SCOPE_ACCOUNT, SCOPE_FIRM, SCOPE_GATEWAY, Account, Usage
+from riskd.reference.state import (
+    SCOPE_ACCOUNT,
+    SCOPE_FIRM,
+    SCOPE_GATEWAY,
+    Account,
+    Usage,
+    is_inverse,
+    is_option,
+)
 
 DAY_NS = 86400 * 10**9
 
@@ -123,14 +131,19 @@ class Levels(Figures):
     # --- Money ---
 
     def _unrealised_of(self, instrument_id: int, held: Holding) -> int:
+        if is_inverse(self._instruments[instrument_id].kind):
+            return held.entry_value - self._value_of(instrument_id, held)
         return self._value_of(instrument_id, held) - held.entry_value
 
     def _value_of(self, instrument_id: int, held: Holding) -> int:
-        """Return floor(X mark tick_value / U); 0 for X = 0, also without a mark."""
+        """Return what X is worth at the mark, rounded against the level.
+
+        0 for X = 0, also without a mark.
+        """
         if held.lots == 0:
             return 0
-        value = self._mark_value(instrument_id, held.lots)
-        return floor(value) if held.lots > 0 else -ceil(value)
+        value = self._mark_value(instrument_id, held.lots) * (1 if held.lots > 0 else -1)
+        return ceil(value) if is_inverse(self._instruments[instrument_id].kind) else floor(value)
 
     def _unrealised_at(self, level: Level) -> int:
         return sum(self._unrealised_of(*item) for item in self._holdings(level).items())
@@ -143,8 +156,8 @@ class Levels(Figures):
         equity += sum(each.wallet for key, each in self._positions.items() if key[0] in ids)
         for instrument_id, held in self._holdings(level).items():
             # The premium of an option has left the cash, so that its whole value counts.
-            is_option = self._instruments[instrument_id].kind == OPTION
-            measure = self._value_of if is_option else self._unrealised_of
+            is_whole = is_option(self._instruments[instrument_id].kind)
+            measure = self._value_of if is_whole else self._unrealised_of
             equity += measure(instrument_id, held)
         return equity
 

@@ -132,7 +132,9 @@ class LimitChanges(Limits):
             return reason
         held = self._limits.get(key)
         limit = Limit(value, burst, action, due_ns=held.due_ns if held else 0)
-        if kind == t.LIMIT_KIND_DRAWDOWN_MAX:
+        if kind == t.LIMIT_KIND_DRAWDOWN_MAX and held is not None and held.value == value:
+            limit = replace(limit, peak=held.peak)  # Loading limits again re-arms nothing.
+        elif kind == t.LIMIT_KIND_DRAWDOWN_MAX:
             level = Level(scope, scope_id)
             if not self._has_marks(level):
                 return t.REASON_CODE_MARK_MISSING

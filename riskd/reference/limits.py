@@ -13,8 +13,8 @@ from riskd.core.rows import InstrumentRow
 from riskd.reference.levels import DAY_NS, Holding, Level, Levels
 from riskd.reference.numbers import BILLION, YEAR_NS, ceil, ceil_div, clamp, fits
 from riskd.reference.state import (
+    INVERSE_OPTION,
     NONE,
-    PERPETUAL,
     SCOPE_ACCOUNT,
     SCOPE_GATEWAY,
     Account,
@@ -23,6 +23,7 @@ from riskd.reference.state import (
     Reason,
     Usage,
     Violation,
+    is_contract,
 )
 from riskd.v1 import types_pb2 as t
 
@@ -234,7 +235,7 @@ class Limits(Levels):
         if kind in (t.LIMIT_KIND_ORDER_NOTIONAL_MIN, t.LIMIT_KIND_ORDER_NOTIONAL_MAX):
             return Figure(0, self._value(asked.instrument, asked.price, asked.quantity))
         if kind == t.LIMIT_KIND_LEVERAGE_MAX:
-            return Figure(0, asked.leverage) if asked.instrument.kind == PERPETUAL else None
+            return Figure(0, asked.leverage) if is_contract(asked.instrument.kind) else None
         if kind in STATE_KINDS:
             return Figure(self._state_use(level, kind, limit, now_ns), 0)
         own_id = asked.instrument.instrument_id
@@ -330,7 +331,7 @@ class Limits(Levels):
     def _lot_greek(self, instrument_id: int, kind: int, now_ns: int) -> int | None:
         """Return g of an instrument in 10^-6 minor units; None when it is not known."""
         instrument = self._instruments[instrument_id]
-        if instrument.kind == PERPETUAL:
+        if is_contract(instrument.kind):
             if kind != t.LIMIT_KIND_DELTA_MAX:
                 return 0
             if instrument_id not in self._marks:
@@ -339,7 +340,8 @@ class Limits(Levels):
         mark = self._marks.get(instrument_id)
         if mark is None or mark.volatility_ppb == 0:
             return None
-        forward = mark.forward * unit_of(instrument)
+        quoted = self._quoted(instrument)
+        forward = mark.forward * unit_of(quoted)
         if mark.forward == 0:
             underlying = self._marks.get(instrument.underlying_id)
             if underlying is None:
@@ -347,11 +349,13 @@ class Limits(Levels):
             forward = underlying.price * unit_of(self._instruments[instrument.underlying_id])
         scale = self._assets[instrument.asset_id].scale
         size = instrument.lot_mantissa * 10.0 ** (instrument.lot_exponent + scale)
+        size *= instrument.multiplier_mantissa
+        size *= 10.0**instrument.multiplier_exponent
         try:
             _, delta, gamma, vega, _, _ = black76_greeks(
                 instrument.option_type == 1,
                 forward,
-                instrument.strike_units * unit_of(instrument),
+                instrument.strike_units * unit_of(quoted),
                 mark.volatility_ppb * 1e-9,
                 float(max(0, instrument.expiry_ns - now_ns)) / YEAR_NS,
                 instrument.interest_rate_ppb * 1e-9,
@@ -363,6 +367,12 @@ class Limits(Levels):
             gamma * forward * forward * 0.01 * size * 1e6,
             vega * size * 1e6,
         )
+        if instrument.kind == INVERSE_OPTION:  # In coin.
+            figures = (
+                delta * size * 1e6,
+                gamma * forward * 0.01 * size * 1e6,
+                vega / forward * size * 1e6,
+            )
         if not all(abs(figure) < GREEK_MAX for figure in figures):
             return None
         return round(figures[GREEK_KINDS.index(kind)])
@@ -429,7 +439,7 @@ class Limits(Levels):
                         continue
                     bound = limit.bound(now_ns)
                     if kind == t.LIMIT_KIND_ORDER_NOTIONAL_MIN:
-                        bound = ceil_div(bound, self._value(instrument, price, 1))
+                        bound = self._smallest_of_value(instrument, price, bound)
                     smallest = max(smallest, bound)
         return smallest
 

@@ -1,56 +1,128 @@
-"""Arithmetic of docs/decision.md on tiers, positions and fills: no state."""
+"""Arithmetic of docs/decision.md and docs/instruments.md on contracts and fills: no state."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 
-from riskd.core.rows import (
-    InstrumentRow,
-    ScheduleRow,
-    Tier,
+from riskd.core.rows import InstrumentRow, ScheduleRow
+from riskd.reference.families import (
+    BASIS_ENTRY,
+    FAMILY_POWER,
+    FAMILY_TIERED,
+    FAMILY_TIERED_QUANTITY,
+    FAMILY_TIERED_WHOLE,
+    Rates,
+    rates_of,
 )
 from riskd.reference.numbers import BILLION, COUNT_MAX, ceil, ceil_div, fits, floor, sign_of
-from riskd.reference.state import Position
+from riskd.reference.state import Position, is_inverse
 
 
 def tick_value(instrument: InstrumentRow, scale: int) -> Fraction:
-    """Return tick_size * lot_size * 10^scale: one lot at one tick, in minor units."""
-    exponent = instrument.tick_exponent + instrument.lot_exponent + scale
-    return instrument.tick_mantissa * instrument.lot_mantissa * Fraction(10) ** exponent
+    """Return tick_size * lot_size * multiplier * 10^scale: one lot at one tick, in minor units."""
+    return lot_money(instrument, scale) * tick_size(instrument)
+
+
+def inverse_quotient(instrument: InstrumentRow, scale: int) -> Fraction:
+    """Return Q = lot_size * multiplier * 10^scale / tick_size: one lot at one tick, inverse."""
+    return lot_money(instrument, scale) / tick_size(instrument)
+
+
+def tick_size(instrument: InstrumentRow) -> Fraction:
+    return instrument.tick_mantissa * Fraction(10) ** instrument.tick_exponent
+
+
+def lot_money(instrument: InstrumentRow, scale: int) -> Fraction:
+    """Return minor units of one lot for a price of 1."""
+    exponent = instrument.lot_exponent + instrument.multiplier_exponent + scale
+    return instrument.lot_mantissa * instrument.multiplier_mantissa * Fraction(10) ** exponent
+
+
+def value_in_ticks(instrument: InstrumentRow, scale: int, price: int, lots: int) -> Fraction:
+    """Return what lots are worth at a price in ticks, unrounded."""
+    if is_inverse(instrument.kind):
+        return lots * inverse_quotient(instrument, scale) / price
+    return lots * tick_value(instrument, scale) * price
+
+
+@dataclass(frozen=True, slots=True)
+class Contract:
+    """An instrument that is no option, as margin arithmetic sees it."""
+
+    instrument: InstrumentRow
+    schedule: ScheduleRow
+    scale: int
+    open_interest: int
+    """Its notional at the mark; 0 if it is not known."""
+
+    @property
+    def fee_ppb(self) -> int:
+        """Return phi."""
+        return self.schedule.liquidation_fee_ppb
+
+    @property
+    def is_inverse(self) -> bool:
+        return is_inverse(self.instrument.kind)
+
+    def sigma(self, lots: int) -> int:
+        """Return 1 for what is long in the notional, -1 for what is short in it, 0 for no lots."""
+        return -sign_of(lots) if self.is_inverse else sign_of(lots)
+
+    @property
+    def unit_value(self) -> Fraction:
+        """Return v of one lot, of an inverse contract Q U: its notional times the mark."""
+        units = self.instrument.mark_units_per_tick
+        if self.is_inverse:
+            return inverse_quotient(self.instrument, self.scale) * units
+        return tick_value(self.instrument, self.scale) / units
+
+    def notional(self, lots: int, price: int) -> Fraction:
+        """Return N of |lots| at a price in mark units."""
+        if self.is_inverse:
+            return abs(lots) * self.unit_value / price
+        return abs(lots) * self.unit_value * price
+
+    def rates(self, sign: int, lots: int, notional: int | Fraction) -> Rates:
+        """Return i, m and d of lots on a side, 1 long or -1 short, with their notional."""
+        return rates_of(self.schedule, self.scale, self.open_interest, sign, abs(lots), notional)
+
+    def is_entry_based(self) -> bool:
+        return self.schedule.maintenance_basis == BASIS_ENTRY
 
 
 # --- Margin of a notional -------------------------------------------------------------------------
 
 
-def tier_index(schedule: ScheduleRow, notional: int | Fraction) -> int:
-    """Return the largest k with f_k < N, 0 for N = 0."""
-    below = [k for k, tier in enumerate(schedule.tiers) if tier.floor < notional]
-    return max(below, default=0)
+def maintenance_at(rates: Rates, notional: int) -> int:
+    return ceil_div(rates.maintenance_ppb * notional, BILLION) - rates.deduction
 
 
-def tier_of(schedule: ScheduleRow, notional: int | Fraction) -> Tier:
-    return schedule.tiers[tier_index(schedule, notional)]
+def maintenance(contract: Contract, lots: int, entry_value: int, notional: int) -> int:
+    basis = entry_value if contract.is_entry_based() else notional
+    return maintenance_at(contract.rates(sign_of(lots), lots, basis), basis)
 
 
-def maintenance(schedule: ScheduleRow, notional: int) -> int:
-    tier = tier_of(schedule, notional)
-    return ceil_div(tier.maintenance_rate_ppb * notional, BILLION) - tier.deduction
+def liquidation_requirement(contract: Contract, lots: int, entry_value: int, notional: int) -> int:
+    if contract.is_entry_based():
+        fee = ceil_div(contract.fee_ppb * notional, BILLION)
+        return fee + maintenance(contract, lots, entry_value, notional)
+    rates = contract.rates(sign_of(lots), lots, notional)
+    rate = rates.maintenance_ppb + contract.fee_ppb
+    return ceil_div(rate * notional, BILLION) - rates.deduction
 
 
-def liquidation_requirement(schedule: ScheduleRow, notional: int) -> int:
-    tier = tier_of(schedule, notional)
-    rate = tier.maintenance_rate_ppb + schedule.liquidation_fee_ppb
-    return ceil_div(rate * notional, BILLION) - tier.deduction
-
-
-def initial_in_tier(tier: Tier, leverage: int, notional: int) -> int:
-    """Return the larger of notional / leverage and the tier's rate of the notional."""
+def initial_at(rates: Rates, leverage: int, notional: int, lots: int) -> int:
+    """Return the initial margin of a notional, and the lots that it is of, at known rates."""
     return max(
-        ceil_div(notional * 100, leverage), ceil_div(tier.initial_rate_ppb * notional, BILLION)
+        ceil_div(notional * 100, leverage),
+        ceil_div(rates.initial_ppb * notional, BILLION),
+        rates.initial_per_lot * abs(lots),
     )
 
 
-def initial(schedule: ScheduleRow, leverage: int, notional: int) -> int:
-    return initial_in_tier(tier_of(schedule, notional), leverage, notional)
+def initial(contract: Contract, leverage: int, lots: int, notional: int) -> int:
+    rates = contract.rates(sign_of(lots), lots, notional)
+    return initial_at(rates, leverage, notional, lots)
 
 
 def notional_max(schedule: ScheduleRow, leverage: int) -> int | None:
@@ -58,53 +130,173 @@ def notional_max(schedule: ScheduleRow, leverage: int) -> int | None:
 
     A leverage that not even the first tier allows leaves a bound of 0.
     """
-    bounds = [tier.floor for tier in schedule.tiers if tier.leverage_max < leverage][:1]
+    bounds = []
+    if schedule.family != FAMILY_TIERED_QUANTITY:
+        bounds += floors_beyond(schedule, leverage)
     if schedule.notional_max != 0:
         bounds.append(schedule.notional_max)
     return min(bounds, default=None)
+
+
+def lots_max(schedule: ScheduleRow, leverage: int) -> int | None:
+    """Return the most lots of a side at a leverage; None is no bound."""
+    if schedule.family != FAMILY_TIERED_QUANTITY:
+        return None
+    return min(floors_beyond(schedule, leverage), default=None)
+
+
+def floors_beyond(schedule: ScheduleRow, leverage: int) -> list[int]:
+    """Return the floors of the tiers that do not allow a leverage."""
+    return [tier.floor for tier in schedule.tiers if tier.leverage_max < leverage]
 
 
 # --- Liquidation and bankruptcy price -------------------------------------------------------------
 
 
 def can_be_liquidated(
-    schedule: ScheduleRow, lots: int, entry_value: int, money: int, notional: Fraction
+    contract: Contract, lots: int, entry_value: int, money: int, notional: Fraction
 ) -> bool:
-    """Return whether w + s (N - V) <= (m_k + phi) N - d_k for the tier k of N, as fractions."""
-    tier = tier_of(schedule, notional)
-    rate = Fraction(tier.maintenance_rate_ppb + schedule.liquidation_fee_ppb, BILLION)
-    return money + sign_of(lots) * (notional - entry_value) <= rate * notional - tier.deduction
+    """Return whether equity is at or below the liquidation requirement, as fractions."""
+    equity = money + contract.sigma(lots) * (notional - entry_value)
+    if contract.is_entry_based():
+        held = maintenance(contract, lots, entry_value, entry_value)
+        return equity <= Fraction(contract.fee_ppb, BILLION) * notional + held
+    if contract.schedule.family == FAMILY_POWER:
+        # The rate is that of a whole notional, and so is the requirement.
+        return equity <= liquidation_requirement(contract, lots, entry_value, ceil(notional))
+    rates = contract.rates(sign_of(lots), lots, notional)
+    rate = Fraction(rates.maintenance_ppb + contract.fee_ppb, BILLION)
+    return equity <= rate * notional - rates.deduction
 
 
 def liquidation_price(
-    schedule: ScheduleRow, lots: int, entry_value: int, money: int, unit_value: Fraction
+    contract: Contract, lots: int, entry_value: int, money: int, mark: int | None
 ) -> int | None:
-    """Return the liquidation price in mark units, None if it cannot be liquidated.
-
-    unit_value is v, what one lot is worth at one mark unit; money is w.
-    """
-    prices = []
-    for tier in schedule.tiers:
-        rate = tier.maintenance_rate_ppb + schedule.liquidation_fee_ppb
-        if lots > 0:
-            numerator = (entry_value - money - tier.deduction) * BILLION
-            prices.append(numerator / ((BILLION - rate) * lots * unit_value))
+    """Return the liquidation price in mark units, None if it cannot be liquidated. money is w."""
+    if not contract.is_entry_based():
+        if contract.schedule.family == FAMILY_TIERED_WHOLE:
+            return price_by_tier(contract, lots, entry_value, money, mark)
+        if contract.schedule.family == FAMILY_POWER:
+            return price_by_bisection(contract, lots, entry_value, money, mark)
+    bounds = []
+    for rate, deduction in requirement_lines(contract, lots, entry_value):
+        if contract.sigma(lots) > 0:
+            bounds.append(Fraction((entry_value - money - deduction) * BILLION, BILLION - rate))
         else:
-            numerator = (entry_value + money + tier.deduction) * BILLION
-            prices.append(numerator / ((BILLION + rate) * -lots * unit_value))
-    if lots > 0:
-        price = floor(max(prices))
-        return None if price < 1 else price
-    price = ceil(min(prices))
-    return None if price > COUNT_MAX else max(1, price)
+            bounds.append(Fraction((entry_value + money + deduction) * BILLION, BILLION + rate))
+    # The notional up to which, or from which on, it can be liquidated.
+    notional = max(bounds) if contract.sigma(lots) > 0 else min(bounds)
+    of_all_lots = contract.unit_value * abs(lots)
+    if not contract.is_inverse:
+        price = floor(notional / of_all_lots) if lots > 0 else ceil(notional / of_all_lots)
+        if lots > 0:
+            return None if price < 1 else price
+        return None if price > COUNT_MAX else max(1, price)
+    if lots < 0:
+        price = ceil(of_all_lots / notional) if notional > 0 else COUNT_MAX + 1
+        return None if price > COUNT_MAX else price
+    price = floor(of_all_lots / notional) if notional > 0 else COUNT_MAX
+    return None if price < 1 else min(COUNT_MAX, price)
 
 
-def bankruptcy_price(lots: int, entry_value: int, money: int, unit_value: Fraction) -> int | None:
-    """Return the price in mark units at which equity is zero, against the account; None if none."""
-    if lots > 0:
-        price = ceil((entry_value - money) / (lots * unit_value))
+def requirement_lines(contract: Contract, lots: int, entry_value: int) -> list[tuple[int, int]]:
+    """Return (rate, deduction) of the lines whose largest one is the liquidation requirement."""
+    fee_ppb = contract.fee_ppb
+    if contract.is_entry_based():
+        return [(fee_ppb, -maintenance(contract, lots, entry_value, entry_value))]
+    if contract.schedule.family == FAMILY_TIERED:
+        tiers = contract.schedule.tiers
+        return [(each.maintenance_rate_ppb + fee_ppb, each.deduction) for each in tiers]
+    rates = contract.rates(sign_of(lots), lots, 0)  # Other families do not look at the notional.
+    return [(rates.maintenance_ppb + fee_ppb, rates.deduction)]
+
+
+def price_by_tier(
+    contract: Contract, lots: int, entry_value: int, money: int, mark: int | None
+) -> int | None:
+    """Return the first price that liquidates from the mark on, of tiers with jumps.
+
+    In a tier, what can be liquidated at a price can be at all further ones.
+    """
+    start = first_price(contract, lots, entry_value, mark)
+    found = []
+    floors = [tier.floor for tier in contract.schedule.tiers]
+    for index, floor_k in enumerate(floors):
+        lowest, highest = 1, COUNT_MAX
+        of_all_lots = contract.unit_value * abs(lots)
+        if contract.is_inverse:
+            if floor_k > 0:
+                highest = min(highest, ceil(of_all_lots / floor_k) - 1)
+            if index + 1 < len(floors):
+                lowest = max(lowest, ceil(of_all_lots / floors[index + 1]))
+        else:
+            lowest = max(lowest, floor(floor_k / of_all_lots) + 1)
+            if index + 1 < len(floors):
+                highest = min(highest, floor(floors[index + 1] / of_all_lots))
+        if lots > 0:
+            near, far = min(highest, start), lowest
+        else:
+            near, far = max(lowest, start), highest
+        if sign_of(lots) * (near - far) >= 0:
+            price = first_liquidated(contract, lots, entry_value, money, near, far)
+            found += [] if price is None else [price]
+    if not found:
+        return None
+    return max(found) if lots > 0 else min(found)
+
+
+def price_by_bisection(
+    contract: Contract, lots: int, entry_value: int, money: int, mark: int | None
+) -> int | None:
+    start = first_price(contract, lots, entry_value, mark)
+    end = 1 if lots > 0 else COUNT_MAX
+    return first_liquidated(contract, lots, entry_value, money, start, end)
+
+
+def first_price(contract: Contract, lots: int, entry_value: int, mark: int | None) -> int:
+    """Return where to begin: the mark, else the average price, rounded against the account."""
+    if mark is not None:
+        return mark
+    of_all_lots = contract.unit_value * abs(lots)
+    if contract.is_inverse:
+        price = of_all_lots / entry_value if entry_value > 0 else Fraction(COUNT_MAX)
     else:
-        price = floor((entry_value + money) / (-lots * unit_value))
+        price = entry_value / of_all_lots
+    return max(1, min(COUNT_MAX, ceil(price) if lots > 0 else floor(price)))
+
+
+def first_liquidated(
+    contract: Contract, lots: int, entry_value: int, money: int, near: int, far: int
+) -> int | None:
+    """Return the first price from near to far at which it can be liquidated, by bisection."""
+
+    def is_liquidated(price: int) -> bool:
+        notional = contract.notional(lots, price)
+        return can_be_liquidated(contract, lots, entry_value, money, notional)
+
+    if is_liquidated(near):
+        return near
+    if not is_liquidated(far):
+        return None
+    while abs(far - near) > 1:
+        middle = (near + far) // 2
+        if is_liquidated(middle):
+            far = middle
+        else:
+            near = middle
+    return far
+
+
+def bankruptcy_price(contract: Contract, lots: int, entry_value: int, money: int) -> int | None:
+    """Return the price in mark units at which equity is zero, against the account; None if none."""
+    of_all_lots = contract.unit_value * abs(lots)
+    notional = entry_value - contract.sigma(lots) * money
+    if contract.is_inverse:
+        if notional <= 0:
+            return None
+        price = ceil(of_all_lots / notional) if lots > 0 else floor(of_all_lots / notional)
+        return price if 0 < price <= COUNT_MAX else None
+    price = ceil(notional / of_all_lots) if lots > 0 else floor(notional / of_all_lots)
     return None if price <= 0 else price
 
 
@@ -115,11 +307,11 @@ def to_ticks(price: int, lots: int, mark_units_per_tick: int) -> int:
     return max(1, price // mark_units_per_tick)
 
 
-def profit(lots: int, entry_value: int, value: Fraction) -> int:
-    """Return the unrealised profit of a position whose |lots| are worth value; 0 for no lots."""
-    if lots == 0:
+def profit(sigma: int, entry_value: int, value: Fraction) -> int:
+    """Return the unrealised profit of a position that is worth value; 0 for no lots."""
+    if sigma == 0:
         return 0
-    return floor(value) - entry_value if lots > 0 else entry_value - ceil(value)
+    return floor(value) - entry_value if sigma > 0 else entry_value - ceil(value)
 
 
 # --- A fill ---------------------------------------------------------------------------------------
@@ -143,78 +335,91 @@ class Fill:
         )
 
 
-def fill_option(position: Position, sign: int, value_one: int, quantity: int) -> Fill:
-    """Fill an option: the premium moves, nothing else. value_one is what one lot costs."""
-    reduce, released, realised = close_part(position, sign, value_one, quantity)
-    return Fill(
-        lots=position.lots + sign * quantity,
-        entry_value=position.entry_value - released + value_one * (quantity - reduce),
-        wallet=0,
-        cash_change=-sign * value_one * quantity,
-        deficit_change=0,
-        realised=realised,
-    )
+@dataclass(frozen=True, slots=True)
+class ClosedPart:
+    """What a fill takes off a position."""
+
+    lots: int
+    released: int
+    """Of the entry value."""
+    realised: int
 
 
 def close_part(
-    position: Position, sign: int, value_one: int, quantity: int
-) -> tuple[int, int, int]:
-    """Return the lots a fill closes, the entry value it releases and the profit it realises."""
+    position: Position, sigma: int, sign: int, quantity: int, traded: Callable[[int], int]
+) -> ClosedPart:
+    """Return what a fill closes. sigma is the position's; traded gives the money of some lots."""
     size = abs(position.lots)
     reduce = min(quantity, size) if sign_of(position.lots) == -sign else 0
     if reduce == 0:
-        return 0, 0, 0
-    if position.lots > 0:
+        return ClosedPart(0, 0, 0)
+    if sigma > 0:
         released = ceil_div(position.entry_value * reduce, size)
-        return reduce, released, value_one * reduce - released
+        return ClosedPart(reduce, released, traded(reduce) - released)
     released = position.entry_value * reduce // size
-    return reduce, released, released - value_one * reduce
+    return ClosedPart(reduce, released, released - traded(reduce))
 
 
-def fill_perpetual(
-    schedule: ScheduleRow,
+def fill_option(position: Position, sign: int, quantity: int, traded: Callable[[int], int]) -> Fill:
+    """Fill an option: the premium moves, nothing else."""
+    closed = close_part(position, sign_of(position.lots), sign, quantity, traded)
+    return Fill(
+        lots=position.lots + sign * quantity,
+        entry_value=position.entry_value - closed.released + traded(quantity - closed.lots),
+        wallet=0,
+        cash_change=-sign * traded(quantity),
+        deficit_change=0,
+        realised=closed.realised,
+    )
+
+
+def fill_contract(
+    contract: Contract,
     leverage: int,
     isolated: bool,
     position: Position,
     sign: int,
-    value_one: int,
     quantity: int,
     open_loss: int,
+    traded: Callable[[int], int],
 ) -> Fill:
     """open_loss is what leaves the order's hold with the fill."""
-    reduce, released, realised = close_part(position, sign, value_one, quantity)
-    opened = quantity - reduce
+    sigma = contract.sigma(position.lots)
+    closed = close_part(position, sigma, sign, quantity, traded)
+    opened = quantity - closed.lots
     wallet = position.wallet
     cash_change = 0
     deficit_change = 0
     if not isolated:
-        cash_change += realised
-    elif reduce > 0:
-        freed = wallet * reduce // abs(position.lots)
+        cash_change += closed.realised
+    elif closed.lots > 0:
+        freed = wallet * closed.lots // abs(position.lots)
         wallet -= freed
-        credit = freed + realised
+        credit = freed + closed.realised
         if credit >= 0:
             cash_change += credit
         else:
             held_for_closing = open_loss - open_loss * opened // quantity
             covered = min(-credit, held_for_closing)
             cash_change -= covered
-            paid = min(wallet, -credit - covered)
+            paid = min(max(0, wallet), -credit - covered)
             wallet -= paid
             deficit_change = -credit - covered - paid
-    entry_value = position.entry_value - released + value_one * opened
+    lots = position.lots + sign * quantity
+    money = traded(opened)
+    entry_value = position.entry_value - closed.released + money
     if isolated and opened > 0:
-        need = initial_in_tier(tier_of(schedule, entry_value), leverage, value_one * opened)
-        need += open_loss * opened // quantity
+        rates = contract.rates(sign_of(lots), lots, entry_value)
+        need = initial_at(rates, leverage, money, opened) + open_loss * opened // quantity
         cash_change -= need
         wallet += need
     return Fill(
-        lots=position.lots + sign * quantity,
+        lots=lots,
         entry_value=entry_value,
         wallet=wallet,
         cash_change=cash_change,
         deficit_change=deficit_change,
-        realised=realised,
+        realised=closed.realised,
     )
 
 
@@ -237,33 +442,40 @@ class SideSums:
     def fits(self) -> bool:
         return self.lots <= COUNT_MAX and fits(self.value, self.open_loss)
 
+    def open_value(self, open_lots: int) -> int:
+        """Return what some of its lots count, at the average price of its orders."""
+        return ceil_div(self.value * open_lots, self.lots) if self.lots else 0
+
 
 @dataclass(frozen=True, slots=True)
 class SideMargin:
-    """One side of a perpetual: what opens, and the margin of it."""
+    """One side of a contract: what opens, and the margin of it."""
 
     side_notional: int
+    side_lots: int
+    """n: what is held on the side, and what its orders open."""
     order_margin: int
-    """max(open_value / leverage, i_k open_value): what an isolated position's orders hold."""
+    """max(open_value / leverage, i open_value): what an isolated position's orders hold."""
     side_margin: int
     """The same with side_notional: what a cross position with its orders requires."""
 
 
 def side_margin(
-    schedule: ScheduleRow,
+    contract: Contract,
     leverage: int,
     lots: int,
     sign: int,
     sums: SideSums,
     held: int,
 ) -> SideMargin:
-    closable = max(0, -sign * lots)
-    open_lots = max(0, sums.lots - closable)
-    open_value = ceil_div(sums.value * open_lots, sums.lots) if sums.lots else 0
+    open_lots = max(0, sums.lots - max(0, -sign * lots))
+    open_value = sums.open_value(open_lots)
     side_notional = (held if sign * lots > 0 else 0) + open_value
-    tier = tier_of(schedule, side_notional)
+    side_lots = max(0, sign * lots) + open_lots
+    rates = contract.rates(sign, side_lots, side_notional)
     return SideMargin(
         side_notional,
-        initial_in_tier(tier, leverage, open_value),
-        initial_in_tier(tier, leverage, side_notional),
+        side_lots,
+        initial_at(rates, leverage, open_value, open_lots),
+        initial_at(rates, leverage, side_notional, side_lots),
     )

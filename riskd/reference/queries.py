@@ -25,7 +25,6 @@ from riskd.reference.margin import (
 from riskd.reference.numbers import COUNT_MAX, ceil, clamp, fits
 from riskd.reference.state import (
     NONE,
-    OPTION,
     SCOPE_ACCOUNT,
     SCOPE_FIRM,
     SCOPE_GATEWAY,
@@ -37,6 +36,7 @@ from riskd.reference.state import (
     Position,
     PositionKey,
     Reason,
+    is_option,
 )
 from riskd.v1 import types_pb2 as t
 
@@ -180,7 +180,7 @@ class Queries(Decisions, LimitQueries):
         others = self._cross_others(key)
         if margin is None or (position.lots != 0 and key.instrument_id not in self._marks):
             return None
-        if others is None and (is_cross or instrument.kind == OPTION):
+        if others is None and (is_cross or is_option(instrument.kind)):
             return None
         notional = 0
         if position.lots != 0:
@@ -189,49 +189,53 @@ class Queries(Decisions, LimitQueries):
         money = position.wallet
         if is_cross and others is not None:
             money = account.cash + others[0]
-        if instrument.kind == OPTION:
+        lots, entry_value = position.lots, position.entry_value
+        if is_option(instrument.kind):
             # The mode has no effect on options, and their profit does not count.
-            equity = account.cash + (others[0] if others is not None else 0)
+            assert others is not None
+            equity = account.cash + others[0]
+            part = self._pool_part(key, position)
+            assert part is not None
             row = row._replace(
                 notional=notional,
                 unrealised_pnl=pnl,
                 initial_margin=margin,
+                maintenance=part.maintenance,
+                liquidation_requirement=part.requirement,
                 equity=equity,
                 known=True,
+                liquidatable=lots < 0 and equity <= others[1] + part.requirement,
             )
             return saturated(row)
-        schedule = self._schedule_of(key.instrument_id)
+        contract = self._contract(key.instrument_id)
         if not is_cross:
-            margin += initial(schedule, row.leverage, notional)
+            margin += initial(contract, row.leverage, lots, notional)
         status, price = self._liquidation(key, position, account.cash)
         row = row._replace(
             notional=notional,
             unrealised_pnl=pnl,
             initial_margin=margin,
-            maintenance=maintenance(schedule, notional),
-            liquidation_requirement=liquidation_requirement(schedule, notional),
+            maintenance=maintenance(contract, lots, entry_value, notional),
+            liquidation_requirement=liquidation_requirement(contract, lots, entry_value, notional),
             equity=money + pnl,
             liquidation_status=status,
             liquidation_price=price,
             known=True,
         )
-        if position.lots != 0:
-            unit_value = self._unit_value(instrument)
+        if lots != 0:
             bankruptcy = None
             if fits(money):
-                bankruptcy = bankruptcy_price(
-                    position.lots, position.entry_value, money, unit_value
-                )
+                bankruptcy = bankruptcy_price(contract, lots, entry_value, money)
             behind = self._money_behind(key, position.wallet, account.cash)
             assert behind is not None
             row = row._replace(
                 bankruptcy_price=bankruptcy or 0,
                 liquidatable=can_be_liquidated(
-                    schedule,
-                    position.lots,
-                    position.entry_value,
+                    contract,
+                    lots,
+                    entry_value,
                     behind,
-                    self._mark_value(key.instrument_id, position.lots),
+                    self._mark_value(key.instrument_id, lots),
                 ),
             )
         return saturated(row)

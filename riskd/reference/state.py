@@ -23,8 +23,17 @@ SCOPE_ACCOUNT: Final = 3
 SCOPE_INSTRUMENT: Final = 4
 SCOPE_FIRM: Final = 5
 
-PERPETUAL: Final = 1
-OPTION: Final = 2
+LINEAR_PERPETUAL: Final = 1
+LINEAR_OPTION: Final = 2
+INVERSE_PERPETUAL: Final = 3
+LINEAR_FUTURE: Final = 4
+INVERSE_FUTURE: Final = 5
+INVERSE_OPTION: Final = 6
+QUANTO_PERPETUAL: Final = 8
+PERPETUALS: Final = (LINEAR_PERPETUAL, INVERSE_PERPETUAL, QUANTO_PERPETUAL)
+FUTURES: Final = (LINEAR_FUTURE, INVERSE_FUTURE)
+INVERSE_CONTRACTS: Final = (INVERSE_PERPETUAL, INVERSE_FUTURE)
+OPTIONS: Final = (LINEAR_OPTION, INVERSE_OPTION)
 
 LIMIT_PRICED: Final = (
     t.ORDER_TYPE_LIMIT,
@@ -158,6 +167,20 @@ class ClosedOrder:
     @property
     def closes_position(self) -> bool:
         return self.quantity == 0
+
+
+def is_option(kind: int) -> bool:
+    return kind in OPTIONS
+
+
+def is_contract(kind: int) -> bool:
+    """Return whether it is any kind but an option."""
+    return kind in PERPETUALS or kind in FUTURES
+
+
+def is_inverse(kind: int) -> bool:
+    """Return whether it is a contract that is settled in its base coin."""
+    return kind in INVERSE_CONTRACTS
 
 
 def sign_of_side(side: int) -> int:

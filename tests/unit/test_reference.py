@@ -10,10 +10,19 @@ import mpmath  # type: ignore[import-untyped]
 import pytest
 
 from riskd import reference
+from riskd.core.rows import ScheduleRow
 from riskd.reference import MalformedRequestError, ReferenceEngine
+from riskd.reference.families import rates_of
+from riskd.reference.margin import maintenance_at
 from riskd.v1 import order_risk_service_pb2 as orders_pb
 from riskd.v1 import types_pb2 as t
 from tests.unit.reference_desk import BUY, CALL, CROSS, ETH, ISOLATED, NOW, SELL, XBT, Desk
+
+
+def margin_in_tier(schedule: ScheduleRow, notional: int) -> tuple[int, int]:
+    """Return the maintenance margin of a notional and the number of its tier."""
+    rates = rates_of(schedule, 2, 0, 1, 1, notional)
+    return maintenance_at(rates, notional), rates.tier
 
 
 def test_deductions_make_maintenance_continuous() -> None:
@@ -22,13 +31,11 @@ def test_deductions_make_maintenance_continuous() -> None:
     assert [tier.deduction for tier in schedule.tiers] == [0, 10_000, 160_000]
     # At the floor 1_000_000 both neighbours give 10_000; 1 minor unit more is in the next tier:
     # ceil(0.02 * 1_000_001) - 10_000 = 20_001 - 10_000.
-    assert reference.maintenance(schedule, 1_000_000) == 10_000
-    assert reference.tier_index(schedule, 1_000_000) == 0
-    assert reference.maintenance(schedule, 1_000_001) == 10_001
-    assert reference.tier_index(schedule, 1_000_001) == 1
+    assert margin_in_tier(schedule, 1_000_000) == (10_000, 0)
+    assert margin_in_tier(schedule, 1_000_001) == (10_001, 1)
     # ceil(0.05 * 6_000_000) - 160_000 = 140_000.
-    assert reference.maintenance(schedule, 6_000_000) == 140_000
-    assert reference.tier_index(schedule, 0) == 0
+    assert margin_in_tier(schedule, 6_000_000) == (140_000, 2)
+    assert margin_in_tier(schedule, 0) == (0, 0)
 
 
 def test_isolated_long_at_ten_times_leverage() -> None:

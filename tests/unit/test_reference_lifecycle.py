@@ -270,8 +270,8 @@ def hedged() -> Desk:
 def test_a_long_and_a_short_have_margin_of_their_own() -> None:
     desk = hedged()
     assert lines(desk, "position") == [
-        f"position 7 1 {LONG} 0 0 100 100000 0",
-        f"position 7 1 {SHORT} 0 0 -100 100000 0",
+        f"position 7 1 {LONG} 0 0 100 100000 0 0",
+        f"position 7 1 {SHORT} 0 0 -100 100000 0 0",
     ]
     summary = desk.engine.summary(7)
     assert summary is not None
@@ -314,7 +314,7 @@ def test_leverage_and_mode_are_of_both_position_sides() -> None:
     assert reason == t.REASON_CODE_POSITION_NOT_FLAT
     assert desk.engine.state_hash() == state
     assert desk.engine.set_leverage(7, XBT, 2000, False, NOW) == (NONE, 2000, 10_000)
-    assert lines(desk, "position")[0] == "position 7 1 1 0 2000 0 0 0"
+    assert lines(desk, "position")[0] == "position 7 1 1 0 2000 0 0 0 0"
 
 
 def test_a_late_fill_can_be_closed_in_the_other_position_mode() -> None:
@@ -365,7 +365,7 @@ def test_a_bust_of_a_closing_fill_opens_it_again_at_the_fills_price() -> None:
     bust = desk.execute(BUST, order.reservation_id, original_execution_id=desk.next_id)
     # What it had won stays in the cash; the position costs that much more.
     assert (bust.position_lots, bust.realised_pnl_minor, desk.cash) == (10, 0, 101_000)
-    assert lines(desk, "position") == ["position 7 1 1 0 0 10 11000 0"]
+    assert lines(desk, "position") == ["position 7 1 1 0 0 10 11000 0 0"]
 
 
 def test_a_correction_gives_a_fill_another_price_and_quantity() -> None:
@@ -377,7 +377,7 @@ def test_a_correction_gives_a_fill_another_price_and_quantity() -> None:
     second = desk.next_id
     assert (reply.position_lots, reply.realised_pnl_minor) == (6, 0)
     assert reply.reason == t.REASON_CODE_EXECUTION_BEYOND_LIMIT  # 1010 for a limit of 1000
-    assert lines(desk, "position") == ["position 7 1 1 0 0 6 6060 0"]
+    assert lines(desk, "position") == ["position 7 1 1 0 0 6 6060 0 0"]
     reply = desk.execute(CORRECTION, order.reservation_id, 1000, 11, original_execution_id=second)
     assert reply.reason == t.REASON_CODE_EXECUTION_EXCEEDS_REMAINING
     reply = desk.execute(BUST, order.reservation_id, original_execution_id=second)
