@@ -24,9 +24,6 @@ def adapter_of(model: str, venue: Venue) -> Adapter:
     if model in adapters_pricing.MODELS:
         return adapters_pricing.MODELS[model]
     for domain in venue.domains:
-        if model not in DOMAINS[domain]:
-            continue
-        if domain == "futures" and model not in venue.models:
-            continue
-        return DOMAINS[domain][model]
+        if model in DOMAINS[domain]:
+            return DOMAINS[domain][model]
     raise NotCoveredError(model)

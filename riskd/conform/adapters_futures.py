@@ -1,40 +1,78 @@
-"""Margin of perpetuals and futures: tiers, requirements, liquidation prices."""
+"""Margin of perpetuals and futures: requirements, tiers, liquidation and bankruptcy prices.
+
+A row's inputs become a Position, a schedule and the venue's Rule; the library does the rest.
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from decimal import Decimal
+from typing import Any
 
 from riskd import margin
 from riskd.conform.inputs import (
     CEILING,
+    CONTRACT_SIZE,
     CONTRACTS,
     DEDUCTION,
     ENTRY,
     EQUITY,
     FEE,
     FLOOR,
+    INITIAL_RATE,
     LEVERAGE,
     MARK,
     MAX_LEVERAGE,
     NOTIONAL,
+    OWN_MARGIN,
     PROFIT,
     QUANTITY,
     RATE,
     STAKE,
     TICK,
+    UNITS,
     WALLET,
     Inputs,
+    NotCoveredError,
     Outputs,
     items,
     mapping,
     need,
     number,
-    signed_quantity,
+    side_sign,
     with_position,
+    without_units,
 )
 from riskd.conform.venues import Venue
-from riskd.margin import CrossPosition, Tier, TierSchedule
+from riskd.margin import (
+    Held,
+    Position,
+    Rule,
+    Schedule,
+    SizeLinear,
+    Tier,
+    TierSchedule,
+)
+from riskd.margin.rule import Contract
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What the library is asked about a row."""
+
+    position: Position
+    schedule: Schedule
+    rule: Rule
+    others: tuple[Held, ...] = ()
+
+
+def _rule(venue: Venue, contract: Contract, mode: str = "isolated") -> Rule:
+    rule = venue.rule(contract, mode)
+    if rule is None:
+        raise NotCoveredError(f"{contract} contracts")
+    return rule
 
 
 def _rate(inputs: Inputs, venue: Venue) -> Decimal:
@@ -45,21 +83,29 @@ def _rate(inputs: Inputs, venue: Venue) -> Decimal:
     return margin.round_rate_up(need(inputs, RATE))
 
 
-def _schedule(inputs: Inputs, venue: Venue) -> TierSchedule:
+def schedule_of(inputs: Inputs, venue: Venue, *, rate_needed: bool = True) -> TierSchedule:
     """Return the tiers of a row, or its one rate and amount."""
     if inputs.get("tiers") is None:
-        return TierSchedule.flat(_rate(inputs, venue), number(inputs, DEDUCTION) or 0)
+        stated = rate_needed or number(inputs, (*RATE, *MAX_LEVERAGE)) is not None
+        tier = Tier.of(
+            0,
+            _rate(inputs, venue) if stated else 0,
+            initial_rate=number(inputs, INITIAL_RATE) or 0,
+            deduction=number(inputs, DEDUCTION) or 0,
+        )
+        return TierSchedule((tier,))
     tiers: list[Tier] = []
     ceiling: Decimal | None = None
     for index, item in enumerate(items("inputs.tiers", inputs["tiers"])):
-        row = mapping(f"inputs.tiers[{index}]", item)
+        row = without_units(mapping(f"inputs.tiers[{index}]", item))
         # Where sizes are whole numbers the next tier may begin at the ceiling and one.
         floor = ceiling if ceiling is not None else need(row, FLOOR)
         tiers.append(
             Tier.of(
                 floor,
                 _rate(row, venue),
-                deduction=0 if venue.tiers_by_size else number(row, DEDUCTION),
+                initial_rate=number(row, INITIAL_RATE) or 0,
+                deduction=number(row, DEDUCTION),
                 max_leverage=number(row, MAX_LEVERAGE),
             )
         )
@@ -67,152 +113,287 @@ def _schedule(inputs: Inputs, venue: Venue) -> TierSchedule:
     return TierSchedule(tuple(tiers), ceiling)
 
 
-def _position_schedule(inputs: Inputs, venue: Venue) -> TierSchedule:
-    """Return the tiers that apply to a position at any price."""
-    schedule = _schedule(inputs, venue)
-    if not venue.tiers_by_size or len(schedule.tiers) == 1:
-        return schedule
-    size = need(inputs, (*CONTRACTS, *QUANTITY)).copy_abs()
-    return TierSchedule.flat(margin.tier_at(schedule, size).maintenance_rate)
+def position_of(inputs: Inputs, **figures: Decimal | None) -> Position:
+    """Return the position of a row; figures that the caller knows better go before its own."""
+    sign = side_sign(inputs)
+    size = number(inputs, (*QUANTITY, *CONTRACTS))
+    value = number(inputs, NOTIONAL)
+    entry = number(inputs, (*ENTRY, *MARK))
+    mark = number(inputs, MARK)
+    if size is None:
+        # A row that states a value need not say of how many contracts; then it is one.
+        size = need(inputs, QUANTITY) if value is None else Decimal(1)
+    if entry is None and value is None:
+        need(inputs, ENTRY)
+    given: dict[str, Decimal | None] = {
+        "quantity": size if sign is None else size.copy_abs() * sign,
+        "entry_price": entry,
+        # A row that states one price or value means it for both.
+        "mark_price": entry if mark is None else mark,
+        "entry_value": value if entry is None else None,
+        "mark_value": value if entry is None else None,
+        "leverage": number(inputs, LEVERAGE),
+        "fee_rate": number(inputs, FEE),
+        "multiplier": number(inputs, CONTRACT_SIZE),
+        "session_price": number(inputs, ("session_price", "session_avg_price")),
+        "closing_fee": number(inputs, ("pos_comm", "posComm", "reserved_fee")),
+        "open_loss": number(inputs, ("unrealised_loss_locked", "open_loss")),
+        "tick": number(inputs, TICK),
+    }
+    return Position.of(**(given | figures))
 
 
-def _fee(inputs: Inputs, venue: Venue) -> Decimal:
-    return need(inputs, FEE) if venue.fee_in_liquidation else Decimal(0)
+def _stated_value(inputs: Inputs, rule: Rule) -> tuple[Position, Rule]:
+    """Return the position of a row; a value that it states is on the venue's own basis."""
+    value = number(inputs, NOTIONAL)
+    if value is None:
+        return position_of(inputs), rule
+    position = position_of(inputs, entry_value=value, mark_value=value)
+    return position, replace(rule, initial_basis="mark", maintenance_basis="mark")
 
 
-def _notional(inputs: Inputs) -> Decimal:
-    stated = number(inputs, NOTIONAL)
-    if stated is not None:
-        return stated
-    return margin.notional(signed_quantity(inputs), need(inputs, (*MARK, *ENTRY)))
+def _held(inputs: Inputs, venue: Venue, rule: Rule) -> tuple[Held, ...]:
+    rows = items("inputs.other_positions", inputs.get("other_positions") or [])
+    shared = {name: inputs[name] for name in FEE if name in inputs}
+    held = []
+    for index, item in enumerate(rows):
+        row = shared | dict(without_units(mapping(f"inputs.other_positions[{index}]", item)))
+        held.append(Held(position_of(row), schedule_of(row, venue), rule))
+    return tuple(held)
 
 
-def _isolated_wallet(inputs: Inputs, venue: Venue) -> Decimal:
+def _isolated(inputs: Inputs, venue: Venue, contract: Contract) -> Question:
+    rule = _rule(venue, contract)
     wallet = number(inputs, WALLET)
+    own = number(inputs, OWN_MARGIN)
+    figures: dict[str, Decimal | None] = {}
     if wallet is not None:
-        return wallet
-    wallet = number(inputs, ("isolated_margin",))
-    if wallet is None:
-        leverage = number(inputs, LEVERAGE)
-        if leverage is None:
-            raise ValueError(f"inputs.{WALLET[0]} is missing")
-        entry_value = margin.notional(signed_quantity(inputs), need(inputs, ENTRY))
-        return margin.initial_margin(entry_value, leverage)
-    if not venue.margin_includes_pnl:
-        return wallet
-    profit = number(inputs, PROFIT)
-    if profit is None:
-        profit = margin.unrealised_pnl(
-            signed_quantity(inputs), need(inputs, ENTRY), need(inputs, MARK)
-        )
-    return wallet - profit
+        figures["wallet"] = wallet
+        # These names are those of money without the profit, whatever the venue calls margin.
+        rule = replace(rule, wallet="margin")
+    elif own is not None:
+        figures["wallet"] = own
+    figures["unrealised_profit"] = number(inputs, PROFIT)
+    if rule.fee_in_liquidation.startswith("at_"):
+        figures["fee_rate"] = need(inputs, FEE)
+    return Question(position_of(inputs, **figures), schedule_of(inputs, venue), rule)
+
+
+def _cross(inputs: Inputs, venue: Venue, contract: Contract) -> Question:
+    rule = _rule(venue, contract, "cross")
+    equity = number(inputs, EQUITY)
+    wallet = need(inputs, (*WALLET, *OWN_MARGIN)) if equity is None else equity
+    # Equity has the position's own profit up to its mark in it.
+    rule = replace(rule, wallet="margin" if equity is None else "equity")
+    tick = number(inputs, TICK)
+    if tick is None and contract == "inverse":
+        tick = venue.inverse_cross_tick
+    fee = need(inputs, FEE) if rule.fee_in_liquidation.startswith("at_") else number(inputs, FEE)
+    position = position_of(inputs, wallet=wallet, tick=tick, fee_rate=fee)
+    others = _held(inputs, venue, replace(rule, wallet="margin"))
+    return Question(position, schedule_of(inputs, venue), rule, others)
+
+
+def liquidation_question(model: str, inputs: Inputs, venue: Venue) -> Question:
+    """Return what a row of a liquidation model asks."""
+    row = without_units(with_position(inputs))
+    contract: Contract = "inverse" if model.endswith("inverse") else "linear"
+    return (_cross if model.startswith("cross") else _isolated)(row, venue, contract)
+
+
+def _liquidation(model: str) -> Callable[[Inputs, Venue], Outputs]:
+    def adapter(inputs: Inputs, venue: Venue) -> Outputs:
+        asked = liquidation_question(model, inputs, venue)
+        position, rule = asked.position, asked.rule
+
+        def requirement() -> margin.Requirement:
+            # What a liquidation row shows is of the entry value, without fees beside it.
+            at_entry = replace(position, mark_price=position.entry_price, mark_value=None)
+            plain = replace(rule, fee_in_margin="none")
+            return margin.requirement_of(at_entry, asked.schedule, plain)
+
+        def wallet() -> Decimal:
+            return need(without_units(with_position(inputs)), (*WALLET, *OWN_MARGIN, *EQUITY))
+
+        outputs: Outputs = {
+            "liquidation_price": lambda: margin.liquidation_price_of(
+                position, asked.schedule, rule, asked.others
+            ),
+            "bankruptcy_price": lambda: margin.bankruptcy_price_of(position, rule),
+            "closing_fee": lambda: margin.closing_fee_of(position, rule, venue.fee_step),
+            "margin_ratio": lambda: margin.margin_ratio_of(position, asked.schedule, rule),
+            "position_value": lambda: requirement().notional,
+            "notional": lambda: requirement().notional,
+            "initial_margin": lambda: requirement().initial,
+            "maintenance_margin": lambda: requirement().maintenance,
+            "available": lambda: margin.available_margin(wallet(), requirement().initial),
+            "unrealised_pnl": lambda: margin.profit_of(position, rule),
+        }
+        return _in_units(outputs, position, rule)
+
+    return adapter
+
+
+def _margin(contract: Contract) -> Callable[[Inputs, Venue], Outputs]:
+    def adapter(inputs: Inputs, venue: Venue) -> Outputs:
+        row = without_units(with_position(inputs))
+        position, rule = _stated_value(row, _rule(venue, contract))
+        return _requirements(row, venue, position, rule)
+
+    return adapter
+
+
+def margin_linear_leveraged(inputs: Inputs, venue: Venue) -> Outputs:
+    row = without_units(with_position(inputs))
+    position, rule = _stated_value(row, _rule(venue, "linear"))
+    return _requirements(row, venue, position, rule)
+
+
+def _requirements(row: Inputs, venue: Venue, position: Position, rule: Rule) -> Outputs:
+    if number(row, ("rate",)) is not None:
+        # One rate for the requirement that is asked for, divided by the leverage.
+        rate = need(row, ("rate",))
+        schedule = margin.leveraged_rates(rate, rate, position.leverage or 1)
+        position = replace(position, leverage=None)
+    else:
+        schedule = schedule_of(row, venue, rate_needed=False)
+
+    def requirement() -> margin.Requirement:
+        return margin.requirement_of(position, schedule, rule)
+
+    outputs: Outputs = {
+        "notional": lambda: requirement().notional,
+        "position_value": lambda: requirement().notional,
+        "initial_margin": lambda: requirement().initial,
+        "maintenance_margin": lambda: requirement().maintenance,
+        "margin": lambda: requirement().initial,
+        "unrealised_pnl": lambda: margin.profit_of(position, rule),
+    }
+    return _in_units(outputs, position, rule)
+
+
+def _size_function(initial: bool) -> Callable[[Inputs, Venue], Outputs]:
+    def adapter(inputs: Inputs, venue: Venue) -> Outputs:
+        row = without_units(with_position(inputs))
+        base = need(row, ("base_rate", "base"))
+        slope = need(row, ("rate_per_coin", "slope", "rate_per_contract"))
+        schedule = SizeLinear(base, slope, base, slope)
+        rule = replace(_rule(venue, "linear"), contract="linear")
+        position = position_of(row)
+        rates = margin.rates_of(schedule, position.quantity, 0)
+
+        def amount() -> Decimal:
+            requirement = margin.requirement_of(position, schedule, rule)
+            return requirement.initial if initial else requirement.maintenance
+
+        return {
+            "rate": lambda: rates.initial_rate if initial else rates.maintenance_rate,
+            "margin_usd": amount,
+            "margin_quote": amount,
+            "margin": amount,
+            "margin_coin": lambda: margin.coin_of_quote(amount(), need(row, ENTRY)),
+        }
+
+    return adapter
 
 
 def maintenance_tier(inputs: Inputs, venue: Venue) -> Outputs:
-    schedule = _schedule(inputs, venue)
+    row = without_units(with_position(inputs))
+    rule = _rule(venue, "linear")
+    schedule = schedule_of(row, venue)
 
-    def tier() -> Tier:
-        sizes = (*QUANTITY, *CONTRACTS)
-        amount = need(inputs, sizes) if venue.tiers_by_size else _notional(inputs)
-        return margin.tier_at(schedule, amount)
+    def rates() -> margin.Rates:
+        by_quantity = rule.tier_key == "quantity"
+        size = need(row, (*QUANTITY, *CONTRACTS)) if by_quantity else Decimal(1)
+        return margin.rates_of(schedule, size, 0 if by_quantity else notional(), rule)
 
-    def amount_off() -> Decimal | None:
-        if venue.tiers_by_size:
-            return None
-        found = tier()
-        if found.deduction is not None:
-            return found.deduction
-        return margin.deductions(schedule)[schedule.tiers.index(found)]
+    def notional() -> Decimal:
+        value = number(row, NOTIONAL)
+        if value is not None:
+            return value
+        position, shown = _stated_value(row, rule)
+        return margin.requirement_of(position, schedule, shown).notional
 
     def maintenance() -> Decimal:
-        return margin.maintenance_margin(_notional(inputs), _position_schedule(inputs, venue))
+        position, shown = _stated_value(row, rule)
+        plain = replace(shown, fee_in_margin="none", maintenance_basis="mark")
+        return margin.requirement_of(position, schedule, plain).maintenance
 
-    return {
-        "notional": lambda: _notional(inputs),
-        "mmr": lambda: tier().maintenance_rate,
-        "maint_amount": amount_off,
+    outputs: Outputs = {
+        "notional": notional,
+        "mmr": lambda: rates().maintenance_rate,
+        "maint_amount": lambda: None if rule.tier_mode == "whole" else rates().deduction,
         "maintenance_margin": maintenance,
+    }
+    outputs |= _noted_deduction(inputs)
+    return outputs | {f"{name}_{unit}": outputs[name] for name in outputs for unit in UNITS}
+
+
+# "amount_5 = 50*(5%-2.5%)+0.56": the deduction of a tier from its floor and the one below.
+_NOTED = re.compile(
+    r"amount_(\d+)\s*=\s*([\d.,]+)\s*\*\s*\(\s*([\d.]+)%\s*-\s*([\d.]+)%\s*\)\s*\+\s*([\d.,]+)"
+)
+
+
+def _noted_deduction(inputs: Inputs) -> Outputs:
+    note = inputs.get("tiers_note")
+    found = _NOTED.search(note) if isinstance(note, str) else None
+    if found is None:
+        return {}
+    tier, floor, rate, rate_below, below = (text.replace(",", "") for text in found.groups())
+    percent = Decimal("0.01")
+    return {
+        f"maint_amount_tier{tier}": lambda: margin.next_deduction(
+            below, floor, Decimal(rate_below) * percent, Decimal(rate) * percent
+        )
     }
 
 
 def maintenance_tier_table(inputs: Inputs, venue: Venue) -> Outputs:
-    return {"cum": lambda: list(margin.deductions(_schedule(inputs, venue)))}
+    _rule(venue, "linear")
+    return {"cum": lambda: list(margin.deductions(schedule_of(inputs, venue)))}
 
 
 def max_leverage_for_stake(inputs: Inputs, venue: Venue) -> Outputs:
+    _rule(venue, "linear")
     return {
         "max_leverage": lambda: margin.max_leverage_for_stake(
-            need(inputs, STAKE), _schedule(inputs, venue)
+            need(inputs, STAKE), schedule_of(inputs, venue)
         )
     }
 
 
-def margin_linear(inputs: Inputs, venue: Venue) -> Outputs:
-    amount = _notional(inputs)
-    return {
-        "notional": lambda: amount,
-        "initial_margin": lambda: margin.initial_margin(amount, need(inputs, LEVERAGE)),
-        "maintenance_margin": lambda: margin.maintenance_margin(
-            amount, _position_schedule(inputs, venue)
-        ),
-    }
+def _in_units(outputs: Outputs, position: Position, rule: Rule) -> Outputs:
+    """Return the outputs with and without the unit of money in their names."""
+    price = position.mark_price or position.entry_price
 
+    def quoted(figure: Callable[[], Any]) -> Callable[[], Any]:
+        return lambda: margin.quote_of_coin(figure(), price or 0)
 
-def isolated_liquidation_linear(inputs: Inputs, venue: Venue) -> Outputs:
-    row = with_position(inputs)
-
-    def price() -> Decimal | None:
-        quantity = signed_quantity(row)
-        found = margin.isolated_liquidation_price(
-            quantity,
-            need(row, ENTRY),
-            _isolated_wallet(row, venue),
-            _position_schedule(row, venue),
-            liquidation_fee_rate=_fee(row, venue),
-        )
-        if found is None or quantity < 0 or not venue.isolated_long_adds_tick:
-            return found
-        return found + (number(row, TICK) or 0)
-
-    return {"liquidation_price": price}
-
-
-def cross_liquidation(inputs: Inputs, venue: Venue) -> Outputs:
-    row = with_position(inputs)
-    # Equity has the position's own profit up to its mark in it, so the mark stands for the entry.
-    equity = number(row, EQUITY)
-    others = [
-        mapping(f"inputs.other_positions[{index}]", other)
-        for index, other in enumerate(
-            items("inputs.other_positions", inputs.get("other_positions") or [])
-        )
-    ]
-    return {
-        "liquidation_price": lambda: margin.cross_liquidation_price(
-            signed_quantity(row),
-            need(row, ENTRY if equity is None else MARK),
-            need(row, WALLET) if equity is None else equity,
-            _position_schedule(row, venue),
-            [
-                CrossPosition.of(
-                    signed_quantity(other),
-                    need(other, ENTRY),
-                    need(other, MARK),
-                    _position_schedule(other, venue),
-                    _fee({**inputs, **other}, venue),
-                )
-                for other in others
-            ],
-            liquidation_fee_rate=_fee(row, venue),
-        )
-    }
+    named = dict(outputs)
+    for name, figure in outputs.items():
+        for unit in UNITS:
+            converted = rule.contract == "inverse" and unit in ("usd", "usdt", "usdc", "quote")
+            named[f"{name}_{unit}"] = quoted(figure) if converted else figure
+    return named
 
 
 MODELS: Mapping[str, Callable[[Inputs, Venue], Outputs]] = {
     "maintenance_tier": maintenance_tier,
     "maintenance_tier_table": maintenance_tier_table,
     "max_leverage_for_stake": max_leverage_for_stake,
-    "margin_linear": margin_linear,
-    "isolated_liquidation_linear": isolated_liquidation_linear,
-    "cross_liquidation": cross_liquidation,
+    "margin_linear": _margin("linear"),
+    "margin_inverse": _margin("inverse"),
+    "margin_linear_leveraged": margin_linear_leveraged,
+    "initial_margin_size_function": _size_function(initial=True),
+    "maintenance_margin_size_function": _size_function(initial=False),
+} | {
+    model: _liquidation(model)
+    for model in (
+        "isolated_liquidation_linear",
+        "isolated_liquidation_inverse",
+        "cross_liquidation",
+        "cross_liquidation_linear",
+        "cross_liquidation_inverse",
+    )
 }

@@ -17,13 +17,14 @@ class NotCoveredError(Exception):
     """The library has no rule for this row yet."""
 
 
-# Names under which vector files hold the same input.
+# Names under which vector files hold the same input, the best first.
 SIDE = ("side", "position_side", "direction")
-QUANTITY = ("qty", "quantity", "qty_coin", "size", "position_qty", "position_amt", "amount")
+QUANTITY = ("qty", "quantity", "size", "position_qty", "position_amt", "amount")
 CONTRACTS = ("contracts", "lots")
-CONTRACT_SIZE = ("lot_size", "contract_size", "contract_value", "ct_val")
-ENTRY = ("entry", "entry_price", "avg_px", "open_price", "price")
-MARK = ("mark", "mark_price")
+CONTRACT_SIZE = ("lot_size", "contract_size", "contract_value", "ct_val", "multiplier")
+ENTRY = ("entry", "entry_price", "avg_px", "avg_price", "open_price", "price")
+MARK = ("mark", "mark_price", "mark_px")
+# Money without the position's profit.
 WALLET = (
     "isolated_wallet",
     "margin_quote",
@@ -33,9 +34,12 @@ WALLET = (
     "wallet",
     "margin",
 )
-EQUITY = ("equity", "equity_quote", "equity_from_ratio", "account_value")
+# What the venue calls the position's margin: its rule says what is in it.
+OWN_MARGIN = ("isolated_margin", "position_margin", "pos_margin", "posMargin")
+EQUITY = ("equity", "equity_from_ratio", "account_value", "account_equity")
 PROFIT = ("unrealised_pnl", "unrealized_pnl", "unrealized_profit", "upnl", "upl")
-NOTIONAL = ("notional", "notional_at_mark", "notional_quote", "position_value", "value")
+NOTIONAL = ("notional", "notional_at_mark", "position_value", "value")
+INITIAL_RATE = ("im_rate", "imr_rate", "initial_rate", "initial_margin_rate")
 RATE = (
     "mmr",
     "maintenance_rate",
@@ -44,14 +48,32 @@ RATE = (
     "maintMarginRatio",
     "mm_rate",
 )
-DEDUCTION = ("maint_amount", "maintAmt", "maintenance_amount", "mm_amount", "cum", "deduction")
+DEDUCTION = (
+    "maint_amount",
+    "maintAmt",
+    "maintenance_amount",
+    "mm_amount",
+    "mm_deduction",
+    "cum",
+    "deduction",
+)
 FLOOR = ("min", "minNotional", "min_notional", "floor", "notional_floor", "lower", "lower_bound")
 CEILING = ("max", "maxNotional", "max_notional", "cap", "notional_cap", "upper", "upper_bound")
 MAX_LEVERAGE = ("max_leverage", "maxLeverage", "symbol_max_leverage", "initialLeverage")
 LEVERAGE = ("leverage", "leverage_chosen")
-FEE = ("taker_fee", "taker_fee_rate", "liquidation_fee", "liquidation_fee_rate", "fee_rate")
+FEE = (
+    "taker_fee",
+    "taker",
+    "taker_fee_rate",
+    "taker_rate",
+    "liquidation_fee",
+    "liquidation_fee_rate",
+    "fee_rate",
+)
 TICK = ("tick", "tick_size", "price_tick")
 STAKE = ("stake_quote", "stake", "stake_amount")
+# Words at the end of a name that only say the unit.
+UNITS = ("btc", "eth", "xbt", "sol", "coin", "usd", "usdt", "usdc", "quote", "base")
 VOLATILITY = ("vol", "volatility", "sigma", "iv", "implied_vol", "mark_iv")
 TIME = ("time_years", "years", "time_to_expiry_years", "t")
 INTEREST = ("rate_cont", "rate", "r")
@@ -103,20 +125,26 @@ def items(name: str, value: Any) -> list[Any]:
     return value
 
 
-def signed_quantity(inputs: Inputs) -> Decimal:
-    """Return the signed quantity: its own sign is that of the side, or its own without a side."""
-    quantity = number(inputs, QUANTITY)
-    if quantity is None:
-        lots = need(inputs, (*QUANTITY, *CONTRACTS))
-        quantity = lots * need(inputs, CONTRACT_SIZE)
+def side_sign(inputs: Inputs) -> Decimal | None:
+    """Return 1 for a long, -1 for a short, None without a side: then the size has the sign."""
     if find(inputs, SIDE) is None:
-        return quantity
+        return None
     side = text(inputs, SIDE).lower()
     if side in ("long", "buy"):
-        return quantity.copy_abs()
+        return Decimal(1)
     if side in ("short", "sell"):
-        return -quantity.copy_abs()
+        return Decimal(-1)
     raise ValueError(f"inputs.side must be long or short, got {side!r}")
+
+
+def without_units(inputs: Inputs) -> Inputs:
+    """Return the inputs with those whose names end with a unit also without it."""
+    plain = dict(inputs)
+    for name, value in inputs.items():
+        stem, _, unit = name.rpartition("_")
+        if unit in UNITS and stem:
+            plain.setdefault(stem, value)
+    return plain
 
 
 def with_position(inputs: Inputs) -> Inputs:

@@ -3,69 +3,152 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 
+from riskd.margin import Rule
+from riskd.margin.rule import Contract
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Venue:
-    """How a venue chooses among the rules, and in which units it quotes Greeks."""
+    """A venue's rule records. None: it has none, or none is known."""
 
-    # Of the domain futures, the models in which the library's rule is the venue's.
-    models: frozenset[str] = frozenset()
+    # Of linear and inverse contracts: the model says which.
+    isolated: Rule | None = None
+    # Where a pool's prices are not printed like an isolated position's.
+    cross: Rule | None = None
+    inverse_cross: Rule | None = None
     # Modules adapters_<domain> that know the venue's rules; option pricing is the same everywhere.
-    domains: tuple[str, ...] = ("futures",)
-    # The taker fee on the notional at the liquidation price is part of the requirement.
-    fee_in_liquidation: bool = False
-    # Tiers count the position's size, and the whole position has the rate of its tier.
-    tiers_by_size: bool = False
+    domains: tuple[str, ...] = ()
     # A maintenance rate that a row does not state is this part of 1 / max_leverage.
     maintenance_of_initial: Decimal | None = None
-    # A wallet called isolated_margin has the unrealised profit in it.
-    margin_includes_pnl: bool = False
-    # The isolated price of a long is printed one tick above the formula's.
-    isolated_long_adds_tick: bool = False
+    # The price step of a pool's inverse positions where a row states none.
+    inverse_cross_tick: Decimal | None = None
+    # A fee is rounded up to this step of the settlement currency.
+    fee_step: Decimal | None = None
     # vega and theta without a unit in their names are per 0.01 and per day; rho is not comparable.
     greeks_per_point: bool = False
     # Gamma and theta of the last day are not compared: the venue scales at least one of them.
     scales_last_day: bool = False
 
+    def rule(self, contract: Contract, mode: str) -> Rule | None:
+        """Return the record of linear or inverse contracts, isolated or cross."""
+        found = self.isolated
+        if mode == "cross":
+            found = (self.inverse_cross if contract == "inverse" else None) or self.cross or found
+        return None if found is None else replace(found, contract=contract)
 
-_TIERS = frozenset({"maintenance_tier", "maintenance_tier_table", "max_leverage_for_stake"})
-_LIQUIDATION = frozenset({"isolated_liquidation_linear", "cross_liquidation"})
-_MARGIN = frozenset({"margin_linear"})
 
-# By the venue's name or its beginning. A venue that is not here, or a model that is not among its
-# models, follows a rule of another family: maintenance on the entry value, rates as functions of
-# size, coin-settled contracts.
+_FUTURES = ("futures",)
+
+# Taker fee on the value at the liquidation price; tiers by contracts, of the whole position.
+_OKX = Rule(fee_in_liquidation="at_liquidation", tier_mode="whole", tier_key="quantity")
+
+# Bybit to 2025: maintenance on the entry value, the closing fee kept beside both requirements.
+_BYBIT = Rule(
+    initial_basis="entry",
+    maintenance_basis="entry",
+    fee_in_liquidation="reserved",
+    fee_in_margin="close_at_bankruptcy",
+    liquidation_rounding="against_account",
+    bankruptcy_rounding="against_account",
+)
+# Since 2025: maintenance on the value at L, the fee at bankruptcy taken from the margin.
+_BYBIT_2025 = replace(
+    _BYBIT,
+    wallet="margin_and_fee",
+    maintenance_basis="liquidation",
+    fee_in_liquidation="at_bankruptcy",
+    fee_in_bankruptcy=True,
+)
+# Margin and maintenance with the fee of closing at bankruptcy, all of the entry value.
+_BITMEX = Rule(
+    wallet="margin_and_fee",
+    initial_basis="entry",
+    maintenance_basis="entry",
+    fee_in_liquidation="reserved",
+    tier_mode="whole",
+    liquidation_rounding="against_account",
+    bankruptcy_rounding="for_account",
+)
+_FEE_AT_LIQUIDATION = Rule(fee_in_liquidation="at_liquidation")
+
+# By the venue's name or its beginning. The rows are reproduced with these records; the source says
+# where a record comes from. A venue that is not here has no rule.
 VENUES: Mapping[str, Venue] = {
     # The venue's FAQ on liquidation prices, as in freqtrade@c9ae5e1e
     # tests/exchange/test_binance.py; the tier at that price: positionRisk responses of 2024-10-24.
-    "Binance USD-M": Venue(_TIERS | _LIQUIDATION | _MARGIN, margin_includes_pnl=True),
-    # The venue's FAQ on COIN-M leverage and margin: brackets in coin, the same table.
-    "Binance COIN-M": Venue(frozenset({"maintenance_tier_table"})),
+    # isolatedMargin has the unrealised profit in it. COIN-M: its FAQ on leverage and margin.
+    "Binance": Venue(isolated=Rule(wallet="margin_and_profit"), domains=_FUTURES),
     # Live position responses: mgnRatio = equity / (maintenance + taker fee), liqPx; tiers as in
-    # freqtrade@c9ae5e1e tests/exchange/test_okx.py. Three isolated longs were one tick higher.
-    "OKX": Venue(
-        frozenset({"maintenance_tier"}) | _LIQUIDATION | _MARGIN,
-        fee_in_liquidation=True,
-        tiers_by_size=True,
-        isolated_long_adds_tick=True,
-    ),
+    # freqtrade@c9ae5e1e tests/exchange/test_okx.py. Isolated prices are printed one tick early.
+    "OKX": Venue(isolated=replace(_OKX, extra_ticks=1), cross=_OKX, domains=_FUTURES),
     # freqtrade@c9ae5e1e tests/exchange/test_exchange.py
-    "Gate": Venue(frozenset({"isolated_liquidation_linear"}), fee_in_liquidation=True),
-    # phemex.com/help-center/liq-price-for-USDTM
-    "Phemex": Venue(frozenset({"isolated_liquidation_linear"}), fee_in_liquidation=True),
+    "Gate": Venue(isolated=_FEE_AT_LIQUIDATION, domains=_FUTURES),
+    # Position responses of API v2 and v3. A pool has no fee beside the position, it leaves room for
+    # that of closing at its end: help.bybit.com/hc/en-us/articles/360039261334. BTCUSD's tick is
+    # 0.5, one satoshi the step of a fee. Tickers' Greeks: units seen in captures.
+    "Bybit": Venue(
+        isolated=_BYBIT,
+        inverse_cross=replace(
+            _BYBIT,
+            fee_in_liquidation="at_bankruptcy",
+            fee_in_bankruptcy=True,
+            bankruptcy_rounding="exact",
+        ),
+        inverse_cross_tick=Decimal("0.5"),
+        fee_step=Decimal("1e-8"),
+        domains=_FUTURES,
+        greeks_per_point=True,
+        scales_last_day=True,
+    ),
+    # bybit.com/en/help-center: "Liquidation Price Calculation under Isolated Mode (UTA)", 2026.
+    "Bybit (2026": Venue(isolated=_BYBIT_2025, fee_step=Decimal("1e-8"), domains=_FUTURES),
+    # Units of the tickers' Greeks, seen in captures. Below one day theta is not the formula's.
+    "Deribit": Venue(
+        isolated=Rule(), domains=_FUTURES, greeks_per_point=True, scales_last_day=True
+    ),
     # Half of the initial rate at the asset's largest leverage: freqtrade@3b1fb5af
     # tests/exchange/test_hyperliquid.py.
-    "Hyperliquid": Venue(_TIERS | _LIQUIDATION | _MARGIN, maintenance_of_initial=Decimal("0.5")),
-    # kucoin.com/support/26694703491737: maintenance on the notional. Its liquidation price is of
-    # another family.
-    "KuCoin": Venue(frozenset({"maintenance_tier"})),
-    # Units of the tickers' Greeks, seen in captures. Below one day Deribit's theta, and Bybit's
-    # gamma and theta, are not those of the formula.
-    "Deribit": Venue(greeks_per_point=True, scales_last_day=True),
-    "Bybit": Venue(greeks_per_point=True, scales_last_day=True),
+    "Hyperliquid": Venue(isolated=Rule(), maintenance_of_initial=Decimal("0.5"), domains=_FUTURES),
+    # support.kraken.com/hc/en-us/articles/360022835671
+    "Kraken": Venue(isolated=Rule(), domains=_FUTURES),
+    # bitmex.com/app/isolatedMarginExamples, and a position response of 2018.
+    "BitMEX": Venue(isolated=_BITMEX, domains=_FUTURES),
+    # kucoin.com/support/4408061803033 and a position response: to April 2025.
+    "KuCoin": Venue(isolated=_BITMEX, domains=_FUTURES),
+    # kucoin.com/support/26694703491737: maintenance on the mark, a liquidation fee at L.
+    "KuCoin (2025": Venue(isolated=_FEE_AT_LIQUIDATION, domains=_FUTURES),
+    # phemex.com/help-center/liq-price-for-USDTM
+    "Phemex": Venue(isolated=_FEE_AT_LIQUIDATION, domains=_FUTURES),
+    # blog.mexc.fm/liquidation-in-futures-2
+    "MEXC": Venue(
+        isolated=Rule(initial_basis="entry", maintenance_basis="entry"), domains=_FUTURES
+    ),
+    # 42 position reports of 2022: taker fee on the value at L, margin of the entry value;
+    # maintenance shown with the fee.
+    "Bitget": Venue(
+        isolated=replace(
+            _FEE_AT_LIQUIDATION, initial_basis="entry", fee_in_margin="taker_in_maintenance"
+        ),
+        domains=_FUTURES,
+    ),
+    # The equity of the account; the worst close price leaves room for the taker fee.
+    "edgeX": Venue(
+        isolated=Rule(
+            wallet="equity",
+            fee_in_bankruptcy=True,
+            liquidation_rounding="for_account",
+            bankruptcy_rounding="for_account",
+        ),
+        domains=_FUTURES,
+    ),
+    # A position margin with the unrealised profit in it. (The venue's page has numerator and
+    # denominator of the inverse formula the wrong way round.)
+    "CoinEx": Venue(isolated=Rule(wallet="margin_and_profit"), domains=_FUTURES),
+    # crates/model/src/accounts/margin.rs@a95c8042 of nautechsystems/nautilus_trader
+    "generic": Venue(isolated=Rule(), domains=_FUTURES),
 }
 _ANY_VENUE = Venue()
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from decimal import Context, Decimal, InvalidOperation
+from decimal import ROUND_CEILING, Context, Decimal, InvalidOperation
+from fractions import Fraction
 
 Number = Decimal | int | float | str
 
 _EXPONENT_MAX = 400
 _DIGITS_MAX = 64
+_DIGITS = 34
 
 # Products and sums of inputs are exact; a quotient has far more digits than any figure keeps.
 EXACT = Context(prec=200)
@@ -46,3 +48,18 @@ def not_negative(name: str, value: Number) -> Decimal:
     if result < 0:
         raise ValueError(f"{name} {result} must not be below 0")
     return result
+
+
+def rounded_up(value: Fraction) -> Decimal:
+    return to_decimal(value, ROUND_CEILING)
+
+
+def to_decimal(value: Fraction, rounding: str, digits: int = _DIGITS) -> Decimal:
+    """Return a fraction as a decimal, exact if it has no more digits, without trailing zeros."""
+    context = Context(prec=digits, rounding=rounding)
+    quotient = context.divide(Decimal(value.numerator), Decimal(value.denominator))
+    result = quotient.normalize(context)
+    exponent = result.as_tuple().exponent
+    if isinstance(exponent, int) and exponent <= 0:
+        return result
+    return result.quantize(Decimal(1), context=EXACT)

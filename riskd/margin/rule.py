@@ -22,11 +22,12 @@ Contract = Literal["linear", "inverse"]
 Wallet = Literal["margin", "margin_and_profit", "equity", "margin_and_fee"]
 MaintenanceBasis = Literal["mark", "entry", "session_average", "liquidation"]
 FeeInLiquidation = Literal["none", "at_liquidation", "at_bankruptcy", "reserved"]
-FeeInMargin = Literal["none", "taker", "close_at_bankruptcy"]
+FeeInMargin = Literal["none", "taker", "taker_in_maintenance", "close_at_bankruptcy"]
+InitialBasis = Literal["mark", "entry"]
 TierMode = Literal["marginal", "whole"]
 TierKey = Literal["notional", "quantity"]
 TierPrice = Literal["mark", "entry", "liquidation"]
-Rounding = Literal["exact", "up", "down", "nearest", "against_account"]
+Rounding = Literal["exact", "up", "down", "nearest", "against_account", "for_account"]
 OpenLoss = Literal["none", "mark", "last"]
 OrderMargin = Literal["worse_side", "sum", "one_side_covered"]
 
@@ -49,6 +50,9 @@ class Rule:
     and the unrealised profit at the mark, of the position and of the account. margin_and_fee: M and
     the fee that is reserved for closing."""
 
+    initial_basis: InitialBasis = "mark"
+    """The value that initial margin is a part of."""
+
     maintenance_basis: MaintenanceBasis = "mark"
     """The value that the maintenance rate applies to. mark and liquidation: at the mark where
     maintenance is shown and at L where L is solved for. entry and session_average: at the entry
@@ -60,8 +64,9 @@ class Rule:
     margin; a wallet margin_and_fee is used up but for it."""
 
     fee_in_margin: FeeInMargin = "none"
-    """What initial and maintenance margin add. taker: rate times value. close_at_bankruptcy: rate
-    times the value at the bankruptcy price of the leverage, value (1 -/+ 1 / leverage)."""
+    """What initial and maintenance margin add. taker: rate times value; taker_in_maintenance: only
+    to maintenance. close_at_bankruptcy: rate times the value at the bankruptcy price of the
+    leverage, value (1 -/+ 1 / leverage)."""
 
     fee_in_bankruptcy: bool = False
     """The bankruptcy price leaves room for the fee on the value at that price."""
@@ -77,7 +82,8 @@ class Rule:
     """The price of the notional that chooses the tier in a liquidation price."""
 
     liquidation_rounding: Rounding = "exact"
-    """To ticks. against_account: up for a long, down for a short, so that it comes early."""
+    """To ticks. against_account: up for a long, down for a short, so that it comes early;
+    for_account: the other way."""
 
     bankruptcy_rounding: Rounding = "exact"
     """To ticks, like liquidation_rounding."""

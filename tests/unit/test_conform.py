@@ -70,7 +70,7 @@ def test_the_vectors_beside_the_repository_pass_where_they_are_covered(
         return
     report = check_files(paths)
     assert [failure.line() for failure in report.failures] == []
-    assert report.total().passed >= 218
+    assert report.total().passed >= 249
 
 
 @pytest.mark.parametrize(
@@ -101,8 +101,9 @@ def test_an_option_type_goes_by_several_names(name: str) -> None:
     "change",
     [
         {"model": "portfolio_margin"},
-        {"venue": "Bybit"},
-        {"venue": "Binance USD-Margined"},
+        {"venue": "Derive"},
+        {"venue": "Binances"},
+        {"venue": "Hyperliquids"},
         {"expected": {"liquidation_price": 90.9090909, "insurance_fund": 1}},
     ],
 )
@@ -136,6 +137,7 @@ def test_an_expected_null_is_met_only_by_no_figure() -> None:
         ({**ROW, "inputs": {**FLAT, "mmr": None}}, "flat inputs: inputs.mmr is missing"),
         ({**ROW, "inputs": {**FLAT, "qty": "x"}}, "inputs.qty must be a number, got 'x'"),
         ({**ROW, "inputs": {**FLAT, "qty": 0}}, "quantity must not be 0"),
+        ({**ROW, "inputs": {**FLAT, "entry": 0}}, "entry_price 0 must be above 0"),
         ({**ROW, "inputs": {**FLAT, "side": "up"}}, "inputs.side must be long or short, got 'up'"),
         ({**ROW, "inputs": {**FLAT, "tiers": 5}}, "inputs.tiers must be a list, got 5"),
         ({**ROW, "inputs": {**FLAT, "tiers": [5]}}, "inputs.tiers[0] must be an object, got 5"),
@@ -193,8 +195,9 @@ def test_json_has_totals_groups_and_failures(
 
 def test_the_longest_name_of_a_venue_counts() -> None:
     assert conform.venue_of("Gate/OKX (via freqtrade)") is conform.VENUES["Gate"]
-    assert conform.venue_of("Binance USD-M (via freqtrade)") is conform.VENUES["Binance USD-M"]
-    assert conform.venue_of("Gateway").models == frozenset()
+    assert conform.venue_of("Bybit (legacy)") is conform.VENUES["Bybit"]
+    assert conform.venue_of("Bybit (2026 help)") is conform.VENUES["Bybit (2026"]
+    assert conform.venue_of("Gateway").domains == ()
 
 
 def test_a_file_without_rows_is_no_success(
