@@ -59,6 +59,7 @@ class Amendments(Decisions):
         self._orders[order.reservation_id] = amended or order
         if amended is not None:
             self._raise_peaks(order.account_id)
+            self._take_credit(order.account_id)
         if reason != NONE:
             return reply
         reply.reservation_id = order.reservation_id

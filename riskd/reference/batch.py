@@ -91,7 +91,7 @@ class Batches(Decisions):
         self, orders: list[orders_pb.CheckOrderRequest], now_ns: int
     ) -> list[bytes]:
         saved = dict(self._positions), dict(self._orders), self._revision
-        limits = dict(self._limits)
+        limits, accounts = dict(self._limits), dict(self._accounts)
         replies: list[orders_pb.CheckOrderResponse] = []
         for order in orders:
             replies.append(self._decide(order, now_ns, reserves=True))
@@ -101,6 +101,7 @@ class Batches(Decisions):
         is_check = orders[0].mode == orders_pb.CHECK_MODE_CHECK_ONLY
         if is_rejected or is_check:
             self._positions, self._orders, self._revision = saved
+            self._accounts = accounts
             if is_check:
                 self._limits = limits
             else:  # The order rates stay counted.

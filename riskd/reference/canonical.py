@@ -45,7 +45,7 @@ class Canonical(Queries):
             settings = (position.own_mode, position.own_leverage)
             holdings = (position.lots, position.entry_value, position.wallet)
             if position != Position():
-                yield line("position", [*key, *settings, *holdings, 0])
+                yield line("position", [*key, *settings, *holdings, position.margin_level])
         for reservation_id in sorted(self._orders):
             yield line("order", astuple(self._orders[reservation_id]))
         for limit in self.limits():
@@ -57,6 +57,11 @@ class Canonical(Queries):
         for asset_id in sorted(self._deficits):
             if self._deficits[asset_id] != 0:
                 yield line("deficit", [asset_id, self._deficits[asset_id]])
+        if self._levels_ppm != (0, 0):
+            yield line("levels", self._levels_ppm)
+        for collateral in self.collateral():
+            tiers = (":".join(map(str, tier)) for tier in collateral.tiers)
+            yield line("collateral", [*collateral[:-1], *tiers])
 
     def state_hash(self) -> str:
         """Return BLAKE2b-256 (hex) of the state lines, each ended by a newline."""
@@ -72,6 +77,8 @@ class Canonical(Queries):
             yield line("answer", [*fields, "undone"] if each.undone else fields)
         for order in self._closed.values():
             yield line("closed", astuple(order))
+        for event in self._events:
+            yield line("event", event)
 
 
 def line(name: str, fields: Iterable[object]) -> str:

@@ -1,10 +1,11 @@
-"""Changes from outside the hot door: collateral, margin, modes, leverage, trading states."""
+"""Changes from outside the hot door: collateral, margin, leverage, credit, trading states."""
 
 from dataclasses import replace
 from typing import Final
 
-from riskd.reference.ladder import Ladder
+from riskd.reference.collateral import AMOUNT_MAX
 from riskd.reference.margin import initial, lots_max, notional_max
+from riskd.reference.modes import Modes
 from riskd.reference.numbers import ceil, fits
 from riskd.reference.state import (
     NONE,
@@ -37,13 +38,8 @@ CAPACITY_BOUNDS: Final = {
 }
 
 
-class Changes(Ladder):
+class Changes(Modes):
     """Each is whole or not at all."""
-
-    def _available(self, account: Account) -> int:
-        """Return what replies say is available: 0 when it is unknown or does not fit."""
-        figures = self._account_figures(account)
-        return figures.available if figures is not None and figures.fits() else 0
 
     def _withdrawal_reason(self, account: Account, amount: int, now_ns: int) -> Reason:
         """S-10, S-11 of cross positions, A-2: whether the pool can give an amount."""
@@ -51,8 +47,9 @@ class Changes(Ladder):
         if reason != NONE:
             return reason
         figures = self._account_figures(account)
-        is_known = figures is not None and figures.fits()
-        if figures is None or not is_known or amount > min(figures.available, account.cash):
+        if figures is None or not figures.fits():
+            return t.REASON_CODE_EXCEEDS_AVAILABLE
+        if amount > min(figures.available_without_credit, account.cash):
             return t.REASON_CODE_EXCEEDS_AVAILABLE
         return NONE
 
@@ -67,7 +64,7 @@ class Changes(Ladder):
         if account is None:
             return t.REASON_CODE_ACCOUNT_UNKNOWN, 0, 0
         if asset_id != account.asset_id:
-            return self._adjust_balance(account, asset_id, amount, validate_only)
+            return self._adjust_balance(account, asset_id, amount, validate_only, now_ns)
         reason = self._adjust_reason(account, amount, now_ns)
         if reason != NONE:
             return reason, account.cash, self._available(account)
@@ -75,6 +72,7 @@ class Changes(Ladder):
         if not validate_only:
             self._accounts[account_id] = changed
             self._move_peaks(self._levels_of(account), amount)
+            self._take_credit(account_id)
             self._revision += 1
         return NONE, changed.cash, self._available(changed)
 
@@ -86,16 +84,27 @@ class Changes(Ladder):
         return NONE
 
     def _adjust_balance(
-        self, account: Account, asset_id: int, amount: int, validate_only: bool
+        self, account: Account, asset_id: int, amount: int, validate_only: bool, now_ns: int
     ) -> tuple[int, int, int]:
-        available = self._available(account)
-        balance = self._balances.get((account.account_id, asset_id), 0)
-        reason = self._balance_reason(account.account_id, asset_id, balance, amount)
+        account_id = account.account_id
+        balance = self._balances.get((account_id, asset_id), 0)
+        reason = self._balance_reason(account_id, asset_id, balance, amount)
+        is_collateral = (account.asset_id, asset_id) in self._collateral
+        if reason == NONE and amount < 0 and is_collateral:
+            reason = self._pool_mark_reason(account_id, now_ns)
         if reason != NONE:
-            return reason, balance, available
-        if not validate_only:
-            self._change_balance(account.account_id, asset_id, amount)
+            return reason, balance, self._available(account)
+        self._change_balance(account_id, asset_id, amount)
+        if amount < 0 and is_collateral and not self._covers_margin(account):
+            reason = t.REASON_CODE_EXCEEDS_AVAILABLE
+        available = self._available(account)
+        if reason == NONE and not validate_only:
+            self._take_credit(account_id)
             self._revision += 1
+            return NONE, balance + amount, available
+        self._change_balance(account_id, asset_id, -amount)
+        if reason != NONE:
+            return reason, balance, self._available(account)
         return NONE, balance + amount, available
 
     def _balance_reason(self, account_id: int, asset_id: int, balance: int, amount: int) -> Reason:
@@ -137,6 +146,7 @@ class Changes(Ladder):
         if not validate_only:
             self._accounts[account_id] = changed
             self._positions[key] = replace(position, wallet=wallet)
+            self._take_credit(account_id)
             self._revision += 1
         return NONE, wallet, self._available(changed)
 
@@ -165,37 +175,6 @@ class Changes(Ladder):
             return t.REASON_CODE_EXCEEDS_REMOVABLE_MARGIN
         return NONE
 
-    def change_margin_mode(
-        self,
-        account_id: int,
-        instrument_id: int,
-        margin_mode: int,
-        validate_only: bool,
-        now_ns: int,
-    ) -> tuple[int, int, int]:
-        """Return (reason, isolated wallet, available) as after it, or as they are when refused."""
-        reason = self._position_reason(account_id, instrument_id)
-        if reason != NONE:
-            return reason, 0, 0
-        reason = self._mode_reason(account_id, instrument_id, margin_mode)
-        if reason == NONE and not validate_only:
-            key = PositionKey(account_id, instrument_id, t.POSITION_SIDE_NET)
-            self._positions[key] = replace(self._position(key), own_mode=margin_mode)
-            self._revision += 1
-        wallet = self._settings(account_id, instrument_id).wallet
-        return reason, wallet, self._available(self._accounts[account_id])
-
-    def _mode_reason(self, account_id: int, instrument_id: int, margin_mode: int) -> Reason:
-        """F-15, A-7, C-2."""
-        if margin_mode not in (t.MARGIN_MODE_CROSS, t.MARGIN_MODE_ISOLATED):
-            return t.REASON_CODE_MARGIN_MODE_MISMATCH
-        sides = self._sides(account_id, instrument_id)
-        if not all(self._is_flat(key) for key in sides):
-            return t.REASON_CODE_POSITION_NOT_FLAT
-        if not self._has_position_room(sides[0]):
-            return t.REASON_CODE_POSITIONS_FULL
-        return NONE
-
     def set_leverage(
         self, account_id: int, instrument_id: int, leverage: int, validate_only: bool, now_ns: int
     ) -> tuple[int, int, int]:
@@ -214,6 +193,7 @@ class Changes(Ladder):
                 reason = t.REASON_CODE_POSITIONS_FULL
         result = self._leverage_result(account_id, instrument_id)
         if reason == NONE and not validate_only:
+            self._take_credit(account_id)
             self._revision += 1
             return (NONE, *result)
         if held is None:
@@ -227,14 +207,6 @@ class Changes(Ladder):
     def _leverage_result(self, account_id: int, instrument_id: int) -> tuple[int, int]:
         available = self._available(self._accounts[account_id])
         return self._leverage(account_id, instrument_id), available
-
-    def _sides(self, account_id: int, instrument_id: int) -> list[PositionKey]:
-        """Return the positions that settings of an account and instrument hold for, NET first."""
-        sides = (t.POSITION_SIDE_NET, t.POSITION_SIDE_LONG, t.POSITION_SIDE_SHORT)
-        return [PositionKey(account_id, instrument_id, side) for side in sides]
-
-    def _is_flat(self, key: PositionKey) -> bool:
-        return self._position(key).lots == 0 and not self._has_orders(key)
 
     def _requirements(self, account_id: int, instrument_id: int) -> int | None:
         """Return the requirements of all position sides together; None without the mark."""
@@ -277,8 +249,7 @@ class Changes(Ladder):
         reason = self._pool_mark_reason(account_id, now_ns)
         if reason != NONE:
             return reason
-        figures = self._account_figures(self._accounts[account_id])
-        if figures is None or not figures.fits() or figures.available < 0:
+        if not self._covers_margin(self._accounts[account_id]):
             return t.REASON_CODE_EXCEEDS_AVAILABLE
         return NONE
 
@@ -294,6 +265,30 @@ class Changes(Ladder):
         self._accounts[account_id] = replace(account, position_mode=position_mode)
         self._revision += 1
         return NONE
+
+    def set_credit_line(
+        self, scope: int, scope_id: int, amount: int, validate_only: bool = False
+    ) -> int:
+        """Return the reason."""
+        reason = self._credit_line_reason(scope, scope_id, amount)
+        if reason == NONE and not validate_only:
+            if scope == SCOPE_FIRM:
+                self._firms[scope_id] = replace(self._firms[scope_id], credit_line=amount)
+            else:
+                self._accounts[scope_id] = replace(self._accounts[scope_id], credit_line=amount)
+                self._take_credit(scope_id)
+            self._revision += 1
+        return reason
+
+    def _credit_line_reason(self, scope: int, scope_id: int, amount: int) -> Reason:
+        """A-9 of the scope, F-3, A-16, A-9."""
+        if scope not in (SCOPE_ACCOUNT, SCOPE_FIRM):
+            return t.REASON_CODE_DEFINITION_INVALID
+        if scope == SCOPE_ACCOUNT and scope_id not in self._accounts:
+            return t.REASON_CODE_ACCOUNT_UNKNOWN
+        if scope == SCOPE_FIRM and scope_id not in self._firms:
+            return t.REASON_CODE_FIRM_UNKNOWN
+        return NONE if 0 <= amount <= AMOUNT_MAX else t.REASON_CODE_DEFINITION_INVALID
 
     def set_trading_state(self, scope: int, scope_id: int, trading_state: int) -> int:
         """Return the reason."""

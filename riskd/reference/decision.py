@@ -178,6 +178,7 @@ class Decisions(Ladder):
         if terms.reserves:
             self._reserve(request, terms, new, quantity, now_ns)
             self._raise_peaks(terms.account_id)
+            self._take_credit(terms.account_id)
         return reply
 
     def _liquidation_after(self, terms: Terms, filled: Fill) -> tuple[Status, int]:

@@ -8,7 +8,10 @@ from riskd.reference.canonical import Canonical
 from riskd.reference.changes import Changes
 from riskd.reference.definitions import Definitions
 from riskd.reference.execution import Executions
+from riskd.reference.funding import Funding
+from riskd.reference.levels_of_margin import MarginLevels
 from riskd.reference.limit_changes import LimitChanges
+from riskd.reference.loading import Loading
 from riskd.reference.marks import Marks
 from riskd.reference.releases import Releases
 from riskd.reference.wire import (
@@ -32,7 +35,18 @@ METHOD_ADVANCE_TIME: Final = 7
 
 
 class ReferenceEngine(
-    Amendments, Batches, Executions, Marks, Releases, Definitions, Changes, LimitChanges, Canonical
+    Amendments,
+    Batches,
+    Executions,
+    Marks,
+    Releases,
+    Definitions,
+    Changes,
+    Funding,
+    Loading,
+    MarginLevels,
+    LimitChanges,
+    Canonical,
 ):
     """All state of one partition, and every rule of docs/decision.md on it."""
 

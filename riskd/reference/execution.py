@@ -4,9 +4,9 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from riskd.reference.answers import ANSWER_EXECUTION, ANSWER_ORDER, Answer
-from riskd.reference.limits import Limits
 from riskd.reference.margin import Fill
 from riskd.reference.numbers import COUNT_MAX, fits
+from riskd.reference.settlement import Settlement
 from riskd.reference.state import (
     DERIVES_QUANTITY,
     LIMIT_PRICED,
@@ -43,7 +43,7 @@ class Effect:
         return sum(each.realised for each in self.fills)
 
 
-class Executions(Limits):
+class Executions(Settlement):
     """ReportExecution and GetReservation."""
 
     def _report_execution(self, request: orders_pb.ReportExecutionRequest, now_ns: int) -> bytes:
@@ -181,6 +181,10 @@ class Executions(Limits):
                 entry_value=filled.entry_value,
                 wallet=filled.wallet,
             )
+        price = self._instruments[order.instrument_id].settlement_price
+        if fills and price != 0:  # A settled instrument has no positions.
+            fills.append(self._settled(order.key, position, price))
+            position = replace(position, lots=0, entry_value=0, wallet=0)
         account = self._accounts[order.account_id]
         fee_asset_id = request.fee_asset_id or account.asset_id
         in_cash = fee_asset_id == account.asset_id
@@ -259,6 +263,7 @@ class Executions(Limits):
             # What a bankrupt isolated position cannot pay is not the account's loss.
             realised = effect.realised + deficit - effect.cash_fee
             self._count_execution(order.account_id, sum(effect.values), realised, now_ns)
+        self._take_credit(order.account_id)
         working = self._orders.get(order.reservation_id)
         reply = self._execution_reply(
             order.key, 0 if working is None else working.remaining, effect.realised

@@ -7,6 +7,7 @@ from riskd.core.rows import (
     InstrumentRow,
     ScheduleRow,
 )
+from riskd.reference.collateral import AMOUNT_MAX, Collateral
 from riskd.reference.margin import (
     Contract,
     Fill,
@@ -35,7 +36,6 @@ from riskd.reference.state import (
     Position,
     PositionKey,
     Reason,
-    State,
     Status,
     is_contract,
     is_inverse,
@@ -107,9 +107,16 @@ class AccountFigures:
     available: int
     maintenance: int
     requirement: int
+    collateral: int = 0
+    """What balances of other assets count."""
+    credit: int = 0
+
+    @property
+    def available_without_credit(self) -> int:
+        return self.available - self.credit
 
     def fits(self) -> bool:
-        return fits(self.cross_pnl, self.initial_margin, self.available)
+        return fits(self.cross_pnl, self.initial_margin, self.available, self.collateral)
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +136,7 @@ def margin_ratio(requirement: int, equity: int) -> int:
     return min(INT64_MAX, ceil_div(requirement * 10**6, equity))
 
 
-class Figures(State):
+class Figures(Collateral):
     """What positions and accounts require, and where they are liquidated."""
 
     # --- One position ---
@@ -404,6 +411,10 @@ class Figures(State):
         self, account: Account, new: NewOrder | None = None
     ) -> AccountFigures | None:
         """Return the sums of an account with a new order, None if they cannot be known."""
+        collateral = self._collateral_value(account)
+        if collateral is None:
+            return None
+        credit = self._credit(account)
         cross_pnl = 0
         initial_margin = 0
         maintenance_sum = 0
@@ -424,14 +435,42 @@ class Figures(State):
         return AccountFigures(
             cross_pnl=cross_pnl,
             initial_margin=initial_margin,
-            available=account.cash + cross_pnl - initial_margin,
+            available=account.cash + cross_pnl + collateral + credit - initial_margin,
             maintenance=maintenance_sum,
             requirement=requirement_sum,
+            collateral=collateral,
+            credit=credit,
         )
 
+    def _available(self, account: Account) -> int:
+        """Return what replies say is available: 0 when it is unknown or does not fit."""
+        figures = self._account_figures(account)
+        return figures.available if figures is not None and figures.fits() else 0
+
+    def _covers_margin(self, account: Account) -> bool:
+        """Return whether an account has its initial margin without credit (A-2)."""
+        figures = self._account_figures(account)
+        return figures is not None and figures.fits() and figures.available_without_credit >= 0
+
+    def _take_credit(self, account_id: int) -> None:
+        """Take anew how much of its line an account uses; as it is while that is not known."""
+        account = self._accounts[account_id]
+        figures = self._account_figures(account)
+        if account.credit_line == 0:
+            self._accounts[account_id] = replace(account, credit_used=0)
+        elif figures is not None and figures.fits():
+            used = min(AMOUNT_MAX, max(0, -figures.available_without_credit))
+            self._accounts[account_id] = replace(account, credit_used=used)
+
     def _cross_others(self, key: PositionKey) -> tuple[int, int] | None:
-        """Return profit and requirement of the pool's other positions; None without a mark."""
-        pnl = 0
+        """Return what the pool's other positions and its collateral add, and what they require.
+
+        None without a mark.
+        """
+        collateral = self._collateral_value(self._accounts[key.account_id])
+        if collateral is None:
+            return None
+        pnl = collateral
         requirement = 0
         for other, position in self._positions_of(key.account_id):
             if other == key:
@@ -474,6 +513,13 @@ class Figures(State):
                 continue
             for instrument_id in self._marks_needed(key):
                 reason = self._mark_reason(self._instruments[instrument_id], now_ns)
+                if reason != NONE:
+                    return reason
+        account = self._accounts[account_id]
+        for asset_id, _ in self._balances_of(account):
+            terms = self._collateral.get((account.asset_id, asset_id))
+            if terms is not None and terms.index_instrument_id != skip:
+                reason = self._mark_reason(self._instruments[terms.index_instrument_id], now_ns)
                 if reason != NONE:
                     return reason
         return NONE

@@ -39,7 +39,16 @@ class LimitQueries(Limits):
 
     def firms(self) -> list[FirmRow]:
         rows = (self._firms[each] for each in sorted(self._firms))
-        return [FirmRow(each.firm_id, each.asset_id, each.trading_state) for each in rows]
+        return [
+            FirmRow(
+                each.firm_id,
+                each.asset_id,
+                each.trading_state,
+                each.credit_line,
+                clamp(self._firm_credit_used(each.firm_id)),
+            )
+            for each in rows
+        ]
 
     def limits(self) -> list[LimitRow]:
         """Return all limits by scope, id, instrument and kind."""

@@ -392,9 +392,14 @@ class Limits(Levels):
 
     def _count_execution(self, account_id: int, traded: int, realised: int, now_ns: int) -> None:
         """Count an applied FILL, BUST or CORRECTION: its value, what it brought, its pace."""
+        for level in self._levels_of(self._accounts[account_id]):
+            self._count_rate(LimitKey(*level, 0, t.LIMIT_KIND_EXECUTION_RATE_MAX), now_ns)
+        self._count_realised(account_id, traded, realised, now_ns)
+        self._raise_peaks(account_id)
+
+    def _count_realised(self, account_id: int, traded: int, realised: int, now_ns: int) -> None:
         account = self._accounts[account_id]
         for level in self._levels_of(account):
-            self._count_rate(LimitKey(*level, 0, t.LIMIT_KIND_EXECUTION_RATE_MAX), now_ns)
             # What a parent traded is the sum of its accounts' own.
             if level != Level(SCOPE_ACCOUNT, account.parent_account_id):
                 today = self._of_day(level, now_ns)
@@ -403,7 +408,6 @@ class Limits(Levels):
                     clamp(today.traded + traded),
                     clamp(today.realised + realised),
                 )
-        self._raise_peaks(account_id)
 
     def _count_rate(self, key: LimitKey, now_ns: int) -> None:
         if key in self._limits:

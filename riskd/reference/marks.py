@@ -32,9 +32,11 @@ class Marks(State):
         return reply
 
     def _report_mark_reason(self, mark: market_pb.Mark, now_ns: int) -> Reason:
-        """F-4, D-1, D-3, D-4, D-2."""
+        """F-4, A-20, D-1, D-3, D-4, D-2."""
         if mark.instrument_id not in self._instruments:
             return t.REASON_CODE_INSTRUMENT_UNKNOWN
+        if self._is_settled(mark.instrument_id):
+            return t.REASON_CODE_INSTRUMENT_SETTLED
         if not 1 <= mark.mark_price <= COUNT_MAX:
             return t.REASON_CODE_MARK_OUT_OF_RANGE
         if mark.implied_volatility_ppb > 10**10 or not 0 <= mark.forward_price <= COUNT_MAX:

@@ -76,6 +76,9 @@ class Queries(Decisions, LimitQueries):
             account.position_mode,
             account.firm_id,
             account.parent_account_id,
+            account.credit_line,
+            account.credit_used,
+            account.margin_level,
         )
 
     def accounts(self, after_id: int, count_max: int) -> list[AccountRow]:
@@ -165,6 +168,7 @@ class Queries(Decisions, LimitQueries):
             sell_lots=self._side_sums(key, -1).lots,
             known=False,
             position_side=key.position_side,
+            margin_level=position.margin_level,
         )
         figures = self._position_figures(key, position, row)
         return row if figures is None else figures

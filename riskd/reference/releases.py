@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
 
+from riskd.reference.figures import Figures
 from riskd.reference.numbers import BILLION
-from riskd.reference.state import NONE, Gateway, Order, Reason, State
+from riskd.reference.state import NONE, Gateway, Order, Reason
 from riskd.reference.wire import encode_varint_fields
 from riskd.v1 import types_pb2 as t
 
@@ -16,7 +17,7 @@ KEPT_MAX: Final = 10_000
 LISTED_MAX: Final = 10_000
 
 
-class Releases(State):
+class Releases(Figures):
     """advance_time, leases, cancel_orders."""
 
     def _advance_time(self, now_ns: int) -> bytes:
@@ -27,8 +28,7 @@ class Releases(State):
             if order.time_in_force == t.TIME_IN_FORCE_GTD and order.expire_ns <= now_ns
         )
         expired = [self._orders[reservation_id] for _, reservation_id in due[:EXPIRED_MAX]]
-        for order in expired:
-            self._close(order)
+        self._release(expired)
         ended = [
             gateway_id
             for gateway_id, gateway in sorted(self._gateways.items())
@@ -39,14 +39,19 @@ class Releases(State):
         swept: list[Order] = []
         for gateway_id in ended:
             orders = self._matching_orders(gateway_id=gateway_id)
-            for order in orders:
-                self._close(order)
+            self._release(orders)
             swept += orders
             self._gateways[gateway_id] = replace(self._gateways[gateway_id], lease_swept=True)
         if expired or ended:
             self._revision += 1
         more = int(len(expired) == EXPIRED_MAX)
         return encode_varint_fields(len(expired) + len(swept), self._revision, more)
+
+    def _release(self, orders: list[Order]) -> None:
+        for order in orders:
+            self._close(order)
+        for account_id in {order.account_id for order in orders}:
+            self._take_credit(account_id)
 
     def _matching_orders(
         self,
@@ -109,8 +114,7 @@ class Releases(State):
             if order.reservation_id not in kept
         ]
         if orders and not validate_only:
-            for order in orders:
-                self._close(order)
+            self._release(orders)
             self._revision += 1
         return NONE, len(orders), [each.reservation_id for each in orders[:LISTED_MAX]]
 

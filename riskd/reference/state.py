@@ -5,7 +5,9 @@ from typing import Final, NamedTuple, TypeAlias
 
 from riskd.core.rows import (
     AssetRow,
+    CollateralRow,
     InstrumentRow,
+    RiskEventRow,
     ScheduleRow,
 )
 from riskd.reference.answers import Answer, AnswerMemory
@@ -79,6 +81,10 @@ class Account:
     position_mode: int = t.POSITION_MODE_ONE_WAY
     firm_id: int = 0
     parent_account_id: int = 0
+    credit_line: int = 0
+    credit_used: int = 0
+    margin_level: int = 0
+    """Of the cross pool, as it was last looked at."""
 
 
 class PositionKey(NamedTuple):
@@ -96,6 +102,7 @@ class Position:
     wallet: int = 0
     own_mode: int = 0
     own_leverage: int = 0
+    margin_level: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,6 +203,7 @@ class Firm:
     firm_id: int
     asset_id: int
     trading_state: int
+    credit_line: int = 0
 
 
 class LimitKey(NamedTuple):
@@ -290,6 +298,11 @@ class State:
         self._limits: dict[LimitKey, Limit] = {}
         self._usages: dict[tuple[int, int], Usage] = {}
         """By scope and id, of accounts alone and of firms."""
+        self._levels_ppm = (0, 0)
+        """Search and release; 0 and 0 are none."""
+        self._collateral: dict[tuple[int, int], CollateralRow] = {}
+        """By settlement asset and asset."""
+        self._events: list[RiskEventRow] = []
         self._service_state: int = t.TRADING_STATE_NORMAL
         self._gateways: dict[int, Gateway] = {}
         """All that have a place in the table."""
@@ -313,6 +326,9 @@ class State:
         self._answers.remember(answer)
 
     # --- Orders ---
+
+    def _is_settled(self, instrument_id: int) -> bool:
+        return self._instruments[instrument_id].settlement_price != 0
 
     def _working_order(self, gateway_id: int, client_order_id: int) -> Order | None:
         """Return the working order with the gateway's own id, also when its answer is forgotten."""

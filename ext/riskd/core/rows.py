@@ -142,6 +142,36 @@ class LimitRow(NamedTuple):
     """Of a drawdown: the largest equity."""
 
 
+class CollateralRow(NamedTuple):
+    """What an asset counts as collateral of accounts in a settlement asset."""
+
+    asset_id: int
+    settlement_asset_id: int
+    index_instrument_id: int
+    cap: int
+    """Minor units of the asset that count; 0 is all."""
+    liability_ppb: int
+    interest_free: int
+    forced_conversion: int
+    tiers: tuple[tuple[int, int], ...]
+    """Floor in minor units of the asset, weight in ppb."""
+
+
+class RiskEventRow(NamedTuple):
+    """A change of a margin level: 0 SAFE, 1 SEARCH, 2 LIQUIDATION."""
+
+    revision: int
+    time_ns: int
+    account_id: int
+    instrument_id: int
+    """Of an isolated position; 0 is the cross pool."""
+    position_side: int
+    level_before: int
+    level_after: int
+    equity: int
+    requirement: int
+
+
 class SummaryRow(NamedTuple):
     account_id: int
     asset_id: int
