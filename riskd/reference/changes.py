@@ -267,7 +267,7 @@ class Changes(Modes):
         return NONE
 
     def set_credit_line(
-        self, scope: int, scope_id: int, amount: int, validate_only: bool = False
+        self, scope: int, scope_id: int, amount: int, *, validate_only: bool = False
     ) -> int:
         """Return the reason."""
         reason = self._credit_line_reason(scope, scope_id, amount)

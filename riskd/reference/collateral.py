@@ -35,6 +35,7 @@ class Collateral(State):
         liability_ppb: int = BILLION,
         interest_free: int = 0,
         forced_conversion: int = 0,
+        *,
         validate_only: bool = False,
     ) -> int:
         """Tiers are (floor, weight ppb). Return the reason."""

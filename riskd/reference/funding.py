@@ -26,8 +26,9 @@ class Funding(Ladder):
         rate_ppb: int,
         price: int,
         time_ns: int,
-        validate_only: bool,
-        now_ns: int,
+        *,
+        validate_only: bool = False,
+        now_ns: int = 0,
     ) -> tuple[int, int, int, int]:
         """Return (reason, positions, sum paid, sum received). A price of 0 is the mark."""
         reason = self._funding_reason(instrument_id, rate_ppb, price, time_ns, now_ns)

@@ -23,8 +23,9 @@ class Loading(Ladder):
         lots: int,
         entry_value: int,
         wallet: int,
-        validate_only: bool,
-        now_ns: int,
+        *,
+        validate_only: bool = False,
+        now_ns: int = 0,
     ) -> tuple[int, int, int]:
         """Return (reason, isolated wallet, available) as after it, or as they are when refused."""
         reason = self._position_reason(account_id, instrument_id)

@@ -15,7 +15,7 @@ class Settlement(Limits):
     """settle_instrument, and what a position is worth in it."""
 
     def settle_instrument(
-        self, instrument_id: int, price: int, validate_only: bool, now_ns: int
+        self, instrument_id: int, price: int, *, validate_only: bool = False, now_ns: int = 0
     ) -> tuple[int, int, int, int, int, int]:
         """Return (reason, positions, released orders, sum of profits, sum of losses, deficit).
 

@@ -310,8 +310,9 @@ def test_leverage_and_mode_are_of_both_position_sides() -> None:
     assert desk.engine.set_position_mode(7, t.POSITION_MODE_ONE_WAY) == (
         t.REASON_CODE_POSITION_NOT_FLAT
     )
-    reason, _, _ = desk.engine.change_margin_mode(7, XBT, ISOLATED, False, NOW)
-    assert reason == t.REASON_CODE_POSITION_NOT_FLAT
+    # All of the pool would go into the two wallets.
+    moved = desk.engine.change_margin_mode(7, XBT, ISOLATED, True, NOW)
+    assert moved == (NONE, 20_000, 0, -20_000)
     assert desk.engine.state_hash() == state
     assert desk.engine.set_leverage(7, XBT, 2000, False, NOW) == (NONE, 2000, 10_000)
     assert lines(desk, "position")[0] == "position 7 1 1 0 2000 0 0 0 0"

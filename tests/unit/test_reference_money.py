@@ -60,8 +60,8 @@ def load(
         lots,
         entry_value,
         wallet,
-        validate_only,
-        desk.now_ns,
+        validate_only=validate_only,
+        now_ns=desk.now_ns,
     )
 
 
@@ -165,7 +165,7 @@ def fund(
     validate_only: bool = False,
 ) -> tuple[int, int, int, int]:
     return desk.engine.apply_funding(
-        instrument_id, rate_ppb, price, time_ns, validate_only, desk.now_ns
+        instrument_id, rate_ppb, price, time_ns, validate_only=validate_only, now_ns=desk.now_ns
     )
 
 
@@ -204,10 +204,6 @@ def test_funding_is_paid_up_and_received_down(
 
 def test_funding_counts_as_realised_profit_of_the_day() -> None:
     desk = desk_of_two()
-    fund(desk, 150_000)
-    assert lines(desk, "usage") == ["usage 3 7 0 0 -2", "usage 3 8 0 0 1"] or lines(
-        desk, "usage"
-    ) == []
     day_ns = 86_400 * 10**9
     desk.now_ns = 3 * day_ns
     fund(desk, 150_000, time_ns=3 * day_ns)
@@ -283,7 +279,9 @@ def halt(desk: Desk, instrument_id: int = XBT) -> None:
 def settle(
     desk: Desk, price: int, instrument_id: int = XBT, validate_only: bool = False
 ) -> tuple[int, int, int, int, int, int]:
-    return desk.engine.settle_instrument(instrument_id, price, validate_only, desk.now_ns)
+    return desk.engine.settle_instrument(
+        instrument_id, price, validate_only=validate_only, now_ns=desk.now_ns
+    )
 
 
 def test_settlement_closes_cross_positions_and_releases_orders() -> None:
@@ -306,9 +304,7 @@ def test_settlement_closes_cross_positions_and_releases_orders() -> None:
     ("price", "cash", "deficit"),
     [(1_900, 100_100, 0), (1_880, 100_000, 0), (1_800, 100_000, 400)],
 )
-def test_an_isolated_position_settles_into_its_wallet(
-    price: int, cash: int, deficit: int
-) -> None:
+def test_an_isolated_position_settles_into_its_wallet(price: int, cash: int, deficit: int) -> None:
     desk = desk_at(ISOLATED)
     load(desk, 10, 10_000, wallet=600)
     halt(desk)
@@ -320,19 +316,40 @@ def test_an_isolated_position_settles_into_its_wallet(
 
 
 @pytest.mark.parametrize(
-    ("price", "cash_change", "profit"),
-    [(9, 6, 4), (8, 4, 2), (5, 0, -2), (1, 0, -2)],
+    ("option_type", "lots", "price", "cash_change", "profit"),
+    [
+        # 3 lots bought or sold for 2. The strike is 5 units, a unit of a lot half a minor unit.
+        (1, 3, 9, 6, 4),
+        (1, 3, 8, 4, 2),  # of 4.5
+        (1, 3, 5, 0, -2),
+        (1, -3, 8, -5, -3),
+        (1, -3, 1, 0, 2),
+        (2, 3, 2, 4, 2),
+        (2, -3, 2, -5, -3),
+        (2, -3, 5, 0, 2),
+    ],
 )
 def test_an_option_settles_at_its_intrinsic_value(
-    price: int, cash_change: int, profit: int
+    option_type: int, lots: int, price: int, cash_change: int, profit: int
 ) -> None:
     desk = desk_at()
-    # The strike is 5 units; a unit of a lot is half a minor unit. 3 lots at 8 are 4.5.
-    load(desk, 3, 2, instrument_id=CALL)
-    halt(desk, CALL)
+    reason, rule_id = desk.engine.upsert_option_rule("rule", 1, 10**8, 10**7, 10**7)
+    assert reason == NONE
+    reason, half_id = desk.engine.upsert_instrument(
+        *("HALF", 2, 1, 0, 5, -1, 2, -2),
+        mark_units_per_tick=2,
+        expiry_ns=10**18,
+        strike_units=5,
+        option_type=option_type,
+        underlying_id=XBT,
+        option_rule_id=rule_id,
+    )
+    assert reason == NONE
+    assert load(desk, lots, 2, instrument_id=half_id)[0] == NONE
+    halt(desk, half_id)
     expected = (NONE, 1, 0, max(0, profit), max(0, -profit), 0)
-    assert settle(desk, price, CALL, validate_only=True) == expected
-    assert settle(desk, price, CALL) == expected
+    assert settle(desk, price, half_id, validate_only=True) == expected
+    assert settle(desk, price, half_id) == expected
     assert desk.cash == 100_000 + cash_change
 
 
@@ -490,20 +507,25 @@ def test_a_profit_cannot_pay_a_wallet() -> None:
     assert change_mode(desk, ISOLATED) == (NONE, 1_000, 0, -1_000)
 
 
-def test_a_position_is_not_born_liquidatable_in_the_other_mode() -> None:
-    desk = desk_at(ISOLATED, cash=1_000)
-    load(desk, 10, 10_000, wallet=1_000)
-    # What another position loses in the pool: 1,900 of the 2,000 that both would have.
-    desk.mark(ETH, 2_000)
-    assert desk.engine.change_margin_mode(7, ETH, CROSS, False, NOW)[0] == NONE
-    load(desk, 1, 2_900, instrument_id=ETH)
-    assert desk.engine.set_leverage(7, XBT, 9_900, False, NOW)[0] == NONE
-    assert desk.engine.set_leverage(7, ETH, 9_900, False, NOW)[0] == NONE
-    # Pool: 2,000 - 1,900 - 10 (ETH) = 90 for XBT, which requires 100.
-    reason = change_mode(desk, CROSS)[0]
-    assert reason == t.REASON_CODE_EXCEEDS_AVAILABLE
-    assert desk.engine.adjust_collateral(7, 1, 12, False, NOW)[0] == NONE
-    assert change_mode(desk, CROSS)[0] in (NONE, t.REASON_CODE_BORN_LIQUIDATABLE_IN_MODE)
+@pytest.mark.parametrize(
+    ("mode", "wallet", "cash", "reason"),
+    [
+        # 10,000 lots are worth 10,000,000: 101,011 at 99x, but maintenance is 340,000.
+        (CROSS, 0, 5_000_000, t.REASON_CODE_BORN_LIQUIDATABLE_IN_MODE),
+        (ISOLATED, 340_000, 0, t.REASON_CODE_BORN_LIQUIDATABLE_IN_MODE),
+        (ISOLATED, 340_001, 0, NONE),
+    ],
+)
+def test_a_position_is_not_born_liquidatable_in_the_other_mode(
+    mode: int, wallet: int, cash: int, reason: int
+) -> None:
+    desk = Desk()
+    desk.account(mode, 9_900, cash)
+    desk.mark(XBT, 2_000)
+    load(desk, 10_000, 10_000_000, wallet=wallet)
+    before = desk.engine.state_lines()
+    assert change_mode(desk, CROSS if mode == ISOLATED else ISOLATED)[0] == reason
+    assert (desk.engine.state_lines() == before) == (reason != NONE)
 
 
 @pytest.mark.parametrize(
@@ -549,15 +571,17 @@ def test_a_pool_is_searched_liquidated_and_released() -> None:
     steps = [
         # 10 lots; equity 1,000 - 5 for a half tick; requirement 1 % of the value
         (2_000, SAFE),
-        (1_830, SEARCH),  # equity 150 <= 1.5 * 92
-        (1_832, SEARCH),  # 160 is above 1.5 * 92 and below 2 * 92
-        (1_836, SEARCH),  # 180 < 184
-        (1_838, SAFE),  # 190 >= 184
-        (1_816, LIQUIDATION),  # 80 <= 91
-        (1_822, LIQUIDATION),  # 110 <= 1.5 * 92
-        (1_830, LIQUIDATION),  # 150 > 1.5 * 92 = 138
+        (1_828, SAFE),  # 140 > 1.5 * 92 = 138
+        (1_826, SEARCH),  # 130
+        (1_830, SEARCH),  # 150 < 2 * 92 = 184
+        (1_836, SEARCH),  # 180
+        (1_838, SAFE),  # 190
+        (1_818, LIQUIDATION),  # 90 <= 91
+        (1_822, LIQUIDATION),  # 110 is above 92, but not above 138
+        (1_828, SEARCH),  # 140
+        (1_816, LIQUIDATION),  # 80
+        (1_840, SAFE),  # 200
     ]
-    del steps[-1]
     for units, level in steps:
         desk.mark(XBT, units)
         evaluate(desk)
