@@ -152,7 +152,7 @@ class AccountService(AccountServiceServicer):
         instrument, asset = self._position(request.account_id, request.instrument_id)
         if request.margin_mode not in _MODES:
             raise _bad_mode("margin_mode", request.margin_mode)
-        reason, wallet, available = self._change(
+        reason, wallet, available, cash_flow = self._change(
             context,
             request,
             "change_margin_mode",
@@ -166,6 +166,7 @@ class AccountService(AccountServiceServicer):
             isolated_wallet=asset.amount(wallet),
             available=self._available(request.account_id, asset, available),
             revision=self._backend.engine.revision,
+            cash_flow=asset.amount(cash_flow),
         )
 
     def SetLeverage(

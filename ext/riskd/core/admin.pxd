@@ -6,7 +6,8 @@ Collateral, margin transfers, modes, leverage, leases, trading states.
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 from riskd.core.book cimport Book
-from riskd.core.types cimport Order
+from riskd.core.pool cimport Pool
+from riskd.core.types cimport Account, Instrument, Order
 
 cdef enum Scope:
     SCOPE_SERVICE = 1
@@ -32,6 +33,18 @@ cdef enum:
     # Orders to keep, and orders that are listed, of a mass cancel.
     CANCEL_IDS_MAX = 10000
 
+cdef int64_t available_or_zero(const Pool *pool) noexcept nogil
+cdef uint32_t target_find(
+    Book *book,
+    uint64_t account_id,
+    uint32_t instrument_id,
+    Account **account,
+    Instrument **instrument,
+) noexcept nogil
+cdef bint is_engaged(
+    const Book *book, const Account *account, uint32_t instrument_id
+) noexcept nogil
+
 cdef uint32_t adjust_collateral(
     Book *book,
     uint64_t account_id,
@@ -49,15 +62,6 @@ cdef uint32_t transfer_margin(
     bint validate_only,
     uint64_t now_ns,
     uint32_t position_side,
-    Change *change,
-) noexcept nogil
-cdef uint32_t change_margin_mode(
-    Book *book,
-    uint64_t account_id,
-    uint32_t instrument_id,
-    uint32_t mode,
-    bint validate_only,
-    uint64_t now_ns,
     Change *change,
 ) noexcept nogil
 cdef uint32_t set_leverage(

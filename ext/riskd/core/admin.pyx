@@ -48,11 +48,11 @@ from riskd.core.types cimport *
 cdef uint64_t LEASE_NS_MAX = 86_400_000_000_000
 
 
-cdef inline int64_t _available_or_zero(const Pool *pool) noexcept nogil:
+cdef int64_t available_or_zero(const Pool *pool) noexcept nogil:
     return <int64_t>available_of(pool) if pool_fits(pool) else 0
 
 
-cdef uint32_t _target(
+cdef uint32_t target_find(
     Book *book,
     uint64_t account_id,
     uint32_t instrument_id,
@@ -129,7 +129,7 @@ cdef uint32_t adjust_collateral(
     if account == NULL:
         return REASON_ACCOUNT_UNKNOWN
     pool_of(book, account, NULL, now_ns, &pool)
-    change.available = _available_or_zero(&pool)
+    change.available = available_or_zero(&pool)
     if asset_id != account.asset_id:
         return _adjust_balance(book, account, asset_id, amount, validate_only, change)
     change.figure = account.cash
@@ -141,7 +141,7 @@ cdef uint32_t adjust_collateral(
             return reason
     pool.cash += amount
     change.figure = <int64_t>pool.cash
-    change.available = _available_or_zero(&pool)
+    change.available = available_or_zero(&pool)
     if not validate_only:
         account.cash = change.figure
         level_move_money(book, account, amount)
@@ -169,11 +169,11 @@ cdef uint32_t transfer_margin(
     cdef i128 notional, pnl
     cdef uint32_t reason
     memset(change, 0, sizeof(Change))
-    reason = _target(book, account_id, instrument_id, &account, &instrument)
+    reason = target_find(book, account_id, instrument_id, &account, &instrument)
     if reason != REASON_NONE:
         return reason
     pool_of(book, account, NULL, now_ns, &pool)
-    change.available = _available_or_zero(&pool)
+    change.available = available_or_zero(&pool)
     if not takes_position_side(book, account, instrument_id, position_side):
         return REASON_POSITION_SIDE_NOT_SUPPORTED
     position_side = max(position_side, <uint32_t>POSITION_SIDE_NET)
@@ -210,7 +210,7 @@ cdef uint32_t transfer_margin(
             return REASON_EXCEEDS_REMOVABLE_MARGIN
     pool.cash -= amount
     change.figure = position.wallet + amount
-    change.available = _available_or_zero(&pool)
+    change.available = available_or_zero(&pool)
     if not validate_only:
         position.wallet = change.figure
         account.cash = <int64_t>pool.cash
@@ -218,7 +218,7 @@ cdef uint32_t transfer_margin(
     return REASON_NONE
 
 
-cdef bint _is_engaged(
+cdef bint is_engaged(
     const Book *book, const Account *account, uint32_t instrument_id
 ) noexcept nogil:
     """Whether an account has a position or working orders: on an instrument, or (0) on any."""
@@ -232,44 +232,6 @@ cdef bint _is_engaged(
         if position.lots != 0 or position.working_orders != 0:
             return True
     return False
-
-
-cdef uint32_t change_margin_mode(
-    Book *book,
-    uint64_t account_id,
-    uint32_t instrument_id,
-    uint32_t mode,
-    bint validate_only,
-    uint64_t now_ns,
-    Change *change,
-) noexcept nogil:
-    """Set the mode of flat positions without orders; the figure is the wallet of NET."""
-    cdef Account *account
-    cdef Instrument *instrument
-    cdef Position *position
-    cdef Pool pool
-    cdef uint32_t reason
-    memset(change, 0, sizeof(Change))
-    reason = _target(book, account_id, instrument_id, &account, &instrument)
-    if reason != REASON_NONE:
-        return reason
-    position = position_find(book, account, instrument_id, POSITION_SIDE_NET)
-    pool_of(book, account, NULL, now_ns, &pool)
-    change.available = _available_or_zero(&pool)
-    if position != NULL:
-        change.figure = position.wallet
-    if mode != MARGIN_MODE_CROSS and mode != MARGIN_MODE_ISOLATED:
-        return REASON_MARGIN_MODE_MISMATCH
-    if _is_engaged(book, account, instrument_id):
-        return REASON_POSITION_NOT_FLAT
-    if position == NULL and book.position_count == book.position_capacity:
-        return REASON_POSITIONS_FULL
-    if not validate_only:
-        if position == NULL:
-            position = position_add(book, account, instrument_id, POSITION_SIDE_NET)
-        position.margin_mode = <uint8_t>mode
-        book.revision += 1
-    return REASON_NONE
 
 
 cdef uint32_t set_leverage(
@@ -297,14 +259,14 @@ cdef uint32_t set_leverage(
     cdef bint is_too_large
     cdef bint lowers
     memset(change, 0, sizeof(Change))
-    reason = _target(book, account_id, instrument_id, &account, &instrument)
+    reason = target_find(book, account_id, instrument_id, &account, &instrument)
     if reason != REASON_NONE:
         return reason
     settings = position_find(book, account, instrument_id, POSITION_SIDE_NET)
     terms_of(book, account, instrument, settings, &terms)
     pool_of(book, account, NULL, now_ns, &pool)
     change.figure = terms.leverage
-    change.available = _available_or_zero(&pool)
+    change.available = available_or_zero(&pool)
     if terms.is_option:
         return REASON_LEVERAGE_OUT_OF_RANGE
     # A leverage that is out of range is refused, whatever is figured out with it before.
@@ -346,7 +308,7 @@ cdef uint32_t set_leverage(
     if settings == NULL and book.position_count == book.position_capacity:
         return REASON_POSITIONS_FULL
     change.figure = leverage
-    change.available = _available_or_zero(&pool)
+    change.available = available_or_zero(&pool)
     if not validate_only:
         if settings == NULL:
             settings = position_add(book, account, instrument_id, POSITION_SIDE_NET)
@@ -364,7 +326,7 @@ cdef uint32_t set_position_mode(
         return REASON_ACCOUNT_UNKNOWN
     if position_mode != POSITION_MODE_ONE_WAY and position_mode != POSITION_MODE_HEDGE:
         return REASON_DEFINITION_INVALID
-    if _is_engaged(book, account, 0):
+    if is_engaged(book, account, 0):
         return REASON_POSITION_NOT_FLAT
     account.position_mode = <uint8_t>position_mode
     book.revision += 1

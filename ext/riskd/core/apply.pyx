@@ -81,6 +81,7 @@ from riskd.core.pool cimport (
     pool_of,
     terms_of,
 )
+from riskd.core.settlement cimport settle_fill
 from riskd.core.types cimport *
 from riskd.core.wire cimport (
     FAULT_NONE,
@@ -901,6 +902,8 @@ cdef uint32_t _figure_booking(
         fill.realised_pnl += undone.realised_pnl
         fill.cash_change += undone.cash_change
         fill.deficit += undone.deficit
+    if target.instrument.settlement_price != 0:
+        settle_fill(&terms, fill)
     booking.realised = fill.realised_pnl + fill.deficit
     booking.cash = account.cash + fill.cash_change
     booking.deficit = book.assets[target.instrument.asset_id - 1].deficit + fill.deficit
@@ -1286,6 +1289,8 @@ cdef uint32_t _take_mark(
     cdef Instrument *instrument = instrument_find(book, report.instrument_id)
     if instrument == NULL:
         return REASON_INSTRUMENT_UNKNOWN
+    if instrument.settlement_price != 0:
+        return REASON_INSTRUMENT_SETTLED
     if report.price < 1 or report.price > NUMBER_MAX:
         return REASON_MARK_OUT_OF_RANGE
     if report.volatility_ppb > 10 * <uint64_t>PPB:

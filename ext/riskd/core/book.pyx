@@ -854,7 +854,7 @@ cdef void position_drop_if_absent(Book *book, Position *position) noexcept nogil
     cdef uint32_t *link
     if position.lots != 0 or position.working_orders != 0:
         return
-    if position.margin_mode != 0 or position.leverage != 0:
+    if position.margin_mode != 0 or position.leverage != 0 or position.margin_level != 0:
         return
     debug_assert(position.wallet == 0 and position.entry_value == 0)
     debug_assert(position.buy.value == 0 and position.sell.value == 0)

@@ -296,7 +296,9 @@ cdef uint32_t _state(const Case *case, bint reducing) noexcept nogil:
         return REASON_ACCOUNT_HALTED
     if instrument.trading_state == TRADING_STATE_HALTED:
         return REASON_INSTRUMENT_HALTED
-    if instrument.expiry_ns != 0 and instrument.expiry_ns <= case.now_ns:
+    if instrument.settlement_price != 0 or (
+        instrument.expiry_ns != 0 and instrument.expiry_ns <= case.now_ns
+    ):
         return REASON_INSTRUMENT_EXPIRED
     if reducing:
         return REASON_MARK_MISSING if case.price_ticks == 0 else REASON_NONE

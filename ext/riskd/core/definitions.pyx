@@ -267,6 +267,9 @@ cdef tuple define_instrument(Book *book, dict ids, row):
         if not _same_contract(target, &instrument):
             return REASON_FIELD_IMMUTABLE, 0
         instrument.mark = target.mark
+        instrument.settlement_price = target.settlement_price
+        instrument.funding_time_ns = target.funding_time_ns
+        instrument.open_interest_lots = target.open_interest_lots
         if instrument.trading_state == 0:
             instrument.trading_state = target.trading_state
     if instrument.trading_state == 0:

@@ -12,6 +12,7 @@ from riskd.core.rows import AccountRow as AccountRow
 from riskd.core.rows import AssetRow as AssetRow
 from riskd.core.rows import BalanceRow as BalanceRow
 from riskd.core.rows import FirmRow as FirmRow
+from riskd.core.rows import FundingRow as FundingRow
 from riskd.core.rows import GatewayRow as GatewayRow
 from riskd.core.rows import InstrumentRow as InstrumentRow
 from riskd.core.rows import LimitRow as LimitRow
@@ -19,6 +20,7 @@ from riskd.core.rows import MarkRow as MarkRow
 from riskd.core.rows import PositionRow as PositionRow
 from riskd.core.rows import Replay as Replay
 from riskd.core.rows import ScheduleRow as ScheduleRow
+from riskd.core.rows import SettlementRow as SettlementRow
 from riskd.core.rows import SummaryRow as SummaryRow
 from riskd.core.rows import Tier as Tier
 
@@ -272,8 +274,12 @@ class Engine:
         now_ns: int,
         *,
         actor: str = "riskd",
-    ) -> tuple[int, int, int]:
-        """Return (reason, isolated wallet, available) as after it."""
+    ) -> tuple[int, int, int, int]:
+        """Return (reason, isolated wallet, available, cash flow) as after it.
+
+        The wallet is that of all positions on the instrument, the cash flow what the pool gets (0
+        when it is refused).
+        """
     def set_leverage(
         self,
         account_id: int,
@@ -389,6 +395,50 @@ class Engine:
         actor: str = "riskd",
     ) -> int:
         """Return the reason."""
+    def load_position(
+        self,
+        account_id: int,
+        instrument_id: int,
+        position_side: int,
+        lots: int,
+        entry_value: int,
+        wallet: int,
+        *,
+        validate_only: bool = False,
+        now_ns: int = 0,
+        actor: str = "riskd",
+    ) -> tuple[int, int, int]:
+        """Take over a position that exists already; lots are signed, the wallet is new money.
+
+        Return (reason, isolated wallet, available) as after it.
+        """
+    def apply_funding(
+        self,
+        instrument_id: int,
+        rate_ppb: int,
+        price: int,
+        time_ns: int,
+        *,
+        validate_only: bool = False,
+        now_ns: int = 0,
+        actor: str = "riskd",
+    ) -> FundingRow:
+        """Let longs pay shorts a rate of the notional, below 0 the other way.
+
+        The price is in mark units, 0 is the mark.
+        """
+    def settle_instrument(
+        self,
+        instrument_id: int,
+        price: int,
+        *,
+        validate_only: bool = False,
+        now_ns: int = 0,
+        actor: str = "riskd",
+    ) -> SettlementRow:
+        """Close every position for good; the price is in mark units, of an option's underlying in
+        those of the strike.
+        """
     def set_capacities(self, *, now_ns: int = 0, actor: str = "riskd", **capacities: int) -> bool:
         """Change how much fits, by the names of the constructor; return whether anything changed.
 

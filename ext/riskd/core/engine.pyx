@@ -47,7 +47,7 @@ import os
 import sys
 
 from riskd.core.journal import JournalDamagedError, JournalFailedError
-from riskd.core.rows import InstrumentRow, Replay
+from riskd.core.rows import FundingRow, InstrumentRow, Replay, SettlementRow
 from riskd.core.snapshot import SnapshotInvalidError, snapshot_head, snapshot_paths
 
 cimport cython
@@ -57,6 +57,7 @@ from libc.string cimport memcmp, memcpy, memset
 
 cimport riskd.core.admin as admin
 cimport riskd.core.limit_changes as limit_changes
+cimport riskd.core.settlement as settlement
 from riskd.core.admin cimport CANCEL_IDS_MAX, Change, OrderFilter
 from riskd.core.apply cimport (
     HOT_ADVANCE_TIME,
@@ -119,6 +120,8 @@ from riskd.core.journal cimport (
     journal_status,
     journal_wait,
 )
+from riskd.core.mode_switch cimport ModeSwitch, change_margin_mode
+from riskd.core.settlement cimport Funding, Settlement
 from riskd.core.snapshot cimport snapshot_read, snapshot_write
 from riskd.core.types cimport *
 from riskd.core.views cimport (
@@ -964,6 +967,60 @@ cdef class Engine:
         }
         return self._change("reset_usage", arguments, now_ns, actor)
 
+    def load_position(
+        self,
+        account_id,
+        instrument_id,
+        position_side,
+        lots,
+        entry_value,
+        wallet,
+        *,
+        validate_only=False,
+        now_ns=0,
+        actor="riskd",
+    ):
+        arguments = {
+            "account_id": account_id,
+            "instrument_id": instrument_id,
+            "position_side": position_side,
+            "lots": lots,
+            "entry_value": entry_value,
+            "wallet": wallet,
+            "validate_only": validate_only,
+        }
+        return self._change("load_position", arguments, now_ns, actor)
+
+    def apply_funding(
+        self,
+        instrument_id,
+        rate_ppb,
+        price,
+        time_ns,
+        *,
+        validate_only=False,
+        now_ns=0,
+        actor="riskd",
+    ):
+        arguments = {
+            "instrument_id": instrument_id,
+            "rate_ppb": rate_ppb,
+            "price": price,
+            "time_ns": time_ns,
+            "validate_only": validate_only,
+        }
+        return self._change("apply_funding", arguments, now_ns, actor)
+
+    def settle_instrument(
+        self, instrument_id, price, *, validate_only=False, now_ns=0, actor="riskd"
+    ):
+        arguments = {
+            "instrument_id": instrument_id,
+            "price": price,
+            "validate_only": validate_only,
+        }
+        return self._change("settle_instrument", arguments, now_ns, actor)
+
     # Reads
 
     def firms(self):
@@ -1156,11 +1213,11 @@ def _transfer_margin(
 def _change_margin_mode(
     Engine engine, now_ns, *, account_id, instrument_id, margin_mode, validate_only=False
 ):
-    cdef Change change
-    cdef uint32_t reason = admin.change_margin_mode(
-        &engine._book, account_id, instrument_id, margin_mode, validate_only, now_ns, &change
+    cdef ModeSwitch outcome
+    cdef uint32_t reason = change_margin_mode(
+        &engine._book, account_id, instrument_id, margin_mode, validate_only, now_ns, &outcome
     )
-    return reason, change.figure, change.available
+    return reason, outcome.wallet, outcome.available, outcome.cash_flow
 
 
 def _set_leverage(
@@ -1330,6 +1387,77 @@ def _reset_usage(Engine engine, now_ns, *, scope, scope_id, instrument_id, kind)
     return limit_changes.reset_usage(&engine._book, scope, scope_id, instrument_id, kind)
 
 
+def _load_position(
+    Engine engine, now_ns, *, account_id, instrument_id, position_side, lots, entry_value, wallet,
+    validate_only=False
+):
+    cdef Change change
+    cdef uint32_t reason
+    if not _in(account_id, 0, UINT64_MAX):
+        return REASON_ACCOUNT_UNKNOWN, 0, 0
+    # What does not fit is refused like what is not within its bounds: A-9, F-9, F-4.
+    reason = settlement.load_position(
+        &engine._book,
+        account_id,
+        instrument_id if _in(instrument_id, 0, UINT32_MAX) else 0,
+        position_side if _in(position_side, 0, UINT32_MAX) else UINT32_MAX,
+        _fitting(lots),
+        _fitting(entry_value),
+        wallet if _in(wallet, 0, INT64_MAX) else -1,
+        validate_only,
+        now_ns,
+        &change,
+    )
+    return reason, change.figure, change.available
+
+
+def _apply_funding(
+    Engine engine, now_ns, *, instrument_id, rate_ppb, price, time_ns, validate_only=False
+):
+    cdef Funding funding
+    cdef uint32_t reason = settlement.apply_funding(
+        &engine._book,
+        instrument_id if _in(instrument_id, 0, UINT32_MAX) else 0,
+        rate_ppb if _in(rate_ppb, -INT64_MAX, INT64_MAX) else INT64_MAX,
+        price if _in(price, 0, INT64_MAX) else -1,
+        time_ns if _in(time_ns, 0, UINT64_MAX) else 0,
+        validate_only,
+        now_ns,
+        &funding,
+    )
+    return FundingRow(
+        reason, funding.positions, <int64_t>funding.paid, <int64_t>funding.received
+    )
+
+
+def _settle_instrument(Engine engine, now_ns, *, instrument_id, price, validate_only=False):
+    cdef Book *book = &engine._book
+    cdef Settlement outcome
+    cdef uint32_t reason
+    if not _in(instrument_id, 0, UINT32_MAX):
+        instrument_id = 0
+    if not _in(price, 0, INT64_MAX):
+        price = 0
+    reason = settlement.check_settlement(book, instrument_id, price, now_ns, &outcome)
+    if reason != REASON_NONE:
+        return SettlementRow(reason, 0, 0, 0, 0, 0)
+    orders = working_reservation_ids(
+        book, admin.SCOPE_INSTRUMENT, instrument_id, book.order_count
+    )
+    if not validate_only:
+        for reservation_id in orders:
+            release_order(book, order_find(book, reservation_id))
+        settlement.settle_positions(book, instrument_id, price, now_ns)
+    return SettlementRow(
+        reason,
+        outcome.positions,
+        len(orders),
+        <int64_t>outcome.profit,
+        <int64_t>outcome.loss,
+        <int64_t>outcome.deficit,
+    )
+
+
 cdef bint _names_limit(scope, scope_id, instrument_id, kind):
     """Whether these can be the names of a limit at all."""
     return (
@@ -1400,6 +1528,9 @@ _CHANGES = {
     "raise_limit": _raise_limit,
     "remove_limit": _remove_limit,
     "reset_usage": _reset_usage,
+    "load_position": _load_position,
+    "apply_funding": _apply_funding,
+    "settle_instrument": _settle_instrument,
     "set_capacities": _set_capacities,
     "create_book": _create_book,
 }

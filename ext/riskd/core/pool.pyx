@@ -314,7 +314,7 @@ cdef void fill_of(
     cdef i128 held = magnitude(holding.lots)
     cdef i128 signed_lots = lots if side == SIDE_BUY else -lots
     cdef i128 reduced = 0
-    cdef i128 opened, released, freed, credit, covered, need, reduced_value, opened_value, value
+    cdef i128 opened, released, freed, credit, covered, paid, need, reduced_value, opened_value, value
     fill.lots = 0
     fill.entry_value = 0
     fill.wallet = 0
@@ -353,10 +353,10 @@ cdef void fill_of(
                 # else of the pool: a bankrupt isolated position takes the rest from nobody here.
                 covered = min(-credit, open_loss - floor_div(open_loss * opened, lots))
                 fill.cash_change -= covered
-                fill.wallet += credit + covered
-                if fill.wallet < 0:
-                    fill.deficit = -fill.wallet
-                    fill.wallet = 0
+                # A wallet that funding brought below 0 pays nothing.
+                paid = min(-credit - covered, larger(0, fill.wallet))
+                fill.wallet -= paid
+                fill.deficit = -credit - covered - paid
         else:
             fill.cash_change += fill.realised_pnl
     fill.entry_value += opened_value

@@ -215,6 +215,30 @@ class PositionRow(NamedTuple):
     margin_level: int = 0
 
 
+class FundingRow(NamedTuple):
+    """What funding came to; zeros when it was refused."""
+
+    reason: int
+    positions: int
+    paid: int
+    """Each payment rounded up."""
+    received: int
+    """Each rounded down."""
+
+
+class SettlementRow(NamedTuple):
+    """What the settlement of an instrument came to; zeros when it was refused."""
+
+    reason: int
+    positions: int
+    orders: int
+    """Working ones that were released."""
+    profit: int
+    loss: int
+    deficit: int
+    """Part of the loss that isolated wallets could not pay."""
+
+
 class Replay(NamedTuple):
     """What was read back from a journal."""
 

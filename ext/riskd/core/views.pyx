@@ -323,7 +323,10 @@ cdef list _position_lines(Book *book):
     for index in range(book.position_top):
         position = &book.positions[index]
         if position.in_use and (
-            position.lots != 0 or position.margin_mode != 0 or position.leverage != 0
+            position.lots != 0
+            or position.margin_mode != 0
+            or position.leverage != 0
+            or position.margin_level != 0
         ):
             rows.append((
                 book.accounts[position.account_index].account_id,

@@ -1,0 +1,195 @@
+"""Cross or isolated: the margin mode of an account's positions on an instrument, be they open or
+not (docs/decision.md, Changes; docs/instruments.md, Commands).
+
+Money only moves between the pool and wallets, so that the sums of the account's levels stay.
+"""
+
+from libc.stdint cimport int64_t, uint32_t, uint64_t
+from libc.string cimport memset
+
+from riskd.core.admin cimport available_or_zero, is_engaged, target_find
+from riskd.core.book cimport Book, position_add, position_find
+from riskd.core.margin cimport Exposure, initial_of, is_liquidatable_at
+from riskd.core.money cimport clamp, fits, i128, larger, magnitude
+from riskd.core.pool cimport (
+    Holding,
+    Pool,
+    Share,
+    Terms,
+    available_of,
+    holding_of,
+    mark_reason_of,
+    mark_value_up,
+    pool_add,
+    pool_fits,
+    pool_of,
+    share_of,
+    terms_of,
+)
+from riskd.core.types cimport *
+
+# A position of the instrument in the mode that it would have.
+ctypedef struct Leg:
+    Position *position
+    Share share
+    i128 wallet
+
+
+cdef uint32_t _find_legs(
+    Book *book, const Account *account, uint32_t instrument_id, Leg *legs
+) noexcept nogil:
+    """Find the positions of an instrument, at most one of each position side; return how many."""
+    cdef uint32_t count = 0
+    cdef uint32_t side
+    for side in range(<uint32_t>POSITION_SIDE_NET, <uint32_t>POSITION_SIDE_SHORT + 1):
+        legs[count].position = position_find(book, account, instrument_id, side)
+        if legs[count].position != NULL:
+            count += 1
+    return count
+
+
+cdef void _take_off(Pool *pool, const Share *share) noexcept nogil:
+    """Undo pool_add of a share whose figures are known."""
+    pool.pnl -= share.pnl
+    pool.initial_margin -= share.initial_margin
+    pool.maintenance -= share.maintenance
+    pool.requirement -= share.requirement
+
+
+cdef bint _is_liquidatable(const Terms *terms, const Pool *pool, const Leg *leg) noexcept nogil:
+    """A-21: by its wallet, or by what the pool has left for it when the others are served.
+
+    What does not fit is taken for yes.
+    """
+    cdef Exposure exposure
+    cdef i128 backing = leg.wallet
+    if terms.margin_mode == MARGIN_MODE_CROSS:
+        backing = pool.cash + pool.pnl - leg.share.pnl
+        backing -= pool.requirement - leg.share.requirement
+    if not fits(backing):
+        return True
+    exposure.lots = leg.position.lots
+    exposure.entry_value = leg.position.entry_value
+    exposure.wallet = <int64_t>backing
+    return is_liquidatable_at(
+        &exposure, terms.ladder, &terms.unit, terms.instrument.mark.price
+    )
+
+
+cdef uint32_t _figure(
+    const Terms *terms,
+    Leg *legs,
+    uint32_t count,
+    uint64_t now_ns,
+    Pool *pool,
+    ModeSwitch *outcome,
+) noexcept nogil:
+    """Figure the wallets, and the pool (given as it is) after the switch to the mode of the terms.
+    """
+    cdef Terms before = terms[0]
+    cdef Holding holding
+    cdef Share share
+    cdef Leg *leg
+    cdef i128 notional
+    cdef i128 wallets = 0
+    cdef i128 flow = 0
+    cdef uint32_t index
+    cdef uint32_t reason = REASON_NONE
+    for index in range(count):
+        if legs[index].position.lots != 0:
+            reason = mark_reason_of(terms.instrument, now_ns)
+    if reason == REASON_NONE:
+        reason = pool.mark_reason
+    if reason != REASON_NONE:
+        return reason
+    before.margin_mode = MARGIN_MODE_CROSS
+    if terms.margin_mode == MARGIN_MODE_CROSS:
+        before.margin_mode = MARGIN_MODE_ISOLATED
+    for index in range(count):
+        leg = &legs[index]
+        holding_of(leg.position, &holding)
+        share_of(&before, &holding, &share)
+        share_of(terms, &holding, &leg.share)
+        _take_off(pool, &share)
+        pool_add(pool, &leg.share)
+        leg.wallet = 0
+        if terms.margin_mode == MARGIN_MODE_ISOLATED and holding.lots != 0:
+            notional = mark_value_up(
+                terms, magnitude(holding.lots), terms.instrument.mark.price
+            )
+            leg.wallet = initial_of(terms.ladder, notional, notional, terms.leverage)
+            leg.wallet += larger(0, -share.pnl)
+        wallets += leg.wallet
+        flow += holding.wallet - leg.wallet
+    pool.cash += flow
+    if not pool_fits(pool) or available_of(pool) < 0 or not fits(wallets):
+        return REASON_EXCEEDS_AVAILABLE
+    if terms.margin_mode == MARGIN_MODE_ISOLATED and pool.cash < 0:
+        return REASON_EXCEEDS_AVAILABLE
+    for index in range(count):
+        if legs[index].position.lots != 0 and _is_liquidatable(terms, pool, &legs[index]):
+            return REASON_BORN_LIQUIDATABLE_IN_MODE
+    outcome.wallet = <int64_t>wallets
+    outcome.cash_flow = <int64_t>flow
+    outcome.available = available_or_zero(pool)
+    return REASON_NONE
+
+
+cdef uint32_t change_margin_mode(
+    Book *book,
+    uint64_t account_id,
+    uint32_t instrument_id,
+    uint32_t mode,
+    bint validate_only,
+    uint64_t now_ns,
+    ModeSwitch *outcome,
+) noexcept nogil:
+    cdef Account *account
+    cdef Instrument *instrument
+    cdef Position *settings
+    cdef Leg legs[3]
+    cdef Terms terms
+    cdef Pool pool
+    cdef ModeSwitch after
+    cdef i128 wallets = 0
+    cdef uint32_t count, index, reason
+    cdef bint is_open
+    memset(outcome, 0, sizeof(ModeSwitch))
+    reason = target_find(book, account_id, instrument_id, &account, &instrument)
+    if reason != REASON_NONE:
+        return reason
+    count = _find_legs(book, account, instrument_id, legs)
+    settings = position_find(book, account, instrument_id, POSITION_SIDE_NET)
+    pool_of(book, account, NULL, now_ns, &pool)
+    outcome.available = available_or_zero(&pool)
+    for index in range(count):
+        wallets += legs[index].position.wallet
+    outcome.wallet = clamp(wallets)
+    if mode != MARGIN_MODE_CROSS and mode != MARGIN_MODE_ISOLATED:
+        return REASON_MARGIN_MODE_MISMATCH
+    terms_of(book, account, instrument, settings, &terms)
+    after = outcome[0]
+    is_open = is_engaged(book, account, instrument_id)
+    if is_open and terms.is_option:
+        return REASON_POSITION_NOT_FLAT
+    if is_open and terms.margin_mode == mode:
+        return REASON_NONE
+    if is_open:
+        terms.margin_mode = mode
+        reason = _figure(&terms, legs, count, now_ns, &pool, &after)
+        if reason != REASON_NONE:
+            return reason
+    if settings == NULL and book.position_count == book.position_capacity:
+        return REASON_POSITIONS_FULL
+    outcome[0] = after
+    if validate_only:
+        return REASON_NONE
+    if is_open:
+        account.cash = <int64_t>pool.cash
+        for index in range(count):
+            legs[index].position.wallet = <int64_t>legs[index].wallet
+    if settings == NULL:
+        settings = position_add(book, account, instrument_id, POSITION_SIDE_NET)
+    settings.margin_mode = <uint8_t>mode
+    book.revision += 1
+    return REASON_NONE
