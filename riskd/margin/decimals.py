@@ -63,3 +63,11 @@ def to_decimal(value: Fraction, rounding: str, digits: int = _DIGITS) -> Decimal
     if isinstance(exponent, int) and exponent <= 0:
         return result
     return result.quantize(Decimal(1), context=EXACT)
+
+
+def units(name: str, value: Number, places: int) -> int:
+    """Return the value as a whole number of 10^-places. Raises ValueError if it is not one."""
+    scaled = decimal(name, value).scaleb(places, EXACT)
+    if scaled != scaled.to_integral_value():
+        raise ValueError(f"{name} {value} is not a whole number of 1e-{places}")
+    return int(scaled)
