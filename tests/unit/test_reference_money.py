@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from riskd.core.rows import InstrumentRow, PositionRow, RiskEventRow
-from riskd.reference.state import SCOPE_ACCOUNT, SCOPE_INSTRUMENT
+from riskd.reference.state import SCOPE_ACCOUNT, SCOPE_FIRM, SCOPE_INSTRUMENT
 from riskd.v1 import order_risk_service_pb2 as orders_pb
 from riskd.v1 import types_pb2 as t
 from tests.unit.reference_desk import BUY, CALL, CROSS, ETH, ISOLATED, NOW, SELL, XBT, Desk
@@ -605,3 +605,342 @@ def test_each_change_of_a_level_is_an_event() -> None:
     assert desk.engine.risk_events(revision + 1, 0, 10) == ([], revision + 1)
     assert desk.engine.risk_events(0, 8, 10) == ([], revision + 1)
     assert desk.engine.risk_events(0, 7, 0) == ([], revision + 1)
+
+
+def test_an_isolated_position_has_a_level_of_its_own_until_it_is_seen_closed() -> None:
+    desk = desk_at(ISOLATED)
+    load(desk, 10, 10_000, wallet=1_000)
+    assert desk.engine.set_margin_levels(1_500_000, 2_000_000) == NONE
+    desk.mark(XBT, 1_826)
+    assert evaluate(desk) == (0, 1)
+    assert position_of(desk, 7).margin_level == SEARCH
+    order = desk.check(XBT, SELL, 913, 10)
+    desk.fill(order.reservation_id, 913, 10)
+    # It is gone but for its level, which ends with an event of nothing.
+    assert lines(desk, "position") == [f"position 7 {XBT} {NET} 0 0 0 0 0 {SEARCH}"]
+    assert evaluate(desk) == (0, 1)
+    assert lines(desk, "position") == []
+    events, _ = desk.engine.risk_events(0, 7, 10)
+    assert [(each.level_after, each.equity, each.requirement) for each in events] == [
+        (SEARCH, 130, 92),
+        (SAFE, 0, 0),
+    ]
+    assert [each.instrument_id for each in events] == [XBT, XBT]
+
+
+def test_a_position_that_joins_the_pool_ends_its_own_level() -> None:
+    desk = desk_at(ISOLATED)
+    load(desk, 10, 10_000, wallet=1_000)
+    desk.engine.set_margin_levels(1_500_000, 2_000_000)
+    desk.mark(XBT, 1_826)
+    evaluate(desk)
+    assert change_mode(desk, CROSS)[0] == NONE
+    assert evaluate(desk) == (0, 1)
+    assert position_of(desk, 7).margin_level == SAFE
+
+
+def test_levels_are_looked_at_in_slices() -> None:
+    desk = desk_of_two()
+    assert desk.engine.create_account(9, 1, CROSS, 1000, 0) == NONE
+    desk.engine.set_margin_levels(1_500_000, 2_000_000)
+    # At 21,000 the short of account 8 loses 95,000 of its 100,000, and requires 1,050.
+    desk.mark(XBT, 21_000)
+    assert evaluate(desk, 0, 1) == (1, 0)
+    assert evaluate(desk, 1, 1) == (2, 0)
+    desk.mark(XBT, 21_900)
+    assert evaluate(desk, 1, 1) == (2, 1)
+    assert evaluate(desk, 2, 1) == (0, 0)
+    assert evaluate(desk, 3, 5) == (0, 0)
+
+
+def test_what_is_not_known_keeps_its_level() -> None:
+    desk = desk_at(cash=1_000)
+    load(desk, 10, 10_000)
+    desk.engine.set_margin_levels(1_500_000, 2_000_000)
+    desk.mark(XBT, 1_816)
+    assert evaluate(desk) == (0, 1)
+    desk.mark(XBT, 2_000)
+    load(desk, 10, 10_000, instrument_id=ETH)
+    assert evaluate(desk) == (0, 0)
+
+
+def test_without_levels_nothing_is_found() -> None:
+    desk = desk_at(cash=1_000)
+    load(desk, 10, 10_000)
+    desk.mark(XBT, 1_816)
+    assert evaluate(desk) == (0, 0)
+    desk.engine.set_margin_levels(1_500_000, 2_000_000)
+    assert lines(desk, "levels") == ["levels 1500000 2000000"]
+    assert evaluate(desk) == (0, 1)
+    assert desk.engine.set_margin_levels(0, 0) == NONE
+    desk.mark(XBT, 2_000)
+    assert evaluate(desk) == (0, 0)
+    assert lines(desk, "levels") == []
+
+
+@pytest.mark.parametrize(
+    ("search", "release", "reason"),
+    [
+        (1_000_000, 2_000_000, t.REASON_CODE_DEFINITION_INVALID),
+        (1_000_001, 1_000_001, t.REASON_CODE_DEFINITION_INVALID),
+        (1_000_001, 10_000_001, t.REASON_CODE_DEFINITION_INVALID),
+        (0, 2_000_000, t.REASON_CODE_DEFINITION_INVALID),
+        (-1, 0, t.REASON_CODE_DEFINITION_INVALID),
+        (1_000_001, 10_000_000, NONE),
+    ],
+)
+def test_levels_have_bounds(search: int, release: int, reason: int) -> None:
+    assert desk_at().engine.set_margin_levels(search, release) == reason
+
+
+# --- Collateral -----------------------------------------------------------------------------------
+
+COIN = 2
+COLLATERAL_TIERS = [(0, 900_000_000), (1_000, 500_000_000)]
+
+
+def desk_with_coin(cash: int = 0, **terms: Any) -> Desk:
+    """Return a desk where COIN, with 3 decimals, is collateral at XBT's mark of 500 USDT.
+
+    One minor unit of it is worth 0.5 USDT: 50 minor units.
+    """
+    desk = desk_at(cash=cash)
+    assert desk.engine.create_asset("COIN", 3) == (NONE, COIN)
+    assert define(desk, **terms) == NONE
+    return desk
+
+
+def define(desk: Desk, **terms: Any) -> int:
+    given: dict[str, Any] = {
+        "asset_id": COIN,
+        "settlement_asset_id": 1,
+        "index_instrument_id": XBT,
+        "tiers": COLLATERAL_TIERS,
+    }
+    return desk.engine.define_collateral(**(given | terms))
+
+
+def adjust(desk: Desk, amount: int, asset_id: int = COIN) -> tuple[int, int, int]:
+    return desk.engine.adjust_collateral(7, asset_id, amount, False, desk.now_ns)
+
+
+@pytest.mark.parametrize(
+    ("balance", "terms", "value"),
+    [
+        (100, {}, 4_500),
+        (1_000, {}, 45_000),
+        (1_003, {}, 45_075),  # 75 of the second tier
+        (1_003, {"cap": 1_001}, 45_025),
+        (1_003, {"tiers": [(0, 10**9)]}, 50_150),
+        (1_003, {"tiers": [(0, 0)]}, 0),
+        (1, {"tiers": [(0, 999_999_999)]}, 49),
+    ],
+)
+def test_a_balance_counts_by_tier(balance: int, terms: dict[str, Any], value: int) -> None:
+    desk = desk_with_coin(**terms)
+    assert adjust(desk, balance) == (NONE, balance, value)
+    assert available(desk) == value
+
+
+def owe(desk: Desk, amount: int) -> None:
+    """Let a fee in COIN be paid by an account that has none."""
+    order = desk.check(XBT, BUY, 1, 1)
+    assert order.reason == NONE
+    desk.execute(
+        orders_pb.EXECUTION_KIND_FILL,
+        order.reservation_id,
+        1000,
+        1,
+        fee_minor=amount,
+        fee_asset_id=COIN,
+    )
+
+
+def test_a_debt_counts_more_than_its_value() -> None:
+    desk = desk_with_coin(cash=1_000, liability_ppb=1_010_000_001)
+    owe(desk, 3)
+    # 150 at 1.010000001 are 151.50000015; the position holds 100 of its 1,000.
+    assert available(desk) == 1_000 - 152 - 100
+
+
+def test_a_debt_of_what_is_no_collateral_cannot_be_valued() -> None:
+    desk = desk_at(cash=1_000)
+    desk.engine.create_asset("COIN", 3)
+    owe(desk, 3)
+    row = desk.engine.summary(7)
+    assert row is not None
+    assert not row.known
+    assert desk.check(ETH, BUY, 1, 1).reason == t.REASON_CODE_MARK_MISSING
+    desk.mark(ETH, 2)
+    assert desk.check(ETH, BUY, 1, 1).reason == t.REASON_CODE_MARGIN_OVERFLOWS
+    assert adjust(desk, -1, 1)[0] == t.REASON_CODE_EXCEEDS_AVAILABLE
+    assert adjust(desk, 3)[0] == NONE
+    assert available(desk) == 900
+
+
+def test_collateral_backs_orders_and_positions() -> None:
+    desk = desk_with_coin(cash=0)
+    adjust(desk, 100)
+    assert desk.check(XBT, BUY, 1000, 46).reason == t.REASON_CODE_MARGIN_INSUFFICIENT
+    reply = desk.check(XBT, BUY, 1000, 45)
+    assert (reply.reason, reply.available_minor) == (NONE, 0)
+    # 45,000 - 4,500 of collateral: the notional where 1 % is left is 40,909.09, of 45 lots.
+    desk.fill(reply.reservation_id, 1000, 45)
+    assert desk.position.liquidation_price == 1_818
+    assert desk.position.bankruptcy_price == 1_800
+    assert desk.position.equity == 4_500
+
+
+def test_collateral_needs_its_index() -> None:
+    desk = desk_with_coin(cash=1_000, index_instrument_id=ETH)
+    adjust(desk, 100)
+    assert desk.check(XBT, BUY, 1000, 1).reason == t.REASON_CODE_MARK_MISSING
+    assert adjust(desk, -1, 1)[0] == t.REASON_CODE_MARK_MISSING
+    assert adjust(desk, -1)[0] == t.REASON_CODE_MARK_MISSING
+    desk.mark(ETH, 2_000)
+    assert desk.check(XBT, BUY, 1000, 1).reason == NONE
+
+
+def test_collateral_that_is_needed_cannot_be_withdrawn() -> None:
+    desk = desk_with_coin(cash=0)
+    adjust(desk, 100)
+    assert desk.check(XBT, BUY, 1000, 44).reason == NONE  # 4,400 of 4,500
+    assert adjust(desk, -3) == (t.REASON_CODE_EXCEEDS_AVAILABLE, 100, 100)
+    assert adjust(desk, -101)[0] == t.REASON_CODE_EXCEEDS_AVAILABLE
+    assert adjust(desk, -2) == (NONE, 98, 10)
+    # It is no cash: that of the settlement asset is 0.
+    assert adjust(desk, -1, 1)[0] == t.REASON_CODE_EXCEEDS_AVAILABLE
+
+
+@pytest.mark.parametrize(
+    ("terms", "reason"),
+    [
+        ({"asset_id": 9}, t.REASON_CODE_ASSET_UNKNOWN),
+        ({"settlement_asset_id": 9}, t.REASON_CODE_ASSET_UNKNOWN),
+        ({"asset_id": 1}, t.REASON_CODE_DEFINITION_INVALID),
+        ({"tiers": []}, t.REASON_CODE_DEFINITION_INVALID),
+        ({"tiers": [(k, 1) for k in range(9)]}, t.REASON_CODE_DEFINITION_INVALID),
+        ({"tiers": [(1, 1)]}, t.REASON_CODE_DEFINITION_INVALID),
+        ({"tiers": [(0, 1), (0, 1)]}, t.REASON_CODE_DEFINITION_INVALID),
+        ({"tiers": [(0, 1), (1, 2)]}, t.REASON_CODE_DEFINITION_INVALID),
+        ({"tiers": [(0, 10**9 + 1)]}, t.REASON_CODE_DEFINITION_INVALID),
+        ({"tiers": [(0, 1), (1, -1)]}, t.REASON_CODE_DEFINITION_INVALID),
+        ({"cap": -1}, t.REASON_CODE_DEFINITION_INVALID),
+        ({"liability_ppb": 10**9 - 1}, t.REASON_CODE_DEFINITION_INVALID),
+        ({"liability_ppb": 10**10 + 1}, t.REASON_CODE_DEFINITION_INVALID),
+        ({"interest_free": 2, "forced_conversion": 1}, t.REASON_CODE_DEFINITION_INVALID),
+        ({"interest_free": -1}, t.REASON_CODE_DEFINITION_INVALID),
+        ({"index_instrument_id": 99}, t.REASON_CODE_INSTRUMENT_UNKNOWN),
+        ({"index_instrument_id": CALL}, t.REASON_CODE_DEFINITION_INVALID),
+        ({"asset_id": 1, "settlement_asset_id": COIN}, t.REASON_CODE_DEFINITION_INVALID),
+    ],
+)
+def test_what_collateral_is_refused(terms: dict[str, Any], reason: int) -> None:
+    desk = desk_with_coin()
+    before = desk.engine.state_lines()
+    assert define(desk, **terms) == reason
+    assert desk.engine.state_lines() == before
+
+
+def test_a_definition_replaces_the_one_before() -> None:
+    desk = desk_with_coin()
+    adjust(desk, 100)
+    assert define(desk, tiers=[(0, 10**9)], cap=50, interest_free=3, forced_conversion=4) == NONE
+    assert available(desk) == 2_500
+    assert lines(desk, "collateral") == ["collateral 2 1 1 50 1000000000 3 4 0:1000000000"]
+
+
+# --- Credit ---------------------------------------------------------------------------------------
+
+
+def give(desk: Desk, scope: int, scope_id: int, amount: int) -> int:
+    return desk.engine.set_credit_line(scope, scope_id, amount)
+
+
+def credit_of(desk: Desk, account_id: int = 7) -> tuple[int, int]:
+    """Return line and use."""
+    row = desk.engine.account(account_id)
+    assert row is not None
+    return row.credit_line, row.credit_used
+
+
+def test_credit_backs_margin_and_is_used_beyond_the_own_money() -> None:
+    desk = desk_at(cash=1_000)
+    assert give(desk, SCOPE_ACCOUNT, 7, 500) == NONE
+    assert available(desk) == 1_500
+    assert desk.check(XBT, BUY, 1000, 16).reason == t.REASON_CODE_MARGIN_INSUFFICIENT
+    first = desk.check(XBT, BUY, 1000, 9)
+    assert credit_of(desk) == (500, 0)
+    second = desk.check(XBT, BUY, 1000, 6)
+    assert (second.available_minor, credit_of(desk)) == (0, (500, 500))
+    desk.execute(orders_pb.EXECUTION_KIND_CANCEL, first.reservation_id)
+    assert (available(desk), credit_of(desk)) == (900, (500, 0))
+
+
+def test_credit_is_neither_equity_nor_money() -> None:
+    desk = desk_at(cash=1_000)
+    load(desk, 10, 10_000)
+    assert give(desk, SCOPE_ACCOUNT, 7, 500) == NONE
+    assert available(desk) == 500
+    assert adjust(desk, -1, 1) == (t.REASON_CODE_EXCEEDS_AVAILABLE, 1_000, 500)
+    assert change_mode(desk, ISOLATED)[0] == NONE
+    assert (desk.position.isolated_wallet, desk.cash) == (1_000, 0)
+    assert change_mode(desk, CROSS)[0] == NONE
+    assert desk.position.equity == 1_000
+    # Half the leverage takes 2,000, of which 500 is not enough; nor would 1,000 of credit be.
+    assert give(desk, SCOPE_ACCOUNT, 7, 1_000) == NONE
+    reason, _, _ = desk.engine.set_leverage(7, XBT, 500, False, NOW)
+    assert reason == t.REASON_CODE_EXCEEDS_AVAILABLE
+
+
+def test_a_firm_bounds_what_its_accounts_use_together() -> None:
+    desk = desk_at(cash=100)
+    engine = desk.engine
+    assert engine.create_account(8, 1, CROSS, 1000, 100) == NONE
+    assert engine.create_firm(3, 1) == NONE
+    for account_id in (7, 8):
+        assert engine.set_account_owner(account_id, 3, 0, NOW) == NONE
+        assert give(desk, SCOPE_ACCOUNT, account_id, 500) == NONE
+    assert available(desk) == 600  # a firm without a line does not bound
+    assert give(desk, SCOPE_FIRM, 3, 700) == NONE
+    assert desk.check(XBT, BUY, 1000, 5).reason == NONE
+    assert (available(desk, 7), available(desk, 8)) == (100, 400)
+    assert lines(desk, "firm") == ["firm 3 1 1 700 400"]
+    assert desk.check(XBT, BUY, 1000, 5, account_id=8).reason == t.REASON_CODE_MARGIN_INSUFFICIENT
+    assert desk.check(XBT, BUY, 1000, 4, account_id=8).reason == NONE
+    # Less than is used leaves nothing, but takes nothing away either.
+    assert give(desk, SCOPE_FIRM, 3, 300) == NONE
+    assert (available(desk, 7), available(desk, 8)) == (-400, -300)
+
+
+def test_a_line_that_ends_is_not_used() -> None:
+    desk = desk_at(cash=100)
+    give(desk, SCOPE_ACCOUNT, 7, 500)
+    assert desk.check(XBT, BUY, 1000, 5).reason == NONE
+    assert credit_of(desk) == (500, 400)
+    assert give(desk, SCOPE_ACCOUNT, 7, 0) == NONE
+    assert credit_of(desk) == (0, 0)
+    assert available(desk) == -400
+
+
+def test_orders_that_are_released_free_their_credit() -> None:
+    desk = desk_at(cash=100)
+    give(desk, SCOPE_ACCOUNT, 7, 500)
+    assert desk.check(XBT, BUY, 1000, 5).reason == NONE
+    desk.engine.cancel_orders(0, 7, 0, 0, 0, [], False, NOW)
+    assert credit_of(desk) == (500, 0)
+
+
+@pytest.mark.parametrize(
+    ("scope", "scope_id", "amount", "reason"),
+    [
+        (SCOPE_INSTRUMENT, XBT, 1, t.REASON_CODE_DEFINITION_INVALID),
+        (SCOPE_ACCOUNT, 8, 1, t.REASON_CODE_ACCOUNT_UNKNOWN),
+        (SCOPE_FIRM, 8, 1, t.REASON_CODE_FIRM_UNKNOWN),
+        (SCOPE_ACCOUNT, 7, -1, t.REASON_CODE_DEFINITION_INVALID),
+        (SCOPE_ACCOUNT, 7, 2**62 + 1, t.REASON_CODE_DEFINITION_INVALID),
+        (SCOPE_ACCOUNT, 7, 2**62, NONE),
+    ],
+)
+def test_what_credit_is_refused(scope: int, scope_id: int, amount: int, reason: int) -> None:
+    assert give(desk_at(), scope, scope_id, amount) == reason
