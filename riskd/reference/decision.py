@@ -11,7 +11,7 @@ from riskd.reference.answers import ANSWER_ORDER, Answer
 from riskd.reference.black import black76, mark_unit
 from riskd.reference.figures import NewOrder, Terms
 from riskd.reference.ladder import Ladder, verdict
-from riskd.reference.margin import Fill, value_in_ticks
+from riskd.reference.margin import Fill
 from riskd.reference.numbers import BILLION, COUNT_MAX, YEAR_NS, floor
 from riskd.reference.state import (
     DERIVES_QUANTITY,
@@ -291,7 +291,7 @@ class Decisions(Ladder):
         instrument = self._instruments[terms.instrument_id]
         sign = 1 if is_inverse(instrument.kind) else -1
         price = self._moved_by_buffer(terms.instrument_id, reference, sign)
-        one_lot = value_in_ticks(instrument, self._scale(instrument), price, 1)
+        one_lot = self._value_in_ticks(instrument, price, 1)
         quantity = floor(request.quantity_lots / one_lot)
         if quantity == 0:
             return t.REASON_CODE_QUANTITY_MUST_BE_POSITIVE, 0

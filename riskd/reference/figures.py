@@ -8,6 +8,7 @@ from riskd.core.rows import (
     ScheduleRow,
 )
 from riskd.reference.collateral import AMOUNT_MAX, Collateral
+from riskd.reference.families import FAMILY_OPEN_INTEREST
 from riskd.reference.margin import (
     Contract,
     Fill,
@@ -20,9 +21,8 @@ from riskd.reference.margin import (
     maintenance,
     profit,
     side_margin,
-    tick_value,
     to_ticks,
-    value_in_ticks,
+    value_at,
 )
 from riskd.reference.numbers import BILLION, INT64_MAX, ceil, ceil_div, clamp, fits, floor
 from riskd.reference.options import ShortMargin, option_requirement, short_margin
@@ -177,36 +177,37 @@ class Figures(Collateral):
     def _contract(self, instrument_id: int) -> Contract:
         """Return a contract with the schedule and the open interest of now."""
         instrument = self._instruments[instrument_id]
-        contract = Contract(
-            instrument, self._schedule_of(instrument_id), self._scale(instrument), 0
-        )
-        if instrument.open_interest_lots == 0 or instrument_id not in self._marks:
+        schedule = self._schedule_of(instrument_id)
+        contract = Contract(instrument, schedule, self._scale(instrument), 0)
+        if schedule.family != FAMILY_OPEN_INTEREST or instrument_id not in self._marks:
             return contract
         price = self._marks[instrument_id].price
         open_interest = ceil(contract.notional(instrument.open_interest_lots, price))
         return replace(contract, open_interest=open_interest)
 
     def _value(self, instrument: InstrumentRow, price_ticks: int, quantity: int) -> int:
-        return ceil(value_in_ticks(instrument, self._scale(instrument), price_ticks, quantity))
+        return ceil(self._value_in_ticks(instrument, price_ticks, quantity))
 
     def _traded(self, instrument: InstrumentRow, price: int, quantity: int, sign: int) -> int:
         """Return what a fill costs or brings: of an inverse contract rounded for its notional."""
-        value = value_in_ticks(instrument, self._scale(instrument), price, quantity)
+        value = self._value_in_ticks(instrument, price, quantity)
         return floor(value) if sign > 0 else ceil(value)
 
     def _smallest_of_value(self, instrument: InstrumentRow, price_ticks: int, least: int) -> int:
         """Return the fewest lots whose value at a price is at least so much; 0 for no money."""
-        one_lot = value_in_ticks(instrument, self._scale(instrument), price_ticks, 1)
+        one_lot = self._value_in_ticks(instrument, price_ticks, 1)
         # ceil(q one_lot) >= least exactly when q one_lot > least - 1.
         return floor((least - 1) / one_lot) + 1 if least > 0 else 0
 
     def _value_at(self, instrument_id: int, lots: int, price: int) -> Fraction:
         """Return the value of |lots| at a price in mark units."""
         instrument = self._instruments[instrument_id]
-        if is_contract(instrument.kind):
-            return self._contract(instrument_id).notional(lots, price)
-        one_tick = tick_value(instrument, self._scale(instrument))
-        return abs(lots) * price * one_tick / instrument.mark_units_per_tick
+        return value_at(instrument, self._scale(instrument), abs(lots), price)
+
+    def _value_in_ticks(self, instrument: InstrumentRow, price: int, lots: int) -> Fraction:
+        """Return what lots are worth at a price in ticks, unrounded."""
+        units = price * instrument.mark_units_per_tick
+        return value_at(instrument, self._scale(instrument), lots, units)
 
     def _mark_value(self, instrument_id: int, lots: int) -> Fraction:
         """Return the value of |lots| at the mark."""
@@ -325,7 +326,7 @@ class Figures(Collateral):
             if terms.instrument_id in self._marks:
                 prices.append(self._marks[terms.instrument_id].price)
             at_reference = self._value_at(terms.instrument_id, quantity, reference)
-            at_price = value_in_ticks(instrument, self._scale(instrument), price, quantity)
+            at_price = self._value_in_ticks(instrument, price, quantity)
             # A buyer loses below its price, in inverse contracts what it owes is worth less there.
             if (terms.sign > 0) != is_inverse(instrument.kind):
                 open_loss = max(0, ceil(at_price) - floor(at_reference))

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import lru_cache
 
 from riskd.core.rows import InstrumentRow, ScheduleRow
 from riskd.reference.families import (
@@ -18,11 +19,13 @@ from riskd.reference.numbers import BILLION, COUNT_MAX, ceil, ceil_div, fits, fl
 from riskd.reference.state import Position, is_inverse
 
 
+@lru_cache
 def tick_value(instrument: InstrumentRow, scale: int) -> Fraction:
     """Return tick_size * lot_size * multiplier * 10^scale: one lot at one tick, in minor units."""
     return lot_money(instrument, scale) * tick_size(instrument)
 
 
+@lru_cache
 def inverse_quotient(instrument: InstrumentRow, scale: int) -> Fraction:
     """Return Q = lot_size * multiplier * 10^scale / tick_size: one lot at one tick, inverse."""
     return lot_money(instrument, scale) / tick_size(instrument)
@@ -38,11 +41,21 @@ def lot_money(instrument: InstrumentRow, scale: int) -> Fraction:
     return instrument.lot_mantissa * instrument.multiplier_mantissa * Fraction(10) ** exponent
 
 
-def value_in_ticks(instrument: InstrumentRow, scale: int, price: int, lots: int) -> Fraction:
-    """Return what lots are worth at a price in ticks, unrounded."""
+@lru_cache
+def unit_value(instrument: InstrumentRow, scale: int) -> Fraction:
+    """Return v of one lot, of an inverse contract Q U: its notional times the mark."""
+    units = instrument.mark_units_per_tick
     if is_inverse(instrument.kind):
-        return lots * inverse_quotient(instrument, scale) / price
-    return lots * tick_value(instrument, scale) * price
+        return inverse_quotient(instrument, scale) * units
+    return tick_value(instrument, scale) / units
+
+
+def value_at(instrument: InstrumentRow, scale: int, lots: int, price: int) -> Fraction:
+    """Return what lots are worth at a price in mark units, unrounded."""
+    lot = unit_value(instrument, scale)
+    if is_inverse(instrument.kind):
+        return Fraction(lots * lot.numerator, lot.denominator * price)
+    return Fraction(lots * lot.numerator * price, lot.denominator)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,16 +84,11 @@ class Contract:
     @property
     def unit_value(self) -> Fraction:
         """Return v of one lot, of an inverse contract Q U: its notional times the mark."""
-        units = self.instrument.mark_units_per_tick
-        if self.is_inverse:
-            return inverse_quotient(self.instrument, self.scale) * units
-        return tick_value(self.instrument, self.scale) / units
+        return unit_value(self.instrument, self.scale)
 
     def notional(self, lots: int, price: int) -> Fraction:
         """Return N of |lots| at a price in mark units."""
-        if self.is_inverse:
-            return abs(lots) * self.unit_value / price
-        return abs(lots) * self.unit_value * price
+        return value_at(self.instrument, self.scale, abs(lots), price)
 
     def rates(self, sign: int, lots: int, notional: int | Fraction) -> Rates:
         """Return i, m and d of lots on a side, 1 long or -1 short, with their notional."""

@@ -12,7 +12,8 @@ A command is a plain tuple, so that a stream can be printed, cut and run again:
     ("batch", mode, list of fields, now_ns) BatchCheckOrders
     ("time", now_ns)                        time passes: GTD orders expire, leases end
     ("cancel", fields, orders, now_ns)      cancel_orders, by name; orders are those to keep
-    (name of a method, *arguments)          any other method of the engine
+    (name of a method, *arguments)          any other method of the engine; a dict at the end are
+                                            arguments by name
 
 order names a reservation by its (gateway id, client order id), because reservation ids change when
 commands before it are cut; None leaves the reservation_id that is in fields.
@@ -119,7 +120,8 @@ class Runner:
         if name == "raw":
             return self.engine.handle(*arguments)
         result = getattr(self.engine, name)
-        return result(*arguments) if callable(result) else result
+        by_name = arguments.pop() if arguments and isinstance(arguments[-1], dict) else {}
+        return result(*arguments, **by_name) if callable(result) else result
 
     def _batch(self, mode: int, orders: list[Fields], now_ns: int) -> bytes:
         batch = orders_pb.BatchCheckOrdersRequest(
@@ -311,9 +313,10 @@ ORDER_OF_TERMS = (
 
 
 def upsert(definition: Definition) -> Command:
-    """Return the command that creates or changes an instrument."""
+    """Return the command that creates or changes an instrument; what is newer goes by name."""
     full = dict.fromkeys(ORDER_OF_TERMS, 0) | {"trading_state": 1} | definition
-    return ("upsert_instrument", *(full[name] for name in ORDER_OF_TERMS))
+    by_name = {name: value for name, value in full.items() if name not in ORDER_OF_TERMS}
+    return ("upsert_instrument", *(full[name] for name in ORDER_OF_TERMS), by_name)
 
 
 def has_limit_price(order_type: int) -> bool:
@@ -326,6 +329,11 @@ def has_limit_price(order_type: int) -> bool:
 class Stream:
     """Chooses the next command by the state of a reference engine that has run all before it."""
 
+    # The market, by instrument id.
+    definitions: list[Definition] = INSTRUMENTS
+    first_marks: dict[int, int] = MARKS
+    options: tuple[int, ...] = OPTIONS
+
     def __init__(self, seed: int) -> None:
         self.rng = random.Random(seed)
         # Every other stream keeps Greeks, which may differ in the last digit, out of the answers
@@ -333,7 +341,7 @@ class Stream:
         self.remembers_greeks = seed % 2 == 1
         self.settings = SETTINGS_TIGHT if seed % 4 == 3 else SETTINGS_ROOMY
         self.now_ns = START_NS
-        self.marks = dict(MARKS)
+        self.marks = dict(self.first_marks)
         self.next_id = 1
         self.queue = setup(self.rng)
         self.sent_orders: list[Command] = []
@@ -402,7 +410,7 @@ class Stream:
                 "mark_price": self.marks[instrument_id],
                 "time_ns": self.now_ns,
             }
-            if instrument_id in OPTIONS:
+            if instrument_id in self.options:
                 mark["implied_volatility_ppb"] = self.rng.choice((0, 600_000_000, 10**10))
                 if instrument_id == PUT:
                     mark["forward_price"] = self.rng.choice((0, 2_600_000, 2_555_555))
@@ -421,8 +429,9 @@ class Stream:
         if self.rng.random() < 0.06:
             factor = self.rng.choice((0.6, 0.8, 0.93, 1.07, 1.2, 1.5))
         # Pulled back to where it began, so that prices stay what the streams are made for.
-        if not 0.25 < self.marks[instrument_id] / MARKS[instrument_id] < 4:
-            self.marks[instrument_id] = MARKS[instrument_id]
+        first = self.first_marks[instrument_id]
+        if not 0.25 < self.marks[instrument_id] / first < 4:
+            self.marks[instrument_id] = first
         self.marks[instrument_id] = max(1, round(self.marks[instrument_id] * factor))
 
     def bad_marks(self, _: ReferenceEngine) -> Command:
@@ -470,7 +479,7 @@ class Stream:
         instrument_id = self.some_instrument(account_id)
         held = self.held_lots(engine, account_id, instrument_id)
         side = self.rng.choice((1, 2))
-        if instrument_id in OPTIONS and held == 0 and self.rng.random() < 0.9:
+        if instrument_id in self.options and held == 0 and self.rng.random() < 0.9:
             side = 1
         position_side = self.some_position_side(engine, account_id, side)
         order_type = self.rng.choice((1, 1, 1, 1, 1, 1, 1, 2, 2, 3, 4, 5, 6, 7))
@@ -497,7 +506,7 @@ class Stream:
         elif not has_limit_price(order_type) and self.rng.random() < 0.2:
             fields["flags"] |= 8
             fields["quantity_lots"] = int(10 ** self.rng.uniform(5, 12))
-        if instrument_id in OPTIONS and fields["view"] == 3 and not self.remembers_greeks:
+        if instrument_id in self.options and fields["view"] == 3 and not self.remembers_greeks:
             fields["mode"] = 2
         return fields
 
@@ -541,7 +550,7 @@ class Stream:
         return self.rng.choice(held) if held else 0
 
     def some_price(self, instrument_id: int) -> int:
-        units = int(INSTRUMENTS[instrument_id - 1]["mark_units_per_tick"])
+        units = int(self.definitions[instrument_id - 1]["mark_units_per_tick"])
         mark = self.marks.get(instrument_id, 1000) / units
         deviation = self.rng.choice((0.0005, 0.003, 0.02, 0.1))
         price = round(mark * math.exp(self.rng.gauss(0, deviation)))
@@ -676,7 +685,7 @@ class Stream:
     def amendment_fields(self, order: Order) -> Fields:
         """One side of an amendment often stays as it is: then it may be lighter, or a new price."""
         view = self.rng.choice((0, 1, 1, 2, 3))
-        if order.instrument_id in OPTIONS and view == 3 and not self.remembers_greeks:
+        if order.instrument_id in self.options and view == 3 and not self.remembers_greeks:
             view = 2
         return {
             "gateway_id": self.rng.choice((order.gateway_id, order.gateway_id, *GATEWAYS)),
@@ -812,7 +821,7 @@ class Stream:
     def batch_fields(self, engine: ReferenceEngine) -> Fields:
         """Return an order that can be in a batch: Greeks, which may differ, are compared singly."""
         fields = self.order_fields(engine)
-        if fields["instrument_id"] in OPTIONS:
+        if fields["instrument_id"] in self.options:
             fields["view"] = min(2, fields["view"])
         return fields
 

@@ -1,0 +1,113 @@
+"""Streams over all kinds and families into the compiled engine and its slow twin.
+
+RISKD_DIFFERENTIAL_SEEDS and RISKD_DIFFERENTIAL_COMMANDS say how many streams and how long they are:
+`RISKD_DIFFERENTIAL_SEEDS=4 RISKD_DIFFERENTIAL_COMMANDS=100000` runs 100,000 commands of each seed.
+"""
+
+import os
+from collections import Counter
+from functools import cache
+from typing import Any
+
+import pytest
+
+from riskd.reference import ReferenceEngine
+from riskd.v1 import order_risk_service_pb2 as orders_pb
+from riskd.v1 import types_pb2 as t
+from tests.differential.family_streams import (
+    CONTRACTS,
+    FAMILIES,
+    OPTIONS,
+    FamilyStream,
+)
+from tests.differential.streams import Command
+from tests.differential.test_engine_against_reference import reasons_in, run_stream
+
+SEEDS = int(os.environ.get("RISKD_DIFFERENTIAL_SEEDS", "8"))
+COMMANDS = int(os.environ.get("RISKD_DIFFERENTIAL_COMMANDS", "1500"))
+REASONS = {
+    t.REASON_CODE_MARK_MISSING,
+    t.REASON_CODE_MARK_STALE,
+    t.REASON_CODE_INSTRUMENT_EXPIRED,
+    t.REASON_CODE_NOTIONAL_OVERFLOWS,
+    t.REASON_CODE_SHORT_OPTION_NOT_PERMITTED,
+    t.REASON_CODE_EXCEEDS_POSITION_NOTIONAL_MAX,
+    t.REASON_CODE_MARGIN_INSUFFICIENT,
+    t.REASON_CODE_BORN_LIQUIDATABLE,
+    t.REASON_CODE_MARGIN_OVERFLOWS,
+    t.REASON_CODE_DEFINITION_INVALID,
+    t.REASON_CODE_FIELD_IMMUTABLE,
+    t.REASON_CODE_SCHEDULE_UNKNOWN,
+    t.REASON_CODE_ASSET_UNKNOWN,
+    t.REASON_CODE_LEVERAGE_OUT_OF_RANGE,
+    t.REASON_CODE_EXCEEDS_AVAILABLE,
+    t.REASON_CODE_EXCEEDS_REMOVABLE_MARGIN,
+    t.REASON_CODE_EXPIRE_TIME_OUT_OF_RANGE,
+}
+
+
+class Counts:
+    """What a stream has reached."""
+
+    def __init__(self) -> None:
+        self.reasons: Counter[int] = Counter()
+        self.accepted: Counter[int] = Counter()
+        """Orders by instrument."""
+        self.families: Counter[int] = Counter()
+        """Of schedules that were taken."""
+        self.sides: Counter[tuple[int, bool]] = Counter()
+        """Positions that were filled, by instrument and whether they are long."""
+
+    def see(self, command: Command, outcome: Any) -> None:
+        self.reasons.update(reasons_in(command, outcome))
+        if command[0] == "check" and isinstance(outcome, bytes):
+            reply = orders_pb.CheckOrderResponse.FromString(outcome)
+            if reply.decision == t.DECISION_ACCEPTED:
+                self.accepted[command[1]["instrument_id"]] += 1
+        elif command[0] == "upsert_schedule" and outcome[0] == t.REASON_CODE_NONE:
+            self.families[command[6]] += 1
+        elif command[0] == "positions":
+            for row in outcome or []:
+                if row.lots:
+                    self.sides[row.instrument_id, row.lots > 0] += 1
+
+    def __iadd__(self, other: "Counts") -> "Counts":
+        for name, counter in vars(self).items():
+            counter.update(vars(other)[name])
+        return self
+
+
+@cache
+def counts_of(seed: int) -> Counts:
+    """Run a stream through both engines, once; fail where they differ."""
+    counts = Counts()
+    run_stream(FamilyStream(seed), COMMANDS, see=counts.see)
+    return counts
+
+
+@pytest.mark.parametrize("seed", range(SEEDS))
+def test_engine_and_reference_agree_on_all_kinds_and_families(seed: int) -> None:
+    counts_of(seed)
+
+
+@pytest.mark.skipif(SEEDS * COMMANDS < 12_000, reason="streams this short reach less")
+def test_streams_reach_all_kinds_and_families() -> None:
+    counts = Counts()
+    for seed in range(SEEDS):
+        counts += counts_of(seed)
+    name = t.ReasonCode.Name
+    assert [name(each) for each in sorted(REASONS - set(counts.reasons))] == []
+    assert set(FAMILIES) <= set(counts.families)
+    traded = [each for each in (*CONTRACTS, *OPTIONS) if counts.accepted[each]]
+    assert len(traded) >= len(CONTRACTS) + len(OPTIONS) - 1  # One instrument has no mark.
+    sides = {(each, is_long) for each, is_long in counts.sides}
+    missing = {(each, True) for each in traded} | {(each, False) for each in traded}
+    assert {each for each, _ in missing - sides} <= set(OPTIONS)
+
+
+def test_a_stream_is_the_same_each_time() -> None:
+    streams = FamilyStream(1), FamilyStream(1)
+    engine = ReferenceEngine(**streams[0].settings)
+    assert [streams[0].next(engine) for _ in range(40)] == [
+        streams[1].next(engine) for _ in range(40)
+    ]
