@@ -165,33 +165,40 @@ SCHEDULE_FAMILIES: Final[Mapping[str, tuple[Key, ...]]] = {
     ),
 }
 
-REFERENCE: Final = word("reference", "index", "forward", "underlying", "spot")
+LARGER: Final = "larger_of_reference_and_mark"
 
+# The names are those of riskd.margin's OptionRule and UpperBounds.
 OPTION_FAMILIES: Final[Mapping[str, tuple[Key, ...]]] = {
     "short_option": (
-        word("settlement", "quote", "coin", default="quote"),
-        REFERENCE,
-        above("a"),
-        above("b"),
-        above("c"),
-        word("call_maintenance", "reference", "reference_or_mark", default="reference"),
-        word("put_maintenance", "reference", "reference_or_mark", default="reference"),
-        word("premium", "mark", "mark_or_average", default="mark"),
-        Key("initial_over_maintenance", ZERO, Decimal(10), default=ZERO),
+        word("settlement", "cash", "coin", default="cash"),
+        word("reference", "index", "forward", "underlying", "spot"),
+        above("initial_rate"),
+        above("initial_floor"),
+        rate("maintenance_rate", is_required=True),
+        rate("maintenance_floor"),
+        word("put_floor", "reference", "strike", "reference_and_mark", default="reference"),
+        word("call_maintenance", "reference", LARGER, default="reference"),
+        word("put_maintenance", "reference", LARGER, default="reference"),
+        word("mark_term", "mark", "larger_of_mark_and_entry", default="mark"),
+        word("maintenance", "own", "initial", default="own"),
+        Key("call_initial_over_maintenance", high=Decimal(10), default=ZERO),
+        Key("put_initial_over_maintenance", high=Decimal(10), default=ZERO),
         rate("liquidation_fee_rate", ZERO),
+        amount("minimum", ZERO),
         flag("is_premium_credited"),
         amount("order_margin_min", ZERO),
+        Key("multiplier", high=PRICES_MAX, is_above_low=True, places=12, default=ONE),
         rows("factor_tier", amount("floor", is_required=True), above("factor", Decimal(1000))),
     ),
     "reg_t": (
-        above("a"),
-        above("b"),
-        amount("premium_min", ZERO),
-        above("multiplier", PRICES_MAX),
+        above("initial_rate"),
+        above("initial_floor"),
+        amount("minimum", ZERO),
+        Key("multiplier", high=PRICES_MAX, is_above_low=True, places=12, default=ONE),
     ),
-    "option_spread": (word("settlement", "quote", "coin", default="quote"),),
+    "option_spread": (word("settlement", "cash", "coin", default="cash"),),
     "option_naked": (
-        word("settlement", "quote", "coin", default="quote"),
+        word("settlement", "cash", "coin", default="cash"),
         above("spot_shock"),
         rows("time", above("days_max", DAYS_MAX), above("upper_bound"), is_required=True),
     ),

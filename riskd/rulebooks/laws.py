@@ -48,6 +48,7 @@ from riskd.rulebooks.schema import (
 
 # Floors of quantities, and largest quantities.
 QUANTITY_PLACES = 12
+QUANTITY_MAX = 10**15 * 10**QUANTITY_PLACES
 FUNDING_INTERVAL_MS_MAX = 7 * 86_400_000
 
 
@@ -94,8 +95,10 @@ def _floor_violation(k: int, tier: TierRule, places: int, tier_key: str) -> Viol
     if floor is None:
         whose = " (asset scale)" if tier_key == "notional" else ""
         return Violation(k, "floor", tier.floor, f"has more than {places} decimals{whose}")
-    if not 0 <= floor <= INT64_MAX:
-        return Violation(k, "floor", tier.floor, f"must be 0 to 2^63-1 times 10^-{places}")
+    largest = INT64_MAX if tier_key == "notional" else QUANTITY_MAX
+    if not 0 <= floor <= largest:
+        bound = f"2^63-1 times 10^-{places}" if tier_key == "notional" else "10^15"
+        return Violation(k, "floor", tier.floor, f"must be 0 to {bound}")
     return None
 
 
@@ -402,8 +405,10 @@ class _ScheduleLaws:
         if units is None:
             reason = f"has more than {places} decimals {whose}".rstrip()
             raise self.refuse(key, largest, reason)
-        if units > INT64_MAX:
-            reason = f"must be at most 2^63-1 times 10^-{places}; leave it out for no bound"
+        is_notional = key == "notional_max"
+        if units > (INT64_MAX if is_notional else QUANTITY_MAX):
+            bound = f"2^63-1 times 10^-{places}" if is_notional else "10^15"
+            reason = f"must be at most {bound}; leave it out for no bound"
             raise self.refuse(key, largest, reason)
 
 
@@ -415,9 +420,15 @@ def _validate_option_rule(rule: ParameterRule, path: str, section: str) -> None:
         reason = f"must be one of {', '.join(OPTION_FAMILIES)}"
         raise RulebookError(path, f"{section}.family", reason, rule.family)
     _refuse_fault(OPTION_FAMILIES[rule.family], rule.parameters, path, section)
-    if rule.family in ("short_option", "reg_t") and rule.number("b") > rule.number("a"):
-        reason = f"must be at most a {plain(rule.number('a'))}: the least of what a asks for"
-        raise RulebookError(path, f"{section}.b", reason, rule.number("b"))
+    if rule.family in ("short_option", "reg_t"):
+        least, rate = rule.number("initial_floor"), rule.number("initial_rate")
+        if least > rate:
+            reason = f"must be at most initial_rate {plain(rate)}"
+            raise RulebookError(path, f"{section}.initial_floor", reason, least)
+    floor = rule.parameters.get("maintenance_floor")
+    if isinstance(floor, Decimal) and floor > rule.number("maintenance_rate"):
+        reason = f"must be at most maintenance_rate {plain(rule.number('maintenance_rate'))}"
+        raise RulebookError(path, f"{section}.maintenance_floor", reason, floor)
 
 
 def _validate_collateral(

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from riskd.rulebooks import cli, load
+from riskd.rulebooks import cli, load, names
 
 TWO_SYMBOLS = str(Path(__file__).parent.parent / "data" / "ccxt_two_symbols.json")
 
@@ -19,12 +19,7 @@ def run(*arguments: str) -> int:
 def test_list_names_all_packaged_rulebooks(capsys: pytest.CaptureFixture[str]) -> None:
     assert run("list") == 0
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in lines] == [
-        "name",
-        "binance_usdm",
-        "textbook",
-        "textbook_options",
-    ]
+    assert [line.split()[0] for line in lines] == ["name", *names()]
 
 
 def test_show_prints_the_tiers_of_a_symbol(capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,7 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from riskd.rulebooks import Rulebook, RulebookError, load, loads, names, to_toml
+from riskd.rulebooks import (
+    Rulebook,
+    RulebookError,
+    ScheduleRule,
+    load,
+    loads,
+    names,
+    to_toml,
+)
 from riskd.rulebooks.schema import mantissa_exponent, multiple, plain, scaled
 
 GOOD = """\
@@ -251,7 +259,9 @@ def test_an_odd_value_is_refused_or_taken_but_never_a_crash() -> None:
 
 
 def test_an_unknown_name_lists_the_packaged_rulebooks() -> None:
-    with pytest.raises(RulebookError, match=r"nope: no such rulebook; there are binance_usdm"):
+    with pytest.raises(
+        RulebookError, match=r"nope: no such rulebook; there are aevo, binance_coinm"
+    ):
         load("nope")
 
 
@@ -279,16 +289,15 @@ def test_the_writer_escapes_what_toml_would_read_otherwise() -> None:
     assert loads(to_toml(book)) == book
 
 
-def joins(book: Rulebook) -> list[tuple[str, int]]:
-    return [(rule.name, k) for rule in book.schedules for k in range(1, len(rule.tiers))]
+def marginal(book: Rulebook) -> list[ScheduleRule]:
+    return [rule for rule in book.schedules if rule.tiers and rule.tier_mode == "marginal"]
 
 
 @pytest.mark.parametrize("name", names())
 def test_maintenance_is_continuous_at_each_join_of_a_packaged_rulebook(name: str) -> None:
     book = load(name)
-    for schedule_name, k in joins(book):
-        schedule = book.schedule(schedule_name)
-        below, above = schedule.tiers[k - 1], schedule.tiers[k]
+    pairs = [(rule, *pair) for rule in marginal(book) for pair in pairwise(rule.tiers)]
+    for schedule, below, above in pairs:
         floor = above.floor
         left = floor * below.maintenance_rate - below.deduction
         right = floor * above.maintenance_rate - above.deduction
@@ -302,15 +311,18 @@ def test_maintenance_is_continuous_at_each_join_of_a_packaged_rulebook(name: str
 @pytest.mark.parametrize("name", names())
 def test_a_packaged_rulebook_obeys_the_ladder_laws(name: str) -> None:
     book = load(name)
-    assert book.schedules
+    assert book.schedules or book.option_rules
     for schedule in book.schedules:
         tiers = schedule.tiers
+        if not tiers:
+            continue
         assert tiers[0].floor == tiers[0].deduction == 0
         for tier in tiers:
             assert 0 < tier.maintenance_rate < tier.initial_rate <= 1
         for low, high in pairwise(tiers):
             assert low.floor < high.floor
-            assert low.maintenance_rate < high.maintenance_rate
+            assert low.maintenance_rate <= high.maintenance_rate
+            assert low.maintenance_rate < high.maintenance_rate or schedule.tier_mode == "whole"
             assert low.initial_rate <= high.initial_rate
             assert low.max_leverage >= high.max_leverage
 

@@ -44,8 +44,7 @@ def test_an_odd_value_is_refused_or_taken_but_never_a_crash() -> None:
             text = "\n".join(lines[:number] + changed + lines[number + 1 :])
             try:
                 book = loads(text, "odd.toml")
-            except RulebookError as error:
-                assert str(error).startswith("odd.toml: ")
+            except RulebookError:
                 continue
             assert loads(to_toml(book)) == book
 
@@ -55,5 +54,3 @@ def every_key() -> list[str]:
     keys = [key for table in tables for key in table]
     columns = [column.name for key in keys for column in key.columns]
     return sorted({*(key.name for key in keys), *columns, *INSTRUMENT_KEYS})
-
-
