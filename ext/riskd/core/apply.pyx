@@ -83,6 +83,7 @@ from riskd.core.pool cimport (
 )
 from riskd.core.settlement cimport settle_fill
 from riskd.core.types cimport *
+from riskd.core.value cimport order_value_of, value_of
 from riskd.core.wire cimport (
     FAULT_NONE,
     Malformed,
@@ -837,7 +838,9 @@ cdef void _take_off(
         return
     open_loss = _open_loss_of(order, lots)
     working.lots -= lots
-    working.value -= order.margin_price_ticks * instrument.tick_value * lots
+    working.value -= order_value_of(instrument, order, order.remaining_lots)
+    if lots != order.remaining_lots:
+        working.value += order_value_of(instrument, order, order.remaining_lots - lots)
     working.open_loss -= open_loss
     order.open_loss -= open_loss
     order.remaining_lots -= lots
@@ -848,6 +851,15 @@ cdef inline bint _fee_is_foreign(
     const ExecutionRequest *request, const Account *account
 ) noexcept nogil:
     return request.fee_asset_id != 0 and request.fee_asset_id != account.asset_id
+
+
+cdef inline void _count_traded(
+    const Instrument *instrument, const ExecutionRequest *fill, Booking *booking
+) noexcept nogil:
+    """Add the value of a fill that is known to fit."""
+    cdef i128 value
+    if value_of(instrument, fill.price_ticks, fill.quantity_lots, &value):
+        booking.traded += value
 
 
 cdef uint32_t _figure_booking(
@@ -922,10 +934,11 @@ cdef uint32_t _figure_booking(
         and fits(booking.balance)
     ):
         return REASON_MARGIN_OVERFLOWS
-    booking.traded = <i128>request.price_ticks * request.quantity_lots
+    booking.traded = 0
+    if request.quantity_lots != 0:
+        _count_traded(target.instrument, request, booking)
     if original != NULL:
-        booking.traded += <i128>original.price_ticks * original.quantity_lots
-    booking.traded *= target.instrument.tick_value
+        _count_traded(target.instrument, original, booking)
     if target.position == NULL and book.position_count == book.position_capacity:
         return REASON_POSITIONS_FULL
     if not level_has_room(book, account, target.instrument_id):

@@ -99,7 +99,7 @@ cdef bint controls_of(
 cdef void controls_check(
     Controls *controls, const Ask *ask, DecisionDetail *detail, uint32_t *first, uint32_t *soft
 ) noexcept nogil
-cdef i128 controls_smallest(const Controls *controls, i128 lot_value) noexcept nogil
+cdef i128 controls_smallest(const Controls *controls, int64_t price_ticks) noexcept nogil
 cdef bint controls_has_largest(uint32_t reason) noexcept nogil
 
 cdef void controls_count_order(

@@ -29,6 +29,7 @@ from riskd.core.limits cimport (
     collar_ticks_bound,
     violate,
 )
+from riskd.core.margin cimport UnitValue, beyond_money, notional_down, notional_up
 from riskd.core.money cimport (
     PPB,
     ceil_div,
@@ -43,6 +44,7 @@ from riskd.core.money cimport (
 )
 from riskd.core.pool cimport mark_reason_of
 from riskd.core.types cimport *
+from riskd.core.value cimport is_inverse, is_option, least_lots_of, order_value_of
 
 # What one limit comes to.
 ctypedef struct Finding:
@@ -169,25 +171,32 @@ cdef void controls_count_execution(
 
 # --- what the marks make of a level ----------------------------------------------------------
 
-# What a product that does not fit 128 bits is taken for: no limit allows it.
-cdef inline i128 _beyond() noexcept nogil:
-    return <i128>INT64_MAX * 4
+cdef inline void _unit_of(const Instrument *instrument, UnitValue *unit) noexcept nogil:
+    unit.numerator = instrument.value_numerator
+    unit.denominator = instrument.value_denominator
+    unit.quotient = <i128>instrument.quotient * instrument.units_per_tick
 
 
 cdef i128 _value_up(const Instrument *instrument, i128 lots) noexcept nogil:
-    """Return the value of lots at the mark, rounded up."""
-    cdef i128 value
-    if not multiply(lots, <i128>instrument.mark.price * instrument.value_numerator, &value):
-        return _beyond()
-    return ceil_div(value, instrument.value_denominator)
+    """Return the value of lots at the mark, rounded up; 0 without one."""
+    cdef UnitValue unit
+    if instrument.mark.price == 0:
+        return 0
+    _unit_of(instrument, &unit)
+    return notional_up(&unit, lots, instrument.mark.price)
 
 
-cdef i128 _value_down(const Instrument *instrument, i128 lots) noexcept nogil:
-    """Return the value of signed lots at the mark, rounded down."""
-    cdef i128 value
-    if not multiply(lots, <i128>instrument.mark.price * instrument.value_numerator, &value):
-        return _beyond() if lots > 0 else -_beyond()
-    return floor_div(value, instrument.value_denominator)
+cdef i128 _gain(const Instrument *instrument, i128 lots) noexcept nogil:
+    """Return what signed lots are worth at the mark, rounded down: of inverse contracts they are
+    owed.
+    """
+    cdef UnitValue unit
+    if instrument.mark.price == 0:
+        return 0
+    _unit_of(instrument, &unit)
+    if is_inverse(instrument):
+        return -notional_up(&unit, lots, instrument.mark.price)
+    return notional_down(&unit, lots, instrument.mark.price)
 
 
 cdef inline i128 _exposure(const Instrument *instrument, const LevelSums *sums) noexcept nogil:
@@ -217,7 +226,7 @@ cdef void _value(Controls *controls, Stand *stand) noexcept nogil:
     cdef Walk walk
     cdef uint32_t first = NOWHERE
     cdef uint32_t reason
-    cdef i128 value
+    cdef i128 value, entry_value
     if stand.is_valued:
         return
     stand.is_valued = True
@@ -237,12 +246,11 @@ cdef void _value(Controls *controls, Stand *stand) noexcept nogil:
                 stand.mark_reason = reason
             if reason == REASON_MARK_MISSING:
                 stand.mark_missing = True
-            value = _value_down(instrument, sums.lots)
-            stand.unrealised += value - sums.entry_value
+            value = _gain(instrument, sums.lots)
+            entry_value = -sums.entry_value if is_inverse(instrument) else sums.entry_value
+            stand.unrealised += value - entry_value
             # The premium of an option has left the cash.
-            if instrument.kind != INSTRUMENT_KIND_LINEAR_OPTION:
-                value -= sums.entry_value
-            stand.equity += value
+            stand.equity += value if is_option(instrument) else value - entry_value
         if sums.instrument_id != controls.instrument_id:
             stand.gross_elsewhere += _exposure(instrument, &sums)
 
@@ -257,33 +265,40 @@ cdef inline bint _to_millionths(double figure, i128 *millionths) noexcept nogil:
     return True
 
 
+cdef bint _lot_in_millionths(const Instrument *instrument, i128 *millionths) noexcept nogil:
+    """Return the mark value of one lot in 1e-6, to nearest, ties to even; False if it does not
+    fit.
+    """
+    cdef i128 value, divisor, rest
+    if is_inverse(instrument):
+        divisor = instrument.mark.price
+        value = <i128>instrument.quotient * instrument.units_per_tick * 1000000
+    else:
+        divisor = instrument.value_denominator
+        if not multiply(
+            <i128>instrument.mark.price * instrument.value_numerator, 1000000, &value
+        ):
+            return False
+    millionths[0] = value / divisor
+    rest = 2 * (value - millionths[0] * divisor)
+    if rest > divisor or (rest == divisor and millionths[0] % 2 == 1):
+        millionths[0] += 1
+    return True
+
+
 cdef bint _factors(
     const Book *book, const Instrument *instrument, uint64_t now_ns, i128 *factors
 ) noexcept nogil:
     """Compute delta, gamma and vega of one lot in 1e-6 minor units; False when they are unknown."""
     cdef const Instrument *underlying
-    cdef i128 value, whole, rest
     cdef double forward, size
     cdef double years = 0.0
     cdef Greeks greeks
-    if instrument.kind != INSTRUMENT_KIND_LINEAR_OPTION:
-        # Its mark value, exact.
-        if instrument.mark.price == 0:
-            return False
-        if not multiply(
-            <i128>instrument.mark.price * instrument.value_numerator, 1000000, &value
-        ):
-            return False
-        whole = value / instrument.value_denominator
-        rest = 2 * (value - whole * instrument.value_denominator)
-        if rest > instrument.value_denominator or (
-            rest == instrument.value_denominator and whole % 2 == 1
-        ):
-            whole += 1
-        factors[0] = whole
-        factors[1] = 0
-        factors[2] = 0
-        return True
+    factors[0] = 0
+    factors[1] = 0
+    factors[2] = 0
+    if not is_option(instrument):
+        return instrument.mark.price != 0 and _lot_in_millionths(instrument, factors)
     underlying = instrument_find(<Book *>book, instrument.underlying_id)
     if instrument.mark.volatility_ppb == 0:
         return False
@@ -306,6 +321,12 @@ cdef bint _factors(
     ):
         return False
     size = instrument.lot_size
+    if instrument.kind == INSTRUMENT_KIND_INVERSE_OPTION:
+        return (
+            _to_millionths(greeks.delta * size, &factors[0])
+            and _to_millionths(greeks.gamma * forward * 0.01 * size, &factors[1])
+            and _to_millionths(greeks.vega_per_vol_point / forward * size, &factors[2])
+        )
     return (
         _to_millionths(greeks.delta * forward * size, &factors[0])
         and _to_millionths(greeks.gamma * forward * forward * 0.01 * size, &factors[1])
@@ -564,8 +585,7 @@ cdef void _sum(Controls *controls, Stand *stand) noexcept nogil:
     # A protective order has no margin price: it is in no working sum.
     if replaced == NULL or replaced.margin_price_ticks == 0:
         return
-    value = <i128>replaced.margin_price_ticks * replaced.remaining_lots
-    value *= controls.instrument.tick_value
+    value = order_value_of(controls.instrument, replaced, replaced.remaining_lots)
     stand.working_value -= value
     if replaced.side == SIDE_BUY:
         stand.here.buy_lots -= replaced.remaining_lots
@@ -606,7 +626,7 @@ cdef inline i128 _share(i128 part, i128 whole) noexcept nogil:
     if whole == 0:
         return 0
     if not multiply(part, PPB, &scaled):
-        return _beyond()
+        return beyond_money()
     return ceil_div(scaled, whole)
 
 
@@ -615,7 +635,7 @@ cdef i128 _greek(const Stand *stand, const LevelSums *here, uint32_t greek) noex
     cdef i128 high = stand.high[greek]
     cdef i128 low = stand.low[greek]
     if not stand.greeks_fit[greek] or not _add_greek(here, stand.factors[greek], &high, &low):
-        return _beyond()
+        return beyond_money()
     return ceil_div(larger(magnitude(high), magnitude(low)), 1000000)
 
 
@@ -893,7 +913,7 @@ cdef void _check_allowed(
         )
 
 
-cdef i128 controls_smallest(const Controls *controls, i128 lot_value) noexcept nogil:
+cdef i128 controls_smallest(const Controls *controls, int64_t price_ticks) noexcept nogil:
     """Return the smallest order that the hard minimums let through, in lots."""
     cdef const Limit *limits = controls.book.limits
     cdef const Limit *limit
@@ -908,8 +928,13 @@ cdef i128 controls_smallest(const Controls *controls, i128 lot_value) noexcept n
                 continue
             if limit.kind == LIMIT_KIND_ORDER_QUANTITY_MIN:
                 smallest = larger(smallest, _bound(limit, controls.now_ns))
-            elif limit.kind == LIMIT_KIND_ORDER_NOTIONAL_MIN and lot_value > 0:
-                smallest = larger(smallest, ceil_div(_bound(limit, controls.now_ns), lot_value))
+            elif limit.kind == LIMIT_KIND_ORDER_NOTIONAL_MIN:
+                smallest = larger(
+                    smallest,
+                    least_lots_of(
+                        controls.instrument, price_ticks, _bound(limit, controls.now_ns)
+                    ),
+                )
     return smallest
 
 

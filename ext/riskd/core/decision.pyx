@@ -42,6 +42,7 @@ from riskd.core.limits cimport (
 )
 from riskd.core.margin cimport (
     Exposure,
+    beyond_money,
     initial_of,
     is_liquidatable_at,
     liquidation_requirement_of,
@@ -58,7 +59,6 @@ from riskd.core.money cimport (
     i128,
     larger,
     magnitude,
-    multiply,
 )
 from riskd.core.orders cimport (
     closes_all,
@@ -90,6 +90,13 @@ from riskd.core.pool cimport (
     unrealised_pnl_at,
 )
 from riskd.core.types cimport *
+from riskd.core.value cimport (
+    is_inverse,
+    least_lots_of,
+    order_value_of,
+    traded_of,
+    value_of,
+)
 
 
 # What does not depend on the quantity of the order.
@@ -261,7 +268,7 @@ cdef uint32_t _form(
 cdef uint32_t _resolve_lots(const Case *case, i128 *lots) noexcept nogil:
     """The end of step 3: the quantity of an order, also where it does not give it."""
     cdef const Instrument *instrument = case.instrument
-    cdef i128 low
+    cdef i128 price
     lots[0] = case.order.quantity_lots
     if case.order.flags & ORDER_FLAG_CLOSE_POSITION:
         lots[0] = case.reducible
@@ -271,8 +278,12 @@ cdef uint32_t _resolve_lots(const Case *case, i128 *lots) noexcept nogil:
         if case.reference == 0:
             return REASON_MARK_MISSING
         # As many lots as the amount can come to.
-        low = larger(1, _moved_down(case, case.reference))
-        lots[0] = floor_div(case.order.quantity_lots, low * instrument.tick_value)
+        if is_inverse(instrument):
+            price = _moved_up(case, case.reference)
+            lots[0] = floor_div(case.order.quantity_lots * price, instrument.quotient)
+        else:
+            price = larger(1, _moved_down(case, case.reference))
+            lots[0] = floor_div(case.order.quantity_lots, price * instrument.tick_value)
         if lots[0] == 0:
             return REASON_QUANTITY_MUST_BE_POSITIVE
         if lots[0] > NUMBER_MAX:
@@ -363,6 +374,14 @@ cdef inline i128 _moved_down(const Case *case, i128 reference) noexcept nogil:
     )
 
 
+cdef inline i128 _moved_up(const Case *case, i128 reference) noexcept nogil:
+    """Return a price in ticks that the market buffer lies above the reference price."""
+    return ceil_div(
+        reference * (<i128>PPB + case.instrument.market_buffer_ppb),
+        <i128>PPB * case.instrument.units_per_tick,
+    )
+
+
 cdef i128 _assumed_price(const Case *case) noexcept nogil:
     """Return p, the price in ticks that the order is margined at; 0 while it is unknown."""
     if has_limit_price(case.order.order_type):
@@ -371,10 +390,7 @@ cdef i128 _assumed_price(const Case *case) noexcept nogil:
         return 0
     if case.order.side == SIDE_SELL:
         return larger(1, _moved_down(case, case.reference))
-    return ceil_div(
-        case.reference * (<i128>PPB + case.instrument.market_buffer_ppb),
-        <i128>PPB * case.instrument.units_per_tick,
-    )
+    return _moved_up(case, case.reference)
 
 
 cdef void _prepare(
@@ -441,7 +457,7 @@ cdef void _take_replaced_off(Case *case) noexcept nogil:
     if order.side == SIDE_SELL:
         working = &case.holding.sell
     working.lots -= order.remaining_lots
-    working.value -= order.margin_price_ticks * case.instrument.tick_value * order.remaining_lots
+    working.value -= order_value_of(case.instrument, order, order.remaining_lots)
     working.open_loss -= order.open_loss
 
 
@@ -522,25 +538,49 @@ cdef void _figure(const Case *case, i128 lots, Figures *figures) noexcept nogil:
     )
 
 
+cdef i128 _margin_price(const Case *case) noexcept nogil:
+    """Return pm, so that a side's notional is the largest that it can come to when the order fills.
+
+    A lot of a linear contract is worth more at a higher price than that of a sell, one of an
+    inverse contract at a lower price than that of a buy.
+    """
+    cdef const Instrument *instrument = case.instrument
+    cdef i128 reference = case.reference
+    cdef i128 mark = instrument.mark.price
+    if (case.order.side == SIDE_BUY) != is_inverse(instrument):
+        return case.price_ticks
+    if not is_inverse(instrument):
+        reference = ceil_div(larger(reference, mark), instrument.units_per_tick)
+        return larger(case.price_ticks, reference)
+    if mark != 0:
+        reference = min(reference, mark)
+    reference = floor_div(reference, instrument.units_per_tick)
+    return larger(1, min(<i128>case.price_ticks, reference))
+
+
 cdef void _price_hold(const Case *case, i128 lots, Figures *figures) noexcept nogil:
     """Margin price and open loss: what the order counts with in the working sums."""
-    cdef int64_t reference = case.reference
+    cdef i128 loss
     figures.margin_price = case.price_ticks
     figures.open_loss = 0
-    if case.terms.is_option or reference == 0:
+    if case.terms.is_option or case.reference == 0:
         return
-    if case.order.side == SIDE_BUY:
-        figures.open_loss = larger(
-            0, figures.value - mark_value_down(&case.terms, lots, reference)
-        )
-        return
-    figures.margin_price = larger(
-        case.price_ticks,
-        ceil_div(
-            larger(reference, case.instrument.mark.price), case.instrument.units_per_tick
-        ),
-    )
-    figures.open_loss = larger(0, mark_value_up(&case.terms, lots, reference) - figures.value)
+    figures.margin_price = _margin_price(case)
+    # What the fill loses against the reference price.
+    if (case.order.side == SIDE_BUY) != is_inverse(case.instrument):
+        loss = _traded(case, lots, figures)
+        loss -= mark_value_down(&case.terms, lots, case.reference)
+    else:
+        loss = mark_value_up(&case.terms, lots, case.reference)
+        loss -= _traded(case, lots, figures)
+    figures.open_loss = larger(0, loss)
+
+
+cdef inline i128 _traded(const Case *case, i128 lots, const Figures *figures) noexcept nogil:
+    """Return what the fill counts with; of linear contracts that is the value."""
+    if is_inverse(case.instrument):
+        return traded_of(case.instrument, case.price_ticks, lots, case.order.side)
+    return figures.value
 
 
 cdef bint _add_to(
@@ -548,7 +588,7 @@ cdef bint _add_to(
 ) noexcept nogil:
     """Add the order to the working sums of its side; False if one does not fit (M-3)."""
     cdef i128 value
-    if not multiply(figures.margin_price * lots, case.instrument.tick_value, &value):
+    if not value_of(case.instrument, figures.margin_price, lots, &value):
         return False
     if lots + working.lots > NUMBER_MAX or not fits(value + working.value):
         return False
@@ -583,8 +623,8 @@ cdef uint32_t _evaluate(
     first = _state(case, figures.reducing or figures.lighter)
     if first != REASON_NONE:
         return first
-    if case.price_ticks > NUMBER_MAX or not multiply(
-        lots * case.price_ticks, instrument.tick_value, &figures.value
+    if case.price_ticks > NUMBER_MAX or not value_of(
+        instrument, case.price_ticks, lots, &figures.value
     ):
         return REASON_NOTIONAL_OVERFLOWS
     if not fits(figures.value):
@@ -729,10 +769,12 @@ cdef void _check_limits(
     ask.lots = lots
     ask.value = figures.value
     # What does not fit is far above any limit.
-    if not multiply(
-        figures.margin_price * lots, case.instrument.tick_value, &ask.margin_value
-    ) or ask.margin_value > <i128>INT64_MAX * 4:
-        ask.margin_value = <i128>INT64_MAX * 4
+    if figures.margin_price == 0:
+        ask.margin_value = 0
+    elif not value_of(
+        case.instrument, figures.margin_price, lots, &ask.margin_value
+    ) or ask.margin_value > beyond_money():
+        ask.margin_value = beyond_money()
     ask.reference = case.reference
     ask.price_ticks = case.price_ticks
     ask.leverage = 0 if case.terms.is_option else case.terms.leverage
@@ -790,14 +832,15 @@ cdef i128 _largest_passing(const Case *case, i128 above, uint32_t *reason) noexc
     cdef i128 high = above
     cdef i128 smallest = larger(1, case.instrument.order_lots_min)
     cdef i128 middle
-    cdef i128 lot_value = <i128>case.price_ticks * case.instrument.tick_value
     cdef uint32_t why
     if case.replaced != NULL and _keeps_prices(case):
         low = larger(low, case.replaced.remaining_lots)
-    if lot_value > 0:
-        smallest = larger(smallest, ceil_div(case.instrument.order_notional_min, lot_value))
+    smallest = larger(
+        smallest,
+        least_lots_of(case.instrument, case.price_ticks, case.instrument.order_notional_min),
+    )
     if case.controls != NULL:
-        smallest = larger(smallest, controls_smallest(case.controls, lot_value))
+        smallest = larger(smallest, controls_smallest(case.controls, case.price_ticks))
     # What passes without minimums may lie below the smallest order that meets them.
     if low < smallest and smallest < high and _passes(case, smallest, &why):
         low = smallest
@@ -944,6 +987,7 @@ cdef uint32_t _decide(Case *case, i128 lots, OrderReply *reply, Hold *hold) noex
     cdef uint32_t unused = REASON_NONE
     cdef DecisionDetail *collected = NULL
     cdef uint32_t reason
+    cdef i128 held
     if order.view == DECISION_VIEW_FULL:
         collected = &reply.detail
     reason = _evaluate(case, lots, collected, &figures, &reached)
@@ -981,7 +1025,11 @@ cdef uint32_t _decide(Case *case, i128 lots, OrderReply *reply, Hold *hold) noex
         hold.quantity_lots = 0
     hold.margin_price_ticks = <int64_t>figures.margin_price
     hold.open_loss = <int64_t>figures.open_loss
-    hold.value = <int64_t>(figures.margin_price * lots * case.instrument.tick_value)
+    hold.value = 0
+    if figures.margin_price != 0 and value_of(
+        case.instrument, figures.margin_price, lots, &held
+    ):
+        hold.value = <int64_t>held
     return reason
 
 

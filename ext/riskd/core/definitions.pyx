@@ -15,6 +15,17 @@ from riskd.core.money cimport LEVERAGE_ONE, PPB
 from riskd.core.types cimport *
 
 
+# Of one lot at one mark unit: Q U.
+_QUOTIENT_MAX = 0x400000000000000000
+_OPTIONS = {INSTRUMENT_KIND_LINEAR_OPTION, INSTRUMENT_KIND_INVERSE_OPTION}
+_FUTURES = {INSTRUMENT_KIND_LINEAR_FUTURE, INSTRUMENT_KIND_INVERSE_FUTURE}
+_INVERSE = {INSTRUMENT_KIND_INVERSE_PERPETUAL, INSTRUMENT_KIND_INVERSE_FUTURE}
+_KINDS = {
+    INSTRUMENT_KIND_LINEAR_PERPETUAL,
+    INSTRUMENT_KIND_QUANTO_PERPETUAL,
+} | _OPTIONS | _FUTURES | _INVERSE
+
+
 cdef bint _in(value, low, high):
     """Whether a value from Python is a whole number within bounds."""
     return isinstance(value, int) and low <= value <= high
@@ -37,6 +48,16 @@ cdef object _whole_power(mantissa, exponent):
     return quotient if remainder == 0 else None
 
 
+cdef object _whole_quotient(dividend, divisor, exponent):
+    """Return dividend / divisor * 10^exponent if it is whole, else None."""
+    if exponent >= 0:
+        dividend *= 10**exponent
+    else:
+        divisor *= 10**-exponent
+    quotient, remainder = divmod(dividend, divisor)
+    return quotient if remainder == 0 else None
+
+
 cdef bint _same_contract(const Instrument *a, const Instrument *b) noexcept nogil:
     """Whether what cannot change is the same."""
     return (
@@ -46,6 +67,8 @@ cdef bint _same_contract(const Instrument *a, const Instrument *b) noexcept nogi
         and a.tick_exponent == b.tick_exponent
         and a.lot_mantissa == b.lot_mantissa
         and a.lot_exponent == b.lot_exponent
+        and a.multiplier_mantissa == b.multiplier_mantissa
+        and a.multiplier_exponent == b.multiplier_exponent
         and a.units_per_tick == b.units_per_tick
         and a.expiry_ns == b.expiry_ns
         and a.strike_units == b.strike_units
@@ -146,13 +169,15 @@ cdef tuple define_schedule(
     return REASON_NONE, schedule_id
 
 
-cdef bint _numbers_lawful(const Book *book, row, bint is_option):
+cdef bint _numbers_lawful(const Book *book, row):
     """Whether an instrument's numbers are inside their bounds."""
-    if not (
+    return (
         _in(row.tick_mantissa, 1, 10**12)
         and _in(row.tick_exponent, -12, 12)
         and _in(row.lot_mantissa, 1, 10**12)
         and _in(row.lot_exponent, -12, 12)
+        and _in(row.multiplier_mantissa, 1, 10**12)
+        and _in(row.multiplier_exponent, -12, 12)
         and _in(row.mark_units_per_tick, 1, PPB)
         and _in(row.order_lots_min, 0, NUMBER_MAX)
         and _in(row.order_lots_max, 0, NUMBER_MAX)
@@ -164,45 +189,87 @@ cdef bint _numbers_lawful(const Book *book, row, bint is_option):
         and _in(row.taker_fee_ppb, 0, PPB)
         and _in(row.mark_age_max_ns, 0, INT64_MAX)
         and _in(row.trading_state, 0, TRADING_STATE_HALTED)
-    ):
-        return False
-    if is_option:
-        return (
-            _in(row.expiry_ns, 1, INT64_MAX)
-            and _in(row.strike_units, 1, NUMBER_MAX)
-            and _in(row.option_type, OPTION_TYPE_CALL, OPTION_TYPE_PUT)
-            and _in(row.interest_rate_ppb, -PPB, PPB)
-            and _in(row.underlying_id, 0, book.instrument_count)
-        )
-    return not any(
-        (
-            row.expiry_ns,
-            row.strike_units,
-            row.option_type,
-            row.interest_rate_ppb,
-            row.underlying_id,
+        and (_option_lawful(book, row) if row.kind in _OPTIONS else _contract_lawful(row))
+    )
+
+
+cdef bint _option_lawful(const Book *book, row):
+    return (
+        _in(row.expiry_ns, 1, INT64_MAX)
+        and _in(row.strike_units, 1, NUMBER_MAX)
+        and _in(row.option_type, OPTION_TYPE_CALL, OPTION_TYPE_PUT)
+        and _in(row.interest_rate_ppb, -PPB, PPB)
+        # An option that is settled in coin has its strike in the units of its underlying.
+        and _in(
+            row.underlying_id, int(row.kind == INSTRUMENT_KIND_INVERSE_OPTION), book.instrument_count
         )
     )
 
 
-cdef _write_instrument(Instrument *instrument, row, bytes symbol, tick_value, scale):
+cdef bint _contract_lawful(row):
+    expiry_min = expiry_max = 0
+    if row.kind in _FUTURES:
+        expiry_min, expiry_max = 1, INT64_MAX
+    return _in(row.expiry_ns, expiry_min, expiry_max) and not any(
+        (row.strike_units, row.option_type, row.interest_rate_ppb, row.underlying_id)
+    )
+
+
+cdef tuple _values(row, scale):
+    """Return (tick value, quotient) in minor units, or None if they are not whole or too large."""
+    exponent = row.lot_exponent + row.multiplier_exponent + scale
+    if row.kind in _INVERSE:
+        quotient = _whole_quotient(
+            row.lot_mantissa * row.multiplier_mantissa,
+            row.tick_mantissa,
+            exponent - row.tick_exponent,
+        )
+        if quotient is None or not 1 <= quotient <= 1 << 60:
+            return None
+        return None if quotient * row.mark_units_per_tick > _QUOTIENT_MAX else (0, quotient)
+    tick_value = _whole_power(
+        row.tick_mantissa * row.lot_mantissa * row.multiplier_mantissa,
+        row.tick_exponent + exponent,
+    )
+    if tick_value is None or not 1 <= tick_value <= 1 << 40:
+        return None
+    return tick_value, 0
+
+
+cdef _write_instrument(const Book *book, Instrument *instrument, row, bytes symbol, values):
     """Write a lawful definition into a fresh instrument without a mark."""
+    tick_value, quotient = values
     divisor = math.gcd(tick_value, row.mark_units_per_tick)
+    scale = book.assets[row.asset_id - 1].scale
     memset(instrument, 0, sizeof(Instrument))
     memcpy(instrument.symbol, <const char *>symbol, <size_t>len(symbol))
     instrument.kind = row.kind
     instrument.asset_id = row.asset_id
     instrument.schedule_id = row.schedule_id
     instrument.tick_value = tick_value
+    instrument.quotient = quotient
     instrument.units_per_tick = row.mark_units_per_tick
     instrument.value_numerator = tick_value // divisor
     instrument.value_denominator = row.mark_units_per_tick // divisor
-    instrument.unit_price = row.tick_mantissa * 10.0**row.tick_exponent / row.mark_units_per_tick
-    instrument.lot_size = row.lot_mantissa * 10.0 ** (row.lot_exponent + scale)
+    if row.kind == INSTRUMENT_KIND_INVERSE_OPTION:
+        # Its models are of the underlying: its own price is in coin.
+        instrument.unit_price = book.instruments[row.underlying_id - 1].unit_price
+    else:
+        instrument.unit_price = (
+            row.tick_mantissa * 10.0**row.tick_exponent / row.mark_units_per_tick
+        )
+    instrument.lot_size = (
+        row.lot_mantissa
+        * 10.0 ** (row.lot_exponent + scale)
+        * row.multiplier_mantissa
+        * 10.0**row.multiplier_exponent
+    )
     instrument.tick_mantissa = row.tick_mantissa
     instrument.tick_exponent = row.tick_exponent
     instrument.lot_mantissa = row.lot_mantissa
     instrument.lot_exponent = row.lot_exponent
+    instrument.multiplier_mantissa = row.multiplier_mantissa
+    instrument.multiplier_exponent = row.multiplier_exponent
     instrument.order_lots_min = row.order_lots_min
     instrument.order_lots_max = row.order_lots_max
     instrument.order_notional_min = row.order_notional_min
@@ -217,8 +284,6 @@ cdef _write_instrument(Instrument *instrument, row, bytes symbol, tick_value, sc
     instrument.option_type = row.option_type
     instrument.interest_rate_ppb = row.interest_rate_ppb
     instrument.underlying_id = row.underlying_id
-    instrument.multiplier_mantissa = row.multiplier_mantissa
-    instrument.multiplier_exponent = row.multiplier_exponent
     instrument.option_rule_id = row.option_rule_id
 
 
@@ -229,32 +294,24 @@ cdef tuple define_instrument(Book *book, dict ids, row):
     """
     cdef Instrument instrument
     cdef Instrument *target
-    cdef bint is_option = row.kind == INSTRUMENT_KIND_LINEAR_OPTION
     encoded = _name(row.symbol, NAME_SIZE - 1)
-    if encoded is None or not _in(
-        row.kind, INSTRUMENT_KIND_LINEAR_PERPETUAL, INSTRUMENT_KIND_LINEAR_OPTION
-    ):
+    if encoded is None or row.kind not in _KINDS:
         return REASON_DEFINITION_INVALID, 0
     if not _in(row.asset_id, 1, book.asset_count):
         return REASON_ASSET_UNKNOWN, 0
-    if is_option:
+    if row.kind in _OPTIONS:
         if row.schedule_id != 0:
             return REASON_DEFINITION_INVALID, 0
     elif not _in(row.schedule_id, 1, book.schedule_count):
         return REASON_SCHEDULE_UNKNOWN, 0
     elif book.schedules[row.schedule_id - 1].asset_id != row.asset_id:
         return REASON_DEFINITION_INVALID, 0
-    if not _numbers_lawful(book, row, is_option):
+    if row.option_rule_id != 0 or not _numbers_lawful(book, row):
         return REASON_DEFINITION_INVALID, 0
-    tick_value = _whole_power(
-        row.tick_mantissa * row.lot_mantissa,
-        row.tick_exponent + row.lot_exponent + book.assets[row.asset_id - 1].scale,
-    )
-    if tick_value is None or not 1 <= tick_value <= 1 << 40:
+    values = _values(row, book.assets[row.asset_id - 1].scale)
+    if values is None:
         return REASON_DEFINITION_INVALID, 0
-    _write_instrument(
-        &instrument, row, encoded, tick_value, book.assets[row.asset_id - 1].scale
-    )
+    _write_instrument(book, &instrument, row, encoded, values)
     instrument_id = ids.get(row.symbol)
     if instrument_id is None:
         if book.instrument_count == book.instrument_capacity:

@@ -765,6 +765,9 @@ cdef class Engine:
         option_type=0,
         interest_rate_ppb=0,
         underlying_id=0,
+        multiplier_mantissa=1,
+        multiplier_exponent=0,
+        option_rule_id=0,
         *,
         now_ns=0,
         actor="riskd",
@@ -793,6 +796,9 @@ cdef class Engine:
             "option_type": option_type,
             "interest_rate_ppb": interest_rate_ppb,
             "underlying_id": underlying_id,
+            "multiplier_mantissa": multiplier_mantissa,
+            "multiplier_exponent": multiplier_exponent,
+            "option_rule_id": option_rule_id,
         }
         return self._change("upsert_instrument", arguments, now_ns, actor)
 

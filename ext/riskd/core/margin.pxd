@@ -1,14 +1,16 @@
-"""Margin of linear positions: tiers, requirements, liquidation and bankruptcy price."""
+"""Margin of contracts: tiers, requirements, liquidation and bankruptcy price."""
 
-from libc.stdint cimport int64_t, uint32_t
+from libc.stdint cimport INT64_MAX, int64_t, uint32_t
 
-from riskd.core.money cimport LEVERAGE_ONE, PPB, ceil_div, i128, larger
+from riskd.core.money cimport LEVERAGE_ONE, PPB, ceil_div, floor_div, i128, larger, multiply
 from riskd.core.types cimport Ladder, Tier
 
-# One lot at one price unit is numerator / denominator minor units, in lowest terms.
+# One lot at one price unit is numerator / denominator minor units, in lowest terms; an inverse
+# contract has the numerator 0, and is worth quotient / price.
 ctypedef struct UnitValue:
     int64_t numerator
     int64_t denominator
+    i128 quotient
 
 # A position and the money behind it. `wallet` is the isolated wallet, or for cross what the pool
 # has left for this position when the others are served.
@@ -16,6 +18,37 @@ ctypedef struct Exposure:
     int64_t lots
     int64_t entry_value
     int64_t wallet
+
+# What a value that does not fit 128 bits is taken for: far above any money, so that no check passes
+# it.
+cdef inline i128 beyond_money() noexcept nogil:
+    return <i128>INT64_MAX * 4
+
+cdef inline i128 notional_up(const UnitValue *unit, i128 lots, int64_t price) noexcept nogil:
+    """Nup: the value of lots at a mark, rounded up."""
+    cdef i128 value
+    if unit.numerator == 0:
+        if not multiply(lots, unit.quotient, &value):
+            return beyond_money() if lots > 0 else -beyond_money()
+        return ceil_div(value, price)
+    if not multiply(lots, <i128>price * unit.numerator, &value):
+        return beyond_money() if lots > 0 else -beyond_money()
+    return ceil_div(value, unit.denominator)
+
+cdef inline i128 notional_down(const UnitValue *unit, i128 lots, int64_t price) noexcept nogil:
+    """Ndown: the value of lots at a mark, rounded down."""
+    cdef i128 value
+    if unit.numerator == 0:
+        if not multiply(lots, unit.quotient, &value):
+            return beyond_money() if lots > 0 else -beyond_money()
+        return floor_div(value, price)
+    if not multiply(lots, <i128>price * unit.numerator, &value):
+        return beyond_money() if lots > 0 else -beyond_money()
+    return floor_div(value, unit.denominator)
+
+cdef inline bint gains_with_notional(const UnitValue *unit, i128 lots) noexcept nogil:
+    """Whether sigma is above 0: of a long linear or a short inverse position."""
+    return (lots > 0) != (unit.numerator == 0)
 
 cdef inline uint32_t tier_index_of(const Ladder *ladder, i128 notional) noexcept nogil:
     """Return the index of the largest tier whose floor is below the notional."""
@@ -49,6 +82,18 @@ cdef inline i128 initial_of(
         return by_leverage
     return larger(by_leverage, ceil_div(amount * tier.initial_ppb, PPB))
 
+# Products of three factors that may not fit 128 bits, saturated far above any money.
+cdef i128 scaled_down(i128 value, i128 rate, i128 divisor) noexcept nogil
+cdef i128 scaled_up(i128 value, i128 rate, i128 divisor) noexcept nogil
+cdef uint32_t price_on_line(
+    const Exposure *exposure, const UnitValue *unit, i128 rate, i128 deduction, int64_t *price
+) noexcept nogil
+cdef bint is_below_line(
+    const Exposure *exposure, const UnitValue *unit, i128 rate, i128 deduction, int64_t price
+) noexcept nogil
+cdef uint32_t tier_index_at(
+    const Ladder *ladder, const UnitValue *unit, i128 lots, int64_t price
+) noexcept nogil
 cdef int64_t notional_max_at(const Ladder *ladder, int64_t leverage) noexcept nogil
 cdef uint32_t liquidation_price_of(
     const Exposure *exposure, const Ladder *ladder, const UnitValue *unit, int64_t *price

@@ -1,10 +1,11 @@
-"""Margin of linear positions: tiers, requirements, liquidation and bankruptcy price.
+"""Margin of contracts: tiers, requirements, liquidation and bankruptcy price.
 
-With s the sign of the position, N = |x| P v its notional at price P (v = value of one lot at one
-price unit), V its entry value and w the money behind it, equity is w + s (N - V) and the
-requirement of tier k is (m_k + phi) N - d_k. Because rates rise and deductions make the requirement
-continuous, it is the largest of all tiers' lines: convex in N, so equity minus requirement is
-concave, monotone for any rate below 1, and has one root or none.
+With s the sign of the position, N its notional at a price, V its entry value and w the money behind
+it, equity is w + sigma (N - V): sigma = s where the notional rises with the price (N = |x| P v, v
+the value of one lot at one price unit), sigma = -s for inverse contracts (N = |x| Q / P). The
+requirement of tier k is the line (m_k + phi) N - d_k. Because rates rise and deductions make the
+requirement continuous, it is the largest of all tiers' lines: convex in N, so equity minus
+requirement is concave, monotone for any rate below 1, and has one root or none.
 
 Everything is exact. A price is rounded to the last unit, seen from the safe side, at which the
 position can be liquidated: floored for a long, ceiled for a short.
@@ -53,13 +54,33 @@ cdef int64_t notional_max_at(const Ladder *ladder, int64_t leverage) noexcept no
     return bound
 
 
+cdef i128 scaled_down(i128 value, i128 rate, i128 divisor) noexcept nogil:
+    """Return floor(value rate / divisor); value, rate >= 0, divisor > 0, divisor and rate so that
+    their product fits.
+    """
+    cdef i128 whole = value / divisor
+    cdef i128 product
+    if not multiply(whole, rate, &product) or product > <i128>1 << 120:
+        return <i128>1 << 120
+    return product + (value - whole * divisor) * rate / divisor
+
+
+cdef i128 scaled_up(i128 value, i128 rate, i128 divisor) noexcept nogil:
+    """Return ceil(value rate / divisor), as scaled_down."""
+    cdef i128 whole = value / divisor
+    cdef i128 product
+    if not multiply(whole, rate, &product) or product > <i128>1 << 120:
+        return <i128>1 << 120
+    return product + ((value - whole * divisor) * rate + divisor - 1) / divisor
+
+
 cdef i128 _gap_at(
-    const Exposure *exposure, const Ladder *ladder, uint32_t index, i128 notional
+    const Exposure *exposure, const Ladder *ladder, uint32_t index, i128 notional, bint gains
 ) noexcept nogil:
     """Return (equity - requirement of tier k) * 10^9 at a whole notional."""
     cdef const Tier *tier = &ladder.tiers[index]
     cdef i128 change = notional - exposure.entry_value
-    if exposure.lots < 0:
+    if not gains:
         change = -change
     return (exposure.wallet + change + tier.deduction) * PPB - (
         <i128>(tier.maintenance_ppb + ladder.liquidation_fee_ppb) * notional
@@ -71,45 +92,69 @@ cdef uint32_t liquidation_price_of(
 ) noexcept nogil:
     """Write the liquidation price in price units and return its status.
 
-    Long:  P = floor((V - w - d_k) / ((1 - m_k - phi) |x| v)) Short: P = ceil((V + w + d_k) / ((1 +
-    m_k + phi) |x| v)) with k the tier of the notional at that price, found by the sign of the gap
-    at the tiers' floors.
+    The root lies on the line of the tier k of the notional at that price, found by the sign of the
+    gap at the tiers' floors.
     """
     cdef uint32_t index = 0
     cdef const Tier *tier
-    cdef i128 lots, rate, dividend, divisor, root
-    price[0] = 0
+    cdef bint gains = gains_with_notional(unit, exposure.lots)
     if exposure.lots == 0:
+        price[0] = 0
         return LIQUIDATION_STATUS_NO_POSITION
-    lots = magnitude(exposure.lots)
-    if exposure.lots > 0:
-        # The gap rises with the price: the root lies above the last floor where it is not positive.
+    if gains:
+        # The gap rises with the notional: the root lies above the last floor where it is not
+        # positive.
         while index + 1 < ladder.count and (
-            _gap_at(exposure, ladder, index + 1, ladder.tiers[index + 1].floor) <= 0
+            _gap_at(exposure, ladder, index + 1, ladder.tiers[index + 1].floor, True) <= 0
         ):
             index += 1
     else:
         while index + 1 < ladder.count and (
-            _gap_at(exposure, ladder, index + 1, ladder.tiers[index + 1].floor) > 0
+            _gap_at(exposure, ladder, index + 1, ladder.tiers[index + 1].floor, False) > 0
         ):
             index += 1
     tier = &ladder.tiers[index]
-    rate = tier.maintenance_ppb + ladder.liquidation_fee_ppb
-    debug_assert(0 < rate < PPB)
-    # 2^65 * 2^30 * 2^30 and 2^30 * 2^53 * 2^40 stay below 2^127.
-    if exposure.lots > 0:
-        dividend = (
-            <i128>exposure.entry_value - exposure.wallet - tier.deduction
-        ) * PPB * unit.denominator
-        divisor = (PPB - rate) * lots * unit.numerator
+    return price_on_line(
+        exposure,
+        unit,
+        tier.maintenance_ppb + ladder.liquidation_fee_ppb,
+        tier.deduction,
+        price,
+    )
+
+
+cdef uint32_t price_on_line(
+    const Exposure *exposure, const UnitValue *unit, i128 rate, i128 deduction, int64_t *price
+) noexcept nogil:
+    """Write where equity meets the line rate N - deduction, in price units; return the status.
+
+    sigma > 0: N* = (V - w - d) / (1 - rate), at and below which the position can be liquidated.
+    sigma < 0: N* = (V + w + d) / (1 + rate), at and above.
+    """
+    cdef i128 lots = magnitude(exposure.lots)
+    cdef i128 dividend, divisor, root
+    cdef bint gains = gains_with_notional(unit, exposure.lots)
+    price[0] = 0
+    if lots == 0:
+        return LIQUIDATION_STATUS_NO_POSITION
+    debug_assert(0 <= rate < PPB)
+    # Money is below 2^63 each, so that the dividend is below 2^95.
+    if gains:
+        dividend = (<i128>exposure.entry_value - exposure.wallet - deduction) * PPB
+        divisor = PPB - rate
+    else:
+        dividend = (<i128>exposure.entry_value + exposure.wallet + deduction) * PPB
+        divisor = PPB + rate
+    if unit.numerator == 0:
+        return _inverse_price(exposure.lots, unit, dividend, divisor, price)
+    # 2^95 * 2^30 and 2^31 * 2^53 * 2^40 stay below 2^127.
+    dividend *= unit.denominator
+    divisor *= lots * unit.numerator
+    if gains:
         root = floor_div(dividend, divisor)
         if root < 1:
             return LIQUIDATION_STATUS_CANNOT_BE_LIQUIDATED
     else:
-        dividend = (
-            <i128>exposure.entry_value + exposure.wallet + tier.deduction
-        ) * PPB * unit.denominator
-        divisor = (PPB + rate) * lots * unit.numerator
         root = ceil_div(dividend, divisor)
         if root > NUMBER_MAX:
             return LIQUIDATION_STATUS_CANNOT_BE_LIQUIDATED
@@ -119,20 +164,100 @@ cdef uint32_t liquidation_price_of(
     return LIQUIDATION_STATUS_AT_PRICE
 
 
+cdef uint32_t _inverse_price(
+    int64_t lots, const UnitValue *unit, i128 dividend, i128 divisor, int64_t *price
+) noexcept nogil:
+    """Write |x| Q / N* for N* = dividend / divisor: a long's down, a short's up."""
+    cdef i128 value = magnitude(lots) * unit.quotient
+    cdef i128 root
+    if lots > 0:
+        # A long owes what does not shrink with the price: none of it is left at any price.
+        root = NUMBER_MAX if dividend <= 0 else scaled_down(value, divisor, dividend)
+        if root < 1:
+            return LIQUIDATION_STATUS_CANNOT_BE_LIQUIDATED
+        if root > NUMBER_MAX:
+            root = NUMBER_MAX
+    else:
+        if dividend <= 0:
+            return LIQUIDATION_STATUS_CANNOT_BE_LIQUIDATED
+        root = scaled_up(value, divisor, dividend)
+        if root > NUMBER_MAX:
+            return LIQUIDATION_STATUS_CANNOT_BE_LIQUIDATED
+    price[0] = <int64_t>root
+    return LIQUIDATION_STATUS_AT_PRICE
+
+
 cdef i128 bankruptcy_price_of(const Exposure *exposure, const UnitValue *unit) noexcept nogil:
     """Return the price at which equity is zero, against the account; 0 if it is not above zero.
 
-    Long: ceil((V - w) / (|x| v)). Short: floor((V + w) / (|x| v)).
+    Linear: long ceil((V - w) / (|x| v)), short floor((V + w) / (|x| v)). Inverse: long
+    ceil(|x| Q / (V + w)), short floor(|x| Q / (V - w)), 0 above the largest price.
     """
-    cdef i128 divisor = magnitude(exposure.lots) * unit.numerator
-    cdef i128 root
-    if exposure.lots == 0:
+    cdef i128 lots = magnitude(exposure.lots)
+    cdef i128 divisor, money, root
+    if lots == 0:
         return 0
-    if exposure.lots > 0:
-        root = ceil_div((<i128>exposure.entry_value - exposure.wallet) * unit.denominator, divisor)
+    if gains_with_notional(unit, exposure.lots):
+        money = <i128>exposure.entry_value - exposure.wallet
     else:
-        root = floor_div((<i128>exposure.entry_value + exposure.wallet) * unit.denominator, divisor)
+        money = <i128>exposure.entry_value + exposure.wallet
+    if unit.numerator == 0:
+        if money <= 0:
+            return 0
+        if exposure.lots > 0:
+            root = ceil_div(lots * unit.quotient, money)
+        else:
+            root = floor_div(lots * unit.quotient, money)
+        return root if root <= NUMBER_MAX else 0
+    divisor = lots * unit.numerator
+    money *= unit.denominator
+    root = ceil_div(money, divisor) if exposure.lots > 0 else floor_div(money, divisor)
     return larger(0, root)
+
+
+cdef uint32_t tier_index_at(
+    const Ladder *ladder, const UnitValue *unit, i128 lots, int64_t price
+) noexcept nogil:
+    """Return the tier of a notional at a price, as a fraction."""
+    cdef uint32_t index = 0
+    cdef i128 notional, scale
+    if unit.numerator == 0:
+        notional = lots * unit.quotient
+        scale = price
+    else:
+        scale = unit.denominator
+        if not multiply(lots * price, unit.numerator, &notional):
+            return ladder.count - 1
+    while index + 1 < ladder.count and ladder.tiers[index + 1].floor * scale < notional:
+        index += 1
+    return index
+
+
+cdef bint is_below_line(
+    const Exposure *exposure, const UnitValue *unit, i128 rate, i128 deduction, int64_t price
+) noexcept nogil:
+    """Return whether equity is at or below the line rate N - deduction at a price, unrounded.
+
+    w + sigma (N - V) <= rate N - d, that is: (w - sigma V + d) 10^9 <= (rate - sigma 10^9) N.
+    """
+    cdef i128 lots = magnitude(exposure.lots)
+    cdef i128 money, value, divisor
+    cdef bint gains = gains_with_notional(unit, exposure.lots)
+    if lots == 0:
+        return False
+    if unit.numerator == 0:
+        value = lots * unit.quotient
+        divisor = price
+    else:
+        # Far beyond any money it decides by its sign.
+        if not multiply(lots * price, unit.numerator, &value):
+            return not gains
+        divisor = unit.denominator
+    if gains:
+        money = (<i128>exposure.entry_value - exposure.wallet - deduction) * PPB
+        return money >= scaled_up(value, PPB - rate, divisor)
+    money = (<i128>exposure.entry_value + exposure.wallet + deduction) * PPB
+    return money <= scaled_down(value, PPB + rate, divisor)
 
 
 cdef bint is_liquidatable_at(
@@ -140,14 +265,18 @@ cdef bint is_liquidatable_at(
 ) noexcept nogil:
     """Return whether equity is at or below the requirement at a price, as fractions, unrounded.
 
-    Everything is multiplied by the unit's denominator and 10^9. Where that would leave 128 bits the
-    notional is far beyond any money, and decides by its sign.
+    Of a linear position everything is multiplied by the unit's denominator and 10^9. Where that
+    would leave 128 bits the notional is far beyond any money, and decides by its sign.
     """
     cdef i128 notional, equity, rate
     cdef const Tier *tier
     cdef uint32_t index = 0
     if exposure.lots == 0:
         return False
+    if unit.numerator == 0:
+        tier = &ladder.tiers[tier_index_at(ladder, unit, magnitude(exposure.lots), price)]
+        rate = tier.maintenance_ppb + ladder.liquidation_fee_ppb
+        return is_below_line(exposure, unit, rate, tier.deduction, price)
     if not multiply(magnitude(exposure.lots) * price, unit.numerator, &notional):
         return exposure.lots < 0
     if notional > <i128>1 << 96:
@@ -347,6 +476,7 @@ cdef UnitValue _unit(numerator, denominator) except *:
     cdef UnitValue unit
     unit.numerator = _whole(numerator, "value_numerator", 1, 1 << 40)
     unit.denominator = _whole(denominator, "value_denominator", 1, PPB)
+    unit.quotient = 0
     return unit
 
 

@@ -4,17 +4,20 @@ Figures are 128 bits wide here, so that sums of 64-bit figures cannot wrap; whet
 money type is checked where they are stored or returned. The rules are those of docs/decision.md.
 """
 
-from libc.stdint cimport INT64_MAX, int64_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.string cimport memset
 
 from riskd.core.book cimport Book
 from riskd.core.margin cimport (
     Exposure,
     bankruptcy_price_of,
+    gains_with_notional,
     initial_of,
     liquidation_price_of,
     liquidation_requirement_of,
     maintenance_of,
+    notional_down,
+    notional_up,
 )
 from riskd.core.money cimport (
     LEVERAGE_ONE,
@@ -26,10 +29,8 @@ from riskd.core.money cimport (
     i128,
     larger,
     magnitude,
-    multiply,
 )
 from riskd.core.types cimport (
-    INSTRUMENT_KIND_LINEAR_OPTION,
     LIQUIDATION_STATUS_AT_PRICE,
     LIQUIDATION_STATUS_UNSPECIFIED,
     MARGIN_MODE_CROSS,
@@ -46,27 +47,16 @@ from riskd.core.types cimport (
     Position,
     WorkingSum,
 )
-
-# What a product that does not fit 128 bits is taken for: far above any money, so that no check
-# passes it.
-cdef inline i128 _beyond() noexcept nogil:
-    return <i128>INT64_MAX * 4
-
+from riskd.core.value cimport is_inverse, is_option, traded_of, value_of
 
 cdef i128 mark_value_up(const Terms *terms, i128 lots, int64_t price) noexcept nogil:
     """Nup: the value of lots at a mark, rounded up."""
-    cdef i128 value
-    if not multiply(lots * price, terms.unit.numerator, &value):
-        return _beyond()
-    return ceil_div(value, terms.unit.denominator)
+    return notional_up(&terms.unit, lots, price)
 
 
 cdef i128 mark_value_down(const Terms *terms, i128 lots, int64_t price) noexcept nogil:
     """Ndown: the value of lots at a mark, rounded down."""
-    cdef i128 value
-    if not multiply(lots * price, terms.unit.numerator, &value):
-        return _beyond()
-    return floor_div(value, terms.unit.denominator)
+    return notional_down(&terms.unit, lots, price)
 
 
 cdef void terms_of(
@@ -88,8 +78,11 @@ cdef void terms_of(
     terms.instrument = instrument
     terms.unit.numerator = instrument.value_numerator
     terms.unit.denominator = instrument.value_denominator
+    terms.unit.quotient = 0
+    if is_inverse(instrument):
+        terms.unit.quotient = <i128>instrument.quotient * instrument.units_per_tick
     terms.margin_mode = own_mode if own_mode != 0 else account.margin_mode
-    terms.is_option = instrument.kind == INSTRUMENT_KIND_LINEAR_OPTION
+    terms.is_option = is_option(instrument)
     if terms.is_option:
         terms.ladder = NULL
         terms.leverage = LEVERAGE_ONE
@@ -116,12 +109,12 @@ cdef void holding_of(const Position *position, Holding *holding) noexcept nogil:
 cdef i128 unrealised_pnl_at(
     const Terms *terms, i128 lots, i128 entry_value, int64_t price
 ) noexcept nogil:
-    """Long: Ndown - V. Short: V - Nup."""
-    if lots > 0:
-        return mark_value_down(terms, lots, price) - entry_value
-    if lots < 0:
-        return entry_value - mark_value_up(terms, -lots, price)
-    return 0
+    """sigma > 0: Ndown - V. sigma < 0: V - Nup."""
+    if lots == 0:
+        return 0
+    if gains_with_notional(&terms.unit, lots):
+        return mark_value_down(terms, magnitude(lots), price) - entry_value
+    return entry_value - mark_value_up(terms, magnitude(lots), price)
 
 
 cdef i128 unrealised_pnl_of(const Terms *terms, i128 lots, i128 entry_value) noexcept nogil:
@@ -310,7 +303,7 @@ cdef void fill_of(
     `open_loss` is what leaves the order's hold with the fill. An isolated position takes its part
     along, so that it has its initial margin at the mark, not at a price beyond it.
     """
-    cdef i128 tick_value = terms.instrument.tick_value
+    cdef const Instrument *instrument = terms.instrument
     cdef i128 held = magnitude(holding.lots)
     cdef i128 signed_lots = lots if side == SIDE_BUY else -lots
     cdef i128 reduced = 0
@@ -322,7 +315,7 @@ cdef void fill_of(
     fill.realised_pnl = 0
     fill.deficit = 0
     fill.fits = False
-    if not multiply(price_ticks * lots, tick_value, &value) or not fits(value):
+    if not value_of(instrument, price_ticks, lots, &value) or not fits(value):
         return
     fill.lots = holding.lots + signed_lots
     fill.entry_value = holding.entry_value
@@ -330,10 +323,11 @@ cdef void fill_of(
     if (holding.lots > 0) != (signed_lots > 0) and held > 0:
         reduced = min(lots, held)
     opened = lots - reduced
-    reduced_value = price_ticks * tick_value * reduced
-    opened_value = price_ticks * tick_value * opened
+    # What is closed and what is opened are rounded by themselves.
+    reduced_value = traded_of(instrument, price_ticks, reduced, side)
+    opened_value = traded_of(instrument, price_ticks, opened, side)
     if reduced > 0:
-        if holding.lots > 0:
+        if gains_with_notional(&terms.unit, holding.lots):
             released = ceil_div(<i128>holding.entry_value * reduced, held)
             fill.realised_pnl = reduced_value - released
         else:
@@ -361,7 +355,7 @@ cdef void fill_of(
             fill.cash_change += fill.realised_pnl
     fill.entry_value += opened_value
     if terms.is_option:
-        fill.cash_change -= price_ticks * tick_value * signed_lots
+        fill.cash_change -= value if side == SIDE_BUY else -value
     elif opened > 0 and terms.margin_mode == MARGIN_MODE_ISOLATED:
         need = initial_of(terms.ladder, opened_value, fill.entry_value, terms.leverage)
         need += floor_div(open_loss * opened, lots)
