@@ -23,6 +23,7 @@ from riskd.core.rows import ScheduleRow as ScheduleRow
 from riskd.core.rows import SettlementRow as SettlementRow
 from riskd.core.rows import SummaryRow as SummaryRow
 from riskd.core.rows import Tier as Tier
+from riskd.core.rows import WhatIfPosition as WhatIfPosition
 
 METHOD_CHECK_ORDER: Final = 1
 METHOD_REPORT_EXECUTION: Final = 2
@@ -497,6 +498,25 @@ class Engine:
         """Return (scope, id, state) of everything that is not NORMAL."""
     def working_reservations(self, scope: int, scope_id: int, count_max: int) -> list[int]:
         """Return up to count_max reservation ids of working orders in the scope, in order."""
+    def what_if(
+        self, account_id: int, *, positions: int = 0, schedules: int = 0, orders: int = 0
+    ) -> Engine:
+        """Return a copy of definitions, marks and one account (0: none), with no journal.
+
+        It has room for so many more positions, schedules and orders. Of the account it has cash,
+        balances, positions and the sums of working orders, no firm, parent, limits or orders.
+        Raises KeyError if there is no such account.
+        """
+    def put_balance(self, account_id: int, asset_id: int, amount: int) -> None:
+        """Replace cash, or what a what-if's account has of another asset; no rule is checked.
+
+        Raises ValueError for what is no what-if or does not fit, KeyError for another account.
+        """
+    def put_position(self, account_id: int, position: WhatIfPosition) -> None:
+        """Replace a position of a what-if's account; no rule is checked, working orders stay.
+
+        Raises as put_balance does, and MemoryError where no room was asked for.
+        """
     def state_lines(self) -> list[str]:
         """Return the state as text, one fact a line, in canonical order; see docs/state.md."""
     def state_hash(self) -> str:

@@ -90,6 +90,8 @@ from riskd.core.book cimport (
     Book,
     Capacities,
     Table,
+    account_find,
+    balance_set,
     book_capacities,
     book_close,
     book_open,
@@ -142,6 +144,7 @@ from riskd.core.views cimport (
     trading_state_rows,
     working_reservation_ids,
 )
+from riskd.core.what_if cimport PositionChange, what_if_copy, what_if_put, what_if_room
 from riskd.core.wire cimport (
     FAULT_EMPTY,
     FAULT_OUT_OF_RANGE,
@@ -265,6 +268,7 @@ cdef class Engine:
     cdef uint64_t _change_revision
     # What sees changes that are replayed, or None.
     cdef object _watcher
+    cdef bint _is_what_if
     cdef dict _asset_ids
     cdef dict _schedule_ids
     cdef dict _instrument_ids
@@ -1134,6 +1138,84 @@ cdef class Engine:
         with _Locked(self):
             return working_reservation_ids(&self._book, scope, scope_id, count_max)
 
+    # What would be
+
+    def what_if(self, account_id, *, positions=0, schedules=0, orders=0):
+        cdef Capacities room
+        cdef const Account *account = NULL
+        cdef Engine copy
+        cdef uint64_t id = account_id
+        cdef bint done = False
+        while not done:
+            memset(&room, 0, sizeof(Capacities))
+            with _Locked(self):
+                account = self._account_or_none(id)
+                what_if_room(&self._book, account, &room)
+            # Settings of an instrument are a position, and each order may take one of its own.
+            copy = _engine_with_room(&room, 2 * positions + orders, schedules, orders)
+            with _Locked(self):
+                account = self._account_or_none(id)
+                with nogil:
+                    done = what_if_copy(&self._book, account, &copy._book)
+                copy._schedule_ids = dict(self._schedule_ids)
+                copy._time_ns = self._time_ns
+        copy._is_what_if = True
+        return copy
+
+    cdef const Account *_account_or_none(self, uint64_t account_id) except? NULL:
+        """Return an account, NULL for 0. Raises KeyError if it is not known."""
+        cdef const Account *account
+        if account_id == 0:
+            return NULL
+        account = account_find(&self._book, account_id)
+        if account == NULL:
+            raise KeyError(f"account {account_id} is not known")
+        return account
+
+    cdef Account *_account_to_change(self, account_id) except NULL:
+        cdef Account *account
+        if not self._is_what_if:
+            raise ValueError("only a what-if takes what no rule has looked at")
+        account = account_find(&self._book, account_id)
+        if account == NULL:
+            raise KeyError(f"account {account_id} is not known")
+        return account
+
+    def put_balance(self, account_id, asset_id, amount):
+        cdef Account *account = self._account_to_change(account_id)
+        if not _in(asset_id, 1, self._book.asset_count):
+            raise ValueError(f"asset {asset_id} is not known")
+        if not _in(amount, -_FIGURE_MAX, _FIGURE_MAX):
+            raise ValueError(f"amount {amount} is not within -2^62 to 2^62")
+        if asset_id == account.asset_id:
+            account.cash = amount
+        else:
+            balance_set(&self._book, account, asset_id, amount)
+
+    def put_position(self, account_id, position):
+        cdef Account *account = self._account_to_change(account_id)
+        cdef PositionChange change
+        for name, value, low, high in (
+            ("instrument_id", position.instrument_id, 1, self._book.instrument_count),
+            ("position_side", position.position_side, POSITION_SIDE_NET, POSITION_SIDE_SHORT),
+            ("lots", position.lots, -NUMBER_MAX, NUMBER_MAX),
+            ("entry_value", position.entry_value, 0, _FIGURE_MAX),
+            ("wallet", position.wallet, -_FIGURE_MAX, _FIGURE_MAX),
+            ("margin_mode", position.margin_mode, 0, MARGIN_MODE_ISOLATED),
+            ("leverage", position.leverage, 0, 100_000),
+        ):
+            if not _in(value, low, high):
+                raise ValueError(f"{name} {value} is not within {low} to {high}")
+        change.instrument_id = position.instrument_id
+        change.position_side = position.position_side
+        change.lots = position.lots
+        change.entry_value = position.entry_value
+        change.wallet = position.wallet
+        change.margin_mode = position.margin_mode
+        change.leverage = position.leverage
+        if not what_if_put(&self._book, account, &change):
+            raise MemoryError("the copy was made without room for this position")
+
     # Canonical state
 
     def state_lines(self):
@@ -1488,6 +1570,25 @@ _CAPACITIES = {
     "balances_max": (TABLE_BALANCES, 1, 1 << 30),
     "answer_bytes": (TABLES, 4096, 1 << 32),
 }
+
+
+# Entry values, wallets and balances of a what-if: sums of a few of them fit.
+_FIGURE_MAX = 1 << 62
+
+
+cdef Engine _engine_with_room(
+    const Capacities *room, uint32_t positions, uint32_t schedules, uint32_t orders
+):
+    """Return an empty engine of this size, and so much more of what is in these tables."""
+    more = {"positions_max": positions, "schedules_max": schedules, "orders_max": orders}
+    return Engine(
+        **{
+            name: max(low, more.get(name, 0) + (
+                room.entries[<uint32_t>table] if table < TABLES else 0
+            ))
+            for name, (table, low, _) in _CAPACITIES.items()
+        }
+    )
 
 
 cdef int _take_capacities(dict wanted, Capacities *capacities) except -1:

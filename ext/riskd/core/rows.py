@@ -239,6 +239,20 @@ class SettlementRow(NamedTuple):
     """Part of the loss that isolated wallets could not pay."""
 
 
+class WhatIfPosition(NamedTuple):
+    """What takes the place of a position in a what-if."""
+
+    instrument_id: int
+    position_side: int
+    lots: int
+    entry_value: int
+    wallet: int = 0
+    margin_mode: int = 0
+    """Of the instrument's positions; 0 leaves it."""
+    leverage: int = 0
+    """Of the instrument's positions; 0 leaves it."""
+
+
 class Replay(NamedTuple):
     """What was read back from a journal."""
 
