@@ -12,15 +12,22 @@ from typing import TYPE_CHECKING, TypeVar
 from riskd.numbers import (
     INT64_MAX,
     NUMBER_MAX,
+    NumberError,
     decimal_text,
     fraction_text,
     money_text,
+    parse_decimal,
     to_steps,
     to_units,
 )
 
 if TYPE_CHECKING:
     from riskd.core.engine import Engine
+
+ENTRY_VALUE_MAX = 2**62
+
+# Numbers of proto/riskd/v1, INSTRUMENT_KIND_INVERSE_PERPETUAL and _FUTURE.
+_INVERSE_CONTRACTS = (3, 5)
 
 _Found = TypeVar("_Found")
 
@@ -46,7 +53,11 @@ class Asset:
 
 @dataclass(frozen=True, slots=True)
 class Instrument:
-    """What never changes of an instrument. Steps are mantissa * 10^exponent."""
+    """What never changes of an instrument. Steps are mantissa * 10^exponent.
+
+    Of an inverse contract one lot is lot_size times multiplier of the quote currency, and worth
+    that over the price.
+    """
 
     instrument_id: int
     symbol: str
@@ -57,6 +68,13 @@ class Instrument:
     lot_mantissa: int
     lot_exponent: int
     mark_units_per_tick: int
+    multiplier_mantissa: int = 1
+    multiplier_exponent: int = 0
+
+    @property
+    def is_inverse(self) -> bool:
+        """Whether it is a contract that is worth less coin at a higher price."""
+        return self.kind in _INVERSE_CONTRACTS
 
     @property
     def tick_size(self) -> Decimal:
@@ -104,12 +122,29 @@ class Instrument:
 
     def entry_price(self, entry_value: int, lots: int) -> str:
         """Return the average price of an entry value in minor units, to 12 decimals, half even."""
-        return fraction_text(
-            entry_value,
-            abs(lots) * self.lot_mantissa,
-            -self.asset.scale - self.lot_exponent,
-            places=12,
-        )
+        money, size = entry_value, abs(lots) * self.lot_mantissa * self.multiplier_mantissa
+        exponent = -self.asset.scale - self.lot_exponent - self.multiplier_exponent
+        if not self.is_inverse:
+            return fraction_text(money, size, exponent, places=12)
+        return fraction_text(size, money, -exponent, places=12) if money else ""
+
+    def entry_value(self, price: str, lots: int, field: str) -> int:
+        """Return the value of lots at an average price in minor units, half even.
+
+        Raises NumberError. It is what entry_price was made from, if that had enough digits.
+        """
+        mantissa, exponent = parse_decimal(price, field)
+        if mantissa <= 0:
+            raise NumberError(field, price, "must be above 0")
+        size = abs(lots) * self.lot_mantissa * self.multiplier_mantissa
+        size_exponent = self.asset.scale + self.lot_exponent + self.multiplier_exponent
+        if self.is_inverse:
+            value = fraction_text(size, mantissa, size_exponent - exponent, places=0)
+        else:
+            value = fraction_text(size * mantissa, 1, size_exponent + exponent, places=0)
+        if not 0 < int(value) <= ENTRY_VALUE_MAX:
+            raise NumberError(field, price, "must give a value of 1 to 2^62 minor units at entry")
+        return int(value)
 
 
 class Catalogue:
@@ -191,6 +226,8 @@ class Catalogue:
                 row.lot_mantissa,
                 row.lot_exponent,
                 row.mark_units_per_tick,
+                row.multiplier_mantissa,
+                row.multiplier_exponent,
             )
             for row in self._engine.instruments()
         ]

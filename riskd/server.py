@@ -35,7 +35,8 @@ _logger = logging.getLogger("riskd.server")
 class ControlServer:
     """A gRPC server for registered services. Start once, stop once.
 
-    services maps full service names to what registers each of them; keep_time runs beside them.
+    services maps full service names to what registers each of them; keep_time runs beside them, and
+    end_streams ends answers that would never end, in the loop, when a stop begins.
     When the journal fails, health says NOT_SERVING; calls are still answered, each with its error.
     """
 
@@ -45,11 +46,13 @@ class ControlServer:
         services: dict[str, Register],
         commits: Commits,
         keep_time: Callable[[], Coroutine[Any, Any, None]],
+        end_streams: Callable[[], None],
     ) -> None:
         self._settings = settings
         self._services = services
         self._commits = commits
         self._keep_time = keep_time
+        self._end_streams = end_streams
         self._asked_to_stop: Future[int] = Future()
         self._thread: threading.Thread | None = None
 
@@ -111,6 +114,7 @@ class ControlServer:
         started.set_result(port)
         grace_ms = await asyncio.wrap_future(self._asked_to_stop)
         await servicer.enter_graceful_shutdown()
+        self._end_streams()
         _logger.info("stopping", extra={"fields": {"grace_ms": grace_ms}})
         await server.stop(grace_ms / 1000)
         ticking.cancel()

@@ -101,6 +101,18 @@ class Settings:
         minimum=1,
         maximum=60_000,
     )
+    margin_levels_evaluated: bool = _setting(
+        True, "Look for changes of margin levels in every tick, once levels are set."
+    )
+    level_slice_accounts: int = _setting(
+        1024,
+        "Accounts whose margin levels one tick looks at; the next goes on after them.",
+        minimum=1,
+        maximum=65_536,
+    )
+    risk_event_streams_max: int = _setting(
+        64, "Open calls of WatchRiskEvents; one more is refused.", minimum=1, maximum=10_000
+    )
     reflection: bool = _setting(True, "Serve gRPC reflection and channelz.")
     rulebooks: tuple[str, ...] = _setting((), "Rulebooks to load at start, by name or file.")
     durability: str = _setting(

@@ -26,6 +26,7 @@ from riskd.services.limit import LimitService
 from riskd.services.margin import MarginService
 from riskd.services.market_data import add_market_data_service
 from riskd.services.order_risk import add_order_risk_service
+from riskd.services.risk_events import RiskEvents
 from riskd.services.ticker import keep_time
 from riskd.settings import Settings, SettingsError
 from riskd.snapshots import SnapshotKeeper, load_changes
@@ -143,11 +144,18 @@ def build_server(
     """
     backend = Backend(engine, clock, settings.journal_wait_ms_max / 1000, trail)
     explainer = None if engine.journal is None else Explainer(engine.journal.directory)
+    events = RiskEvents(
+        backend,
+        slice_accounts=settings.level_slice_accounts,
+        streams_max=settings.risk_event_streams_max,
+    )
 
     async def background() -> None:
+        evaluate = events.evaluate if settings.margin_levels_evaluated else None
         try:
-            await keep_time(backend.commits, clock, settings.tick_interval_ms / 1000)
+            await keep_time(backend.commits, clock, settings.tick_interval_ms / 1000, evaluate)
         finally:
+            events.stop()
             if explainer is not None:
                 explainer.stop()
 
@@ -163,7 +171,7 @@ def build_server(
                 InstrumentService(backend), server
             ),
             "riskd.v1.MarginService": lambda server: add_MarginServiceServicer_to_server(
-                MarginService(backend, black76_greeks), server
+                MarginService(backend, events, black76_greeks), server
             ),
             "riskd.v1.ControlService": lambda server: add_ControlServiceServicer_to_server(
                 ControlService(backend), server
@@ -177,6 +185,7 @@ def build_server(
         },
         backend.commits,
         background,
+        events.stop,
     )
 
 

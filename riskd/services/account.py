@@ -7,8 +7,8 @@ from google.protobuf.message import Message
 
 from riskd.catalogue import Asset, Instrument
 from riskd.numbers import INT64_MAX, LEVERAGE_SCALE, leverage_text, to_units
-from riskd.services.backend import Backend, check_both_sides, enum_name, page_bounds
-from riskd.services.errors import FIELD_INVALID, RefusalError, reading, reason_name
+from riskd.services.backend import Backend, check_both_sides, page_bounds
+from riskd.services.errors import FIELD_INVALID, RefusalError, enum_name, reading, reason_name
 from riskd.v1 import account_service_pb2 as pb
 from riskd.v1 import types_pb2
 from riskd.v1.account_service_pb2_grpc import AccountServiceServicer

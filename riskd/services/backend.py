@@ -2,7 +2,7 @@
 
 import logging
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -11,7 +11,7 @@ from google.protobuf.message import Message
 from riskd.catalogue import Asset, Catalogue, Instrument
 from riskd.services.changes import ChangeTrail, Origin
 from riskd.services.commits import Commits
-from riskd.services.errors import FIELD_INVALID, RefusalError, caller_of
+from riskd.services.errors import FIELD_INVALID, RefusalError, caller_of, enum_name
 from riskd.services.messages import Messages
 from riskd.v1 import types_pb2
 
@@ -205,12 +205,6 @@ def page_bounds(size: int, page_token: str) -> tuple[int, int]:
         if not 0 < after_id < 2**64:
             raise _bad_token(page_token)
     return after_id, page_count(size)
-
-
-def enum_name(items: Iterable[tuple[str, int]], value: int, prefix: str) -> str:
-    """Return the name of an enum's value without its prefix, or its number if it has none."""
-    names = {number: name.removeprefix(prefix) for name, number in items}
-    return names.get(value, str(value))
 
 
 def _bad_token(token: str) -> RefusalError:

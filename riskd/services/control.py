@@ -3,8 +3,14 @@
 import grpc
 from google.protobuf.message import Message
 
-from riskd.services.backend import Backend, check_comment, enum_name, page_bounds
-from riskd.services.errors import FIELD_INVALID, SCOPE_NOT_HALTED, RefusalError, reason_name
+from riskd.services.backend import Backend, check_comment, page_bounds
+from riskd.services.errors import (
+    FIELD_INVALID,
+    SCOPE_NOT_HALTED,
+    RefusalError,
+    enum_name,
+    reason_name,
+)
 from riskd.services.messages import (
     NS_PER_MS,
     SCOPE_ACCOUNT,

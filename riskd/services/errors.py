@@ -12,7 +12,7 @@ import inspect
 import logging
 import re
 import uuid
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from concurrent.futures import Executor
 from contextlib import contextmanager
 from typing import Any, NoReturn, TypeAlias, cast
@@ -48,6 +48,8 @@ DECISION_UNKNOWN = "DECISION_UNKNOWN"
 DECISION_NOT_KEPT = "DECISION_NOT_KEPT"
 EXPLAIN_BUSY = "EXPLAIN_BUSY"
 EXPLAIN_TIMEOUT = "EXPLAIN_TIMEOUT"
+STREAMS_FULL = "STREAMS_FULL"
+SERVICE_STOPPING = "SERVICE_STOPPING"
 
 _REASON = types_pb2.ReasonCode
 _ACTOR = re.compile(r"[ -~]{1,64}", re.ASCII)
@@ -63,6 +65,8 @@ _CODES: dict[str, Any] = {
     DECISION_NOT_KEPT: code_pb2.FAILED_PRECONDITION,
     EXPLAIN_BUSY: code_pb2.RESOURCE_EXHAUSTED,
     EXPLAIN_TIMEOUT: code_pb2.DEADLINE_EXCEEDED,
+    STREAMS_FULL: code_pb2.RESOURCE_EXHAUSTED,
+    SERVICE_STOPPING: code_pb2.UNAVAILABLE,
     "ACCOUNT_UNKNOWN": code_pb2.NOT_FOUND,
     "INSTRUMENT_UNKNOWN": code_pb2.NOT_FOUND,
     "SCHEDULE_UNKNOWN": code_pb2.NOT_FOUND,
@@ -94,6 +98,11 @@ _CODES: dict[str, Any] = {
     "OWNER_INVALID": code_pb2.FAILED_PRECONDITION,
     "OWNER_HAS_USAGE": code_pb2.FAILED_PRECONDITION,
     "LIMIT_LOOSER_THAN_PARENT": code_pb2.FAILED_PRECONDITION,
+    "INSTRUMENT_NOT_EXPIRED": code_pb2.FAILED_PRECONDITION,
+    "INSTRUMENT_SETTLED": code_pb2.FAILED_PRECONDITION,
+    "FUNDING_OUT_OF_ORDER": code_pb2.FAILED_PRECONDITION,
+    "BORN_LIQUIDATABLE_IN_MODE": code_pb2.FAILED_PRECONDITION,
+    "SHORT_OPTION_NOT_PERMITTED": code_pb2.FAILED_PRECONDITION,
 }
 
 _logger = logging.getLogger("riskd.services")
@@ -106,6 +115,12 @@ Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 def reason_name(reason: int) -> str:
     """Return the name of a ReasonCode without its prefix, as ErrorInfo carries it."""
     return types_pb2.ReasonCode.Name(_REASON.ValueType(reason)).removeprefix("REASON_CODE_")
+
+
+def enum_name(items: Iterable[tuple[str, int]], value: int, prefix: str) -> str:
+    """Return the name of an enum's value without its prefix, or its number if it has none."""
+    names = {number: name.removeprefix(prefix) for name, number in items}
+    return names.get(value, str(value))
 
 
 class RefusalError(Exception):
@@ -171,8 +186,8 @@ def caller_of(context: grpc.ServicerContext) -> Caller:
 class ErrorInterceptor(grpc.aio.ServerInterceptor):
     """Gives every method of riskd.v1 the error model, malformed requests included.
 
-    A coroutine function is a hot method, awaited in the event loop; anything else is a cold one,
-    called in threads. Neither costs anything but its slot before its request has arrived, and a
+    A coroutine function is a hot method, awaited in the event loop, as are streams; anything else is
+    a cold one, called in threads. Neither costs anything but its slot before its request has arrived, and a
     call that sends none within request_wait_s ends with DEADLINE_EXCEEDED.
     """
 
@@ -200,9 +215,11 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
         For grpcio it takes a stream: it calls a unary handler once there is a request, which
         leaves nobody to say that there is none. On the wire the two are the same.
         """
-        method: Any = handler.unary_unary
-        assert method is not None, "riskd.v1 has unary methods only"
         deserialise = handler.request_deserializer or bytes
+        if handler.unary_stream is not None:
+            return self._streaming(name, handler.unary_stream, handler)
+        method: Any = handler.unary_unary
+        assert method is not None, "riskd.v1 has no streams of requests"
         is_hot = inspect.iscoroutinefunction(method)
 
         def answer_cold(request: bytes, caller: Caller) -> Any:
@@ -216,10 +233,7 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
                     with _refusing(name):
                         return await method(request, context)
                 return await asyncio.get_running_loop().run_in_executor(
-                    self._threads,
-                    answer_cold,
-                    request,
-                    Caller(context.peer(), context.invocation_metadata() or ()),
+                    self._threads, answer_cold, request, _caller(context)
                 )
             except RefusalError as refusal:
                 await abort(context, refusal)
@@ -230,6 +244,30 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
             request_deserializer=None,
             response_serializer=handler.response_serializer,
         )
+
+    def _streaming(self, name: str, method: Any, handler: Handler) -> Handler:
+        """Return the handler of a method that answers with a stream, an asynchronous generator.
+
+        It runs in the event loop, and waits there.
+        """
+        deserialise = handler.request_deserializer
+
+        async def answer(_: object, context: Context) -> AsyncIterator[Any]:
+            request = await _receive(context, self._request_wait_s)
+            try:
+                with _refusing(name):
+                    async for message in method(deserialise(request), _caller(context)):
+                        yield message
+            except RefusalError as refusal:
+                await abort(context, refusal)
+
+        return grpc.stream_stream_rpc_method_handler(
+            answer, request_deserializer=None, response_serializer=handler.response_serializer
+        )
+
+
+def _caller(context: Context) -> Caller:
+    return Caller(context.peer(), context.invocation_metadata() or ())
 
 
 async def _receive(context: Context, wait_s: float) -> bytes:

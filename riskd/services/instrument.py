@@ -4,38 +4,53 @@ The engine checks every definition again; the checks here exist for their messag
 """
 
 import re
+from typing import TYPE_CHECKING
 
 import grpc
 
 from riskd.catalogue import Asset, Instrument
 from riskd.numbers import (
     INT64_MAX,
-    LEVERAGE_SCALE,
-    RATE_SCALE,
-    decimal_text,
     money_text,
     to_step,
-    to_units,
 )
-from riskd.services.account import LEVERAGE_MAX, LEVERAGE_MIN
-from riskd.services.backend import Backend, enum_name, page_bounds
-from riskd.services.errors import RefusalError, reading, reason_name
+from riskd.services.backend import Backend, page_bounds
+from riskd.services.errors import RefusalError, enum_name, reading, reason_name
 from riskd.services.messages import NS_PER_MS
+from riskd.services.schedules import (
+    FAMILY_OPTION_RULE,
+    PPB,
+    check_name,
+    invalid,
+    read_option_rule,
+    read_rate,
+    read_schedule,
+)
 from riskd.v1 import instrument_service_pb2 as pb
 from riskd.v1 import types_pb2
 from riskd.v1.instrument_service_pb2_grpc import InstrumentServiceServicer
 
+if TYPE_CHECKING:
+    from riskd.core.engine import ScheduleRow
+
 SCALE_MAX = 12
-TIERS_MAX = 32
 TICK_VALUE_MAX = 2**40
+LOT_VALUE_MAX = 2**60
+LOT_UNITS_MAX = 2**70
 MARK_UNITS_MAX = 10**9
-PPB = 10**RATE_SCALE
 
 _ASSET_SYMBOL = re.compile(r"[A-Z0-9]{1,15}", re.ASCII)
-# No space: docs/state.md writes names between spaces.
-_NAME = re.compile(r"[A-Za-z0-9_./:-]{1,31}", re.ASCII)
 
 _INVALID = types_pb2.REASON_CODE_DEFINITION_INVALID
+
+_OPTIONS = (pb.INSTRUMENT_KIND_LINEAR_OPTION, pb.INSTRUMENT_KIND_INVERSE_OPTION)
+_FUTURES = (pb.INSTRUMENT_KIND_LINEAR_FUTURE, pb.INSTRUMENT_KIND_INVERSE_FUTURE)
+_PERPETUALS = (
+    pb.INSTRUMENT_KIND_LINEAR_PERPETUAL,
+    pb.INSTRUMENT_KIND_INVERSE_PERPETUAL,
+    pb.INSTRUMENT_KIND_QUANTO_PERPETUAL,
+)
+_KINDS = (*_PERPETUALS, *_FUTURES, *_OPTIONS)
 
 # Arguments of Engine.upsert_instrument that cannot change, and the field that each comes from.
 _IMMUTABLE = {
@@ -46,12 +61,15 @@ _IMMUTABLE = {
     "lot_mantissa": "lot_size",
     "lot_exponent": "lot_size",
     "mark_units_per_tick": "mark_units_per_tick",
+    "multiplier_mantissa": "multiplier",
+    "multiplier_exponent": "multiplier",
     "strike_units": "strike",
     "option_type": "option_type",
     "expiry_ns": "expiry_time_ns",
     "interest_rate_ppb": "interest_rate",
     "underlying_id": "underlying_instrument_id",
 }
+_DEFAULTS = {"multiplier_mantissa": 1}
 
 
 class InstrumentService(InstrumentServiceServicer):
@@ -64,9 +82,9 @@ class InstrumentService(InstrumentServiceServicer):
         self, request: pb.CreateAssetRequest, context: grpc.ServicerContext
     ) -> pb.CreateAssetResponse:
         if not _ASSET_SYMBOL.fullmatch(request.symbol):
-            raise _invalid("symbol", request.symbol, "1 to 15 of A-Z and 0-9")
+            raise invalid("symbol", request.symbol, "1 to 15 of A-Z and 0-9")
         if request.scale > SCALE_MAX:
-            raise _invalid("scale", request.scale, f"0 to {SCALE_MAX}")
+            raise invalid("scale", request.scale, f"0 to {SCALE_MAX}")
         reason, asset_id = self._backend.change(
             context, request, "create_asset", symbol=request.symbol, scale=request.scale
         )
@@ -94,40 +112,14 @@ class InstrumentService(InstrumentServiceServicer):
     ) -> pb.UpsertMarginScheduleResponse:
         backend = self._backend
         schedule = request.schedule
-        if not _NAME.fullmatch(schedule.name):
-            raise _invalid("schedule.name", schedule.name, _name_bound())
         asset = backend.asset(schedule.settlement_asset, "schedule.settlement_asset")
-        with reading(_INVALID):
-            fee = _rate(schedule.liquidation_fee_rate, "schedule.liquidation_fee_rate", 0, PPB - 1)
-            notional_max = _amount(asset, schedule.notional_max, "schedule.notional_max")
-            tiers = _read_tiers(schedule, asset, fee)
-        if notional_max and notional_max <= tiers[-1][0]:
-            bound = f"above {asset.amount(tiers[-1][0])}, the floor of the last tier"
-            raise _invalid("schedule.notional_max", schedule.notional_max, bound)
+        arguments = read_schedule(schedule, asset, "schedule")
         with backend.change_lock:
-            held = next(
-                (row for row in backend.engine.schedules() if row.name == schedule.name), None
-            )
-            if held is not None and held.asset_id != asset.asset_id:
-                raise _immutable(
-                    f"schedule {schedule.name}",
-                    "settlement_asset",
-                    asset.symbol,
-                    backend.asset_of(held.asset_id).symbol,
-                )
-            reason, schedule_id = backend.change(
-                context,
-                request,
-                "upsert_schedule",
-                name=schedule.name,
-                asset_id=asset.asset_id,
-                tiers=tiers,
-                notional_max=notional_max,
-                liquidation_fee_ppb=fee,
-            )
+            self._check_name_and_asset(schedule.name, asset, is_rule=False)
+            reason, schedule_id = backend.change(context, request, "upsert_schedule", **arguments)
             _accept(reason, f"schedule {schedule.name}")
             revision = backend.engine.revision
-            row = next(row for row in backend.engine.schedules() if row.schedule_id == schedule_id)
+            row = self._schedule_row(schedule_id)
         return pb.UpsertMarginScheduleResponse(
             schedule=backend.messages.schedule(row), revision=revision
         )
@@ -137,10 +129,38 @@ class InstrumentService(InstrumentServiceServicer):
     ) -> pb.ListMarginSchedulesResponse:
         after_id, count_max = page_bounds(request.page_size, request.page_token)
         revision = self._backend.engine.revision
-        rows = [row for row in self._backend.engine.schedules() if row.schedule_id > after_id]
+        rows = [row for row in self._schedules(is_rule=False) if row.schedule_id > after_id]
         return pb.ListMarginSchedulesResponse(
             schedules=[self._backend.messages.schedule(row) for row in rows[:count_max]],
             next_page_token=str(rows[count_max - 1].schedule_id) if len(rows) > count_max else "",
+            revision=revision,
+        )
+
+    def UpsertOptionRule(
+        self, request: pb.UpsertOptionRuleRequest, context: grpc.ServicerContext
+    ) -> pb.UpsertOptionRuleResponse:
+        backend = self._backend
+        rule = request.rule
+        asset = backend.asset(rule.settlement_asset, "rule.settlement_asset")
+        arguments = read_option_rule(rule, asset, "rule")
+        with backend.change_lock:
+            self._check_name_and_asset(rule.name, asset, is_rule=True)
+            reason, rule_id = backend.change(context, request, "upsert_option_rule", **arguments)
+            _accept(reason, f"option rule {rule.name}")
+            revision = backend.engine.revision
+            row = self._schedule_row(rule_id)
+        return pb.UpsertOptionRuleResponse(
+            rule=backend.messages.option_rule(row), revision=revision
+        )
+
+    def ListOptionRules(
+        self, request: pb.ListOptionRulesRequest, context: grpc.ServicerContext
+    ) -> pb.ListOptionRulesResponse:
+        revision = self._backend.engine.revision
+        return pb.ListOptionRulesResponse(
+            rules=[
+                self._backend.messages.option_rule(row) for row in self._schedules(is_rule=True)
+            ],
             revision=revision,
         )
 
@@ -155,7 +175,7 @@ class InstrumentService(InstrumentServiceServicer):
             if held is not None:
                 before = held._asdict()
                 for argument, field in _IMMUTABLE.items():
-                    if before[argument] != arguments.get(argument, 0):
+                    if before[argument] != arguments.get(argument, _DEFAULTS.get(argument, 0)):
                         raise _immutable(
                             f"instrument {symbol}",
                             field,
@@ -191,37 +211,62 @@ class InstrumentService(InstrumentServiceServicer):
             revision=revision,
         )
 
+    def _schedules(self, *, is_rule: bool) -> list["ScheduleRow"]:
+        """Return the margin schedules, or the option rules, which are in the same table."""
+        return [
+            row
+            for row in self._backend.engine.schedules()
+            if (row.family == FAMILY_OPTION_RULE) == is_rule
+        ]
+
+    def _schedule_row(self, schedule_id: int) -> "ScheduleRow":
+        return next(
+            row for row in self._backend.engine.schedules() if row.schedule_id == schedule_id
+        )
+
+    def _check_name_and_asset(self, name: str, asset: Asset, *, is_rule: bool) -> None:
+        """Refuse to make a rule of a schedule, a schedule of a rule, or to change the asset."""
+        kinds = {False: "margin schedule", True: "option rule"}
+        for row in self._backend.engine.schedules():
+            if row.name != name:
+                continue
+            if (row.family == FAMILY_OPTION_RULE) != is_rule:
+                raise _immutable(name, "what it is", kinds[is_rule], kinds[not is_rule])
+            if row.asset_id != asset.asset_id:
+                held = self._backend.asset_of(row.asset_id).symbol
+                what = "option rule" if is_rule else "schedule"
+                raise _immutable(f"{what} {name}", "settlement_asset", asset.symbol, held)
+
     def _read_instrument(self, instrument: pb.Instrument) -> dict[str, int]:
         """Return the arguments of Engine.upsert_instrument but the symbol, or refuse."""
-        if not _NAME.fullmatch(instrument.symbol):
-            raise _invalid("instrument.symbol", instrument.symbol, _name_bound())
-        if instrument.kind not in (
-            pb.INSTRUMENT_KIND_LINEAR_PERPETUAL,
-            pb.INSTRUMENT_KIND_LINEAR_OPTION,
-        ):
+        check_name(instrument.symbol, "instrument.symbol")
+        if instrument.kind not in _KINDS:
             name = enum_name(pb.InstrumentKind.items(), instrument.kind, "INSTRUMENT_KIND_")
-            raise _invalid("instrument.kind", name, "LINEAR_PERPETUAL or LINEAR_OPTION")
+            raise invalid("instrument.kind", name, f"one of {', '.join(map(_kind_name, _KINDS))}")
         asset = self._backend.asset(instrument.settlement_asset, "instrument.settlement_asset")
         units = instrument.mark_units_per_tick
         if not 1 <= units <= MARK_UNITS_MAX:
-            raise _invalid("instrument.mark_units_per_tick", units, f"1 to {MARK_UNITS_MAX}")
+            raise invalid("instrument.mark_units_per_tick", units, f"1 to {MARK_UNITS_MAX}")
         with reading(_INVALID):
             tick = to_step(instrument.tick_size, "instrument.tick_size")
             lot = to_step(instrument.lot_size, "instrument.lot_size")
-            _check_tick_value(instrument, tick, lot, asset)
-            steps = Instrument(0, instrument.symbol, instrument.kind, asset, *tick, *lot, units)
+            multiplier = to_step(instrument.multiplier or "1", "instrument.multiplier")
+            steps = Instrument(
+                0, instrument.symbol, instrument.kind, asset, *tick, *lot, units, *multiplier
+            )
+            _check_value(instrument, steps)
             arguments = _read_limits(instrument, steps)
-            if instrument.kind == pb.INSTRUMENT_KIND_LINEAR_OPTION:
+            if instrument.kind in _OPTIONS:
                 arguments |= self._read_option(instrument, steps)
             else:
-                arguments |= self._read_perpetual(instrument, asset)
+                arguments |= self._read_contract(instrument, asset)
         if not 0 <= instrument.trading_state <= types_pb2.TRADING_STATE_HALTED:
-            raise _invalid(
+            raise invalid(
                 "instrument.trading_state",
                 instrument.trading_state,
                 "NORMAL, REDUCE_ONLY, HALTED, or not set to keep it",
             )
-        return arguments | {
+        arguments |= {
             "kind": instrument.kind,
             "asset_id": asset.asset_id,
             "tick_mantissa": tick[0],
@@ -231,76 +276,106 @@ class InstrumentService(InstrumentServiceServicer):
             "mark_units_per_tick": units,
             "trading_state": instrument.trading_state,
         }
+        if multiplier != (1, 0):
+            arguments |= {
+                "multiplier_mantissa": multiplier[0],
+                "multiplier_exponent": multiplier[1],
+            }
+        return arguments
 
-    def _read_perpetual(self, instrument: pb.Instrument, asset: Asset) -> dict[str, int]:
-        for field in (
-            "expiry_time_ns",
-            "strike",
-            "option_type",
-            "underlying_instrument_id",
-        ):
+    def _read_contract(self, instrument: pb.Instrument, asset: Asset) -> dict[str, int]:
+        kind = _kind_name(instrument.kind)
+        for field in ("strike", "option_type", "underlying_instrument_id", "option_rule"):
             if getattr(instrument, field):
-                raise _invalid(
-                    f"instrument.{field}", getattr(instrument, field), "not set for a perpetual"
-                )
-        if _rate(instrument.interest_rate, "instrument.interest_rate", -PPB, PPB):
-            raise _invalid(
-                "instrument.interest_rate", instrument.interest_rate, "empty or 0 for a perpetual"
-            )
-        name = instrument.margin_schedule
-        schedule_id = self._backend.catalogue.schedule_id(name)
-        if schedule_id is None:
-            known = ", ".join(row.name for row in self._backend.engine.schedules()[:20]) or "none"
+                value = getattr(instrument, field)
+                raise invalid(f"instrument.{field}", value, f"not set for a {kind}")
+        if read_rate(instrument.interest_rate, "instrument.interest_rate", -PPB, PPB):
+            value = instrument.interest_rate
+            raise invalid("instrument.interest_rate", value, f"empty or 0 for a {kind}")
+        expiry_ns = instrument.expiry_time_ns
+        if instrument.kind in _FUTURES:
+            _check_expiry(expiry_ns)
+        elif expiry_ns:
+            raise invalid("instrument.expiry_time_ns", expiry_ns, f"not set for a {kind}")
+        schedule_id = self._definition(
+            "instrument.margin_schedule", instrument.margin_schedule, asset, is_rule=False
+        )
+        return {"schedule_id": schedule_id, "expiry_ns": expiry_ns}
+
+    def _definition(self, field: str, name: str, asset: Asset, *, is_rule: bool) -> int:
+        """Return the id of a schedule or an option rule in an asset, or refuse."""
+        rows = self._schedules(is_rule=is_rule)
+        row = next((row for row in rows if row.name == name), None)
+        if row is None:
+            known = ", ".join(row.name for row in rows[:20]) or "none"
+            what = "option rules" if is_rule else "schedules"
             raise RefusalError(
                 types_pb2.REASON_CODE_SCHEDULE_UNKNOWN,
-                f"instrument.margin_schedule {name[:64]!r} is unknown: the schedules are {known}",
-                field="instrument.margin_schedule",
+                f"{field} {name[:64]!r} is unknown: the {what} are {known}",
+                field=field,
                 value=name[:64],
             )
-        row = next(
-            row for row in self._backend.engine.schedules() if row.schedule_id == schedule_id
-        )
         if row.asset_id != asset.asset_id:
-            raise _invalid(
-                "instrument.margin_schedule",
-                name,
-                f"a schedule in {asset.symbol}, it is in "
-                f"{self._backend.asset_of(row.asset_id).symbol}",
-            )
-        return {"schedule_id": schedule_id}
+            held = self._backend.asset_of(row.asset_id).symbol
+            what = "an option rule" if is_rule else "a schedule"
+            raise invalid(field, name, f"{what} in {asset.symbol}, it is in {held}")
+        return row.schedule_id
 
     def _read_option(self, instrument: pb.Instrument, steps: Instrument) -> dict[str, int]:
         if instrument.margin_schedule:
-            raise _invalid(
+            raise invalid(
                 "instrument.margin_schedule",
                 instrument.margin_schedule,
-                "empty for an option: its premium is paid in full",
+                "empty for an option: option_rule is what it may have",
             )
-        if not 0 < instrument.expiry_time_ns <= INT64_MAX:
-            raise _invalid("instrument.expiry_time_ns", instrument.expiry_time_ns, "1 to 2^63 - 1")
+        _check_expiry(instrument.expiry_time_ns)
         if instrument.option_type not in (pb.OPTION_TYPE_CALL, pb.OPTION_TYPE_PUT):
             name = enum_name(pb.OptionType.items(), instrument.option_type, "OPTION_TYPE_")
-            raise _invalid("instrument.option_type", name, "CALL or PUT")
+            raise invalid("instrument.option_type", name, "CALL or PUT")
         underlying_id = instrument.underlying_instrument_id
-        if underlying_id:
-            self._backend.instrument(underlying_id)
-        return {
+        underlying = self._backend.instrument(underlying_id) if underlying_id else None
+        is_in_coin = instrument.kind == pb.INSTRUMENT_KIND_INVERSE_OPTION
+        if underlying is None and (is_in_coin or instrument.option_rule):
+            bound = "the instrument whose mark counts for " + (
+                "an INVERSE_OPTION" if is_in_coin else f"option_rule {instrument.option_rule}"
+            )
+            raise invalid("instrument.underlying_instrument_id", 0, bound)
+        strikes = steps
+        if underlying is not None:
+            if underlying.kind in _OPTIONS:
+                bound = f"a contract, {underlying.symbol} is an option"
+                raise invalid("instrument.underlying_instrument_id", underlying_id, bound)
+            if is_in_coin:
+                strikes = underlying
+            elif instrument.option_rule and not _same_unit(steps, underlying):
+                raise invalid(
+                    "instrument.tick_size",
+                    instrument.tick_size,
+                    f"such that tick_size / mark_units_per_tick is that of {underlying.symbol}: "
+                    "a short option counts the mark of its underlying",
+                )
+        arguments = {
             "schedule_id": 0,
             "expiry_ns": instrument.expiry_time_ns,
-            "strike_units": steps.mark_units(instrument.strike, "instrument.strike"),
+            "strike_units": strikes.mark_units(instrument.strike, "instrument.strike"),
             "option_type": instrument.option_type,
-            "interest_rate_ppb": _rate(
+            "interest_rate_ppb": read_rate(
                 instrument.interest_rate, "instrument.interest_rate", -PPB, PPB
             ),
             "underlying_id": underlying_id,
         }
+        if instrument.option_rule:
+            arguments["option_rule_id"] = self._definition(
+                "instrument.option_rule", instrument.option_rule, steps.asset, is_rule=True
+            )
+        return arguments
 
 
 def _read_limits(instrument: pb.Instrument, steps: Instrument) -> dict[str, int]:
     """Return the limits and rates of an instrument; 0 is no bound. Raises NumberError."""
     age_max_ms = INT64_MAX // NS_PER_MS
     if instrument.mark_age_max_ms > age_max_ms:
-        raise _invalid(
+        raise invalid(
             "instrument.mark_age_max_ms", instrument.mark_age_max_ms, f"0 to {age_max_ms}"
         )
     limits = {
@@ -312,13 +387,13 @@ def _read_limits(instrument: pb.Instrument, steps: Instrument) -> dict[str, int]
         "order_notional_max": _amount(
             steps.asset, instrument.order_notional_max, "instrument.order_notional_max"
         ),
-        "price_collar_ppb": _rate(
+        "price_collar_ppb": read_rate(
             instrument.price_collar_rate, "instrument.price_collar_rate", 0, PPB
         ),
-        "market_buffer_ppb": _rate(
+        "market_buffer_ppb": read_rate(
             instrument.market_order_buffer_rate, "instrument.market_order_buffer_rate", 0, PPB - 1
         ),
-        "taker_fee_ppb": _rate(instrument.taker_fee_rate, "instrument.taker_fee_rate", 0, PPB),
+        "taker_fee_ppb": read_rate(instrument.taker_fee_rate, "instrument.taker_fee_rate", 0, PPB),
         "mark_age_max_ns": instrument.mark_age_max_ms * NS_PER_MS,
     }
     for name, low, high in (
@@ -326,7 +401,7 @@ def _read_limits(instrument: pb.Instrument, steps: Instrument) -> dict[str, int]
         ("notional", limits["order_notional_min"], limits["order_notional_max"]),
     ):
         if high and low > high:
-            raise _invalid(
+            raise invalid(
                 f"instrument.order_{name}_max",
                 getattr(instrument, f"order_{name}_max"),
                 f"at least order_{name}_min {getattr(instrument, f'order_{name}_min')}",
@@ -334,71 +409,49 @@ def _read_limits(instrument: pb.Instrument, steps: Instrument) -> dict[str, int]
     return limits
 
 
-def _read_tiers(
-    schedule: pb.MarginSchedule, asset: Asset, fee_ppb: int
-) -> list[tuple[int, int, int, int]]:
-    """Return (floor, initial rate, maintenance rate, leverage) of each tier. Raises NumberError."""
-    if not 1 <= len(schedule.tiers) <= TIERS_MAX:
-        raise _invalid("schedule.tiers", f"{len(schedule.tiers)} tiers", f"1 to {TIERS_MAX} tiers")
-    tiers: list[tuple[int, int, int, int]] = []
-    deduction_ppb = 0
-    for index, tier in enumerate(schedule.tiers):
-        at = f"schedule.tiers[{index}]"
-        floor = asset.minor(tier.floor_notional or "0", f"{at}.floor_notional", 0)
-        initial = to_units(tier.initial_rate, f"{at}.initial_rate", RATE_SCALE, 0, PPB)
-        maintenance = to_units(
-            tier.maintenance_rate, f"{at}.maintenance_rate", RATE_SCALE, 1, PPB - 1 - fee_ppb
-        )
-        leverage = to_units(
-            tier.max_leverage, f"{at}.max_leverage", LEVERAGE_SCALE, LEVERAGE_MIN, LEVERAGE_MAX
-        )
-        if not tiers and floor:
-            raise _invalid(f"{at}.floor_notional", tier.floor_notional, "0 in the first tier")
-        if tiers:
-            below = schedule.tiers[index - 1]
-            if floor <= tiers[-1][0]:
-                bound = f"above {below.floor_notional or '0'} of the tier below"
-                raise _invalid(f"{at}.floor_notional", tier.floor_notional, bound)
-            if initial < tiers[-1][1]:
-                bound = f"at least {below.initial_rate} of the tier below"
-                raise _invalid(f"{at}.initial_rate", tier.initial_rate, bound)
-            if maintenance <= tiers[-1][2]:
-                bound = f"above {below.maintenance_rate} of the tier below"
-                raise _invalid(f"{at}.maintenance_rate", tier.maintenance_rate, bound)
-            if leverage > tiers[-1][3]:
-                bound = f"at most {below.max_leverage} of the tier below"
-                raise _invalid(f"{at}.max_leverage", tier.max_leverage, bound)
-            deduction_ppb += floor * (maintenance - tiers[-1][2])
-        if deduction_ppb % PPB:
-            exact = decimal_text(deduction_ppb, -RATE_SCALE - asset.scale)
-            raise _invalid(
-                f"{at}.floor_notional",
-                tier.floor_notional,
-                f"such that the deduction {exact} is a whole number of "
-                f"{money_text(1, asset.scale)} {asset.symbol}",
-            )
-        deduction = deduction_ppb // PPB
-        if tier.deduction and asset.minor(tier.deduction, f"{at}.deduction") != deduction:
-            raise _invalid(
-                f"{at}.deduction", tier.deduction, f"empty, or {asset.amount(deduction)}"
-            )
-        tiers.append((floor, initial, maintenance, leverage))
-    return tiers
+def _kind_name(kind: int) -> str:
+    return enum_name(pb.InstrumentKind.items(), kind, "INSTRUMENT_KIND_")
 
 
-def _check_tick_value(
-    instrument: pb.Instrument, tick: tuple[int, int], lot: tuple[int, int], asset: Asset
-) -> None:
-    """Refuse steps whose product is not 1 to 2^40 whole minor units."""
-    mantissa, exponent = tick[0] * lot[0], tick[1] + lot[1] + asset.scale
-    is_whole = exponent >= 0 or mantissa % 10**-exponent == 0
-    value = mantissa * 10**exponent if exponent >= 0 else mantissa // 10**-exponent
-    if not is_whole or not 1 <= value <= TICK_VALUE_MAX:
-        raise _invalid(
+def _check_expiry(expiry_ns: int) -> None:
+    if not 0 < expiry_ns <= INT64_MAX:
+        raise invalid("instrument.expiry_time_ns", expiry_ns, "1 to 2^63 - 1")
+
+
+def _same_unit(a: Instrument, b: Instrument) -> bool:
+    """Whether marks of both count in the same step."""
+    return a.tick_size * b.mark_units_per_tick == b.tick_size * a.mark_units_per_tick
+
+
+def _check_value(instrument: pb.Instrument, steps: Instrument) -> None:
+    """Refuse steps that do not make a whole number of minor units, within bounds."""
+    asset = steps.asset
+    numerator = steps.lot_mantissa * steps.multiplier_mantissa
+    denominator = 1
+    exponent = steps.lot_exponent + steps.multiplier_exponent + asset.scale
+    if steps.is_inverse:
+        denominator = steps.tick_mantissa
+        exponent -= steps.tick_exponent
+    else:
+        numerator *= steps.tick_mantissa
+        exponent += steps.tick_exponent
+    numerator *= int(10 ** max(exponent, 0))
+    denominator *= int(10 ** max(-exponent, 0))
+    value, rest = divmod(numerator, denominator)
+    unit = f"{money_text(1, asset.scale)} {asset.symbol}"
+    factors = f"lot_size {instrument.lot_size} * multiplier {instrument.multiplier or '1'}"
+    if steps.is_inverse:
+        formula, bound = f"{factors} / tick_size", "1 to 2^60"
+        fits = value <= LOT_VALUE_MAX and value * steps.mark_units_per_tick <= LOT_UNITS_MAX
+        bound += ", and 2^70 times mark_units_per_tick,"
+    else:
+        formula, bound = f"tick_size * {factors}", "1 to 2^40"
+        fits = value <= TICK_VALUE_MAX
+    if rest or value < 1 or not fits:
+        raise invalid(
             "instrument.tick_size",
             instrument.tick_size,
-            f"such that tick_size * lot_size {instrument.lot_size} is 1 to 2^40 whole minor units "
-            f"of {money_text(1, asset.scale)} {asset.symbol}",
+            f"such that {formula} is {bound} whole minor units of {unit}",
         )
 
 
@@ -410,22 +463,6 @@ def _lots(steps: Instrument, text: str, field: str) -> int:
 def _amount(asset: Asset, text: str, field: str) -> int:
     """Return an amount above 0 in minor units; empty is 0, no bound."""
     return asset.minor(text, field, 1) if text else 0
-
-
-def _rate(text: str, field: str, minimum: int, maximum: int) -> int:
-    """Return a rate in ppb; empty is 0."""
-    return to_units(text or "0", field, RATE_SCALE, minimum, maximum)
-
-
-def _name_bound() -> str:
-    return "1 to 31 of A-Z, a-z, 0-9 and _./:-"
-
-
-def _invalid(field: str, value: object, bound: str) -> RefusalError:
-    shown = str(value)[:64]
-    return RefusalError(
-        _INVALID, f"{field} is {shown!r}: must be {bound}", field=field, value=shown, bound=bound
-    )
 
 
 def _immutable(what: str, field: str, value: str, held: str) -> RefusalError:

@@ -7,8 +7,8 @@ import grpc
 
 from riskd import limits
 from riskd.catalogue import Asset, Instrument
-from riskd.services.backend import Backend, check_comment, enum_name, page_count
-from riskd.services.errors import FIELD_INVALID, RefusalError, reading, reason_name
+from riskd.services.backend import Backend, check_comment, page_count
+from riskd.services.errors import FIELD_INVALID, RefusalError, enum_name, reading, reason_name
 from riskd.services.messages import SCOPE_ACCOUNT, SCOPE_FIRM, SCOPE_GATEWAY
 from riskd.v1 import limit_service_pb2 as pb
 from riskd.v1 import types_pb2

@@ -1,16 +1,28 @@
 """MarginService: reads of margin. Figures that need a mark that was never reported are empty."""
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 
 import grpc
 
-from riskd.services.backend import Backend, enum_name
-from riskd.services.errors import FIELD_INVALID, METHOD_NOT_IMPLEMENTED, RefusalError, reading
-from riskd.services.messages import margin_ratio
+from riskd.numbers import to_units
+from riskd.services.backend import Backend
+from riskd.services.errors import (
+    FIELD_INVALID,
+    RefusalError,
+    enum_name,
+    reading,
+)
+from riskd.services.risk_events import RiskEvents
+from riskd.services.what_if import simulate
 from riskd.v1 import instrument_service_pb2, types_pb2
 from riskd.v1 import margin_service_pb2 as pb
 from riskd.v1.margin_service_pb2_grpc import MarginServiceServicer
+
+# Margin levels are multiples of the requirement in parts per million.
+LEVEL_SCALE = 6
+LEVEL_ONE = 10**LEVEL_SCALE
+LEVEL_MAX = 10 * LEVEL_ONE
 
 # (is_call, forward, strike, volatility, years, rate) to price and Greeks: riskd.core.black has it.
 Greeks = Callable[
@@ -21,8 +33,9 @@ Greeks = Callable[
 class MarginService(MarginServiceServicer):
     """Reads of margin. The revision of a reply is that of the state read, or a little older."""
 
-    def __init__(self, backend: Backend, greeks: Greeks) -> None:
+    def __init__(self, backend: Backend, events: RiskEvents, greeks: Greeks) -> None:
         self._backend = backend
+        self._events = events
         self._greeks = greeks
 
     def GetMarginSummary(
@@ -30,26 +43,7 @@ class MarginService(MarginServiceServicer):
     ) -> pb.GetMarginSummaryResponse:
         backend = self._backend
         revision = backend.engine.revision
-        row = backend.engine.summary(backend.account(request.account_id).account_id)
-        assert row is not None, "accounts are never removed"
-        asset = backend.asset_of(row.asset_id)
-        summary = pb.MarginSummary(
-            account_id=row.account_id,
-            settlement_asset=asset.symbol,
-            cash=asset.amount(row.cash),
-            isolated_wallets=asset.amount(row.isolated_wallets),
-            working_order_count=row.working_orders,
-        )
-        if row.known:
-            equity = row.cash + row.cross_pnl
-            requirement = row.cross_liquidation_requirement
-            summary.cross_unrealised_pnl = asset.amount(row.cross_pnl)
-            summary.cross_equity = asset.amount(equity)
-            summary.initial_margin = asset.amount(row.initial_margin)
-            summary.cross_maintenance_margin = asset.amount(row.cross_maintenance)
-            summary.available = asset.amount(row.available)
-            summary.cross_margin_ratio = margin_ratio(requirement, equity)
-            summary.cross_liquidatable = 0 < requirement >= equity
+        summary = backend.messages.summary(backend.account(request.account_id).account_id)
         return pb.GetMarginSummaryResponse(summary=summary, revision=revision)
 
     def ListPositionMargins(
@@ -161,12 +155,41 @@ class MarginService(MarginServiceServicer):
     def SimulatePortfolio(
         self, request: pb.SimulatePortfolioRequest, context: grpc.ServicerContext
     ) -> pb.SimulatePortfolioResponse:
-        raise RefusalError(
-            METHOD_NOT_IMPLEMENTED,
-            "SimulatePortfolio is not implemented yet: CheckOrder with mode CHECK_ONLY and view "
-            "FULL shows one order",
-            method="SimulatePortfolio",
+        return simulate(self._backend, request)
+
+    def SetMarginLevels(
+        self, request: pb.SetMarginLevelsRequest, context: grpc.ServicerContext
+    ) -> pb.SetMarginLevelsResponse:
+        backend = self._backend
+        with reading(types_pb2.REASON_CODE_DEFINITION_INVALID):
+            search = to_units(request.search, "search", LEVEL_SCALE, 0, LEVEL_MAX)
+            release = to_units(request.release, "release", LEVEL_SCALE, 0, LEVEL_MAX)
+        if (search, release) != (0, 0) and not LEVEL_ONE < search < release:
+            raise RefusalError(
+                types_pb2.REASON_CODE_DEFINITION_INVALID,
+                f"search is {request.search!r}, release {request.release!r}: must be above 1, and "
+                "release above search, or both 0",
+                field="search",
+                value=request.search,
+                bound="above 1, below release, or both 0",
+            )
+        reason = backend.change(
+            context,
+            request,
+            "set_margin_levels",
+            search_ppm=search,
+            release_ppm=release,
+            validate_only=request.validate_only,
         )
+        if reason != types_pb2.REASON_CODE_NONE:
+            raise RefusalError(reason, f"margin levels: {reason_name(reason)}")
+        return pb.SetMarginLevelsResponse(revision=backend.engine.revision)
+
+    async def WatchRiskEvents(
+        self, request: pb.WatchRiskEventsRequest, context: grpc.ServicerContext
+    ) -> AsyncIterator[pb.WatchRiskEventsResponse]:
+        async for message in self._events.watch(request):
+            yield message
 
 
 def _check_finite(request: pb.ComputeGreeksRequest) -> None:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from riskd import limits
 from riskd.catalogue import Asset, Catalogue, Instrument
 from riskd.numbers import decimal_text, leverage_text, rate_text, ratio_text
+from riskd.services.schedules import option_rule_message, schedule_message
 from riskd.v1 import (
     account_service_pb2,
     control_service_pb2,
@@ -122,30 +123,20 @@ class Messages:
 
     def schedule(self, row: "ScheduleRow") -> instrument_service_pb2.MarginSchedule:
         """Return a margin schedule."""
-        asset = self.asset_of(row.asset_id)
-        return instrument_service_pb2.MarginSchedule(
-            schedule_id=row.schedule_id,
-            name=row.name,
-            settlement_asset=asset.symbol,
-            tiers=[
-                instrument_service_pb2.MarginTier(
-                    floor_notional=asset.amount(tier.floor),
-                    initial_rate=rate_text(tier.initial_rate_ppb),
-                    maintenance_rate=rate_text(tier.maintenance_rate_ppb),
-                    deduction=asset.amount(tier.deduction),
-                    max_leverage=leverage_text(tier.leverage_max),
-                )
-                for tier in row.tiers
-            ],
-            notional_max=asset.amount(row.notional_max) if row.notional_max else "",
-            liquidation_fee_rate=rate_text(row.liquidation_fee_ppb),
-            version=row.version,
-        )
+        return schedule_message(row, self.asset_of(row.asset_id))
+
+    def option_rule(self, row: "ScheduleRow") -> instrument_service_pb2.OptionRule:
+        """Return an option rule, which is a row of the table of schedules."""
+        return option_rule_message(row, self.asset_of(row.asset_id))
 
     def instrument(self, row: "InstrumentRow") -> instrument_service_pb2.Instrument:
         """Return an instrument."""
         steps = self.instrument_of(row.instrument_id)
         amount = steps.asset.amount
+        # Of an inverse option they are prices of what its underlying is quoted in.
+        is_in_coin = row.kind == instrument_service_pb2.INSTRUMENT_KIND_INVERSE_OPTION
+        strikes = self.instrument_of(row.underlying_id) if is_in_coin else steps
+        multiplier = decimal_text(row.multiplier_mantissa, row.multiplier_exponent)
         return instrument_service_pb2.Instrument(
             instrument_id=row.instrument_id,
             symbol=row.symbol,
@@ -165,11 +156,44 @@ class Messages:
             mark_age_max_ms=row.mark_age_max_ns // NS_PER_MS,
             trading_state=types_pb2.TradingState.ValueType(row.trading_state),
             expiry_time_ns=row.expiry_ns,
-            strike=steps.mark_price(row.strike_units) if row.strike_units else "",
+            strike=strikes.mark_price(row.strike_units) if row.strike_units else "",
             option_type=instrument_service_pb2.OptionType.ValueType(row.option_type),
             interest_rate=rate_text(row.interest_rate_ppb) if row.option_type else "",
             underlying_instrument_id=row.underlying_id,
+            multiplier=multiplier,
+            option_rule=self._catalogue.schedule_name(row.option_rule_id),
+            settlement_price=(
+                strikes.mark_price(row.settlement_price) if row.settlement_price else ""
+            ),
+            funding_time_ns=row.funding_time_ns,
+            open_interest=(
+                steps.quantity(row.open_interest_lots) if row.open_interest_lots else ""
+            ),
         )
+
+    def summary(self, account_id: int) -> margin_service_pb2.MarginSummary:
+        """Return the sums of an account that the engine has."""
+        row = self._engine.summary(account_id)
+        assert row is not None, "accounts are never removed"
+        asset = self.asset_of(row.asset_id)
+        summary = margin_service_pb2.MarginSummary(
+            account_id=row.account_id,
+            settlement_asset=asset.symbol,
+            cash=asset.amount(row.cash),
+            isolated_wallets=asset.amount(row.isolated_wallets),
+            working_order_count=row.working_orders,
+        )
+        if row.known:
+            equity = row.cash + row.cross_pnl
+            requirement = row.cross_liquidation_requirement
+            summary.cross_unrealised_pnl = asset.amount(row.cross_pnl)
+            summary.cross_equity = asset.amount(equity)
+            summary.initial_margin = asset.amount(row.initial_margin)
+            summary.cross_maintenance_margin = asset.amount(row.cross_maintenance)
+            summary.available = asset.amount(row.available)
+            summary.cross_margin_ratio = margin_ratio(requirement, equity)
+            summary.cross_liquidatable = 0 < requirement >= equity
+        return summary
 
     def position(
         self, row: "PositionRow", rows: Sequence["PositionRow"], account: "AccountRow"

@@ -1,12 +1,13 @@
 """The engine's sense of time: what has ended is released also while nobody calls.
 
-GTD orders expire, and leases end, by a command that carries the time (docs/decision.md, Time), so
-that a replay does the same at the same place.
+GTD orders expire, leases end and margin levels change by commands that carry the time
+(docs/decision.md, Time), so that a replay does the same at the same place.
 """
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 from riskd.core.journal import JournalClosedError, JournalFailedError, JournalFullError
 from riskd.services.commits import Commits
@@ -20,14 +21,24 @@ _MORE = b"\x18\x01"
 _logger = logging.getLogger("riskd.ticker")
 
 
-async def keep_time(commits: Commits, clock: Callable[[], int], interval_s: float) -> None:
-    """Tell the engine the time in every interval, until cancelled or the journal has failed."""
+async def keep_time(
+    commits: Commits,
+    clock: Callable[[], int],
+    interval_s: float,
+    evaluate: Callable[[], Coroutine[Any, Any, None]] | None,
+) -> None:
+    """Tell the engine the time in every interval, until cancelled or the journal has failed.
+
+    evaluate then looks at the margin levels of some accounts.
+    """
     while True:
         await asyncio.sleep(interval_s)
         try:
             while (await commits.handle(METHOD_ADVANCE_TIME, b"", clock)).endswith(_MORE):
                 # Calls that came meanwhile go first.
                 await asyncio.sleep(0)
+            if evaluate is not None:
+                await evaluate()
         except JournalFullError as error:
             _logger.warning("time stands still", extra={"fields": {"reason": str(error)}})
         except (JournalFailedError, JournalClosedError):
