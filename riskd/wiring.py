@@ -151,7 +151,9 @@ def build_server(
     )
 
     async def background() -> None:
-        evaluate = events.evaluate if settings.margin_levels_evaluated else None
+        evaluate = None
+        if settings.margin_levels_evaluated and hasattr(engine, "evaluate_levels"):
+            evaluate = events.evaluate
         try:
             await keep_time(backend.commits, clock, settings.tick_interval_ms / 1000, evaluate)
         finally:

@@ -186,9 +186,9 @@ def caller_of(context: grpc.ServicerContext) -> Caller:
 class ErrorInterceptor(grpc.aio.ServerInterceptor):
     """Gives every method of riskd.v1 the error model, malformed requests included.
 
-    A coroutine function is a hot method, awaited in the event loop, as are streams; anything else is
-    a cold one, called in threads. Neither costs anything but its slot before its request has arrived, and a
-    call that sends none within request_wait_s ends with DEADLINE_EXCEEDED.
+    A coroutine function is a hot method, awaited in the event loop, as streams are; anything else
+    is a cold one, called in threads. None costs anything but its slot before its request has
+    arrived, and a call that sends none within request_wait_s ends with DEADLINE_EXCEEDED.
     """
 
     def __init__(self, threads: Executor, request_wait_s: float) -> None:
@@ -251,6 +251,7 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
         It runs in the event loop, and waits there.
         """
         deserialise = handler.request_deserializer
+        assert deserialise is not None, "streams are not of the hot methods"
 
         async def answer(_: object, context: Context) -> AsyncIterator[Any]:
             request = await _receive(context, self._request_wait_s)

@@ -7,12 +7,7 @@ import grpc
 
 from riskd.numbers import to_units
 from riskd.services.backend import Backend
-from riskd.services.errors import (
-    FIELD_INVALID,
-    RefusalError,
-    enum_name,
-    reading,
-)
+from riskd.services.errors import FIELD_INVALID, RefusalError, enum_name, reading, reason_name
 from riskd.services.risk_events import RiskEvents
 from riskd.services.what_if import simulate
 from riskd.v1 import instrument_service_pb2, types_pb2

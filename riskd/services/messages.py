@@ -29,6 +29,7 @@ if TYPE_CHECKING:
         PositionRow,
         ScheduleRow,
     )
+    from riskd.core.rows import RiskEventRow
 
 NS_PER_MS = 10**6
 
@@ -240,6 +241,23 @@ class Messages:
                 position.bankruptcy_price = instrument.mark_price(row.bankruptcy_price)
         return position
 
+    def risk_event(self, row: "RiskEventRow") -> margin_service_pb2.RiskEvent:
+        """Return a change of a margin level."""
+        account = self._engine.account(row.account_id)
+        assert account is not None, "accounts are never removed"
+        amount = self.asset_of(account.asset_id).amount
+        return margin_service_pb2.RiskEvent(
+            revision=row.revision,
+            time_ns=row.time_ns,
+            account_id=row.account_id,
+            instrument_id=row.instrument_id,
+            position_side=types_pb2.PositionSide.ValueType(row.position_side),
+            level_before=margin_level(row.level_before),
+            level_after=margin_level(row.level_after),
+            equity=amount(row.equity),
+            requirement=amount(row.requirement),
+        )
+
     def limit(self, row: "LimitRow", now_ns: int) -> limit_service_pb2.Limit:
         """Return a limit with its use at a time."""
         limit = self.bare_limit(row, now_ns)
@@ -293,6 +311,11 @@ class Messages:
         if limits.unit_of(row.kind) is limits.Unit.MONEY:
             asset = self.limit_asset(row.scope, row.scope_id)
         return limits.write_value(value, row.kind, asset, instrument)
+
+
+def margin_level(level: int) -> margin_service_pb2.MarginLevel.ValueType:
+    """Return a level of the engine, whose numbers begin with 0 for SAFE."""
+    return margin_service_pb2.MarginLevel.ValueType(level + 1)
 
 
 def margin_ratio(requirement: int, equity: int) -> str:

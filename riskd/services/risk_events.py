@@ -15,7 +15,7 @@ from riskd.services.errors import FIELD_INVALID, SERVICE_STOPPING, STREAMS_FULL,
 from riskd.v1 import margin_service_pb2 as pb
 
 if TYPE_CHECKING:
-    from riskd.core.engine import RiskEventRow
+    from riskd.core.rows import RiskEventRow
 
 EVENTS_PER_MESSAGE_MAX = 1000
 

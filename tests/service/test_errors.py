@@ -610,12 +610,12 @@ ROWS = [
         "trading_state is UNSPECIFIED",
     ),
     Row(
-        "simulation",
+        "simulation of nothing",
         "margins.SimulatePortfolio",
         margins.SimulatePortfolioRequest(),
-        grpc.StatusCode.UNIMPLEMENTED,
-        "METHOD_NOT_IMPLEMENTED",
-        "CHECK_ONLY",
+        grpc.StatusCode.NOT_FOUND,
+        "ASSET_UNKNOWN",
+        "settlement_asset '' is unknown",
     ),
     Row(
         "empty batch",
@@ -793,7 +793,7 @@ def change_instrument(**values: Any) -> Callable[[instruments.Instrument], None]
         ({"symbol": ""}, "DEFINITION_INVALID", "instrument.symbol"),
         ({"symbol": "A B"}, "DEFINITION_INVALID", "instrument.symbol is 'A B'"),
         ({"kind": 0}, "DEFINITION_INVALID", "instrument.kind is 'UNSPECIFIED'"),
-        ({"kind": 3}, "DEFINITION_INVALID", "instrument.kind is 'INVERSE_PERPETUAL'"),
+        ({"kind": 7}, "DEFINITION_INVALID", "instrument.kind is 'SPOT'"),
         ({"settlement_asset": "XYZ"}, "ASSET_UNKNOWN", "instrument.settlement_asset 'XYZ'"),
         ({"margin_schedule": "XYZ"}, "SCHEDULE_UNKNOWN", "the schedules are BTC"),
         ({"tick_size": "0"}, "DEFINITION_INVALID", "instrument.tick_size is '0'"),
@@ -822,7 +822,11 @@ def change_instrument(**values: Any) -> Callable[[instruments.Instrument], None]
         ({"mark_age_max_ms": 2**64 - 1}, "DEFINITION_INVALID", "instrument.mark_age_max_ms"),
         ({"trading_state": 9}, "DEFINITION_INVALID", "instrument.trading_state is '9'"),
         ({"strike": "1"}, "DEFINITION_INVALID", "instrument.strike is '1': must be not set"),
-        ({"interest_rate": "0.01"}, "DEFINITION_INVALID", "must be empty or 0 for a perpetual"),
+        (
+            {"interest_rate": "0.01"},
+            "DEFINITION_INVALID",
+            "must be empty or 0 for a LINEAR_PERPETUAL",
+        ),
     ],
     ids=str,
 )
@@ -913,18 +917,8 @@ def test_full_table_is_resource_exhausted(
     assert "accounts_max" in failure.message
 
 
-def test_open_position_keeps_its_mode_and_withdrawals_name_both_sides(
-    market: Rig, order: orders.CheckOrderRequest
-) -> None:
+def test_withdrawals_name_both_sides(market: Rig, order: orders.CheckOrderRequest) -> None:
     market.orders.CheckOrder(order)
-    failure = market.fail(
-        market.accounts.ChangeMarginMode,
-        accounts.ChangeMarginModeRequest(
-            account_id=7, instrument_id=1, margin_mode=types_pb2.MARGIN_MODE_ISOLATED
-        ),
-    )
-    assert (failure.code, failure.reason) == (FAILED, "POSITION_NOT_FLAT")
-    assert "working buy 0.1" in failure.message
     failure = market.fail(market.accounts.AdjustCollateral, collateral("-9697.000001"))
     assert failure.message == "amount 9697.000001 exceeds available 9697 (USDT)"
     assert failure.metadata["available"] == "9697"

@@ -43,10 +43,13 @@ FILES = (
 SERVICES: list[ServiceDescriptor] = [
     service for file in FILES for service in file.DESCRIPTOR.services_by_name.values()
 ]
-METHODS = [f"{service.name}/{method.name}" for service in SERVICES for method in service.methods]
-NOT_IMPLEMENTED = {
-    "MarginService/SimulatePortfolio",
-}
+# Streams do not end by themselves: test_risk_events.py has them.
+METHODS = [
+    f"{service.name}/{method.name}"
+    for service in SERVICES
+    for method in service.methods
+    if not method.server_streaming
+]
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -56,11 +59,7 @@ def test_method_of_the_contract_is_registered(rig: Rig, method: str) -> None:
     except grpc.RpcError:
         failure = rig.fail(rig.raw, method, b"")
         assert failure.reason, failure
-        is_missing = failure.code is grpc.StatusCode.UNIMPLEMENTED
-        assert is_missing == (method in NOT_IMPLEMENTED)
-        assert is_missing == (failure.reason == "METHOD_NOT_IMPLEMENTED")
-    else:
-        assert method not in NOT_IMPLEMENTED
+        assert failure.code is not grpc.StatusCode.UNIMPLEMENTED
 
 
 def test_check_order_reserves_and_repeats_its_first_answer_byte_for_byte(
@@ -90,9 +89,11 @@ def build_engine_like(market: Rig) -> Callable[[bytes], bytes]:
     for row in market.engine.schedules():
         tiers = [(tier[0], tier[1], tier[2], tier[4]) for tier in row.tiers]
         engine.upsert_schedule(row.name, row.asset_id, tiers)
+    told = ("settlement_price", "funding_time_ns", "open_interest_lots")
     for instrument in market.engine.instruments():
         fields = instrument._asdict()
-        fields.pop("instrument_id")
+        for name in ("instrument_id", *told):
+            fields.pop(name)
         engine.upsert_instrument(**fields)
     for account in market.engine.accounts(0, 10):
         engine.create_account(*account[:5])
