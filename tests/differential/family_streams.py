@@ -340,8 +340,8 @@ class FamilyStream(Stream):
             if rng.random() < 0.2:
                 arguments[2] = arguments[2] * 2
         else:
-            highest = (10**9, 10**12, 10**15, 10**18, COUNT_MAX, 2**62)
-            highest = (*highest, *(each + 1 for each in highest))
+            powers = (10**9, 10**12, 10**15, 10**18, COUNT_MAX, 2**62)
+            highest = (*powers, *(each + 1 for each in powers))
             arguments[index] = rng.choice((-1, 0, 1, 2, 3, 9, 10, 20, *highest))
 
     def rule(self, _: ReferenceEngine) -> Command:
