@@ -8,7 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from riskd.conform import adapters_futures, adapters_pricing
+from riskd.conform import (
+    adapters_futures,
+    adapters_open_interest,
+    adapters_options,
+    adapters_power,
+    adapters_pricing,
+    adapters_risk_factor,
+    adapters_weights,
+)
 from riskd.conform.inputs import Inputs, NotCoveredError, Outputs
 from riskd.conform.venues import Venue
 
@@ -16,6 +24,12 @@ Adapter = Callable[[Inputs, Venue], Outputs]
 
 DOMAINS: Mapping[str, Mapping[str, Adapter]] = {
     "futures": adapters_futures.MODELS,
+    "open_interest": adapters_open_interest.MODELS,
+    "options": adapters_options.MODELS,
+    "power": adapters_power.MODELS,
+    "risk_factor": adapters_risk_factor.MODELS,
+    "vaults": adapters_options.VAULT_MODELS,
+    "weights": adapters_weights.MODELS,
 }
 
 

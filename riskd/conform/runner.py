@@ -210,6 +210,9 @@ def _within(name: str, expected: Any, got: Any, tolerance: Decimal, relative: bo
         return expected is None and got is None
     if isinstance(got, list):
         return False
+    # A word, such as the direction of a transfer.
+    if isinstance(got, str):
+        return bool(expected == got)
     wanted = margin.decimal(f"expected.{name}", expected)
     allowed = tolerance * wanted.copy_abs() if relative else tolerance
     return abs(Decimal(got) - wanted) <= allowed

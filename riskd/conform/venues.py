@@ -6,8 +6,27 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from decimal import Decimal
 
-from riskd.margin import Rule
+from riskd import margin
+from riskd.margin import OptionRule, Rule
 from riskd.margin.rule import Contract
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OptionVenue:
+    """A venue's rule for options, and how its rows are read."""
+
+    rule: OptionRule
+    # The amount out of the money is measured against the forward, not the index.
+    forward_first: bool = False
+    # Names of the rule's rates; venues disagree about which is a and which is b.
+    initial_rate_names: tuple[str, ...] = ("a", "initialMargin", "im_factor", "im_rate")
+    initial_floor_names: tuple[str, ...] = ("b", "minInitialMargin", "im_min_factor", "im_floor")
+    maintenance_rate_names: tuple[str, ...] = ("c", "maintenanceMargin", "mm_factor", "mm_rate")
+    # Taker fee of the index, and the most of it as a part of the option's price.
+    fee_rate: float | None = None
+    fee_price_part: float = 0.125
+    # What the venue calls initial margin of a short is that of the order: with fee, less premium.
+    order_is_initial: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,6 +38,7 @@ class Venue:
     # Where a pool's prices are not printed like an isolated position's.
     cross: Rule | None = None
     inverse_cross: Rule | None = None
+    option: OptionVenue | None = None
     # Modules adapters_<domain> that know the venue's rules; option pricing is the same everywhere.
     domains: tuple[str, ...] = ()
     # A maintenance rate that a row does not state is this part of 1 / max_leverage.
@@ -41,6 +61,8 @@ class Venue:
 
 
 _FUTURES = ("futures",)
+_BOTH = ("futures", "options")
+_OPTIONS = ("options",)
 
 # Taker fee on the value at the liquidation price; tiers by contracts, of the whole position.
 _OKX = Rule(fee_in_liquidation="at_liquidation", tier_mode="whole", tier_key="quantity")
@@ -74,18 +96,44 @@ _BITMEX = Rule(
 )
 _FEE_AT_LIQUIDATION = Rule(fee_in_liquidation="at_liquidation")
 
+# The venue's a is the floor, its b what the amount out of the money is taken off.
+_OKX_OPTION = OptionVenue(
+    rule=margin.OKX,
+    forward_first=True,
+    initial_rate_names=("b", "im_rate"),
+    initial_floor_names=("a", "im_floor"),
+)
+
 # By the venue's name or its beginning. The rows are reproduced with these records; the source says
 # where a record comes from. A venue that is not here has no rule.
 VENUES: Mapping[str, Venue] = {
     # The venue's FAQ on liquidation prices, as in freqtrade@c9ae5e1e
     # tests/exchange/test_binance.py; the tier at that price: positionRisk responses of 2024-10-24.
     # isolatedMargin has the unrealised profit in it. COIN-M: its FAQ on leverage and margin.
-    "Binance": Venue(isolated=Rule(wallet="margin_and_profit"), domains=_FUTURES),
+    "Binance": Venue(
+        isolated=Rule(wallet="margin_and_profit"),
+        option=OptionVenue(rule=margin.BINANCE_HYPOTHESIS),
+        domains=_BOTH,
+    ),
     # Live position responses: mgnRatio = equity / (maintenance + taker fee), liqPx; tiers as in
     # freqtrade@c9ae5e1e tests/exchange/test_okx.py. Isolated prices are printed one tick early.
-    "OKX": Venue(isolated=replace(_OKX, extra_ticks=1), cross=_OKX, domains=_FUTURES),
+    "OKX": Venue(
+        isolated=replace(_OKX, extra_ticks=1),
+        cross=_OKX,
+        option=_OKX_OPTION,
+        domains=_BOTH,
+    ),
+    "OKX (2020": Venue(option=replace(_OKX_OPTION, rule=margin.OKX_2020), domains=_OPTIONS),
     # freqtrade@c9ae5e1e tests/exchange/test_exchange.py
-    "Gate": Venue(isolated=_FEE_AT_LIQUIDATION, domains=_FUTURES),
+    "Gate": Venue(
+        isolated=_FEE_AT_LIQUIDATION,
+        option=OptionVenue(
+            rule=margin.GATE,
+            initial_rate_names=("r2", "initial_margin_ratio_2", "a"),
+            initial_floor_names=("r1", "initial_margin_ratio_1", "b"),
+        ),
+        domains=_BOTH,
+    ),
     # Position responses of API v2 and v3. A pool has no fee beside the position, it leaves room for
     # that of closing at its end: help.bybit.com/hc/en-us/articles/360039261334. BTCUSD's tick is
     # 0.5, one satoshi the step of a fee. Tickers' Greeks: units seen in captures.
@@ -99,7 +147,8 @@ VENUES: Mapping[str, Venue] = {
         ),
         inverse_cross_tick=Decimal("0.5"),
         fee_step=Decimal("1e-8"),
-        domains=_FUTURES,
+        option=OptionVenue(rule=margin.BYBIT, fee_rate=0.0003, order_is_initial=True),
+        domains=_BOTH,
         greeks_per_point=True,
         scales_last_day=True,
     ),
@@ -107,7 +156,11 @@ VENUES: Mapping[str, Venue] = {
     "Bybit (2026": Venue(isolated=_BYBIT_2025, fee_step=Decimal("1e-8"), domains=_FUTURES),
     # Units of the tickers' Greeks, seen in captures. Below one day theta is not the formula's.
     "Deribit": Venue(
-        isolated=Rule(), domains=_FUTURES, greeks_per_point=True, scales_last_day=True
+        isolated=Rule(),
+        option=OptionVenue(rule=margin.DERIBIT, fee_rate=0.0003),
+        domains=_BOTH,
+        greeks_per_point=True,
+        scales_last_day=True,
     ),
     # Half of the initial rate at the asset's largest leverage: freqtrade@3b1fb5af
     # tests/exchange/test_hyperliquid.py.
@@ -149,6 +202,18 @@ VENUES: Mapping[str, Venue] = {
     "CoinEx": Venue(isolated=Rule(wallet="margin_and_profit"), domains=_FUTURES),
     # crates/model/src/accounts/margin.rs@a95c8042 of nautechsystems/nautilus_trader
     "generic": Venue(isolated=Rule(), domains=_FUTURES),
+    # Sources of the rules for options are beside them in riskd/margin/options.py, those of the
+    # families below at the top of their modules of riskd/margin.
+    "bit.com": Venue(option=OptionVenue(rule=margin.BIT_COM, fee_rate=0.0003), domains=_OPTIONS),
+    "Aevo": Venue(option=OptionVenue(rule=margin.AEVO), domains=_OPTIONS),
+    "Derive": Venue(option=OptionVenue(rule=margin.DERIVE), domains=_OPTIONS),
+    "US": Venue(option=OptionVenue(rule=margin.REG_T), domains=_OPTIONS),
+    "tastyworks": Venue(option=OptionVenue(rule=margin.REG_T_WITH_MINIMUM), domains=_OPTIONS),
+    "Opyn": Venue(domains=("vaults",)),
+    "Orderly": Venue(domains=("power",)),
+    "dYdX": Venue(domains=("open_interest",)),
+    "Vega": Venue(domains=("risk_factor",)),
+    "Drift": Venue(domains=("weights",)),
 }
 _ANY_VENUE = Venue()
 

@@ -127,8 +127,8 @@ DERIBIT = OptionRule(
     put_maintenance="larger_of_reference_and_mark",
     put_initial_over_maintenance=1.0,
 )
-# hc.bitexch.dev/en/articles/9771460 and support.bit.com 4404914044441, of 2021 to 2023: the same in
-# cash and in coin; a, b, c of BTC and ETH, BCH 0.25, 0.15, 0.125 and TON 0.6, 0.5, 0.4.
+# hc.bitexch.dev/en/articles/9771460 and support.bit.com 4404914044441, of 2021 to 2023: the same
+# with settlement in coin; a, b, c of BTC and ETH, BCH has 0.25, 0.15, 0.125 and TON 0.6, 0.5, 0.4.
 BIT_COM = OptionRule(
     initial_rate=0.15,
     initial_floor=0.10,
@@ -137,25 +137,10 @@ BIT_COM = OptionRule(
     call_initial_over_maintenance=1.0,
     put_initial_over_maintenance=1.0,
 )
-BIT_COM_COIN = OptionRule(
-    settlement="coin",
-    initial_rate=0.15,
-    initial_floor=0.10,
-    maintenance_rate=0.075,
-    put_maintenance="larger_of_reference_and_mark",
-    call_initial_over_maintenance=1.0,
-    put_initial_over_maintenance=1.0,
-)
 # okx.com/help/ii-option-margin of 2024-04: the reference is the forward of the same expiry; c is
-# 0.03 of BTC and 0.05 of ETH. In cash the rates count on the index.
+# 0.03 of BTC and 0.05 of ETH. In cash it is the same, and the rates count on the index.
 OKX = OptionRule(
     settlement="coin",
-    initial_rate=0.15,
-    initial_floor=0.10,
-    maintenance_rate=0.03,
-    put_maintenance="larger_of_reference_and_mark",
-)
-OKX_CASH = OptionRule(
     initial_rate=0.15,
     initial_floor=0.10,
     maintenance_rate=0.03,
@@ -182,8 +167,8 @@ BYBIT = OptionRule(
     put_initial_over_maintenance=1.0,
     liquidation_fee_rate=0.002,
 )
-# gate.com help 28364. The ratios are per underlying; these are those of its BTC examples' venues.
-# Its page gives no maintenance that could be checked: c is the others' 0.075.
+# gate.com help 28364. The ratios differ by underlying and are not on the page, nor is a maintenance
+# that could be checked: a, b and c are those of the other venues.
 GATE = OptionRule(
     initial_rate=0.15,
     initial_floor=0.10,

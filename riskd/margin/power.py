@@ -311,13 +311,16 @@ def power_isolated_liquidation_price(
     reference_price: ArrayLike,
     base_rate: ArrayLike,
     factor: ArrayLike,
+    *,
     funding: ArrayLike = 0.0,
+    funding_settled: ArrayLike = 0.0,
     power: ArrayLike = POWER,
 ) -> Figure:
-    """Return (margin - cost - q * funding) / (|q| m - q), m the rate at the reference price.
+    """Return (margin - cost - q * due) / (|q| m - q), m the rate at the reference price.
 
-    funding is what one unit has run up since the last settlement; base_rate and factor are of
-    maintenance. nan: the position cannot be liquidated, or there is none.
+    due is funding, what one unit has run up in all, less funding_settled, the same at the last
+    settlement. base_rate and factor are of maintenance. nan: the position cannot be liquidated, or
+    there is none.
     """
     numbers = floats(
         Field("position.quantity", position.quantity, FINITE),
@@ -327,15 +330,16 @@ def power_isolated_liquidation_price(
         Field("base_rate", base_rate, FROM_ZERO),
         Field("factor", factor, FROM_ZERO),
         Field("funding", funding, FINITE),
+        Field("funding_settled", funding_settled, FINITE),
         Field("power", power, ABOVE_ZERO),
     )
     numbers.require()
-    held, cost, margin, prices, base, factors, fundings, powers = numbers.arrays
+    held, cost, margin, prices, base, factors, fundings, settled, powers = numbers.arrays
     size = np.abs(held)
     rate = np.asarray(power_rate(size * prices, base, factors, powers))
     room = size * rate - held
     none = room == 0
-    price = (margin - cost - held * fundings) / np.where(none, 1.0, room)
+    price = (margin - cost - held * (fundings - settled)) / np.where(none, 1.0, room)
     numbers.computed(price)
     return numbers.shaped(np.where(none | (price <= 0), np.nan, price))
 
