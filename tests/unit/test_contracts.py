@@ -82,9 +82,7 @@ class Desk:
         reply = self.engine.handle(METHOD_CHECK_ORDER, request.SerializeToString(), NOW_NS)
         return orders_pb.CheckOrderResponse.FromString(reply)
 
-    def trade(
-        self, side: int, price_ticks: int, lots: int
-    ) -> orders_pb.ReportExecutionResponse:
+    def trade(self, side: int, price_ticks: int, lots: int) -> orders_pb.ReportExecutionResponse:
         """Place an order and fill it at its price."""
         placed = self.order(side, price_ticks, lots)
         assert placed.decision == t.DECISION_ACCEPTED, placed
