@@ -230,6 +230,27 @@ def test_stop_loss_and_take_profit_stand_beside_each_other_and_hold_nothing() ->
     assert desk.fill(orders[1], 1200, 10).position_lots == -10
 
 
+def test_a_position_has_at_most_64_protective_orders() -> None:
+    desk = desk_at()
+    desk.trade(XBT, BUY, 1000, 10)
+    stop = STOP | {"trigger_price_ticks": 900, "flags": REDUCE_ONLY}
+    orders = [desk.check(XBT, SELL, 0, 1, **stop) for _ in range(64)]
+    assert {each.reason for each in orders} == {NONE}
+    refused = desk.check(XBT, SELL, 0, 11, **stop)
+    first, second = refused.detail.violations
+    assert (first.reason, first.limit) == (t.REASON_CODE_REDUCE_ONLY_WOULD_INCREASE, 10)
+    assert second.reason == t.REASON_CODE_PROTECTIVE_ORDERS_MAX
+    assert (second.limit, second.use, second.order_use) == (64, 64, 1)
+    refused = desk.check(XBT, SELL, 0, 1, **stop)
+    assert (refused.reason, refused.max_quantity_lots) == (t.REASON_CODE_PROTECTIVE_ORDERS_MAX, 0)
+    # Amending one, an order that is none of them, and the next after one are as ever.
+    amended = desk.amend(orders[0].reservation_id, 0, 2, trigger_price_ticks=950)
+    assert amended.reason == NONE
+    assert desk.check(XBT, SELL, 1000, 1).reason == NONE
+    desk.execute(CANCEL, orders[0].reservation_id)
+    assert desk.check(XBT, SELL, 0, 1, **stop).reason == NONE
+
+
 def test_a_protective_order_that_closes_the_position_has_no_quantity() -> None:
     desk = desk_at()
     desk.trade(XBT, BUY, 1000, 10)
@@ -574,6 +595,41 @@ def test_orders_are_released_at_their_time() -> None:
     assert late.reason == t.REASON_CODE_RESERVATION_CLOSED
     late = desk.fill(second.reservation_id, 1000, 3)
     assert late.reason == t.REASON_CODE_EXECUTION_EXCEEDS_REMAINING
+
+
+def test_an_order_is_not_amended_after_its_time() -> None:
+    desk = desk_at()
+    good_till = {"time_in_force": t.TIME_IN_FORCE_GTD, "expire_time_ns": NOW + 10}
+    order = desk.check(XBT, BUY, 1000, 5, **good_till)
+    desk.now_ns = NOW + 9
+    assert desk.amend(order.reservation_id, 1000, 4).reason == NONE
+    desk.now_ns = NOW + 10
+    # Nobody has told the engine the time yet: the order still works, but only to end.
+    refused = desk.amend(order.reservation_id, 1000, 3)
+    assert refused.reason == t.REASON_CODE_EXPIRE_TIME_OUT_OF_RANGE
+    assert refused.reservation_id == 0
+    assert working(desk, order.reservation_id).quantity == 4
+    # Its price goes before it, its quantity after it.
+    amended = desk.amend(order.reservation_id, 0, 3)
+    assert amended.reason == t.REASON_CODE_PRICE_OUT_OF_RANGE
+    amended = desk.amend(order.reservation_id, 1000, 0)
+    assert amended.reason == t.REASON_CODE_EXPIRE_TIME_OUT_OF_RANGE
+
+
+def test_a_drawdown_that_is_set_again_keeps_its_peak() -> None:
+    desk = desk_at(cash=100_000)
+    limit = (3, 7, 0, t.LIMIT_KIND_DRAWDOWN_MAX)
+    assert desk.engine.set_limit(*limit, 5_000, 0, 1, NOW) == NONE
+    desk.trade(XBT, BUY, 1000, 100)
+    desk.mark(XBT, 1900)  # a loss of 5000
+    assert desk.engine.limit_use(*limit, NOW) == 5_000
+    assert desk.engine.set_limit(*limit, 5_000, 0, 2, NOW) == NONE
+    (row,) = desk.engine.limits()
+    assert (row.peak, row.action) == (100_000, 2)
+    # Another value begins anew.
+    assert desk.engine.set_limit(*limit, 5_001, 0, 2, NOW) == NONE
+    (row,) = desk.engine.limits()
+    assert row.peak == 95_000
 
 
 def test_a_gateway_without_its_lease_may_only_reduce() -> None:
