@@ -26,8 +26,10 @@ if TYPE_CHECKING:
 
 ENTRY_VALUE_MAX = 2**62
 
-# Numbers of proto/riskd/v1, INSTRUMENT_KIND_INVERSE_PERPETUAL and _FUTURE.
+# Numbers of proto/riskd/v1: INSTRUMENT_KIND_INVERSE_PERPETUAL and _FUTURE, _LINEAR_ and
+# _INVERSE_OPTION.
 _INVERSE_CONTRACTS = (3, 5)
+_OPTIONS = (2, 6)
 
 _Found = TypeVar("_Found")
 
@@ -75,6 +77,11 @@ class Instrument:
     def is_inverse(self) -> bool:
         """Whether it is a contract that is worth less coin at a higher price."""
         return self.kind in _INVERSE_CONTRACTS
+
+    @property
+    def is_option(self) -> bool:
+        """Whether it is an option."""
+        return self.kind in _OPTIONS
 
     @property
     def tick_size(self) -> Decimal:

@@ -1,20 +1,22 @@
 """AccountService: accounts, their firms, collateral, margin transfers, modes and leverage."""
 
-from typing import cast
+from typing import TYPE_CHECKING
 
 import grpc
-from google.protobuf.message import Message
 
-from riskd.catalogue import Asset, Instrument
-from riskd.numbers import INT64_MAX, LEVERAGE_SCALE, leverage_text, to_units
+from riskd.catalogue import ENTRY_VALUE_MAX, Asset, Instrument
+from riskd.numbers import INT64_MAX, LEVERAGE_SCALE, NUMBER_MAX, leverage_text, to_units
 from riskd.services.backend import Backend, check_both_sides, page_bounds
 from riskd.services.errors import FIELD_INVALID, RefusalError, enum_name, reading, reason_name
+from riskd.services.messages import SCOPE_ACCOUNT, SCOPE_FIRM
+from riskd.services.schedules import LEVERAGE_MAX, LEVERAGE_MIN, check_quantity, invalid
 from riskd.v1 import account_service_pb2 as pb
 from riskd.v1 import types_pb2
 from riskd.v1.account_service_pb2_grpc import AccountServiceServicer
 
-LEVERAGE_MIN = 100
-LEVERAGE_MAX = 100_000
+if TYPE_CHECKING:
+    from riskd.core.engine import AccountRow
+
 LEVERAGE_DEFAULT = "20"
 # Room for profit on top, so that a first deposit cannot make later figures overflow.
 COLLATERAL_MAX = 2**62
@@ -89,10 +91,11 @@ class AccountService(AccountServiceServicer):
         row = backend.account(request.account_id)
         asset = backend.asset(request.asset, "asset")
         amount = _read_amount(request.amount, asset)
-        reason, held, available = self._change(
+        reason, held, available = backend.change(
             context,
             request,
             "adjust_collateral",
+            validate_only=request.validate_only,
             account_id=row.account_id,
             asset_id=asset.asset_id,
             amount=amount,
@@ -122,14 +125,16 @@ class AccountService(AccountServiceServicer):
     def TransferMargin(
         self, request: pb.TransferMarginRequest, context: grpc.ServicerContext
     ) -> pb.TransferMarginResponse:
+        backend = self._backend
         instrument, asset = self._position(request.account_id, request.instrument_id)
         row = self._backend.account(request.account_id)
         side = self._backend.position_side(row, request.position_side)
         amount = _read_amount(request.amount, asset)
-        reason, wallet, available = self._change(
+        reason, wallet, available = backend.change(
             context,
             request,
             "transfer_margin",
+            validate_only=request.validate_only,
             account_id=request.account_id,
             instrument_id=request.instrument_id,
             amount=amount,
@@ -148,14 +153,16 @@ class AccountService(AccountServiceServicer):
     def ChangeMarginMode(
         self, request: pb.ChangeMarginModeRequest, context: grpc.ServicerContext
     ) -> pb.ChangeMarginModeResponse:
+        backend = self._backend
         check_both_sides(request.position_side)
         instrument, asset = self._position(request.account_id, request.instrument_id)
         if request.margin_mode not in _MODES:
             raise _bad_mode("margin_mode", request.margin_mode)
-        reason, wallet, available, cash_flow = self._change(
+        reason, wallet, available, cash_flow = backend.change(
             context,
             request,
             "change_margin_mode",
+            validate_only=request.validate_only,
             account_id=request.account_id,
             instrument_id=request.instrument_id,
             margin_mode=request.margin_mode,
@@ -172,13 +179,15 @@ class AccountService(AccountServiceServicer):
     def SetLeverage(
         self, request: pb.SetLeverageRequest, context: grpc.ServicerContext
     ) -> pb.SetLeverageResponse:
+        backend = self._backend
         check_both_sides(request.position_side)
         instrument, asset = self._position(request.account_id, request.instrument_id)
         leverage = _read_leverage(request.leverage, "leverage")
-        reason, taken, available = self._change(
+        reason, taken, available = backend.change(
             context,
             request,
             "set_leverage",
+            validate_only=request.validate_only,
             account_id=request.account_id,
             instrument_id=request.instrument_id,
             leverage=leverage,
@@ -286,20 +295,92 @@ class AccountService(AccountServiceServicer):
             revision=revision,
         )
 
-    def _change(
-        self,
-        context: grpc.ServicerContext,
-        request: Message,
-        command: str,
-        **arguments: int,
-    ) -> tuple[int, int, int]:
-        """Make a change, or only check it; return the reason, the figure and what is available."""
+    def LoadPosition(
+        self, request: pb.LoadPositionRequest, context: grpc.ServicerContext
+    ) -> pb.LoadPositionResponse:
         backend = self._backend
-        validate_only = bool(getattr(request, "validate_only"))  # noqa: B009 - a Message has none
-        arguments |= {"validate_only": validate_only, "now_ns": backend.clock()}
-        if validate_only:
-            return cast(tuple[int, int, int], getattr(backend.engine, command)(**arguments))
-        return cast(tuple[int, int, int], backend.change(context, request, command, **arguments))
+        instrument, asset = self._position(request.account_id, request.instrument_id)
+        row = backend.account(request.account_id)
+        side = backend.position_side(row, request.position_side)
+        with reading(types_pb2.REASON_CODE_DEFINITION_INVALID):
+            lots = instrument.lots(request.quantity, "quantity", -NUMBER_MAX)
+            entry_value = asset.minor(request.entry_value, "entry_value", 1, ENTRY_VALUE_MAX)
+            wallet = asset.minor(
+                request.isolated_wallet or "0", "isolated_wallet", 0, ENTRY_VALUE_MAX
+            )
+        check_quantity(lots, side, "quantity", request.quantity)
+        if lots == 0:
+            raise invalid("quantity", request.quantity, "not 0")
+        if wallet and not self._is_isolated(row, instrument):
+            raise invalid("isolated_wallet", request.isolated_wallet, "empty: it is not isolated")
+        reason, _, available = backend.change(
+            context,
+            request,
+            "load_position",
+            account_id=request.account_id,
+            instrument_id=request.instrument_id,
+            position_side=side,
+            lots=lots,
+            entry_value=entry_value,
+            wallet=wallet,
+            validate_only=request.validate_only,
+        )
+        if reason != types_pb2.REASON_CODE_NONE:
+            raise self._refusal(reason, request.account_id, asset, instrument, side=side)
+        return pb.LoadPositionResponse(
+            available=self._available(request.account_id, asset, available),
+            revision=backend.engine.revision,
+        )
+
+    def SetCreditLine(
+        self, request: pb.SetCreditLineRequest, context: grpc.ServicerContext
+    ) -> pb.SetCreditLineResponse:
+        backend = self._backend
+        match request.WhichOneof("owner"):
+            case "account_id":
+                scope, scope_id = SCOPE_ACCOUNT, request.account_id
+                asset = backend.asset_of(backend.account(scope_id).asset_id)
+            case "firm_id":
+                scope, scope_id = SCOPE_FIRM, request.firm_id
+                asset = backend.firm_asset(scope_id)
+            case _:
+                raise RefusalError(
+                    FIELD_INVALID, "owner is not set: must be account_id or firm_id", field="owner"
+                )
+        with reading(types_pb2.REASON_CODE_DEFINITION_INVALID):
+            amount = asset.minor(request.amount, "amount", 0, ENTRY_VALUE_MAX)
+        reason = backend.change(
+            context,
+            request,
+            "set_credit_line",
+            scope=scope,
+            scope_id=scope_id,
+            amount=amount,
+            validate_only=request.validate_only,
+        )
+        if reason != types_pb2.REASON_CODE_NONE:
+            raise RefusalError(reason, f"credit line: {reason_name(reason)}")
+        revision = backend.engine.revision
+        return pb.SetCreditLineResponse(
+            amount=asset.amount(amount),
+            used=asset.amount(self._credit_used(scope, scope_id)),
+            revision=revision,
+        )
+
+    def _credit_used(self, scope: int, scope_id: int) -> int:
+        if scope == SCOPE_ACCOUNT:
+            return self._backend.account(scope_id).credit_used
+        rows = self._backend.engine.firms()
+        return next(row for row in rows if row.firm_id == scope_id).credit_used
+
+    def _is_isolated(self, account: "AccountRow", instrument: Instrument) -> bool:
+        """Return whether a position on an instrument has a wallet of its own."""
+        if instrument.is_option:
+            return False
+        for row in self._backend.engine.positions(account.account_id) or []:
+            if row.instrument_id == instrument.instrument_id:
+                return row.margin_mode == types_pb2.MARGIN_MODE_ISOLATED
+        return account.margin_mode == types_pb2.MARGIN_MODE_ISOLATED
 
     def _position(self, account_id: int, instrument_id: int) -> tuple[Instrument, Asset]:
         """Return the instrument and the settlement asset of a request on a position, or refuse."""
@@ -368,6 +449,8 @@ class AccountService(AccountServiceServicer):
                 if amount:
                     numbers["amount"] = asset.amount(abs(amount))
                     text = f"amount {numbers['amount']} exceeds available {free} ({asset.symbol})"
+                elif not leverage:
+                    text = f"the new mode needs more than available {free} ({asset.symbol})"
                 else:
                     text = (
                         f"initial margin at leverage {leverage_text(leverage)} exceeds available "
@@ -412,6 +495,17 @@ class AccountService(AccountServiceServicer):
                 text = (
                     f"leverage {asked} is below {held} of the open isolated position on "
                     f"{instrument.symbol}"
+                )
+            case types_pb2.REASON_CODE_INSTRUMENT_SETTLED if instrument:
+                text = f"{instrument.symbol} is settled: it has no positions any more"
+            case types_pb2.REASON_CODE_SHORT_OPTION_NOT_PERMITTED if instrument:
+                text = f"{instrument.symbol} has no option_rule: it may not be short"
+            case types_pb2.REASON_CODE_HOLDINGS_FULL:
+                text = "the table of sums is full: setting holdings_max is its size"
+            case types_pb2.REASON_CODE_BORN_LIQUIDATABLE_IN_MODE if instrument:
+                text = (
+                    f"in the new mode a position on {instrument.symbol}, or the pool, could be "
+                    "liquidated at the mark"
                 )
             case types_pb2.REASON_CODE_MARK_MISSING:
                 symbols = ", ".join(self._unmarked(account_id, instrument)) or "an instrument"

@@ -123,12 +123,15 @@ class Backend:
     ) -> Any:
         """Change the engine by the method so named; return what it answers, the reason first.
 
-        A change that is made goes on record and is one line in the log.
+        A change that is made goes on record and is one line in the log; one that is only validated
+        is neither.
         """
         caller = caller_of(context)
         origin = Origin.of(caller.actor, request)
         with self.change_lock:
             arguments.setdefault("now_ns", self.clock())
+            if arguments.get("validate_only"):
+                return getattr(self.engine, command)(**arguments)
             answer, change = self.trail.make(
                 origin,
                 arguments["now_ns"],

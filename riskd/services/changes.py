@@ -27,6 +27,7 @@ from riskd.services.messages import (
     SCOPE_INSTRUMENT,
     SCOPE_SERVICE,
     Messages,
+    level_text,
 )
 from riskd.v1 import types_pb2
 
@@ -129,10 +130,12 @@ class ChangeTrail:
         command and arguments are those of the engine's method that apply calls.
         """
         before = self._facts(command, arguments, time_ns)
+        revision = self._engine.change_revision
         answer = apply()
         reason, *figures = answer if isinstance(answer, tuple) else (answer,)
-        # Mass cancels that find nothing change nothing.
-        if reason != types_pb2.REASON_CODE_NONE or (command == "cancel_orders" and not figures[0]):
+        # Mass cancels that find nothing, and a mode that is there already, change nothing.
+        is_changed = self._engine.change_revision != revision
+        if reason != types_pb2.REASON_CODE_NONE or not is_changed:
             return answer, None
         change = Change(
             self._engine.change_revision,
@@ -247,6 +250,28 @@ class ChangeTrail:
             case "upsert_schedule":
                 name = arguments["name"]
                 found = [messages.schedule(row) for row in engine.schedules() if row.name == name]
+            case "upsert_option_rule":
+                name = arguments["name"]
+                found = [
+                    messages.option_rule(row) for row in engine.schedules() if row.name == name
+                ]
+            case "define_collateral":
+                pair = arguments["asset_id"], arguments["settlement_asset_id"]
+                found = [
+                    messages.collateral(row)
+                    for row in engine.collateral()
+                    if (row.asset_id, row.settlement_asset_id) == pair
+                ]
+            case "set_margin_levels":
+                names = "search", "release"
+                levels = map(level_text, engine.margin_levels())
+                return dict(zip(names, levels, strict=True))
+            case "report_open_interest" | "apply_funding" | "settle_instrument":
+                return self._told_of(arguments["instrument_id"])
+            case "set_credit_line":
+                return self._credit_line(arguments)
+            case "load_position":
+                return self._position(arguments)
             case "upsert_instrument":
                 symbol = arguments["symbol"]
                 found = [
@@ -283,6 +308,42 @@ class ChangeTrail:
             case _:
                 return {}
         return {name: value for message in found if message for name, value in flatten(message)}
+
+    def _told_of(self, instrument_id: int) -> Values:
+        """Return what an instrument is told of beside its definition."""
+        for row in self._engine.instruments():
+            if row.instrument_id == instrument_id:
+                values = dict(flatten(self._messages.instrument(row)))
+                names = ("open_interest", "funding_time_ns", "settlement_price")
+                told = {name: values[name] for name in names if name in values}
+                return told | {"instrument_id": str(instrument_id)}
+        return {}
+
+    def _credit_line(self, arguments: Mapping[str, Any]) -> Values:
+        scope, scope_id = arguments["scope"], arguments["scope_id"]
+        asset = self._messages.limit_asset(scope, scope_id)
+        row = (
+            self._engine.account(scope_id)
+            if scope == SCOPE_ACCOUNT
+            else next((row for row in self._engine.firms() if row.firm_id == scope_id), None)
+        )
+        if asset is None or row is None:
+            return {}
+        owner = "account_id" if scope == SCOPE_ACCOUNT else "firm_id"
+        return {owner: str(scope_id), "credit_line": asset.amount(row.credit_line)}
+
+    def _position(self, arguments: Mapping[str, Any]) -> Values:
+        key = arguments["instrument_id"], arguments["position_side"]
+        for row in self._engine.positions(arguments["account_id"]) or []:
+            if (row.instrument_id, row.position_side) == key and row.lots:
+                instrument = self._messages.instrument_of(row.instrument_id)
+                amount = instrument.asset.amount
+                return {
+                    "quantity": instrument.quantity(row.lots),
+                    "entry_value": amount(row.entry_value),
+                    "isolated_wallet": amount(row.isolated_wallet),
+                }
+        return {}
 
     def _position_settings(self, arguments: Mapping[str, Any]) -> Values:
         for row in self._engine.positions(arguments["account_id"]) or []:
@@ -325,6 +386,22 @@ class ChangeTrail:
                 wallet = figures[0]
                 before = steps.asset.amount(wallet - arguments["amount"])
                 yield ChangedValue("isolated_wallet", before, steps.asset.amount(wallet))
+            case "change_margin_mode":
+                steps = self._messages.instrument_of(arguments["instrument_id"])
+                yield ChangedValue("cash_flow", "", steps.asset.amount(figures[2]))
+            case "apply_funding":
+                steps = self._messages.instrument_of(arguments["instrument_id"])
+                positions, *sums = figures
+                yield ChangedValue("positions", "", str(positions))
+                for name, value in zip(("paid", "received"), sums, strict=True):
+                    yield ChangedValue(name, "", steps.asset.amount(value))
+            case "settle_instrument":
+                steps = self._messages.instrument_of(arguments["instrument_id"])
+                positions, orders, *sums = figures
+                yield ChangedValue("positions", str(positions), "0")
+                yield ChangedValue("released_orders", str(orders), "0")
+                for name, value in zip(("profit", "loss", "deficit"), sums, strict=True):
+                    yield ChangedValue(name, "", steps.asset.amount(value))
             case "cancel_orders":
                 count, reservations = figures
                 yield ChangedValue("released_orders", str(count), "0")
@@ -345,7 +422,7 @@ class RecordedDefinitions:
 
     def create_asset(self, symbol: str, scale: int) -> tuple[int, int]:
         """Return as Engine.create_asset does."""
-        return self._make("create_asset", symbol=symbol, scale=scale)
+        return cast(tuple[int, int], self._make("create_asset", symbol=symbol, scale=scale))
 
     def upsert_schedule(
         self,
@@ -354,22 +431,42 @@ class RecordedDefinitions:
         tiers: Sequence[tuple[int, int, int, int]],
         notional_max: int = 0,
         liquidation_fee_ppb: int = 0,
+        **arguments: int,
     ) -> tuple[int, int]:
         """Return as Engine.upsert_schedule does."""
-        return self._make(
+        answer: tuple[int, int] = self._make(
             "upsert_schedule",
             name=name,
             asset_id=asset_id,
             tiers=tiers,
             notional_max=notional_max,
             liquidation_fee_ppb=liquidation_fee_ppb,
+            **arguments,
         )
+        return answer
+
+    def upsert_option_rule(self, name: str, asset_id: int, **arguments: int) -> tuple[int, int]:
+        """Return as Engine.upsert_option_rule does."""
+        return cast(
+            tuple[int, int],
+            self._make("upsert_option_rule", name=name, asset_id=asset_id, **arguments),
+        )
+
+    def define_collateral(self, asset_id: int, settlement_asset_id: int, **arguments: Any) -> int:
+        """Return as Engine.define_collateral does."""
+        answer: int = self._make(
+            "define_collateral",
+            asset_id=asset_id,
+            settlement_asset_id=settlement_asset_id,
+            **arguments,
+        )
+        return answer
 
     def upsert_instrument(self, symbol: str, **arguments: int) -> tuple[int, int]:
         """Return as Engine.upsert_instrument does."""
-        return self._make("upsert_instrument", symbol=symbol, **arguments)
+        return cast(tuple[int, int], self._make("upsert_instrument", symbol=symbol, **arguments))
 
-    def _make(self, command: str, **arguments: Any) -> tuple[int, int]:
+    def _make(self, command: str, **arguments: Any) -> Any:
         answer, _ = self._trail.make(
             self._origin,
             self._time_ns,
@@ -379,7 +476,7 @@ class RecordedDefinitions:
                 **arguments, now_ns=self._time_ns, actor=self._origin.to_text()
             ),
         )
-        return cast(tuple[int, int], answer)
+        return answer
 
 
 def flatten(message: Message, prefix: str = "") -> Iterator[tuple[str, str]]:

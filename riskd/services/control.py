@@ -179,21 +179,18 @@ class ControlService(ControlServiceServicer):
             raise _invalid(
                 "keep_reservation_ids", f"{kept} ids", f"at most {RESERVATIONS_KEPT_MAX}"
             )
-        arguments = {
-            "gateway_id": request.gateway_id,
-            "account_id": request.account_id,
-            "instrument_id": request.instrument_id,
-            "side": request.side,
-            "accepted_before_ns": request.accepted_before_time_ns,
-            "keep": list(request.keep_reservation_ids),
-            "validate_only": request.validate_only,
-            "now_ns": backend.clock(),
-        }
-        if request.validate_only:
-            answer = getattr(backend.engine, "cancel_orders")(**arguments)  # noqa: B009
-        else:
-            answer = backend.change(context, request, "cancel_orders", **arguments)
-        reason, count, reservations = answer
+        reason, count, reservations = backend.change(
+            context,
+            request,
+            "cancel_orders",
+            gateway_id=request.gateway_id,
+            account_id=request.account_id,
+            instrument_id=request.instrument_id,
+            side=request.side,
+            accepted_before_ns=request.accepted_before_time_ns,
+            keep=list(request.keep_reservation_ids),
+            validate_only=request.validate_only,
+        )
         if reason != types_pb2.REASON_CODE_NONE:
             raise RefusalError(reason, f"cancelling orders: {reason_name(reason)}")
         return pb.CancelOrdersResponse(

@@ -4,15 +4,18 @@ The engine checks every definition again; the checks here exist for their messag
 """
 
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import grpc
 
 from riskd.catalogue import Asset, Instrument
+from riskd.core.rows import CollateralRow
 from riskd.numbers import (
     INT64_MAX,
+    RATE_SCALE,
     money_text,
     to_step,
+    to_units,
 )
 from riskd.services.backend import Backend, page_bounds
 from riskd.services.errors import RefusalError, enum_name, reading, reason_name
@@ -31,13 +34,15 @@ from riskd.v1 import types_pb2
 from riskd.v1.instrument_service_pb2_grpc import InstrumentServiceServicer
 
 if TYPE_CHECKING:
-    from riskd.core.engine import ScheduleRow
+    from riskd.core.engine import InstrumentRow, ScheduleRow
 
 SCALE_MAX = 12
 TICK_VALUE_MAX = 2**40
 LOT_VALUE_MAX = 2**60
 LOT_UNITS_MAX = 2**70
 MARK_UNITS_MAX = 10**9
+COLLATERAL_TIERS_MAX = 8
+AMOUNT_MAX = 2**62
 
 _ASSET_SYMBOL = re.compile(r"[A-Z0-9]{1,15}", re.ASCII)
 
@@ -211,6 +216,175 @@ class InstrumentService(InstrumentServiceServicer):
             revision=revision,
         )
 
+    def DefineCollateral(
+        self, request: pb.DefineCollateralRequest, context: grpc.ServicerContext
+    ) -> pb.DefineCollateralResponse:
+        backend = self._backend
+        arguments = self._read_collateral(request.collateral)
+        reason = backend.change(
+            context,
+            request,
+            "define_collateral",
+            validate_only=request.validate_only,
+            **arguments,
+        )
+        _accept(reason, f"collateral {request.collateral.asset}")
+        row = CollateralRow(**(arguments | {"tiers": tuple(arguments["tiers"])}))
+        return pb.DefineCollateralResponse(
+            collateral=backend.messages.collateral(row), revision=backend.engine.revision
+        )
+
+    def ListCollateral(
+        self, request: pb.ListCollateralRequest, context: grpc.ServicerContext
+    ) -> pb.ListCollateralResponse:
+        engine = self._backend.engine
+        revision = engine.revision
+        return pb.ListCollateralResponse(
+            collateral=[self._backend.messages.collateral(row) for row in engine.collateral()],
+            revision=revision,
+        )
+
+    def ApplyFunding(
+        self, request: pb.ApplyFundingRequest, context: grpc.ServicerContext
+    ) -> pb.ApplyFundingResponse:
+        backend = self._backend
+        instrument = backend.instrument(request.instrument_id)
+        if instrument.kind not in _PERPETUALS:
+            kind = _kind_name(instrument.kind)
+            raise invalid("instrument_id", request.instrument_id, f"a perpetual, it is {kind}")
+        if request.time_ns > INT64_MAX:
+            raise invalid("time_ns", request.time_ns, "1 to 2^63 - 1")
+        with reading(_INVALID):
+            rate = to_units(request.rate, "rate", RATE_SCALE, -PPB, PPB)
+            price = instrument.mark_units(request.price, "price") if request.price else 0
+        row = backend.change(
+            context,
+            request,
+            "apply_funding",
+            instrument_id=instrument.instrument_id,
+            rate_ppb=rate,
+            price=price,
+            time_ns=request.time_ns,
+            validate_only=request.validate_only,
+        )
+        if row.reason != types_pb2.REASON_CODE_NONE:
+            raise self._money_refusal(row.reason, instrument, request.time_ns)
+        amount = instrument.asset.amount
+        return pb.ApplyFundingResponse(
+            position_count=row.positions,
+            paid=amount(row.paid),
+            received=amount(row.received),
+            revision=backend.engine.revision,
+        )
+
+    def SettleInstrument(
+        self, request: pb.SettleInstrumentRequest, context: grpc.ServicerContext
+    ) -> pb.SettleInstrumentResponse:
+        backend = self._backend
+        instrument = backend.instrument(request.instrument_id)
+        with reading(_INVALID):
+            price = self._strikes(instrument).mark_units(request.price, "price")
+        row = backend.change(
+            context,
+            request,
+            "settle_instrument",
+            instrument_id=instrument.instrument_id,
+            price=price,
+            validate_only=request.validate_only,
+        )
+        if row.reason != types_pb2.REASON_CODE_NONE:
+            raise self._money_refusal(row.reason, instrument, 0)
+        amount = instrument.asset.amount
+        return pb.SettleInstrumentResponse(
+            position_count=row.positions,
+            released_order_count=row.orders,
+            profit=amount(row.profit),
+            loss=amount(row.loss),
+            deficit=amount(row.deficit),
+            revision=backend.engine.revision,
+        )
+
+    def _strikes(self, instrument: Instrument) -> Instrument:
+        """Return the instrument in whose mark units a strike or settlement price is."""
+        if instrument.kind != pb.INSTRUMENT_KIND_INVERSE_OPTION:
+            return instrument
+        return self._backend.instrument(self._row(instrument).underlying_id)
+
+    def _row(self, instrument: Instrument) -> "InstrumentRow":
+        return next(
+            row
+            for row in self._backend.engine.instruments()
+            if row.instrument_id == instrument.instrument_id
+        )
+
+    def _money_refusal(self, reason: int, instrument: Instrument, time_ns: int) -> RefusalError:
+        """Return the refusal of a funding or settlement, with both sides where known."""
+        row = self._row(instrument)
+        symbol = instrument.symbol
+        numbers: dict[str, object] = {"instrument": symbol}
+        text = f"{symbol}: {reason_name(reason)}"
+        match reason:
+            case types_pb2.REASON_CODE_INSTRUMENT_SETTLED:
+                price = self._strikes(instrument).mark_price(row.settlement_price)
+                numbers["settlement_price"] = price
+                text = f"{symbol} is settled, at {price}"
+            case types_pb2.REASON_CODE_INSTRUMENT_NOT_EXPIRED:
+                numbers["expiry_time_ns"] = row.expiry_ns
+                expiry = f"expires at {row.expiry_ns}" if row.expiry_ns else "never expires"
+                text = f"{symbol} {expiry} and is not HALTED: halt it, or settle it after expiry"
+            case types_pb2.REASON_CODE_FUNDING_OUT_OF_ORDER:
+                bound = f"above {row.funding_time_ns}, at most a second from now"
+                numbers |= {"field": "time_ns", "value": time_ns, "bound": bound}
+                text = f"time_ns is {time_ns}: must be {bound}"
+            case types_pb2.REASON_CODE_MARK_MISSING:
+                text = f"price is empty and no mark was reported of {symbol}"
+            case types_pb2.REASON_CODE_MARGIN_OVERFLOWS:
+                text = f"{symbol}: a payment, a wallet, cash or a sum does not fit: nothing is done"
+        return RefusalError(reason, text, **numbers)
+
+    def _read_collateral(self, collateral: pb.Collateral) -> dict[str, Any]:
+        """Return the arguments of Engine.define_collateral, or refuse."""
+        at = "collateral"
+        asset = self._backend.asset(collateral.asset, f"{at}.asset")
+        settlement = self._backend.asset(collateral.settlement_asset, f"{at}.settlement_asset")
+        if asset == settlement:
+            raise invalid(f"{at}.asset", asset.symbol, "another than the settlement asset")
+        index = self._backend.instrument(collateral.index_instrument_id)
+        if index.kind in _OPTIONS or index.is_inverse or index.asset != settlement:
+            raise invalid(
+                f"{at}.index_instrument_id",
+                index.symbol,
+                f"a linear contract in {settlement.symbol}",
+            )
+        if not 1 <= len(collateral.tiers) <= COLLATERAL_TIERS_MAX:
+            count = f"{len(collateral.tiers)} tiers"
+            raise invalid(f"{at}.tiers", count, f"1 to {COLLATERAL_TIERS_MAX} tiers")
+        with reading(_INVALID):
+            tiers = _read_collateral_tiers(collateral, asset, at)
+            cap = asset.minor(collateral.cap, f"{at}.cap", 1, AMOUNT_MAX) if collateral.cap else 0
+            free = asset.minor(collateral.interest_free or "0", f"{at}.interest_free", 0)
+            forced = asset.minor(collateral.forced_conversion or "0", f"{at}.forced_conversion", 0)
+            liability = to_units(
+                collateral.liability_weight or "1",
+                f"{at}.liability_weight",
+                RATE_SCALE,
+                PPB,
+                10 * PPB,
+            )
+        if forced and forced < free:
+            bound = f"at least interest_free {collateral.interest_free}, or 0"
+            raise invalid(f"{at}.forced_conversion", collateral.forced_conversion, bound)
+        return {
+            "asset_id": asset.asset_id,
+            "settlement_asset_id": settlement.asset_id,
+            "index_instrument_id": index.instrument_id,
+            "tiers": tiers,
+            "cap": cap,
+            "liability_ppb": liability,
+            "interest_free": free,
+            "forced_conversion": forced,
+        }
+
     def _schedules(self, *, is_rule: bool) -> list["ScheduleRow"]:
         """Return the margin schedules, or the option rules, which are in the same table."""
         return [
@@ -369,6 +543,28 @@ class InstrumentService(InstrumentServiceServicer):
                 "instrument.option_rule", instrument.option_rule, steps.asset, is_rule=True
             )
         return arguments
+
+
+def _read_collateral_tiers(
+    collateral: pb.Collateral, asset: Asset, at: str
+) -> list[tuple[int, int]]:
+    """Return (floor, weight) of each tier. Raises NumberError."""
+    tiers: list[tuple[int, int]] = []
+    for index, tier in enumerate(collateral.tiers):
+        path = f"{at}.tiers[{index}]"
+        floor = asset.minor(tier.floor or "0", f"{path}.floor", 0, AMOUNT_MAX)
+        weight = to_units(tier.weight, f"{path}.weight", RATE_SCALE, 0, PPB)
+        if not tiers and floor:
+            raise invalid(f"{path}.floor", tier.floor, "0 in the first tier")
+        if tiers:
+            below = collateral.tiers[index - 1]
+            if floor <= tiers[-1][0]:
+                raise invalid(f"{path}.floor", tier.floor, f"above {below.floor} of the tier below")
+            if weight > tiers[-1][1]:
+                bound = f"at most {below.weight} of the tier below"
+                raise invalid(f"{path}.weight", tier.weight, bound)
+        tiers.append((floor, weight))
+    return tiers
 
 
 def _read_limits(instrument: pb.Instrument, steps: Instrument) -> dict[str, int]:

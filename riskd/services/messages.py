@@ -1,11 +1,12 @@
 """Rows of the engine as messages of the contract: integers to decimal text, ids to symbols."""
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from riskd import limits
 from riskd.catalogue import Asset, Catalogue, Instrument
-from riskd.numbers import decimal_text, leverage_text, rate_text, ratio_text
+from riskd.numbers import RATE_SCALE, decimal_text, leverage_text, rate_text, ratio_text
 from riskd.services.schedules import option_rule_message, schedule_message
 from riskd.v1 import (
     account_service_pb2,
@@ -29,9 +30,10 @@ if TYPE_CHECKING:
         PositionRow,
         ScheduleRow,
     )
-    from riskd.core.rows import RiskEventRow
+    from riskd.core.rows import CollateralRow, RiskEventRow
 
 NS_PER_MS = 10**6
+DAYS_PER_YEAR = 365
 
 # Numbers of the engine's scopes, as riskd.core.engine.SCOPE_* has them.
 SCOPE_SERVICE = 1
@@ -218,6 +220,8 @@ class Messages:
             working_buy_quantity=instrument.quantity(row.buy_lots),
             working_sell_quantity=instrument.quantity(row.sell_lots),
         )
+        if is_isolated and not instrument.is_option:
+            position.margin_level = margin_level(row.margin_level)
         if row.known:
             position.notional = asset.amount(row.notional)
             position.unrealised_pnl = asset.amount(row.unrealised_pnl)
@@ -237,9 +241,38 @@ class Messages:
             )
             if row.liquidation_status == types_pb2.LIQUIDATION_STATUS_AT_PRICE:
                 position.liquidation_price = instrument.mark_price(row.liquidation_price)
+                self._write_distance(row, position)
             if row.bankruptcy_price:
                 position.bankruptcy_price = instrument.mark_price(row.bankruptcy_price)
         return position
+
+    def _write_distance(
+        self, row: "PositionRow", position: margin_service_pb2.PositionMargin
+    ) -> None:
+        """Write how far the mark is from the liquidation price: 0 once it can be liquidated."""
+        units = 0 if row.liquidatable else abs(row.mark - row.liquidation_price)
+        position.liquidation_distance = decimal_text(units * 10**6 // row.mark, -6)
+        mark = self._engine.mark(row.instrument_id)
+        if mark is not None and mark.volatility_ppb:
+            deviations = daily_deviations(units, row.mark, mark.volatility_ppb)
+            position.liquidation_distance_daily_volatilities = deviations
+
+    def collateral(self, row: "CollateralRow") -> instrument_service_pb2.Collateral:
+        """Return what an asset counts as collateral."""
+        amount = self.asset_of(row.asset_id).amount
+        return instrument_service_pb2.Collateral(
+            asset=self.asset_of(row.asset_id).symbol,
+            settlement_asset=self.asset_of(row.settlement_asset_id).symbol,
+            index_instrument_id=row.index_instrument_id,
+            tiers=[
+                instrument_service_pb2.CollateralTier(floor=amount(floor), weight=rate_text(weight))
+                for floor, weight in row.tiers
+            ],
+            cap=amount(row.cap) if row.cap else "",
+            liability_weight=rate_text(row.liability_ppb),
+            interest_free=amount(row.interest_free),
+            forced_conversion=amount(row.forced_conversion),
+        )
 
     def risk_event(self, row: "RiskEventRow") -> margin_service_pb2.RiskEvent:
         """Return a change of a margin level."""
@@ -313,9 +346,23 @@ class Messages:
         return limits.write_value(value, row.kind, asset, instrument)
 
 
+def level_text(ppm: int) -> str:
+    """Return a multiple of the requirement of parts per million as a decimal."""
+    return decimal_text(ppm, -6)
+
+
 def margin_level(level: int) -> margin_service_pb2.MarginLevel.ValueType:
     """Return a level of the engine, whose numbers begin with 0 for SAFE."""
     return margin_service_pb2.MarginLevel.ValueType(level + 1)
+
+
+def daily_deviations(distance: int, price: int, volatility_ppb: int) -> str:
+    """Return a distance in standard deviations of one day (ACT/365), 6 decimals, rounded down.
+
+    distance / price / (volatility / sqrt(365)), exact: the root of a fraction, rounded once.
+    """
+    numerator = (distance * 10 ** (RATE_SCALE + 6)) ** 2 * DAYS_PER_YEAR
+    return decimal_text(math.isqrt(numerator // (price * volatility_ppb) ** 2), -6)
 
 
 def margin_ratio(requirement: int, equity: int) -> str:

@@ -367,6 +367,14 @@ def check_name(name: str, field: str) -> None:
         raise invalid(field, name, _NAME_BOUND)
 
 
+def check_quantity(lots: int, position_side: int, field: str, text: str) -> None:
+    """Refuse a long on the short side of hedge mode, and the other way."""
+    if position_side == types_pb2.POSITION_SIDE_LONG and lots < 0:
+        raise invalid(field, text, "0 or more on the LONG side")
+    if position_side == types_pb2.POSITION_SIDE_SHORT and lots > 0:
+        raise invalid(field, text, "0 or less on the SHORT side")
+
+
 def read_rate(text: str, field: str, minimum: int, maximum: int) -> int:
     """Return a rate in ppb; empty is 0. Raises NumberError."""
     return to_units(text or "0", field, RATE_SCALE, minimum, maximum)

@@ -18,6 +18,7 @@ from riskd.services.schedules import (
     LEVERAGE_MAX,
     LEVERAGE_MIN,
     PPB,
+    check_quantity,
     invalid,
     read_schedule,
 )
@@ -37,10 +38,6 @@ EMPTY_ACCOUNT = 1
 EMPTY_LEVERAGE = 2000
 
 _MODES = (types_pb2.MARGIN_MODE_CROSS, types_pb2.MARGIN_MODE_ISOLATED)
-_OPTIONS = (
-    instrument_pb.INSTRUMENT_KIND_LINEAR_OPTION,
-    instrument_pb.INSTRUMENT_KIND_INVERSE_OPTION,
-)
 
 
 def simulate(
@@ -242,7 +239,7 @@ class _Portfolio:
     ) -> tuple[int, int]:
         """Return mode and leverage as they are given; 0 where they are not."""
         mode = position.margin_mode
-        if instrument.kind in _OPTIONS:
+        if instrument.is_option:
             for field in ("margin_mode", "leverage"):
                 if getattr(position, field):
                     raise invalid(
@@ -284,9 +281,8 @@ class _Portfolio:
         row = self.instruments[instrument.instrument_id]
         with reading(types_pb2.REASON_CODE_DEFINITION_INVALID):
             lots = instrument.lots(position.quantity, f"{at}.quantity", -(2**53))
-        _check_sign(lots, side, position, at)
-        is_option = instrument.kind in _OPTIONS
-        if is_option and lots < 0 and not row.option_rule_id:
+        check_quantity(lots, side, f"{at}.quantity", position.quantity)
+        if instrument.is_option and lots < 0 and not row.option_rule_id:
             raise RefusalError(
                 types_pb2.REASON_CODE_SHORT_OPTION_NOT_PERMITTED,
                 f"{at}.quantity is {position.quantity!r}: {instrument.symbol} has no option_rule, "
@@ -298,7 +294,9 @@ class _Portfolio:
         if lots and row.settlement_price:
             raise invalid(f"{at}.quantity", position.quantity, f"0: {instrument.symbol} is settled")
         entry_value = _entry_value(position, instrument, lots, at)
-        has_wallet = not is_option and mode == types_pb2.MARGIN_MODE_ISOLATED and lots != 0
+        has_wallet = (
+            not instrument.is_option and mode == types_pb2.MARGIN_MODE_ISOLATED and lots != 0
+        )
         if has_wallet != bool(position.isolated_wallet):
             bound = "given for an isolated position" if has_wallet else "empty: it is not isolated"
             raise invalid(f"{at}.isolated_wallet", position.isolated_wallet, bound)
@@ -411,17 +409,6 @@ class _Portfolio:
             reason=reply.reason,
             reserved="" if reply.margin_unknown else self.asset.amount(reply.reserved_minor),
         )
-
-
-def _check_sign(lots: int, side: int, position: pb.SimulatedPosition, at: str) -> None:
-    """Refuse a long on the short side, and the other way."""
-    bounds = {
-        types_pb2.POSITION_SIDE_LONG: ("0 or more on the LONG side", lots < 0),
-        types_pb2.POSITION_SIDE_SHORT: ("0 or less on the SHORT side", lots > 0),
-    }
-    bound, is_wrong = bounds.get(types_pb2.PositionSide.ValueType(side), ("", False))
-    if is_wrong:
-        raise invalid(f"{at}.quantity", position.quantity, bound)
 
 
 def _entry_value(position: pb.SimulatedPosition, instrument: Instrument, lots: int, at: str) -> int:
