@@ -131,8 +131,9 @@ def _rule(inputs: Inputs, option: OptionVenue) -> OptionRule:
 def _size(inputs: Inputs) -> float:
     """Return the quantity, below 0: these rows are of shorts unless they say long."""
     size = abs(real(inputs, _QUANTITY, 1.0))
-    side = inputs.get("side", "short")
-    return size if side in ("long", "buy") else -size
+    side = inputs.get("side")
+    is_long = isinstance(side, str) and side.lower() in ("long", "buy")
+    return size if is_long else -size
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,9 @@ Whole = int | NDArray[np.int64]
 Kinds = str | Sequence[str] | NDArray[np.str_]
 _INT64_MAX = 2**63 - 1
 
+# For functions that check what they computed: a result too large is an error there, not a warning.
+overflow_is_checked = np.errstate(over="ignore", invalid="ignore")
+
 
 @dataclass(frozen=True, slots=True)
 class Bound:
@@ -190,6 +193,9 @@ def flags(kinds: NDArray[np.uint8], shape: tuple[int, ...]) -> NDArray[np.uint8]
 def _as_array(field: Field, kind: type[np.float64] | type[np.int64]) -> NDArray[Any]:
     whole = kind is np.int64
     raw = np.asarray(field.value)
+    # No elements have no kind.
+    if raw.size == 0:
+        return raw.astype(kind)
     # Decimals, and integers beyond 64 bits, are objects to NumPy.
     allowed = "iu" if whole else "iuf"
     if raw.dtype.kind == "O" and not whole:

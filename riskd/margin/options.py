@@ -35,6 +35,7 @@ from riskd.margin.arrays import (
     calls,
     flags,
     floats,
+    overflow_is_checked,
 )
 
 Settlement = Literal["cash", "coin"]
@@ -310,6 +311,7 @@ def _core_rule(rule: OptionRule) -> core.ShortOption:
     )
 
 
+@overflow_is_checked
 def option_premium(quantity: ArrayLike, price: ArrayLike, multiplier: ArrayLike = 1.0) -> Figure:
     """Return |quantity| * price * multiplier: what a buyer pays in full, and a seller gets."""
     numbers = floats(
@@ -322,6 +324,7 @@ def option_premium(quantity: ArrayLike, price: ArrayLike, multiplier: ArrayLike 
     return numbers.computed(np.abs(amounts) * prices * units)
 
 
+@overflow_is_checked
 def option_fee(
     quantity: ArrayLike,
     index: ArrayLike,
@@ -350,6 +353,7 @@ def option_fee(
     return numbers.computed(fee * np.abs(amounts) * units)
 
 
+@overflow_is_checked
 def option_order_margin(
     action: OrderAction,
     contracts: ArrayLike,

@@ -27,6 +27,7 @@ from riskd.margin.arrays import (
     Field,
     Figure,
     floats,
+    overflow_is_checked,
     within,
 )
 
@@ -74,6 +75,7 @@ def power_maintenance_rate(
     )
 
 
+@overflow_is_checked
 def maintenance_factor(
     base_maintenance_rate: ArrayLike, base_initial_rate: ArrayLike, factor: ArrayLike
 ) -> Figure:
@@ -88,6 +90,7 @@ def maintenance_factor(
     return numbers.computed(maintenance / initial * factors)
 
 
+@overflow_is_checked
 def power_initial_rate(
     notional: ArrayLike,
     base_initial_rate: ArrayLike,
@@ -132,6 +135,7 @@ def power_liquidation_price(
     return numbers.shaped(numbers.ask(core.liquidation_price_arrays))
 
 
+@overflow_is_checked
 def gross_notional(quantity: ArrayLike, price: ArrayLike, rate: ArrayLike = 1.0) -> Figure:
     """Return the sum of |quantity| * price * rate over the last axis; no positions give 0."""
     numbers = floats(
@@ -150,6 +154,7 @@ def gross_notional(quantity: ArrayLike, price: ArrayLike, rate: ArrayLike = 1.0)
     return float(total) if len(numbers.shape) == 1 else total
 
 
+@overflow_is_checked
 def account_rate(notional: ArrayLike, margin: ArrayLike) -> Figure:
     """Return margin / notional, an account's rate. Raises ValueError without a notional."""
     numbers = floats(Field("notional", notional, ABOVE_ZERO), Field("margin", margin, FROM_ZERO))
@@ -158,6 +163,7 @@ def account_rate(notional: ArrayLike, margin: ArrayLike) -> Figure:
     return numbers.computed(margins / notionals)
 
 
+@overflow_is_checked
 def order_fee(quantity: ArrayLike, price: ArrayLike, rate: ArrayLike) -> Figure:
     """Return |quantity| * price * rate."""
     numbers = floats(
@@ -170,6 +176,7 @@ def order_fee(quantity: ArrayLike, price: ArrayLike, rate: ArrayLike) -> Figure:
     return numbers.computed(np.abs(quantities) * prices * rates)
 
 
+@overflow_is_checked
 def leverage_after_order(
     collateral: ArrayLike,
     other_notional: ArrayLike,
@@ -196,6 +203,7 @@ def leverage_after_order(
     return numbers.computed((np.abs(held * marks + ordered * prices) + others) / money)
 
 
+@overflow_is_checked
 def liquidation_price_after_order(
     position_quantity: ArrayLike,
     mark_price: ArrayLike,
@@ -267,6 +275,7 @@ class IsolatedPosition:
     margin: Figure
 
 
+@overflow_is_checked
 def isolated_after_order(
     position: IsolatedPosition,
     order_quantity: ArrayLike,
@@ -306,6 +315,7 @@ def isolated_after_order(
     )
 
 
+@overflow_is_checked
 def power_isolated_liquidation_price(
     position: IsolatedPosition,
     reference_price: ArrayLike,
@@ -344,6 +354,7 @@ def power_isolated_liquidation_price(
     return numbers.shaped(np.where(none | (price <= 0), np.nan, price))
 
 
+@overflow_is_checked
 def max_order_cross(
     side: Side,
     mark_price: ArrayLike,
@@ -398,6 +409,7 @@ def max_order_cross(
     return numbers.computed(largest)
 
 
+@overflow_is_checked
 def max_order_isolated(
     side: Side,
     price: ArrayLike,
@@ -467,6 +479,7 @@ def _signed(side: str) -> float:
     return 1.0 if side == "buy" else -1.0
 
 
+@overflow_is_checked
 def max_withdrawal(
     balance: ArrayLike, free_collateral: ArrayLike, unrealised_pnl: ArrayLike
 ) -> Figure:
@@ -485,6 +498,7 @@ def max_withdrawal(
     return numbers.computed(np.maximum(amount, 0.0))
 
 
+@overflow_is_checked
 def max_withdrawal_of_asset(
     quantity: ArrayLike,
     free_collateral: ArrayLike,

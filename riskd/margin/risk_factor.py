@@ -34,6 +34,7 @@ from riskd.margin.arrays import (
     Whole,
     floats,
     integers,
+    overflow_is_checked,
 )
 from riskd.margin.decimals import Number, not_negative, units
 
@@ -102,6 +103,7 @@ class Slippage:
     quadratic: ArrayLike = 0.0
 
 
+@overflow_is_checked
 def risk_factor_maintenance(
     mark_price: ArrayLike,
     volume: ArrayLike,
@@ -153,6 +155,7 @@ def risk_factor_maintenance(
     return numbers.computed(np.maximum(of_long, of_short) + due)
 
 
+@overflow_is_checked
 def risk_factor_liquidation_price(
     mark_price: ArrayLike,
     volume: ArrayLike,
@@ -187,6 +190,7 @@ def risk_factor_liquidation_price(
     room = size * (linear + quadratic * size + factor) - held
     gap = money - held * marks - np.maximum(held * fundings, 0.0)
     none = room == 0
+    numbers.computed(room)
     price = np.maximum(gap / np.where(none, 1.0, room), 0.0)
     numbers.computed(price)
     return numbers.shaped(np.where(none, np.nan, price))

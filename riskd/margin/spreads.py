@@ -25,6 +25,7 @@ from riskd.margin.arrays import (
     calls,
     flags,
     floats,
+    overflow_is_checked,
     within,
 )
 from riskd.margin.options import Settlement
@@ -64,6 +65,7 @@ def max_loss_at_expiry(
     return float(out[0]) if len(shape) == 1 else out.reshape(shape[:-1])
 
 
+@overflow_is_checked
 def excess_collateral(collateral: ArrayLike, requirement: ArrayLike) -> Figure:
     """Return collateral - requirement: above 0 it can be taken out, below 0 it is missing."""
     numbers = floats(
