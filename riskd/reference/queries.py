@@ -200,6 +200,7 @@ class Queries(Decisions, LimitQueries):
             equity = account.cash + others[0]
             part = self._pool_part(key, position)
             assert part is not None
+            needed = others[1] + part.requirement
             row = row._replace(
                 notional=notional,
                 unrealised_pnl=pnl,
@@ -208,7 +209,7 @@ class Queries(Decisions, LimitQueries):
                 liquidation_requirement=part.requirement,
                 equity=equity,
                 known=True,
-                liquidatable=lots < 0 and equity <= others[1] + part.requirement,
+                liquidatable=lots < 0 and fits(equity, needed) and equity <= needed,
             )
             return saturated(row)
         contract = self._contract(key.instrument_id)
@@ -234,7 +235,8 @@ class Queries(Decisions, LimitQueries):
             assert behind is not None
             row = row._replace(
                 bankruptcy_price=bankruptcy or 0,
-                liquidatable=can_be_liquidated(
+                liquidatable=fits(behind)
+                and can_be_liquidated(
                     contract,
                     lots,
                     entry_value,
