@@ -23,10 +23,10 @@ CHECKED := $(wildcard riskd benchmarks tests)
 TESTS := $(wildcard tests clients/python/tests)
 
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-debug test-crash simulate lint format bench proto wheel wheel-check constraints clean
+.PHONY: help demo test test-debug test-crash test-differential simulate lint format bench proto wheel wheel-check constraints clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: $(READY) ## run the service with sample data
 	$(SANITIZED) $(BIN)/riskd demo
@@ -39,6 +39,10 @@ test-debug: ## run all tests with every check of our own, ASan and UBSan
 
 test-crash: $(READY) ## kill the service under load, CRASHES times (200) for each durability
 	$(SANITIZED) $(BIN)/python -m tests.crash --crashes $(or $(CRASHES),200)
+
+test-differential: $(READY) ## compare engine and reference over COMMANDS (100000) of each of SEEDS streams (4)
+	RISKD_DIFFERENTIAL_SEEDS=$(or $(SEEDS),4) RISKD_DIFFERENTIAL_COMMANDS=$(or $(COMMANDS),100000) \
+		$(SANITIZED) $(BIN)/python -m pytest -q tests/differential -k "answer_alike or agree_on"
 
 simulate: $(READY) ## simulate clients, clock, disk faults and restarts from SEEDS seeds (1000)
 	$(SANITIZED) $(BIN)/python -m tests.simulation --seeds $(or $(SEEDS),1000)
