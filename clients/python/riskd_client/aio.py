@@ -9,8 +9,15 @@ import grpc
 import grpc.aio
 
 from riskd_client.catalogue import CatalogueIncompleteError
-from riskd_client.operations import RPCS, Call, Operations, Page, Pages, Rpc
-from riskd_client.session import ChannelOptions, Session, channel_options, describe
+from riskd_client.errors import Unavailable
+from riskd_client.operations import RPCS, Call, Operations, Page, Pages, Rpc, Watch
+from riskd_client.session import (
+    ChannelOptions,
+    Session,
+    backoff,
+    channel_options,
+    describe,
+)
 
 Params = ParamSpec("Params")
 Result = TypeVar("Result")
@@ -45,6 +52,20 @@ def _pages(
     return method
 
 
+def _watch(
+    plan: Callable[Concatenate[Operations, Params], Watch[Result]],
+) -> Callable[Concatenate["AsyncClient", Params], AsyncIterator[Result]]:
+    """Return the method that iterates over a planned stream, and opens it anew when it breaks."""
+
+    def method(
+        client: "AsyncClient", /, *args: Params.args, **kwargs: Params.kwargs
+    ) -> AsyncIterator[Result]:
+        return client._watched(plan(client._operations, *args, **kwargs))
+
+    describe(method, plan, AsyncIterator)
+    return method
+
+
 class AsyncClient(Session):
     """A connection to riskd for the tasks of one event loop. Make it inside of a coroutine.
 
@@ -73,7 +94,7 @@ class AsyncClient(Session):
         else:
             self._channel = grpc.aio.secure_channel(target, credentials, options=settings)
         self._methods: dict[Rpc, Callable[..., Any]] = {
-            rpc: self._channel.unary_unary(
+            rpc: (self._channel.unary_stream if rpc.is_stream else self._channel.unary_unary)(
                 rpc.path,
                 request_serializer=lambda message: message.SerializeToString(),
                 response_deserializer=rpc.response.FromString,
@@ -139,6 +160,26 @@ class AsyncClient(Session):
             if not token:
                 return
 
+    async def _watched(self, watch: Watch[Result]) -> AsyncIterator[Result]:
+        after = watch.after_revision
+        waits = backoff()
+        while True:
+            call = watch.call(after)
+            stream = self._methods[call.rpc](call.request, metadata=self._metadata)
+            try:
+                async for reply in stream:
+                    item = call.read(reply)
+                    after = watch.revision_of(item)
+                    waits = backoff()
+                    yield item
+            except grpc.RpcError as failed:
+                error = call.failure(failed)
+                if not isinstance(error, Unavailable):
+                    raise error from failed
+            finally:
+                stream.cancel()
+            await asyncio.sleep(next(waits))
+
     check_order = _call(Operations.check_order)
     batch_check_orders = _call(Operations.batch_check_orders)
     check_amendment = _call(Operations.check_amendment)
@@ -150,6 +191,7 @@ class AsyncClient(Session):
     report_venue_reject = _call(Operations.report_venue_reject)
     get_reservation = _call(Operations.get_reservation)
     report_marks = _call(Operations.report_marks)
+    report_open_interest = _call(Operations.report_open_interest)
     get_mark = _call(Operations.get_mark)
     create_account = _call(Operations.create_account)
     get_account = _call(Operations.get_account)
@@ -162,12 +204,23 @@ class AsyncClient(Session):
     set_account_owner = _call(Operations.set_account_owner)
     create_firm = _call(Operations.create_firm)
     list_firms = _pages(Operations.list_firms)
+    load_position = _call(Operations.load_position)
+    set_credit_line = _call(Operations.set_credit_line)
     create_asset = _call(Operations.create_asset)
     list_assets = _call(Operations.list_assets)
     upsert_instrument = _call(Operations.upsert_instrument)
     list_instruments = _pages(Operations.list_instruments)
     upsert_margin_schedule = _call(Operations.upsert_margin_schedule)
     list_margin_schedules = _pages(Operations.list_margin_schedules)
+    upsert_option_rule = _call(Operations.upsert_option_rule)
+    list_option_rules = _call(Operations.list_option_rules)
+    define_collateral = _call(Operations.define_collateral)
+    list_collateral = _call(Operations.list_collateral)
+    apply_funding = _call(Operations.apply_funding)
+    settle_instrument = _call(Operations.settle_instrument)
+    simulate_portfolio = _call(Operations.simulate_portfolio)
+    set_margin_levels = _call(Operations.set_margin_levels)
+    watch_risk_events = _watch(Operations.watch_risk_events)
     margin_summary = _call(Operations.margin_summary)
     position_margins = _call(Operations.position_margins)
     liquidation_price = _call(Operations.liquidation_price)

@@ -105,10 +105,10 @@ def money(minor: int, scale: int) -> Decimal:
     return Decimal(minor).scaleb(-scale, EXACT)
 
 
-def whole(value: int, field: str, bits: int) -> int:
-    """Return value, an id of 1 to 2^bits - 1. Raises TypeError or OutOfRange."""
+def whole(value: int, field: str, bits: int, minimum: int = 1) -> int:
+    """Return value, minimum (of ids 1) to 2^bits - 1. Raises TypeError or OutOfRange."""
     if isinstance(value, bool) or not isinstance(value, int):
         raise TypeError(f"{field} is {value!r} ({type(value).__name__}), not an int")
-    if not 1 <= value < 1 << bits:
-        raise OutOfRange(f"{field} {value} is not within 1 to 2^{bits} - 1")
+    if not minimum <= value < 1 << bits:
+        raise OutOfRange(f"{field} {value} is not within {minimum} to 2^{bits} - 1")
     return value

@@ -42,13 +42,18 @@ from riskd_client.values import (
     BatchResult,
     CancelResult,
     Change,
+    Collateral,
+    CollateralBalance,
     CollateralResult,
+    CollateralTier,
+    CreditLine,
     Decision,
     DecisionDetail,
     DecisionView,
     ExecutionResult,
     Explanation,
     Firm,
+    FundingResult,
     Gateway,
     Greeks,
     HasReservation,
@@ -65,6 +70,10 @@ from riskd_client.values import (
     LimitResult,
     LiquidationPrice,
     LiquidationStatus,
+    LoadResult,
+    MaintenanceBasis,
+    MarginFamily,
+    MarginLevel,
     MarginMode,
     MarginSchedule,
     MarginSummary,
@@ -74,18 +83,26 @@ from riskd_client.values import (
     MaxOrderSize,
     ModelGreeks,
     NewOrder,
+    OptionRule,
     OptionType,
     OrderDecision,
     OrderType,
+    Portfolio,
     PositionMargin,
     PositionMode,
     PositionSide,
     Reason,
     Reservation,
     ReservationState,
+    RiskEvent,
+    RiskEvents,
     Scope,
     ScopeState,
+    SettlementResult,
     Side,
+    SimulatedDecision,
+    SimulatedOrder,
+    SimulatedPosition,
     StateResult,
     TimeInForce,
     TradingState,
@@ -131,6 +148,7 @@ class Rpc:
     name: str
     response: type[Message]
     effect: Effect = Effect.READ
+    is_stream: bool = False
 
     @property
     def path(self) -> str:
@@ -183,6 +201,15 @@ class Pages(Generic[Item]):
     call: Callable[[str], Call[Page[Item]]]
 
 
+@dataclass(frozen=True, slots=True)
+class Watch(Generic[Item]):
+    """A stream that is opened anew when it breaks: the call for each revision to go on after."""
+
+    call: Callable[[int], Call[Item]]
+    after_revision: int
+    revision_of: Callable[[Item], int]
+
+
 def _account(name: str, response: type[Message], effect: Effect = Effect.READ) -> Rpc:
     return Rpc("AccountService", name, response, effect)
 
@@ -203,8 +230,8 @@ def _instrument(name: str, response: type[Message], effect: Effect = Effect.READ
     return Rpc("InstrumentService", name, response, effect)
 
 
-def _margin(name: str, response: type[Message]) -> Rpc:
-    return Rpc("MarginService", name, response)
+def _margin(name: str, response: type[Message], effect: Effect = Effect.READ) -> Rpc:
+    return Rpc("MarginService", name, response, effect)
 
 
 def _market(name: str, response: type[Message], effect: Effect = Effect.READ) -> Rpc:
@@ -245,6 +272,29 @@ UPSERT_INSTRUMENT = _instrument(
 LIST_INSTRUMENTS = _instrument("ListInstruments", instrument_pb.ListInstrumentsResponse)
 UPSERT_MARGIN_SCHEDULE = _instrument(
     "UpsertMarginSchedule", instrument_pb.UpsertMarginScheduleResponse, Effect.ONCE
+)
+UPSERT_OPTION_RULE = _instrument(
+    "UpsertOptionRule", instrument_pb.UpsertOptionRuleResponse, Effect.ONCE
+)
+LIST_OPTION_RULES = _instrument("ListOptionRules", instrument_pb.ListOptionRulesResponse)
+DEFINE_COLLATERAL = _instrument(
+    "DefineCollateral", instrument_pb.DefineCollateralResponse, Effect.ONCE
+)
+LIST_COLLATERAL = _instrument("ListCollateral", instrument_pb.ListCollateralResponse)
+# A repeat is refused: the time of a funding, and a settlement, are there already.
+APPLY_FUNDING = _instrument("ApplyFunding", instrument_pb.ApplyFundingResponse, Effect.ONCE)
+SETTLE_INSTRUMENT = _instrument(
+    "SettleInstrument", instrument_pb.SettleInstrumentResponse, Effect.ONCE
+)
+REPORT_OPEN_INTEREST = _market(
+    "ReportOpenInterest", market_pb.ReportOpenInterestResponse, Effect.ONCE
+)
+LOAD_POSITION = _account("LoadPosition", account_pb.LoadPositionResponse, Effect.ONCE)
+SET_CREDIT_LINE = _account("SetCreditLine", account_pb.SetCreditLineResponse, Effect.ONCE)
+SIMULATE_PORTFOLIO = _margin("SimulatePortfolio", margin_pb.SimulatePortfolioResponse)
+SET_MARGIN_LEVELS = _margin("SetMarginLevels", margin_pb.SetMarginLevelsResponse, Effect.ONCE)
+WATCH_RISK_EVENTS = Rpc(
+    "MarginService", "WatchRiskEvents", margin_pb.WatchRiskEventsResponse, is_stream=True
 )
 LIST_MARGIN_SCHEDULES = _instrument(
     "ListMarginSchedules", instrument_pb.ListMarginSchedulesResponse
@@ -369,21 +419,68 @@ def _comment(value: str) -> str:
     return value
 
 
+# The field of MarginSchedule that has the parameters of a family.
+_FAMILY_FIELDS = {
+    MarginFamily.SIZE_LINEAR: "size_linear",
+    MarginFamily.PER_CONTRACT: "per_contract",
+    MarginFamily.OPEN_INTEREST: "open_interest",
+    MarginFamily.SIZE_SQRT: "size_sqrt",
+    MarginFamily.POWER: "power",
+    MarginFamily.RISK_FACTOR: "risk_factor",
+}
+
+
 def _schedule_message(schedule: MarginSchedule) -> instrument_pb.MarginSchedule:
-    return instrument_pb.MarginSchedule(
+    family = _member(MarginFamily, schedule.family, "family")
+    is_by_lots = family is MarginFamily.TIERED_QUANTITY
+    message = instrument_pb.MarginSchedule(
         name=schedule.name,
         settlement_asset=schedule.settlement_asset,
         tiers=[
             instrument_pb.MarginTier(
-                floor_notional=text(tier.floor_notional, "floor_notional"),
+                floor_notional="" if is_by_lots else text(tier.floor_notional, "floor_notional"),
                 initial_rate=text(tier.initial_rate, "initial_rate"),
                 maintenance_rate=text(tier.maintenance_rate, "maintenance_rate"),
                 max_leverage=text(tier.max_leverage, "max_leverage"),
+                floor_lots=whole(tier.floor_lots, "floor_lots", 64, minimum=0),
             )
             for tier in schedule.tiers
         ],
         notional_max=_optional_text(schedule.notional_max, "notional_max"),
         liquidation_fee_rate=text(schedule.liquidation_fee_rate, "liquidation_fee_rate"),
+        family=_wire(family),
+        maintenance_basis=_wire(
+            _member(MaintenanceBasis, schedule.maintenance_basis, "maintenance_basis")
+        ),
+    )
+    if schedule.parameters:
+        field = _FAMILY_FIELDS.get(family)
+        target = getattr(message, field) if field else None
+        names = set(target.DESCRIPTOR.fields_by_name) if target is not None else set()
+        if set(schedule.parameters) != names:
+            has = ", ".join(sorted(names)) or "none"
+            given = ", ".join(schedule.parameters)
+            raise InvalidInput(f"parameters of {family.name} are {has}, not {given}")
+        for name, value in schedule.parameters.items():
+            setattr(target, name, text(value, name))
+    return message
+
+
+def _collateral_message(collateral: Collateral, index_id: int) -> instrument_pb.Collateral:
+    return instrument_pb.Collateral(
+        asset=collateral.asset,
+        settlement_asset=collateral.settlement_asset,
+        index_instrument_id=index_id,
+        tiers=[
+            instrument_pb.CollateralTier(
+                floor=text(tier.floor, "floor"), weight=text(tier.weight, "weight")
+            )
+            for tier in collateral.tiers
+        ],
+        cap=_optional_text(collateral.cap, "cap"),
+        liability_weight=text(collateral.liability_weight, "liability_weight"),
+        interest_free=text(collateral.interest_free, "interest_free"),
+        forced_conversion=text(collateral.forced_conversion, "forced_conversion"),
     )
 
 
@@ -413,6 +510,8 @@ def _instrument_message(instrument: Instrument) -> instrument_pb.Instrument:
         option_type=_wire(_member(OptionType, instrument.option_type, "option_type")),
         interest_rate=number("interest_rate"),
         underlying_instrument_id=instrument.underlying_instrument_id,
+        multiplier=number("multiplier"),
+        option_rule=instrument.option_rule,
     )
 
 
@@ -699,12 +798,38 @@ def _read_schedule(message: instrument_pb.MarginSchedule) -> MarginSchedule:
                 maintenance_rate=_number(tier.maintenance_rate),
                 max_leverage=_number(tier.max_leverage),
                 deduction=_number(tier.deduction),
+                floor_lots=tier.floor_lots,
             )
             for tier in message.tiers
         ),
         notional_max=_optional(message.notional_max),
         liquidation_fee_rate=_number(message.liquidation_fee_rate),
         schedule_id=message.schedule_id,
+        version=message.version,
+        family=MarginFamily(message.family),
+        maintenance_basis=MaintenanceBasis(message.maintenance_basis),
+        parameters=_read_parameters(message),
+    )
+
+
+def _read_parameters(message: instrument_pb.MarginSchedule) -> dict[str, Decimal]:
+    field = message.WhichOneof("parameters")
+    if field is None:
+        return {}
+    parameters = getattr(message, field)
+    names = parameters.DESCRIPTOR.fields_by_name
+    return {name: _number(getattr(parameters, name)) for name in names}
+
+
+def _read_option_rule(message: instrument_pb.OptionRule) -> OptionRule:
+    return OptionRule(
+        name=message.name,
+        settlement_asset=message.settlement_asset,
+        initial_rate=_number(message.initial_rate),
+        initial_rate_min=_number(message.initial_rate_min),
+        maintenance_rate=_number(message.maintenance_rate),
+        put_maintenance_on_mark=message.put_maintenance_on_mark,
+        option_rule_id=message.option_rule_id,
         version=message.version,
     )
 
@@ -734,6 +859,11 @@ def read_instrument(message: instrument_pb.Instrument) -> Instrument:
         interest_rate=_optional(message.interest_rate),
         underlying_instrument_id=message.underlying_instrument_id,
         instrument_id=message.instrument_id,
+        multiplier=exact(message.multiplier or "1", "multiplier"),
+        option_rule=message.option_rule,
+        settlement_price=_optional(message.settlement_price),
+        funding_time_ns=message.funding_time_ns,
+        open_interest=_optional(message.open_interest),
     )
 
 
@@ -752,6 +882,23 @@ def _read_summary(message: margin_pb.MarginSummary, revision: int) -> MarginSumm
         cross_liquidatable=message.cross_liquidatable,
         working_order_count=message.working_order_count,
         revision=revision,
+        margin_level=MarginLevel(message.margin_level),
+        maintenance_level=_optional(message.maintenance_level),
+        search_level=_optional(message.search_level),
+        release_level=_optional(message.release_level),
+        collateral=tuple(
+            CollateralBalance(
+                asset=row.asset,
+                balance=_number(row.balance),
+                value=_optional(row.value),
+                bears_interest=row.bears_interest,
+                to_be_converted=row.to_be_converted,
+            )
+            for row in message.collateral
+        ),
+        collateral_value=_optional(message.collateral_value),
+        credit_line=_optional(message.credit_line),
+        credit_used=_optional(message.credit_used),
     )
 
 
@@ -779,14 +926,53 @@ def _read_position(message: margin_pb.PositionMargin, revision: int) -> Position
         working_buy_quantity=_optional(message.working_buy_quantity),
         working_sell_quantity=_optional(message.working_sell_quantity),
         revision=revision,
+        margin_level=MarginLevel(message.margin_level),
+        liquidation_distance=_optional(message.liquidation_distance),
+        liquidation_distance_daily_volatilities=_optional(
+            message.liquidation_distance_daily_volatilities
+        ),
+        liquidation_price_with_orders=_optional(message.liquidation_price_with_orders),
     )
+
+
+def _read_portfolio(reply: margin_pb.SimulatePortfolioResponse) -> Portfolio:
+    return Portfolio(
+        summary=_read_summary(reply.summary, reply.revision),
+        positions=tuple(_read_position(row, reply.revision) for row in reply.positions),
+        decisions=tuple(
+            SimulatedDecision(Decision(row.decision), Reason(row.reason), _optional(row.reserved))
+            for row in reply.decisions
+        ),
+        revision=reply.revision,
+    )
+
+
+def _read_risk_events(reply: margin_pb.WatchRiskEventsResponse) -> RiskEvents:
+    events = tuple(
+        RiskEvent(
+            revision=row.revision,
+            time_ns=row.time_ns,
+            account_id=row.account_id,
+            instrument_id=row.instrument_id,
+            position_side=PositionSide(row.position_side),
+            level_before=MarginLevel(row.level_before),
+            level_after=MarginLevel(row.level_after),
+            equity=_number(row.equity),
+            requirement=_number(row.requirement),
+        )
+        for row in reply.events
+    )
+    return RiskEvents(events, reply.oldest_revision, reply.revision)
 
 
 def _read_wallet(
     message: account_pb.TransferMarginResponse | account_pb.ChangeMarginModeResponse,
 ) -> WalletResult:
+    cash_flow = None
+    if isinstance(message, account_pb.ChangeMarginModeResponse):
+        cash_flow = _number(message.cash_flow)
     return WalletResult(
-        _number(message.isolated_wallet), _optional(message.available), message.revision
+        _number(message.isolated_wallet), _optional(message.available), message.revision, cash_flow
     )
 
 
@@ -1310,8 +1496,28 @@ class Operations:
                 volatility, 9, "implied_volatility", OffStep
             )
         if mark.forward is not None:
-            message.forward_price = listing.mark_units(mark.forward, "forward")
+            quoted = self._quoted(listing)
+            message.forward_price = quoted.mark_units(mark.forward, "forward")
         return message
+
+    def _quoted(self, listing: Listing) -> Listing:
+        """Return the instrument in whose mark units a forward is: for coin the underlying."""
+        if listing.instrument.kind is not InstrumentKind.INVERSE_OPTION:
+            return listing
+        return self._listing_of(listing.instrument.underlying_instrument_id)
+
+    def report_open_interest(
+        self, symbol: str, open_interest: Amount, *, timeout: float | None = None
+    ) -> Call[int]:
+        """Tell the open interest in units of the underlying, 0 if it is not known.
+
+        Return the revision.
+        """
+        request = market_pb.ReportOpenInterestRequest(
+            instrument_id=self._instrument_id(symbol),
+            open_interest=text(open_interest, "open_interest"),
+        )
+        return Call(REPORT_OPEN_INTEREST, request, lambda reply: int(reply.revision), timeout)
 
     def get_mark(self, symbol: str, *, timeout: float | None = None) -> Call[HeldMark | None]:
         """Return the mark that decisions use now, or None if none was reported."""
@@ -1328,7 +1534,11 @@ class Operations:
                 price=listing.mark_price(mark.mark_price),
                 time_ns=mark.time_ns,
                 implied_volatility=money(volatility, 9) if volatility else None,
-                forward=listing.mark_price(mark.forward_price) if mark.forward_price else None,
+                forward=(
+                    self._quoted(listing).mark_price(mark.forward_price)
+                    if mark.forward_price
+                    else None
+                ),
                 revision=reply.revision,
             )
 
@@ -1450,7 +1660,10 @@ class Operations:
         validate_only: bool = False,
         timeout: float | None = None,
     ) -> Call[WalletResult]:
-        """Change the margin mode of a position that is flat and has no working orders."""
+        """Change the margin mode of an instrument's positions; one that is open takes its margin.
+
+        validate_only shows the cash flow and changes nothing.
+        """
         request = account_pb.ChangeMarginModeRequest(
             account_id=whole(account, "account", 64),
             instrument_id=self._instrument_id(symbol),
@@ -1544,6 +1757,64 @@ class Operations:
 
         return Pages(call)
 
+    def load_position(
+        self,
+        account: int,
+        symbol: str,
+        quantity: Amount,
+        entry_value: Amount,
+        *,
+        isolated_wallet: Amount | None = None,
+        position_side: PositionSide | str = PositionSide.UNSPECIFIED,
+        validate_only: bool = False,
+        timeout: float | None = None,
+    ) -> Call[LoadResult]:
+        """Take over a position that exists elsewhere already; no margin is checked.
+
+        quantity is signed, isolated_wallet is new money.
+        """
+        request = account_pb.LoadPositionRequest(
+            account_id=whole(account, "account", 64),
+            instrument_id=self._instrument_id(symbol),
+            position_side=_wire(_member(PositionSide, position_side, "position_side")),
+            quantity=text(quantity, "quantity"),
+            entry_value=text(entry_value, "entry_value"),
+            isolated_wallet=_optional_text(isolated_wallet, "isolated_wallet"),
+            validate_only=validate_only,
+        )
+        return Call(
+            LOAD_POSITION,
+            request,
+            lambda reply: LoadResult(_optional(reply.available), reply.revision),
+            timeout,
+        )
+
+    def set_credit_line(
+        self,
+        owner: Scope,
+        amount: Amount,
+        *,
+        validate_only: bool = False,
+        timeout: float | None = None,
+    ) -> Call[CreditLine]:
+        """Set the credit of an account or of a firm's accounts together; 0 is none."""
+        scope, scope_id = _limit_owner(owner)
+        request = account_pb.SetCreditLineRequest(
+            amount=text(amount, "amount"), validate_only=validate_only
+        )
+        if scope == types_pb.LIMIT_SCOPE_ACCOUNT:
+            request.account_id = scope_id
+        elif scope == types_pb.LIMIT_SCOPE_FIRM:
+            request.firm_id = scope_id
+        else:
+            raise InvalidInput("a credit line is of an account or a firm")
+        return Call(
+            SET_CREDIT_LINE,
+            request,
+            lambda reply: CreditLine(_number(reply.amount), _number(reply.used), reply.revision),
+            timeout,
+        )
+
     # Instruments.
 
     def create_asset(self, symbol: str, scale: int, *, timeout: float | None = None) -> Call[Asset]:
@@ -1622,7 +1893,251 @@ class Operations:
 
         return Pages(call)
 
+    def upsert_option_rule(
+        self, rule: OptionRule, *, timeout: float | None = None
+    ) -> Call[OptionRule]:
+        """Create a rule for short options, or replace the rates of the one so named."""
+        request = instrument_pb.UpsertOptionRuleRequest(
+            rule=instrument_pb.OptionRule(
+                name=rule.name,
+                settlement_asset=rule.settlement_asset,
+                initial_rate=text(rule.initial_rate, "initial_rate"),
+                initial_rate_min=text(rule.initial_rate_min, "initial_rate_min"),
+                maintenance_rate=text(rule.maintenance_rate, "maintenance_rate"),
+                put_maintenance_on_mark=rule.put_maintenance_on_mark,
+            )
+        )
+        return Call(
+            UPSERT_OPTION_RULE, request, lambda reply: _read_option_rule(reply.rule), timeout
+        )
+
+    def list_option_rules(self, *, timeout: float | None = None) -> Call[tuple[OptionRule, ...]]:
+        """Return the rules for short options in the order of their ids."""
+        return Call(
+            LIST_OPTION_RULES,
+            instrument_pb.ListOptionRulesRequest(),
+            lambda reply: tuple(map(_read_option_rule, reply.rules)),
+            timeout,
+        )
+
+    def define_collateral(
+        self,
+        collateral: Collateral,
+        *,
+        validate_only: bool = False,
+        timeout: float | None = None,
+    ) -> Call[Collateral]:
+        """Say what an asset counts as collateral: replaces what was said before."""
+        index_id = self._instrument_id(collateral.index)
+        request = instrument_pb.DefineCollateralRequest(
+            collateral=_collateral_message(collateral, index_id), validate_only=validate_only
+        )
+        return Call(
+            DEFINE_COLLATERAL,
+            request,
+            lambda reply: self._read_collateral(reply.collateral),
+            timeout,
+        )
+
+    def list_collateral(self, *, timeout: float | None = None) -> Call[tuple[Collateral, ...]]:
+        """Return what counts as collateral, by settlement asset, then asset."""
+        return Call(
+            LIST_COLLATERAL,
+            instrument_pb.ListCollateralRequest(),
+            lambda reply: tuple(map(self._read_collateral, reply.collateral)),
+            timeout,
+        )
+
+    def _read_collateral(self, message: instrument_pb.Collateral) -> Collateral:
+        return Collateral(
+            asset=message.asset,
+            settlement_asset=message.settlement_asset,
+            index=self._listing_of(message.index_instrument_id).instrument.symbol,
+            tiers=tuple(
+                CollateralTier(_number(tier.floor), _number(tier.weight)) for tier in message.tiers
+            ),
+            cap=_optional(message.cap),
+            liability_weight=_number(message.liability_weight),
+            interest_free=_number(message.interest_free),
+            forced_conversion=_number(message.forced_conversion),
+        )
+
+    def apply_funding(
+        self,
+        symbol: str,
+        rate: Amount,
+        time_ns: int,
+        *,
+        price: Amount | None = None,
+        validate_only: bool = False,
+        timeout: float | None = None,
+    ) -> Call[FundingResult]:
+        """Let longs pay shorts a rate of the notional at the price, or at the mark without one.
+
+        time_ns (since 1970) is that of the funding: one that is not above the last is refused, so
+        that a repeat after OutcomeUnknown does nothing twice.
+        """
+        request = instrument_pb.ApplyFundingRequest(
+            instrument_id=self._instrument_id(symbol),
+            rate=text(rate, "rate"),
+            price=_optional_text(price, "price"),
+            time_ns=whole(time_ns, "time_ns", 64),
+            validate_only=validate_only,
+        )
+        return Call(
+            APPLY_FUNDING,
+            request,
+            lambda reply: FundingResult(
+                reply.position_count,
+                _number(reply.paid),
+                _number(reply.received),
+                reply.revision,
+            ),
+            timeout,
+            advice="repeat it with the same time: one that was done is refused",
+        )
+
+    def settle_instrument(
+        self,
+        symbol: str,
+        price: Amount,
+        *,
+        validate_only: bool = False,
+        timeout: float | None = None,
+    ) -> Call[SettlementResult]:
+        """Close every position of an instrument that has expired or is halted, for good.
+
+        price is that of the contract, of an option that of its underlying.
+        """
+        request = instrument_pb.SettleInstrumentRequest(
+            instrument_id=self._instrument_id(symbol),
+            price=text(price, "price"),
+            validate_only=validate_only,
+        )
+        return Call(
+            SETTLE_INSTRUMENT,
+            request,
+            lambda reply: SettlementResult(
+                position_count=reply.position_count,
+                released_order_count=reply.released_order_count,
+                profit=_number(reply.profit),
+                loss=_number(reply.loss),
+                deficit=_number(reply.deficit),
+                revision=reply.revision,
+            ),
+            timeout,
+            advice="repeat it: one that was done is refused",
+        )
+
     # Margin.
+
+    def simulate_portfolio(
+        self,
+        account: int | None = None,
+        *,
+        settlement_asset: str = "",
+        balances: Mapping[str, Amount] | None = None,
+        positions: Sequence[SimulatedPosition] = (),
+        orders: Sequence[SimulatedOrder] = (),
+        marks: Mapping[str, Amount | Mark] | None = None,
+        schedules: Sequence[MarginSchedule] = (),
+        margin_mode: MarginMode | str = MarginMode.UNSPECIFIED,
+        position_mode: PositionMode | str = PositionMode.UNSPECIFIED,
+        timeout: float | None = None,
+    ) -> Call[Portfolio]:
+        """Return the margin of a portfolio that need not exist; nothing of the service changes.
+
+        It starts from an account, or from an empty one in settlement_asset with margin_mode and
+        position_mode. balances, positions, marks and schedules take the place of those that are
+        there; orders are decided in their order.
+        """
+        request = margin_pb.SimulatePortfolioRequest(
+            account_id=0 if account is None else whole(account, "account", 64),
+            settlement_asset=settlement_asset,
+            balances=[
+                margin_pb.SimulatedBalance(asset=asset, amount=text(amount, f"balance {asset}"))
+                for asset, amount in (balances or {}).items()
+            ],
+            positions=[self._simulated_position(each) for each in positions],
+            orders=[self._simulated_order(each) for each in orders],
+            marks=[self._simulated_mark(*each) for each in (marks or {}).items()],
+            schedules=[_schedule_message(each) for each in schedules],
+            margin_mode=_wire(_member(MarginMode, margin_mode, "margin_mode")),
+            position_mode=_wire(_member(PositionMode, position_mode, "position_mode")),
+        )
+        return Call(SIMULATE_PORTFOLIO, request, _read_portfolio, timeout)
+
+    def _simulated_position(self, position: SimulatedPosition) -> margin_pb.SimulatedPosition:
+        return margin_pb.SimulatedPosition(
+            instrument_id=self._instrument_id(position.symbol),
+            quantity=text(position.quantity, "quantity"),
+            entry_price=_optional_text(position.entry_price, "entry_price"),
+            entry_value=_optional_text(position.entry_value, "entry_value"),
+            margin_mode=_wire(_member(MarginMode, position.margin_mode, "margin_mode")),
+            isolated_wallet=_optional_text(position.isolated_wallet, "isolated_wallet"),
+            leverage=_optional_text(position.leverage, "leverage"),
+            position_side=_wire(_member(PositionSide, position.position_side, "position_side")),
+        )
+
+    def _simulated_order(self, order: SimulatedOrder) -> margin_pb.SimulatedOrder:
+        is_market = order.price is None
+        return margin_pb.SimulatedOrder(
+            instrument_id=self._instrument_id(order.symbol),
+            side=_wire(_member(Side, order.side, "side")),
+            price=_optional_text(order.price, "price"),
+            quantity=text(order.quantity, "quantity"),
+            position_side=_wire(_member(PositionSide, order.position_side, "position_side")),
+            order_type=types_pb.ORDER_TYPE_MARKET if is_market else types_pb.ORDER_TYPE_LIMIT,
+        )
+
+    def _simulated_mark(self, symbol: str, value: Amount | Mark) -> margin_pb.SimulatedMark:
+        mark = value if isinstance(value, Mark) else Mark(value)
+        if mark.time_ns is not None:
+            raise InvalidInput(f"time_ns of the mark of {symbol} is given: a what-if is of now")
+        return margin_pb.SimulatedMark(
+            instrument_id=self._instrument_id(symbol),
+            mark_price=text(mark.price, f"mark of {symbol}"),
+            implied_volatility=_optional_text(mark.implied_volatility, "implied_volatility"),
+            forward=_optional_text(mark.forward, "forward"),
+        )
+
+    def set_margin_levels(
+        self,
+        search: Amount,
+        release: Amount,
+        *,
+        validate_only: bool = False,
+        timeout: float | None = None,
+    ) -> Call[int]:
+        """Set where the search and release levels lie, as multiples of the requirement.
+
+        Both 0: no levels. Return the revision.
+        """
+        request = margin_pb.SetMarginLevelsRequest(
+            search=text(search, "search"),
+            release=text(release, "release"),
+            validate_only=validate_only,
+        )
+        return Call(SET_MARGIN_LEVELS, request, lambda reply: int(reply.revision), timeout)
+
+    def watch_risk_events(
+        self, account: int | None = None, *, after_revision: int = 0
+    ) -> Watch[RiskEvents]:
+        """Iterate over changes of margin levels as they happen, for ever.
+
+        The first item tells those that are kept after after_revision, be it none. When the service
+        is not available the stream is opened again, and goes on where it was. account None is all.
+        """
+        account_id = 0 if account is None else whole(account, "account", 64)
+
+        def call(revision: int) -> Call[RiskEvents]:
+            request = margin_pb.WatchRiskEventsRequest(
+                after_revision=revision, account_id=account_id
+            )
+            return Call(WATCH_RISK_EVENTS, request, _read_risk_events, None)
+
+        start = whole(after_revision, "after_revision", 64, minimum=0)
+        return Watch(call, start, lambda events: events.revision)
 
     def margin_summary(self, account: int, *, timeout: float | None = None) -> Call[MarginSummary]:
         """Return the sums of an account."""

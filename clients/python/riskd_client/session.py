@@ -4,7 +4,7 @@ import functools
 import inspect
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, get_args
 
 from riskd_client.catalogue import Catalogue
@@ -19,6 +19,10 @@ RETRY_POLICY = {
     "backoffMultiplier": 3,
     "retryableStatusCodes": ["UNAVAILABLE"],
 }
+
+# Waits before a stream is opened again.
+WATCH_WAIT_S_MIN = 0.05
+WATCH_WAIT_S_MAX = 5.0
 
 # Names who makes a change, for the service's audit.
 ACTOR_KEY = "riskd-actor"
@@ -41,8 +45,22 @@ def channel_options(options: ChannelOptions) -> ChannelOptions:
             }
         ]
     }
-    own = {"grpc.enable_retries": 1, "grpc.service_config": json.dumps(config)}
+    own = {
+        "grpc.enable_retries": 1,
+        "grpc.service_config": json.dumps(config),
+        # A stream that waits would not notice a service that is gone without a word.
+        "grpc.keepalive_time_ms": 30_000,
+        "grpc.keepalive_timeout_ms": 10_000,
+    }
     return tuple({**own, **dict(options)}.items())
+
+
+def backoff() -> Iterator[float]:
+    """Yield waits in seconds, each twice the one before, up to a bound."""
+    seconds = WATCH_WAIT_S_MIN
+    while True:
+        yield seconds
+        seconds = min(2 * seconds, WATCH_WAIT_S_MAX)
 
 
 class Session:

@@ -345,6 +345,38 @@ class Reason(WireEnum):
     LIMIT_ALLOWED = 242  # limit 23
 
 
+class MarginFamily(WireEnum):
+    """How a schedule's rates depend on notional and size: docs/instruments.md."""
+
+    UNSPECIFIED = 0
+    TIERED = 1
+    TIERED_WHOLE = 2
+    TIERED_QUANTITY = 3
+    SIZE_LINEAR = 4
+    PER_CONTRACT = 5
+    OPEN_INTEREST = 6
+    SIZE_SQRT = 7
+    POWER = 8
+    RISK_FACTOR = 9
+
+
+class MaintenanceBasis(WireEnum):
+    """The value that maintenance rates apply to."""
+
+    UNSPECIFIED = 0
+    MARK = 1
+    ENTRY = 2
+
+
+class MarginLevel(WireEnum):
+    """How much of its margin an account, or an isolated position, has left."""
+
+    UNSPECIFIED = 0
+    SAFE = 1
+    SEARCH = 2
+    LIQUIDATION = 3
+
+
 # --- catalogue ------------------------------------------------------------------------------------
 
 
@@ -369,14 +401,16 @@ class Asset:
 class MarginTier:
     """What holds for notionals above floor_notional, up to the next tier's.
 
-    deduction is computed by the service; leave it out on input.
+    deduction is computed by the service; leave it out on input. TIERED_QUANTITY has floor_lots
+    instead of floor_notional.
     """
 
-    floor_notional: Decimal
+    floor_notional: Decimal = Decimal(0)
     initial_rate: Decimal
     maintenance_rate: Decimal
     max_leverage: Decimal
     deduction: Decimal | None = None
+    floor_lots: int = 0
 
     def __post_init__(self) -> None:
         _normalise(self, "floor_notional", "initial_rate", "maintenance_rate", "max_leverage")
@@ -385,7 +419,11 @@ class MarginTier:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MarginSchedule:
-    """Margin rates by notional. schedule_id and version are given by the service."""
+    """Margin rates by notional, or as its family has it.
+
+    parameters are those of the family, by their names in the contract ("initial_rate_per_lot").
+    schedule_id and version are given by the service.
+    """
 
     name: str
     settlement_asset: str
@@ -394,9 +432,65 @@ class MarginSchedule:
     liquidation_fee_rate: Decimal = Decimal(0)
     schedule_id: int = 0
     version: int = 0
+    family: MarginFamily = MarginFamily.TIERED
+    maintenance_basis: MaintenanceBasis = MaintenanceBasis.MARK
+    parameters: Mapping[str, Decimal] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
         _normalise(self, "notional_max", "liquidation_fee_rate")
+        numbers = {name: exact(value, name) for name, value in self.parameters.items()}
+        object.__setattr__(self, "parameters", numbers)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OptionRule:
+    """What short options require, as rates of the underlying's mark.
+
+    option_rule_id and version are given by the service.
+    """
+
+    name: str
+    settlement_asset: str
+    initial_rate: Decimal
+    initial_rate_min: Decimal
+    maintenance_rate: Decimal
+    put_maintenance_on_mark: bool = False
+    option_rule_id: int = 0
+    version: int = 0
+
+    def __post_init__(self) -> None:
+        _normalise(self, "initial_rate", "initial_rate_min", "maintenance_rate")
+
+
+@dataclass(frozen=True, slots=True)
+class CollateralTier:
+    """What counts of a balance above floor, up to the next tier's: one minus the haircut."""
+
+    floor: Decimal
+    weight: Decimal
+
+    def __post_init__(self) -> None:
+        _normalise(self, "floor", "weight")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Collateral:
+    """What an asset counts as collateral of accounts in a settlement asset.
+
+    index is the symbol of the linear contract whose mark is its price; cap None is no bound.
+    """
+
+    asset: str
+    settlement_asset: str
+    index: str
+    tiers: tuple[CollateralTier, ...]
+    cap: Decimal | None = None
+    liability_weight: Decimal = Decimal(1)
+    interest_free: Decimal = Decimal(0)
+    forced_conversion: Decimal = Decimal(0)
+
+    def __post_init__(self) -> None:
+        _normalise(self, "cap", "liability_weight", "interest_free", "forced_conversion")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -405,6 +499,8 @@ class Instrument:
 
     expiry_time_ns is in nanoseconds since 1970, 0 for perpetuals; mark_age_max_ms 0 is no bound.
     trading_state UNSPECIFIED, on input, keeps the one in force (NORMAL for a new instrument).
+    settlement_price (None: not settled), funding_time_ns and open_interest (None: not reported)
+    are told to the service otherwise, and not taken on input.
     """
 
     symbol: str
@@ -429,11 +525,17 @@ class Instrument:
     interest_rate: Decimal | None = None
     underlying_instrument_id: int = 0
     instrument_id: int = 0
+    multiplier: Decimal = Decimal(1)
+    option_rule: str = ""
+    settlement_price: Decimal | None = None
+    funding_time_ns: int = 0
+    open_interest: Decimal | None = None
 
     def __post_init__(self) -> None:
         _normalise(self, "tick_size", "lot_size", "order_quantity_min", "order_quantity_max")
         _normalise(self, "order_notional_min", "order_notional_max", "price_collar_rate")
         _normalise(self, "market_order_buffer_rate", "taker_fee_rate", "strike", "interest_rate")
+        _normalise(self, "multiplier", "settlement_price", "open_interest")
 
 
 # --- orders ---------------------------------------------------------------------------------------
@@ -681,7 +783,8 @@ class Account:
     """An account; cash is its pool: what it holds outside the wallets of isolated positions.
 
     firm_id and parent_account_id are 0 where there is none. balances are of other assets than the
-    settlement asset, by symbol: fees are paid from them, they are no collateral.
+    settlement asset, by symbol: fees are paid from them, and they are collateral where it is so
+    defined.
     """
 
     account_id: int
@@ -720,11 +823,52 @@ class CollateralResult:
 class WalletResult:
     """An isolated wallet and the pool after a transfer or a change of mode.
 
-    available is None while it is not known.
+    available is None while it is not known. cash_flow is what a change of mode gives to the pool,
+    below zero what it takes; None after a transfer.
     """
 
     isolated_wallet: Decimal
     available: Decimal | None
+    revision: int
+    cash_flow: Decimal | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LoadResult:
+    """The pool after a position was taken over; available is None while it is not known."""
+
+    available: Decimal | None
+    revision: int
+
+
+@dataclass(frozen=True, slots=True)
+class CreditLine:
+    """A credit line, and how much of it is used."""
+
+    amount: Decimal
+    used: Decimal
+    revision: int
+
+
+@dataclass(frozen=True, slots=True)
+class FundingResult:
+    """What funding came to: positions, and the sums that were paid and received."""
+
+    position_count: int
+    paid: Decimal
+    received: Decimal
+    revision: int
+
+
+@dataclass(frozen=True, slots=True)
+class SettlementResult:
+    """What a settlement came to; deficit is the loss that isolated wallets could not pay."""
+
+    position_count: int
+    released_order_count: int
+    profit: Decimal
+    loss: Decimal
+    deficit: Decimal
     revision: int
 
 
@@ -741,8 +885,26 @@ class LeverageResult:
 
 
 @dataclass(frozen=True, slots=True)
+class CollateralBalance:
+    """What an asset other than the settlement asset adds; a balance below zero is a debt.
+
+    value is in the settlement asset, None while it is not known.
+    """
+
+    asset: str
+    balance: Decimal
+    value: Decimal | None
+    bears_interest: bool
+    to_be_converted: bool
+
+
+@dataclass(frozen=True, slots=True)
 class MarginSummary:
-    """Sums of an account. A figure is None where the service leaves it empty (unknown)."""
+    """Sums of an account. A figure is None where the service leaves it empty (unknown).
+
+    maintenance_level, search_level, initial_margin and release_level are its four levels: equity at
+    or below the search level is a margin call, at or above the release level ends one.
+    """
 
     account_id: int
     settlement_asset: str
@@ -757,11 +919,22 @@ class MarginSummary:
     cross_liquidatable: bool
     working_order_count: int
     revision: int
+    margin_level: MarginLevel = MarginLevel.UNSPECIFIED
+    maintenance_level: Decimal | None = None
+    search_level: Decimal | None = None
+    release_level: Decimal | None = None
+    collateral: tuple[CollateralBalance, ...] = ()
+    collateral_value: Decimal | None = None
+    credit_line: Decimal | None = None
+    credit_used: Decimal | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class PositionMargin:
-    """A position and its margin. A figure is None where the service leaves it empty."""
+    """A position and its margin. A figure is None where the service leaves it empty.
+
+    liquidation_distance is a part of the mark; in daily volatilities while the instrument has one.
+    """
 
     instrument_id: int
     symbol: str
@@ -785,6 +958,10 @@ class PositionMargin:
     working_buy_quantity: Decimal | None
     working_sell_quantity: Decimal | None
     revision: int
+    margin_level: MarginLevel = MarginLevel.UNSPECIFIED
+    liquidation_distance: Decimal | None = None
+    liquidation_distance_daily_volatilities: Decimal | None = None
+    liquidation_price_with_orders: Decimal | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -803,6 +980,85 @@ class MaxOrderSize:
 
     quantity: Decimal
     limiting_reason: Reason
+    revision: int
+
+
+@dataclass(frozen=True, slots=True)
+class SimulatedPosition:
+    """A position that need not exist: its entry is entry_price or, exact, entry_value.
+
+    Mode and leverage that are not given stay as they are. An isolated one needs isolated_wallet.
+    """
+
+    symbol: str
+    quantity: Amount
+    entry_price: Amount | None = None
+    entry_value: Amount | None = None
+    margin_mode: MarginMode | str = MarginMode.UNSPECIFIED
+    isolated_wallet: Amount | None = None
+    leverage: Amount | None = None
+    position_side: PositionSide | str = PositionSide.UNSPECIFIED
+
+
+@dataclass(frozen=True, slots=True)
+class SimulatedOrder:
+    """An order that need not exist; without a price a market order."""
+
+    symbol: str
+    side: Side | str
+    quantity: Amount
+    price: Amount | None = None
+    position_side: PositionSide | str = PositionSide.UNSPECIFIED
+
+
+@dataclass(frozen=True, slots=True)
+class SimulatedDecision:
+    """What became of an order; reserved is what it adds to initial margin, None if not known."""
+
+    decision: Decision
+    reason: Reason
+    reserved: Decimal | None
+
+    @property
+    def accepted(self) -> bool:
+        """Whether it was accepted, with a warning or without."""
+        return self.decision in (Decision.ACCEPTED, Decision.ACCEPTED_WITH_WARNING)
+
+
+@dataclass(frozen=True, slots=True)
+class Portfolio:
+    """Margin of a what-if: sums, positions, and decisions on the orders in their order."""
+
+    summary: MarginSummary
+    positions: tuple[PositionMargin, ...]
+    decisions: tuple[SimulatedDecision, ...]
+    revision: int
+
+
+@dataclass(frozen=True, slots=True)
+class RiskEvent:
+    """A change of a margin level; instrument_id 0 is the cross pool."""
+
+    revision: int
+    time_ns: int
+    account_id: int
+    instrument_id: int
+    position_side: PositionSide
+    level_before: MarginLevel
+    level_after: MarginLevel
+    equity: Decimal
+    requirement: Decimal
+
+
+@dataclass(frozen=True, slots=True)
+class RiskEvents:
+    """Some events; all up to revision have been told.
+
+    oldest_revision is not 0 when some before it may have been missed: read the accounts anew.
+    """
+
+    events: tuple[RiskEvent, ...]
+    oldest_revision: int
     revision: int
 
 

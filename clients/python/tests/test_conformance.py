@@ -410,11 +410,12 @@ def test_an_isolated_position_has_a_wallet_of_its_own(connect: Connect, target: 
         with pytest.raises(FailedPrecondition) as caught:
             await client.transfer_margin(1, "BTC-PERP", "-425")
         assert caught.value.reason == "EXCEEDS_REMOVABLE_MARGIN"
-        with pytest.raises(FailedPrecondition) as caught:
-            await client.change_margin_mode(1, "BTC-PERP", MarginMode.CROSS)
-        assert caught.value.reason == "POSITION_NOT_FLAT"
+        shown = await client.change_margin_mode(1, "BTC-PERP", "cross", validate_only=True)
+        assert (shown.cash_flow, shown.isolated_wallet) == (D(425), D(0))
         wrong = await client.check_order(1, "BTC-PERP", "buy", 1, 65000, margin_mode="cross")
         assert wrong.reason is Reason.MARGIN_MODE_MISMATCH
+        switched = await client.change_margin_mode(1, "BTC-PERP", MarginMode.CROSS)
+        assert (switched.cash_flow, switched.available) == (D(425), D(9675))
 
     run(connect, target, scenario)
 
