@@ -69,6 +69,5 @@ def option_requirement(
     if opened == 0 and lots >= 0:
         return bought + fees
     assert short is not None
-    held = short.initial_of(max(0, -lots))
-    received = sells.value * opened // sells.lots if opened else 0
-    return held + bought + fees + max(0, short.initial_of(opened) - received)
+    # What a sell brings counts when it is there: at a price that nobody pays it would carry others.
+    return short.initial_of(max(0, -lots)) + short.initial_of(opened) + bought + fees

@@ -107,14 +107,17 @@ def test_deribit_position_of_a_short_call_in_coin() -> None:
 
 def test_okx_example_of_orders() -> None:
     # Source: a copy of OKX's guide (365shuku.com/13503): 100 contracts of 0.1 coin with a margin of
-    # 0.01932 each, sold at a premium of 0.006 with a fee of 0.00002: 1.334 coins. 0.01932 of a lot
-    # with its mark of 0.0575 is a rate of 13.57 per cent.
+    # 0.01932 each, sold at a premium of 0.006 with a fee of 0.00002: 1.334 coins once the premium
+    # is there. 0.01932 of a lot with its mark of 0.0575 is a rate of 13.57 per cent.
     steps: dict[str, Any] = {"kind": INVERSE_OPTION, "scale": 8, "tick": (5, -4), "lot": (1, -1)}
     rule = (135_700_000, 135_700_000, 0)
     desk = OptionDesk(CALL, 60_000, rule=rule, taker_fee_ppb=3_333_333, **steps)
     desk.mark(UNDERLYING, 59_000)
     desk.mark(OPTION, 115)
-    assert desk.check(OPTION, SELL, 120, 100).initial_margin_minor == 133_400_000
+    order = desk.check(OPTION, SELL, 120, 100)
+    assert order.initial_margin_minor == 193_200_000 + 200_000
+    filled = desk.fill(order.reservation_id, 120, 100, fee=200_000)
+    assert 10**9 - filled.available_minor == 133_400_000
     # Bought for 0.0475 of a coin, with the same fee: 0.477 coins.
     desk = OptionDesk(CALL, 60_000, rule=rule, taker_fee_ppb=4_210_526, **steps)
     desk.mark(OPTION, 115)
@@ -170,11 +173,13 @@ def test_a_dear_put_is_maintained_on_its_mark() -> None:
     assert (float(margin.initial), float(margin.maintenance)) == (210, 207.5)
 
 
-def test_an_opening_sell_holds_what_it_does_not_bring() -> None:
+def test_an_opening_sell_holds_what_it_will_require() -> None:
     desk = bitcom_put(taker_fee_ppb=10_000_000)
-    # 10 * 212.20 - 10 * 3.00 and a fee of 1 per cent of 30.00.
-    assert desk.check(OPTION, SELL, 30, 10).initial_margin_minor == 212_200 - 3000 + 30
-    # Filled, it costs what it requires; its premium is cash.
+    # 10 * 212.20 and a fee of 1 per cent of 30.00.
+    assert desk.check(OPTION, SELL, 30, 10).initial_margin_minor == 212_200 + 30
+    # A sell at a price that nobody pays does not carry it.
+    assert desk.check(OPTION, SELL, 10**6, 1).reserved_minor == 21_220 + 10**5
+    # Filled, its premium is cash.
     desk = bitcom_put()
     order = desk.check(OPTION, SELL, 30, 10)
     assert desk.fill(order.reservation_id, 30, 10).available_minor == 10**9 + 3000 - 212_200
@@ -190,8 +195,8 @@ def test_a_sell_of_a_long_opens_beyond_it() -> None:
     desk = bitcom_put()
     desk.trade(OPTION, BUY, 24, 10)
     assert desk.check(OPTION, SELL, 30, 10).initial_margin_minor == 0
-    # 4 of 14 open: 4 * 212.20 - floor(14 * 300 * 4 / 14).
-    assert desk.check(OPTION, SELL, 30, 4).initial_margin_minor == 84_880 - 1200
+    # 4 of 14 open: 4 * 212.20.
+    assert desk.check(OPTION, SELL, 30, 4).initial_margin_minor == 84_880
 
 
 def test_a_short_option_needs_the_underlyings_mark() -> None:
@@ -218,19 +223,19 @@ def test_a_short_option_needs_the_underlyings_mark() -> None:
 
 
 def test_a_short_that_the_pool_cannot_carry_is_refused() -> None:
-    # Initial equals maintenance: what M-1 lets pass by its premium, M-2 stops.
     rule = (75_000_000, 75_000_000, 75_000_000)
     desk = OptionDesk(CALL, 10_000, rule=rule, cash=1_000)
     desk.mark(UNDERLYING, 10_000)
     desk.mark(OPTION, 10)
     # One requires 7500 + 100 and brings 6600: the pool after it has 7600, not more.
     reply = desk.check(OPTION, SELL, 660, 1)
-    assert reply.reason == t.REASON_CODE_BORN_LIQUIDATABLE
-    (violation,) = reply.detail.violations
-    assert (violation.limit, violation.order_use) == (7600, 7600)
-    assert desk.check(OPTION, SELL, 661, 1).reason == NONE
-    reply = desk.check(OPTION, SELL, 659, 1)
-    assert reply.reason == t.REASON_CODE_MARGIN_INSUFFICIENT
+    margin, born = reply.detail.violations
+    assert margin.reason == t.REASON_CODE_MARGIN_INSUFFICIENT
+    assert (margin.limit, margin.order_use) == (1000, 7600)
+    assert born.reason == t.REASON_CODE_BORN_LIQUIDATABLE
+    assert (born.limit, born.order_use) == (7600, 7600)
+    (margin,) = desk.check(OPTION, SELL, 661, 1).detail.violations
+    assert margin.reason == t.REASON_CODE_MARGIN_INSUFFICIENT
 
 
 def test_a_short_option_counts_behind_a_contract() -> None:
