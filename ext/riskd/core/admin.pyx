@@ -25,7 +25,8 @@ from riskd.core.book cimport (
 )
 from riskd.core.controls cimport controls_move_peaks
 from riskd.core.levels cimport level_move_money
-from riskd.core.margin cimport initial_of, notional_max_at
+from riskd.core.families cimport lots_max_at, position_initial_of
+from riskd.core.margin cimport notional_max_at
 from riskd.core.money cimport LEVERAGE_ONE, fits, i128, magnitude
 from riskd.core.pool cimport (
     Holding,
@@ -204,8 +205,8 @@ cdef uint32_t transfer_margin(
             return reason
         notional = mark_value_up(&terms, magnitude(position.lots), instrument.mark.price)
         pnl = unrealised_pnl_of(&terms, position.lots, position.entry_value)
-        if <i128>position.wallet + amount + (pnl if pnl < 0 else 0) < initial_of(
-            terms.ladder, notional, notional, terms.leverage
+        if <i128>position.wallet + amount + (pnl if pnl < 0 else 0) < position_initial_of(
+            &terms, position.lots, notional
         ):
             return REASON_EXCEEDS_REMOVABLE_MARGIN
     pool.cash -= amount
@@ -253,7 +254,7 @@ cdef uint32_t set_leverage(
     cdef Share before, after
     cdef Pool pool
     cdef i128 rise = 0
-    cdef int64_t notional_max
+    cdef int64_t notional_max, lots_max
     cdef uint32_t reason, place
     cdef bint is_open = False
     cdef bint is_too_large
@@ -274,6 +275,7 @@ cdef uint32_t set_leverage(
     leverage = max(<int64_t>LEVERAGE_ONE, leverage)
     lowers = leverage < terms.leverage
     notional_max = notional_max_at(terms.ladder, leverage)
+    lots_max = lots_max_at(terms.ladder, leverage)
     # One position, or in hedge mode the two of the instrument.
     place = account.first_position
     while place != NOWHERE:
@@ -292,6 +294,8 @@ cdef uint32_t set_leverage(
         if notional_max != 0 and (
             after.buy_notional > notional_max or after.sell_notional > notional_max
         ):
+            is_too_large = True
+        if after.buy_lots > lots_max or after.sell_lots > lots_max:
             is_too_large = True
     if is_open and terms.margin_mode == MARGIN_MODE_CROSS and instrument.mark.price == 0:
         return REASON_MARK_MISSING

@@ -29,6 +29,14 @@ from riskd.core.controls cimport (
     controls_of,
     controls_smallest,
 )
+from riskd.core.families cimport (
+    can_be_liquidated,
+    liquidation_margin_of,
+    lots_max_at,
+    maintenance_margin_of,
+    position_initial_of,
+    tier_of,
+)
 from riskd.core.levels cimport level_has_room
 from riskd.core.limits cimport (
     below_order_notional_min,
@@ -43,12 +51,7 @@ from riskd.core.limits cimport (
 from riskd.core.margin cimport (
     Exposure,
     beyond_money,
-    initial_of,
-    is_liquidatable_at,
-    liquidation_requirement_of,
-    maintenance_of,
     notional_max_at,
-    tier_index_of,
 )
 from riskd.core.money cimport (
     PPB,
@@ -520,8 +523,8 @@ cdef void _figure(const Case *case, i128 lots, Figures *figures) noexcept nogil:
     figures.pnl = unrealised_pnl_at(
         &case.terms, figures.fill.lots, figures.fill.entry_value, case.reference
     )
-    figures.requirement = liquidation_requirement_of(
-        case.terms.ladder, notional
+    figures.requirement = liquidation_margin_of(
+        &case.terms, figures.fill.lots, figures.fill.entry_value, notional
     ) if figures.fill.lots != 0 else 0
     figures.backing = _backing(case, &figures.fill)
     if case.terms.margin_mode == MARGIN_MODE_ISOLATED:
@@ -610,8 +613,8 @@ cdef uint32_t _evaluate(
     """
     cdef const Instrument *instrument = case.instrument
     cdef uint32_t first = REASON_NONE
-    cdef i128 bound, before
-    cdef int64_t notional_max
+    cdef i128 bound, before, lots_before, lots_after
+    cdef int64_t notional_max, lots_max
     cdef Exposure exposure
     reached[0] = False
     figures.soft = REASON_NONE
@@ -706,8 +709,11 @@ cdef uint32_t _evaluate(
         notional_max = notional_max_at(case.terms.ladder, case.terms.leverage)
         if case.order.side == SIDE_BUY:
             before, bound = case.share_before.buy_notional, figures.share.buy_notional
+            lots_before, lots_after = case.share_before.buy_lots, figures.share.buy_lots
         else:
             before, bound = case.share_before.sell_notional, figures.share.sell_notional
+            lots_before, lots_after = case.share_before.sell_lots, figures.share.sell_lots
+        lots_max = lots_max_at(case.terms.ladder, case.terms.leverage)
         if figures.sums_fit and exceeds_position_notional_max(notional_max, bound):
             _violate(
                 detail,
@@ -716,6 +722,17 @@ cdef uint32_t _evaluate(
                 larger(0, notional_max),
                 before,
                 bound - before,
+            )
+            if detail == NULL:
+                return first
+        elif figures.sums_fit and lots_after > lots_max:
+            _violate(
+                detail,
+                &first,
+                REASON_EXCEEDS_POSITION_NOTIONAL_MAX,
+                lots_max,
+                lots_before,
+                lots_after - lots_before,
             )
             if detail == NULL:
                 return first
@@ -750,9 +767,7 @@ cdef uint32_t _evaluate(
         exposure.lots = <int64_t>figures.fill.lots
         exposure.entry_value = <int64_t>figures.fill.entry_value
         exposure.wallet = <int64_t>figures.backing
-        if is_liquidatable_at(
-            &exposure, case.terms.ladder, &case.terms.unit, case.reference
-        ):
+        if can_be_liquidated(&case.terms, &exposure, case.reference):
             _violate(
                 detail, &first, REASON_BORN_LIQUIDATABLE, figures.equity, 0, figures.requirement
             )
@@ -938,11 +953,13 @@ cdef void _explain(const Case *case, const Figures *figures, DecisionDetail *det
         detail.position_lots = 0
         return
     notional = mark_value_up(terms, magnitude(figures.fill.lots), case.reference)
-    detail.initial_margin = clamp(initial_of(terms.ladder, notional, notional, terms.leverage))
-    detail.maintenance_margin = clamp(maintenance_of(terms.ladder, notional))
+    detail.initial_margin = clamp(position_initial_of(terms, figures.fill.lots, notional))
+    detail.maintenance_margin = clamp(
+        maintenance_margin_of(terms, figures.fill.lots, figures.fill.entry_value, notional)
+    )
     detail.unrealised_pnl = clamp(figures.pnl)
     detail.equity = clamp(figures.equity)
-    detail.tier_index = tier_index_of(terms.ladder, notional)
+    detail.tier_index = tier_of(terms, figures.fill.lots, notional)
     if figures.fill.lots == 0 and terms.margin_mode == MARGIN_MODE_ISOLATED:
         detail.margin_ratio_ppm = 0
     elif figures.equity <= 0:

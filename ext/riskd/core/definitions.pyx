@@ -10,7 +10,7 @@ from libc.stdint cimport INT64_MAX, uint32_t
 from libc.string cimport memcpy, memset
 
 from riskd.core.book cimport Book, account_add, account_find
-from riskd.core.margin cimport ladder_fault
+from riskd.core.families cimport schedule_fault
 from riskd.core.money cimport LEVERAGE_ONE, PPB
 from riskd.core.types cimport *
 
@@ -98,73 +98,78 @@ cdef tuple define_asset(Book *book, dict ids, symbol, scale):
     return REASON_NONE, book.asset_count
 
 
-cdef bint _initial_covers_liquidation(const Ladder *ladder) noexcept nogil:
-    """Whether in each tier a position with its initial margin cannot be liquidated at once.
+cdef tuple define_schedule(Book *book, dict ids, row):
+    """Create a schedule, or change one. `row` is a ScheduleRow whose id and version do not count.
 
-    max(i_k, 1 / max_leverage_k) > m_k + phi. What M-1 lets through rests on it.
+    Its tiers are (floor, initial, maintenance, leverage).
     """
+    cdef Schedule schedule
     cdef uint32_t index
-    cdef int64_t requirement
-    for index in range(ladder.count):
-        requirement = ladder.tiers[index].maintenance_ppb + ladder.liquidation_fee_ppb
-        if ladder.tiers[index].initial_ppb <= requirement and (
-            requirement * ladder.tiers[index].leverage_max >= <int64_t>PPB * LEVERAGE_ONE
-        ):
-            return False
-    return True
-
-
-cdef tuple define_schedule(
-    Book *book, dict ids, name, asset_id, tiers, notional_max, liquidation_fee_ppb
-):
-    cdef Ladder ladder
-    cdef Schedule *schedule
-    cdef uint32_t index
-    encoded = _name(name, NAME_SIZE - 1)
+    memset(&schedule, 0, sizeof(Schedule))
+    encoded = _name(row.name, NAME_SIZE - 1)
     if encoded is None:
         return REASON_DEFINITION_INVALID, 0
-    if not _in(asset_id, 1, book.asset_count):
+    if not _in(row.asset_id, 1, book.asset_count):
         return REASON_ASSET_UNKNOWN, 0
-    if not 1 <= len(tiers) <= TIERS_MAX:
+    if not (
+        1 <= len(row.tiers) <= TIERS_MAX
+        and _in(row.notional_max, 0, INT64_MAX)
+        and _in(row.liquidation_fee_ppb, 0, PPB - 1)
+        and _in(row.family, FAMILY_TIERED, FAMILY_RISK_FACTOR)
+        and _in(row.maintenance_basis, MAINTENANCE_BASIS_MARK, MAINTENANCE_BASIS_ENTRY)
+        and _in(row.parameter_a, -INT64_MAX, INT64_MAX)
+        and _in(row.parameter_b, -INT64_MAX, INT64_MAX)
+        and _in(row.parameter_c, -INT64_MAX, INT64_MAX)
+    ):
         return REASON_DEFINITION_INVALID, 0
-    if not _in(notional_max, 0, INT64_MAX) or not _in(liquidation_fee_ppb, 0, PPB - 1):
-        return REASON_DEFINITION_INVALID, 0
-    memset(&ladder, 0, sizeof(Ladder))
-    ladder.count = <uint32_t>len(tiers)
-    ladder.family = FAMILY_TIERED
-    ladder.basis = MAINTENANCE_BASIS_MARK
-    ladder.notional_max = notional_max
-    ladder.liquidation_fee_ppb = liquidation_fee_ppb
-    for index, (floor, initial, maintenance, leverage) in enumerate(tiers):
+    schedule.ladder.count = <uint32_t>len(row.tiers)
+    schedule.ladder.family = row.family
+    schedule.ladder.basis = row.maintenance_basis
+    schedule.ladder.notional_max = row.notional_max
+    schedule.ladder.liquidation_fee_ppb = row.liquidation_fee_ppb
+    schedule.parameter_a = row.parameter_a
+    schedule.parameter_b = row.parameter_b
+    schedule.parameter_c = row.parameter_c
+    for index, (floor, initial, maintenance, leverage) in enumerate(row.tiers):
         if not (
             _in(floor, 0, INT64_MAX)
             and _in(initial, 0, PPB)
-            and _in(maintenance, 1, PPB - 1)
+            and _in(maintenance, 0, PPB - 1)
             and _in(leverage, LEVERAGE_ONE, 1000 * LEVERAGE_ONE)
         ):
             return REASON_DEFINITION_INVALID, 0
-        ladder.tiers[index].floor = floor
-        ladder.tiers[index].initial_ppb = initial
-        ladder.tiers[index].maintenance_ppb = maintenance
-        ladder.tiers[index].leverage_max = leverage
-    if ladder_fault(&ladder, &index) != NULL or not _initial_covers_liquidation(&ladder):
+        schedule.ladder.tiers[index].floor = floor
+        schedule.ladder.tiers[index].initial_ppb = initial
+        schedule.ladder.tiers[index].maintenance_ppb = maintenance
+        schedule.ladder.tiers[index].leverage_max = leverage
+    if schedule_fault(&schedule) != NULL:
         return REASON_DEFINITION_INVALID, 0
+    schedule.asset_id = row.asset_id
+    return _enter_schedule(book, ids, row.name, encoded, &schedule)
+
+
+cdef tuple _enter_schedule(Book *book, dict ids, name, bytes encoded, Schedule *schedule):
+    """Put a lawful schedule in the place of the one of its name, or in a new one."""
+    cdef Schedule *held
     schedule_id = ids.get(name)
     if schedule_id is None:
         if book.schedule_count == book.schedule_capacity:
             return REASON_SCHEDULES_FULL, 0
         book.schedule_count += 1
         schedule_id = book.schedule_count
-        schedule = &book.schedules[schedule_id - 1]
-        memcpy(schedule.name, <const char *>encoded, <size_t>len(encoded))
-        schedule.asset_id = asset_id
         ids[name] = schedule_id
     else:
-        schedule = &book.schedules[schedule_id - 1]
-        if schedule.asset_id != asset_id:
+        held = &book.schedules[schedule_id - 1]
+        if held.asset_id != schedule.asset_id:
             return REASON_FIELD_IMMUTABLE, 0
-    schedule.ladder = ladder
+        if (held.ladder.family == FAMILY_OPTION_RULE) != (
+            schedule.ladder.family == FAMILY_OPTION_RULE
+        ):
+            return REASON_FIELD_IMMUTABLE, 0
+        schedule.version = held.version
+    memcpy(schedule.name, <const char *>encoded, <size_t>len(encoded))
     schedule.version += 1
+    book.schedules[schedule_id - 1] = schedule[0]
     book.revision += 1
     return REASON_NONE, schedule_id
 

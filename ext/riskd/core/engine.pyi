@@ -186,14 +186,29 @@ class Engine:
         tiers: Sequence[tuple[int, int, int, int]],
         notional_max: int = 0,
         liquidation_fee_ppb: int = 0,
+        family: int = 1,
+        maintenance_basis: int = 1,
+        parameter_a: int = 0,
+        parameter_b: int = 0,
+        parameter_c: int = 0,
         *,
         now_ns: int = 0,
         actor: str = "riskd",
     ) -> tuple[int, int]:
         """Tiers are (floor, initial_rate_ppb, maintenance_rate_ppb, leverage_max).
 
-        Return (reason, schedule id).
+        Families, bases and parameters: docs/instruments.md. Return (reason, schedule id).
         """
+    def report_open_interest(
+        self,
+        instrument_id: int,
+        lots: int,
+        *,
+        validate_only: bool = False,
+        now_ns: int = 0,
+        actor: str = "riskd",
+    ) -> int:
+        """Say how many lots of an instrument are open; 0 is not known. Return the reason."""
     def upsert_instrument(
         self,
         symbol: str,

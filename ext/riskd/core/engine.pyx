@@ -47,7 +47,7 @@ import os
 import sys
 
 from riskd.core.journal import JournalDamagedError, JournalFailedError
-from riskd.core.rows import FundingRow, InstrumentRow, Replay, SettlementRow
+from riskd.core.rows import FundingRow, InstrumentRow, Replay, ScheduleRow, SettlementRow
 from riskd.core.snapshot import SnapshotInvalidError, snapshot_head, snapshot_paths
 
 cimport cython
@@ -731,6 +731,11 @@ cdef class Engine:
         tiers,
         notional_max=0,
         liquidation_fee_ppb=0,
+        family=FAMILY_TIERED,
+        maintenance_basis=MAINTENANCE_BASIS_MARK,
+        parameter_a=0,
+        parameter_b=0,
+        parameter_c=0,
         *,
         now_ns=0,
         actor="riskd",
@@ -741,6 +746,11 @@ cdef class Engine:
             "tiers": tiers,
             "notional_max": notional_max,
             "liquidation_fee_ppb": liquidation_fee_ppb,
+            "family": family,
+            "maintenance_basis": maintenance_basis,
+            "parameter_a": parameter_a,
+            "parameter_b": parameter_b,
+            "parameter_c": parameter_c,
         }
         return self._change("upsert_schedule", arguments, now_ns, actor)
 
@@ -805,6 +815,16 @@ cdef class Engine:
             "option_rule_id": option_rule_id,
         }
         return self._change("upsert_instrument", arguments, now_ns, actor)
+
+    def report_open_interest(
+        self, instrument_id, lots, *, validate_only=False, now_ns=0, actor="riskd"
+    ):
+        arguments = {
+            "instrument_id": instrument_id,
+            "lots": lots,
+            "validate_only": validate_only,
+        }
+        return self._change("report_open_interest", arguments, now_ns, actor)
 
     def create_account(
         self, account_id, asset_id, margin_mode, leverage, cash, *, now_ns=0, actor="riskd"
@@ -1241,17 +1261,30 @@ def _create_asset(Engine engine, now_ns, *, symbol, scale):
 
 
 def _upsert_schedule(
-    Engine engine, now_ns, *, name, asset_id, tiers, notional_max=0, liquidation_fee_ppb=0
+    Engine engine, now_ns, *, notional_max=0, liquidation_fee_ppb=0, **fields
 ):
-    return define_schedule(
-        &engine._book,
-        engine._schedule_ids,
-        name,
-        asset_id,
-        tiers,
-        notional_max,
-        liquidation_fee_ppb,
+    row = ScheduleRow(
+        0,
+        version=0,
+        notional_max=notional_max,
+        liquidation_fee_ppb=liquidation_fee_ppb,
+        **fields,
     )
+    return define_schedule(&engine._book, engine._schedule_ids, row)
+
+
+def _report_open_interest(
+    Engine engine, now_ns, *, instrument_id, lots, validate_only=False
+):
+    cdef Book *book = &engine._book
+    if not _in(instrument_id, 1, book.instrument_count):
+        return REASON_INSTRUMENT_UNKNOWN
+    if not _in(lots, 0, NUMBER_MAX):
+        return REASON_DEFINITION_INVALID
+    if not validate_only:
+        book.instruments[<uint32_t>instrument_id - 1].open_interest_lots = lots
+        book.revision += 1
+    return REASON_NONE
 
 
 def _upsert_instrument(Engine engine, now_ns, **fields):
@@ -1620,6 +1653,7 @@ _CHANGES = {
     "create_asset": _create_asset,
     "upsert_schedule": _upsert_schedule,
     "upsert_instrument": _upsert_instrument,
+    "report_open_interest": _report_open_interest,
     "create_account": _create_account,
     "adjust_collateral": _adjust_collateral,
     "transfer_margin": _transfer_margin,

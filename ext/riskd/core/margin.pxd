@@ -3,7 +3,7 @@
 from libc.stdint cimport INT64_MAX, int64_t, uint32_t
 
 from riskd.core.money cimport LEVERAGE_ONE, PPB, ceil_div, floor_div, i128, larger, multiply
-from riskd.core.types cimport Ladder, Tier
+from riskd.core.types cimport Instrument, Ladder, Schedule, Tier
 
 # One lot at one price unit is numerator / denominator minor units, in lowest terms; an inverse
 # contract has the numerator 0, and is worth quotient / price.
@@ -11,6 +11,18 @@ ctypedef struct UnitValue:
     int64_t numerator
     int64_t denominator
     i128 quotient
+
+# What a position is margined with: the effective settings and the instrument's numbers.
+ctypedef struct Terms:
+    const Instrument *instrument
+    const Ladder *ladder            # NULL for options
+    const Schedule *schedule        # whose ladder that is
+    UnitValue unit
+    int64_t leverage
+    uint32_t scale                  # of the asset
+    uint32_t margin_mode
+    bint is_option
+    bint is_plain                   # the tiered family at the mark
 
 # A position and the money behind it. `wallet` is the isolated wallet, or for cross what the pool
 # has left for this position when the others are served.

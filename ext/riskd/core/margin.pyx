@@ -28,6 +28,9 @@ from riskd.core.money cimport (
     multiply,
 )
 from riskd.core.types cimport (
+    FAMILY_PER_CONTRACT,
+    FAMILY_TIERED,
+    FAMILY_TIERED_QUANTITY,
     LIQUIDATION_STATUS_AT_PRICE,
     LIQUIDATION_STATUS_CANNOT_BE_LIQUIDATED,
     LIQUIDATION_STATUS_NO_POSITION,
@@ -45,6 +48,9 @@ cdef int64_t notional_max_at(const Ladder *ladder, int64_t leverage) noexcept no
     """
     cdef int64_t bound = ladder.notional_max
     cdef uint32_t index
+    if ladder.family == FAMILY_TIERED_QUANTITY:
+        # Its floors are lots.
+        return bound
     for index in range(ladder.count):
         if ladder.tiers[index].leverage_max < leverage:
             if bound == 0 or ladder.tiers[index].floor < bound:
@@ -299,7 +305,8 @@ cdef const char *ladder_fault(Ladder *ladder, uint32_t *index) noexcept nogil:
     `index`.
 
     Laws: floors rise from 0; maintenance rates rise and with the liquidation fee stay below 1;
-    initial rates never fall; leverage never rises; d_k = d_(k-1) + f_k (m_k - m_(k-1)) is whole.
+    initial rates never fall; leverage never rises; where tiers meet without a jump, d_k = d_(k-1) +
+    f_k (m_k - m_(k-1)) is whole. PER_CONTRACT has no rates.
     """
     cdef Tier *tier
     cdef Tier *below
@@ -313,7 +320,12 @@ cdef const char *ladder_fault(Ladder *ladder, uint32_t *index) noexcept nogil:
     for position in range(ladder.count):
         index[0] = position
         tier = &ladder.tiers[position]
-        if tier.maintenance_ppb < 1 or tier.maintenance_ppb + ladder.liquidation_fee_ppb >= PPB:
+        if ladder.family == FAMILY_PER_CONTRACT:
+            if tier.maintenance_ppb != 0 or tier.initial_ppb != 0:
+                return b"rates must be 0"
+        elif tier.maintenance_ppb < 1 or (
+            tier.maintenance_ppb + ladder.liquidation_fee_ppb >= PPB
+        ):
             return b"maintenance rate must be above 0, and with the liquidation fee below 1"
         if tier.initial_ppb < 0 or tier.initial_ppb > PPB:
             return b"initial rate must be 0 to 1"
@@ -333,6 +345,8 @@ cdef const char *ladder_fault(Ladder *ladder, uint32_t *index) noexcept nogil:
             return b"initial rate must not be below that of the tier below"
         if tier.leverage_max > below.leverage_max:
             return b"maximum leverage must not be above that of the tier below"
+        if ladder.family != FAMILY_TIERED:
+            continue
         deduction = <i128>tier.floor * (tier.maintenance_ppb - below.maintenance_ppb)
         if deduction % PPB != 0:
             return b"deduction is not a whole number of minor units"
@@ -341,6 +355,11 @@ cdef const char *ladder_fault(Ladder *ladder, uint32_t *index) noexcept nogil:
             return b"deduction does not fit 64 bits"
         tier.deduction = <int64_t>deduction
     index[0] = ladder.count - 1
+    if ladder.family == FAMILY_TIERED_QUANTITY:
+        # Its floors are lots, and not beside notionals.
+        if ladder.tiers[ladder.count - 1].floor > NUMBER_MAX:
+            return b"floor must be at most 2^53 lots"
+        return NULL
     if ladder.notional_max != 0 and ladder.notional_max <= ladder.tiers[ladder.count - 1].floor:
         return b"largest notional must be above the floor of the last tier"
     return NULL
@@ -360,6 +379,7 @@ def deductions(tiers):
     cdef uint32_t index
     cdef const char *fault
     memset(&ladder, 0, sizeof(Ladder))
+    ladder.family = FAMILY_TIERED
     if not 1 <= len(tiers) <= TIERS_MAX:
         raise ValueError(f"tiers: {len(tiers)} is not within 1 to {TIERS_MAX}")
     ladder.count = <uint32_t>len(tiers)
@@ -386,6 +406,7 @@ cdef class TierLadder:
         if not 1 <= len(tiers) <= TIERS_MAX:
             raise ValueError(f"tiers: {len(tiers)} is not within 1 to {TIERS_MAX}")
         memset(&self._ladder, 0, sizeof(Ladder))
+        self._ladder.family = FAMILY_TIERED
         self._ladder.count = <uint32_t>len(tiers)
         self._ladder.notional_max = _whole(notional_max, "notional_max", 0, INT64_MAX)
         self._ladder.liquidation_fee_ppb = _whole(

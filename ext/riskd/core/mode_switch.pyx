@@ -9,7 +9,8 @@ from libc.string cimport memset
 
 from riskd.core.admin cimport available_or_zero, is_engaged, target_find
 from riskd.core.book cimport Book, position_add, position_find
-from riskd.core.margin cimport Exposure, initial_of, is_liquidatable_at
+from riskd.core.families cimport can_be_liquidated, position_initial_of
+from riskd.core.margin cimport Exposure
 from riskd.core.money cimport clamp, fits, i128, larger, magnitude
 from riskd.core.pool cimport (
     Holding,
@@ -71,9 +72,7 @@ cdef bint _is_liquidatable(const Terms *terms, const Pool *pool, const Leg *leg)
     exposure.lots = leg.position.lots
     exposure.entry_value = leg.position.entry_value
     exposure.wallet = <int64_t>backing
-    return is_liquidatable_at(
-        &exposure, terms.ladder, &terms.unit, terms.instrument.mark.price
-    )
+    return can_be_liquidated(terms, &exposure, terms.instrument.mark.price)
 
 
 cdef uint32_t _figure(
@@ -117,7 +116,7 @@ cdef uint32_t _figure(
             notional = mark_value_up(
                 terms, magnitude(holding.lots), terms.instrument.mark.price
             )
-            leg.wallet = initial_of(terms.ladder, notional, notional, terms.leverage)
+            leg.wallet = position_initial_of(terms, holding.lots, notional)
             leg.wallet += larger(0, -share.pnl)
         wallets += leg.wallet
         flow += holding.wallet - leg.wallet

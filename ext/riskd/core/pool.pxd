@@ -3,18 +3,9 @@
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 from riskd.core.book cimport Book
-from riskd.core.margin cimport UnitValue
+from riskd.core.margin cimport Terms
 from riskd.core.money cimport i128
-from riskd.core.types cimport Account, Instrument, Ladder, Mark, Position, WorkingSum
-
-# What a position is margined with: the effective settings and the instrument's numbers.
-ctypedef struct Terms:
-    const Instrument *instrument
-    const Ladder *ladder            # NULL for options
-    UnitValue unit
-    int64_t leverage
-    uint32_t margin_mode
-    bint is_option
+from riskd.core.types cimport Account, Instrument, Position, WorkingSum
 
 ctypedef struct Holding:
     int64_t lots
@@ -36,6 +27,8 @@ ctypedef struct Share:
     i128 requirement
     i128 buy_notional
     i128 sell_notional
+    i128 buy_lots                   # held and opened on the side
+    i128 sell_lots
     uint32_t unknown
 
 # The sums of an account.

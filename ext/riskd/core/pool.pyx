@@ -8,14 +8,17 @@ from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.string cimport memset
 
 from riskd.core.book cimport Book
+from riskd.core.families cimport (
+    Size,
+    initial_margin_of,
+    liquidation_margin_of,
+    liquidation_units_of,
+    maintenance_margin_of,
+)
 from riskd.core.margin cimport (
     Exposure,
     bankruptcy_price_of,
     gains_with_notional,
-    initial_of,
-    liquidation_price_of,
-    liquidation_requirement_of,
-    maintenance_of,
     notional_down,
     notional_up,
 )
@@ -31,8 +34,10 @@ from riskd.core.money cimport (
     magnitude,
 )
 from riskd.core.types cimport (
+    FAMILY_TIERED,
     LIQUIDATION_STATUS_AT_PRICE,
     LIQUIDATION_STATUS_UNSPECIFIED,
+    MAINTENANCE_BASIS_MARK,
     MARGIN_MODE_CROSS,
     MARGIN_MODE_ISOLATED,
     NOWHERE,
@@ -83,11 +88,18 @@ cdef void terms_of(
         terms.unit.quotient = <i128>instrument.quotient * instrument.units_per_tick
     terms.margin_mode = own_mode if own_mode != 0 else account.margin_mode
     terms.is_option = is_option(instrument)
+    terms.scale = book.assets[instrument.asset_id - 1].scale
     if terms.is_option:
+        terms.schedule = NULL
         terms.ladder = NULL
+        terms.is_plain = False
         terms.leverage = LEVERAGE_ONE
         return
-    terms.ladder = &book.schedules[instrument.schedule_id - 1].ladder
+    terms.schedule = &book.schedules[instrument.schedule_id - 1]
+    terms.ladder = &terms.schedule.ladder
+    terms.is_plain = (
+        terms.ladder.family == FAMILY_TIERED and terms.ladder.basis == MAINTENANCE_BASIS_MARK
+    )
     if own_leverage != 0:
         terms.leverage = own_leverage
     else:
@@ -124,25 +136,30 @@ cdef i128 unrealised_pnl_of(const Terms *terms, i128 lots, i128 entry_value) noe
 cdef i128 _side_initial(
     const Terms *terms,
     const WorkingSum *working,
+    bint is_sell,
     i128 closable,
     i128 held,
+    i128 held_lots,
     bint with_held,
     i128 *side_notional,
+    i128 *side_lots,
 ) noexcept nogil:
     """Return the initial margin of one side: the position as far as it counts, and what opens."""
-    cdef i128 open_lots = working.lots - closable
+    cdef i128 open_lots = larger(0, working.lots - closable)
     cdef i128 open_value = 0
+    cdef Size size
     if open_lots > 0:
         open_value = working.value
         if closable > 0:
             open_value = ceil_div(open_value * open_lots, working.lots)
-    side_notional[0] = held + open_value
-    return initial_of(
-        terms.ladder,
-        side_notional[0] if with_held else open_value,
-        side_notional[0],
-        terms.leverage,
-    )
+    size.notional = held + open_value
+    size.lots = held_lots + open_lots
+    size.is_short = is_sell
+    side_notional[0] = size.notional
+    side_lots[0] = size.lots
+    if with_held:
+        return initial_margin_of(terms, size.notional, size.lots, &size)
+    return initial_margin_of(terms, open_value, open_lots, &size)
 
 
 cdef inline i128 _fee_of(const Terms *terms, const WorkingSum *working) noexcept nogil:
@@ -163,6 +180,8 @@ cdef void share_of(const Terms *terms, const Holding *holding, Share *share) noe
     share.requirement = 0
     share.buy_notional = 0
     share.sell_notional = 0
+    share.buy_lots = 0
+    share.sell_lots = 0
     share.unknown = 0
     if terms.is_option:
         share.initial_margin = holding.buy.value + _fee_of(terms, &holding.buy)
@@ -176,8 +195,12 @@ cdef void share_of(const Terms *terms, const Holding *holding, Share *share) noe
         notional = mark_value_up(terms, lots, terms.instrument.mark.price)
         held = notional
         share.pnl = unrealised_pnl_of(terms, holding.lots, holding.entry_value)
-        share.maintenance = maintenance_of(terms.ladder, notional)
-        share.requirement = liquidation_requirement_of(terms.ladder, notional)
+        share.maintenance = maintenance_margin_of(
+            terms, holding.lots, holding.entry_value, notional
+        )
+        share.requirement = liquidation_margin_of(
+            terms, holding.lots, holding.entry_value, notional
+        )
     elif lots != 0:
         held = holding.entry_value
     # The margin of buys and sells is never summed: the worse side counts, and what closes is free.
@@ -185,18 +208,24 @@ cdef void share_of(const Terms *terms, const Holding *holding, Share *share) noe
         _side_initial(
             terms,
             &holding.buy,
+            False,
             lots if holding.lots < 0 else 0,
             held if holding.lots > 0 else 0,
+            lots if holding.lots > 0 else 0,
             is_cross,
             &share.buy_notional,
+            &share.buy_lots,
         ),
         _side_initial(
             terms,
             &holding.sell,
+            True,
             lots if holding.lots > 0 else 0,
             held if holding.lots < 0 else 0,
+            lots if holding.lots < 0 else 0,
             is_cross,
             &share.sell_notional,
+            &share.sell_lots,
         ),
     )
     # But each order may fill: all of them count with the loss that they lock in, and with their
@@ -307,6 +336,7 @@ cdef void fill_of(
     cdef i128 held = magnitude(holding.lots)
     cdef i128 signed_lots = lots if side == SIDE_BUY else -lots
     cdef i128 reduced = 0
+    cdef Size size
     cdef i128 opened, released, freed, credit, covered, paid, need, reduced_value, opened_value, value
     fill.lots = 0
     fill.entry_value = 0
@@ -357,7 +387,10 @@ cdef void fill_of(
     if terms.is_option:
         fill.cash_change -= value if side == SIDE_BUY else -value
     elif opened > 0 and terms.margin_mode == MARGIN_MODE_ISOLATED:
-        need = initial_of(terms.ladder, opened_value, fill.entry_value, terms.leverage)
+        size.notional = fill.entry_value
+        size.lots = magnitude(fill.lots)
+        size.is_short = fill.lots < 0
+        need = initial_margin_of(terms, opened_value, opened, &size)
         need += floor_div(open_loss * opened, lots)
         fill.cash_change -= need
         fill.wallet += need
@@ -384,7 +417,7 @@ cdef uint32_t liquidation_price_ticks_of(
     exposure.lots = <int64_t>lots
     exposure.entry_value = <int64_t>entry_value
     exposure.wallet = <int64_t>wallet
-    status = liquidation_price_of(&exposure, terms.ladder, &terms.unit, &price)
+    status = liquidation_units_of(terms, &exposure, &price)
     if status == LIQUIDATION_STATUS_AT_PRICE:
         price_ticks[0] = _ticks_against(terms, lots, price)
     return status

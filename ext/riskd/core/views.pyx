@@ -30,15 +30,14 @@ from riskd.core.book cimport (
     ring_find,
     settings_of,
 )
-from riskd.core.margin cimport (
-    Exposure,
-    bankruptcy_price_of,
-    initial_of,
-    is_liquidatable_at,
-    liquidation_price_of,
-    liquidation_requirement_of,
-    maintenance_of,
+from riskd.core.families cimport (
+    can_be_liquidated,
+    liquidation_margin_of,
+    liquidation_units_of,
+    maintenance_margin_of,
+    position_initial_of,
 )
+from riskd.core.margin cimport Exposure, bankruptcy_price_of
 from riskd.core.money cimport clamp, fits, i128, magnitude
 from riskd.core.pool cimport (
     UNKNOWN_MARK,
@@ -206,17 +205,19 @@ cdef position_row(
             equity -= others.requirement
         if fits(equity):
             exposure.wallet = <int64_t>equity
-            status = liquidation_price_of(
-                &exposure, terms.ladder, &terms.unit, &liquidation_price
-            )
-            liquidatable = known and is_liquidatable_at(
-                &exposure, terms.ladder, &terms.unit, instrument.mark.price
+            status = liquidation_units_of(&terms, &exposure, &liquidation_price)
+            liquidatable = known and can_be_liquidated(
+                &terms, &exposure, instrument.mark.price
             )
         if known:
-            maintenance = maintenance_of(terms.ladder, notional)
-            requirement = liquidation_requirement_of(terms.ladder, notional)
+            maintenance = maintenance_margin_of(
+                &terms, position.lots, position.entry_value, notional
+            )
+            requirement = liquidation_margin_of(
+                &terms, position.lots, position.entry_value, notional
+            )
             if not is_cross:
-                initial += initial_of(terms.ladder, notional, notional, terms.leverage)
+                initial += position_initial_of(&terms, position.lots, notional)
     if terms.margin_mode == MARGIN_MODE_ISOLATED and not terms.is_option:
         equity = position.wallet + pnl
     else:
