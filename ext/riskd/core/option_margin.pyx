@@ -245,19 +245,13 @@ def naked_arrays(
 
 cdef double loss_at(
     const unsigned char *is_put, const double *strike, const double *quantity, Py_ssize_t legs,
-    double price, bint coin,
+    double price,
 ) noexcept nogil:
-    """Return minus the pay-off at a price; in coin the price is 1/S, calls are puts of 1/K."""
+    """Return minus the pay-off in cash at a price."""
     cdef double loss = 0.0
     cdef Py_ssize_t leg
     for leg in range(legs):
-        if coin:
-            # max(1 - K u, 0) of a call, max(K u - 1, 0) of a put.
-            if is_put[leg]:
-                loss -= quantity[leg] * fmax(strike[leg] * price - 1.0, 0.0)
-            else:
-                loss -= quantity[leg] * fmax(1.0 - strike[leg] * price, 0.0)
-        elif is_put[leg]:
+        if is_put[leg]:
             loss -= quantity[leg] * fmax(strike[leg] - price, 0.0)
         else:
             loss -= quantity[leg] * fmax(price - strike[leg], 0.0)
@@ -268,30 +262,28 @@ cdef double largest_loss(
     const unsigned char *is_put, const double *strike, const double *quantity, Py_ssize_t legs,
     bint coin,
 ) noexcept nogil:
-    """Return the largest loss over all prices: at 0, at a kink, or without end."""
+    """Return the largest loss over all prices: at an end, at a kink, or without bound."""
     cdef double net = 0.0
     cdef double gross = 0.0
-    cdef double loss
-    cdef double slope
+    cdef double sold = 0.0
+    cdef double loss, slope, at_strike
     cdef Py_ssize_t leg
     for leg in range(legs):
-        # Above the last kink calls rise in cash, puts in coin.
+        # At the open end calls rise in cash, puts in coin; a call in coin is a coin at the other.
         if is_put[leg] == coin:
             slope = quantity[leg] * strike[leg] if coin else quantity[leg]
             net += slope
             gross += fabs(slope)
+        elif coin:
+            sold -= quantity[leg]
     if net < -NET_EPSILON * gross:
         return INFINITY
-    loss = fmax(0.0, loss_at(is_put, strike, quantity, legs, 0.0, coin))
+    loss = sold if coin else loss_at(is_put, strike, quantity, legs, 0.0)
+    loss = fmax(0.0, loss)
     for leg in range(legs):
         if quantity[leg] != 0.0:
-            loss = fmax(
-                loss,
-                loss_at(
-                    is_put, strike, quantity, legs,
-                    1.0 / strike[leg] if coin else strike[leg], coin,
-                ),
-            )
+            at_strike = loss_at(is_put, strike, quantity, legs, strike[leg])
+            loss = fmax(loss, at_strike / strike[leg] if coin else at_strike)
     return loss
 
 
