@@ -1,27 +1,43 @@
-"""Take over margin tiers that venues publish.
+"""Take over margin tiers that venues publish, and write them out again.
 
-The ccxt layout (`fetchLeverageTiers`, as freqtrade stores it) is a JSON object: unified symbol to
-a list of tiers with tier, currency, minNotional, maxNotional, maintenanceMarginRate, maxLeverage
-and info, the venue's own row. It has no price or quantity steps, so an import gives margin
-schedules; instruments are added only for the symbols whose steps a second file gives.
+An answer of a venue, or the ccxt layout of it (`fetchLeverageTiers`, as freqtrade stores it),
+becomes a rulebook: a schedule of each symbol, and an instrument where the answer has its steps, or
+a second file gives them. riskd.rulebooks.layouts knows the layouts.
 """
 
 import gzip
 import json
 import re
+import zlib
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import date, datetime
 from decimal import Decimal
+from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO, Final
 
-from riskd.rulebooks.laws import ladder_violation, next_deduction, validate
-from riskd.rulebooks.loader import inverse_leverage, read_format, read_instrument
+from riskd.rulebooks.imports import (
+    ASSET_SCALE,
+    UNBOUNDED,
+    Layout,
+    Market,
+    SymbolError,
+    instrument_of,
+    schedule_of,
+)
+from riskd.rulebooks.keys import RULE
+from riskd.rulebooks.laws import validate
+from riskd.rulebooks.layouts import (
+    CCXT,
+    LAYOUTS,
+    detect,
+    is_linear_perpetual,
+    unified_name,
+)
+from riskd.rulebooks.loader import read_format, read_instrument
 from riskd.rulebooks.schema import (
-    ASSET_SYMBOL,
     LINEAR_PERPETUAL,
-    TIERS_MAX,
+    ONE,
     ZERO,
     AssetRule,
     InstrumentRule,
@@ -29,67 +45,15 @@ from riskd.rulebooks.schema import (
     Rulebook,
     RulebookError,
     ScheduleRule,
-    TierRule,
+    VenueRule,
     plain,
-    show,
 )
-from riskd.rulebooks.sections import Section, parse, read_number
+from riskd.rulebooks.sections import Section, parse
 
-# Enough for coins (1 satoshi) and for stablecoins alike; Binance prints 8 decimals of both.
-ASSET_SCALE: Final = 8
-# Venues print the largest 64-bit integer, or the double next to it, where there is no bound.
-UNBOUNDED: Final = Decimal("9.2e18")
 PROBLEMS_SHOWN: Final = 20
-
-# BASE/QUOTE:SETTLE or BASE/QUOTE:SETTLE-YYMMDD.
-SYMBOL: Final = re.compile(
-    r"(?P<base>[^/:\s-]+)/(?P<quote>[^/:\s-]+):(?P<settle>[^/:\s-]+)(?:-(?P<expiry>[0-9]{6}))?"
-)
 GZIP_MAGIC: Final = b"\x1f\x8b"
-
-# What our laws call a figure, and what the file calls it.
-CCXT_KEYS: Final = {
-    "floor": "minNotional",
-    "initial_rate": "maxLeverage (1 / maxLeverage is the initial rate)",
-    "maintenance_rate": "maintenanceMarginRate",
-    "deduction": "info.cum",
-    "max_leverage": "maxLeverage",
-}
-
-
-@dataclass(frozen=True, slots=True)
-class Market:
-    """A unified symbol in its parts."""
-
-    symbol: str
-    base: str
-    quote: str
-    settle: str
-    expiry: str
-
-    @property
-    def name(self) -> str:
-        """Return the name of its schedule and instrument: BTCUSDT, BTCUSDT_241227."""
-        name = self.base + self.quote
-        if self.settle not in (self.base, self.quote):
-            name += f":{self.settle}"
-        return f"{name}_{self.expiry}" if self.expiry else name
-
-    @property
-    def is_linear_perpetual(self) -> bool:
-        return self.settle == self.quote and not self.expiry
-
-
-class _SymbolError(ValueError):
-    """What is wrong with one symbol."""
-
-
-class _TierError(_SymbolError):
-    """What is wrong with one tier, counted from 0."""
-
-    def __init__(self, k: int, key: str, value: object, reason: str) -> None:
-        shown = "" if value is None else f" = {show(value)}"
-        super().__init__(f"tier {k + 1}: {key}{shown}: {reason}")
+# A packed file of a few bytes can hold very many: no answer of a venue is larger.
+SIZE_MAX: Final = 256 * 2**20
 
 
 def import_ccxt(
@@ -101,34 +65,64 @@ def import_ccxt(
     symbols: Collection[str] = (),
     steps: str | Path | None = None,
 ) -> Rulebook:
-    """Return the rulebook of a file in the ccxt layout, plain or gzip.
+    """Return import_tiers of the ccxt layout."""
+    return import_tiers(
+        path_or_file,
+        layout="ccxt",
+        name=name,
+        as_of=as_of,
+        source=source,
+        symbols=symbols,
+        steps=steps,
+    )
 
-    symbols selects (BTC/USDT:USDT or BTCUSDT); none is all. steps is a TOML file with price and
-    quantity steps: instruments are made for the symbols in it, and for no others. as_of is the
-    date of the figures; without it, a date in the file's name (20241024), or its modification.
-    Raises RulebookError, naming each symbol that cannot be used, its tier, key and value.
+
+def import_tiers(
+    path_or_file: str | Path | BinaryIO,
+    *,
+    layout: str | None = None,
+    name: str | None = None,
+    as_of: date | None = None,
+    source: str | None = None,
+    symbols: Collection[str] = (),
+    steps: str | Path | None = None,
+    tier_mode: str | None = None,
+    maintenance_part: Decimal | None = None,
+    has_instruments: bool = True,
+) -> Rulebook:
+    """Return the rulebook of a venue's answer, plain or gzip.
+
+    layout is a key of LAYOUTS; None: the one that it can only be. symbols selects, by the venue's
+    name or ours; none is all. steps is a TOML file with price and quantity steps: instruments are
+    made for the symbols in it, and for no others; without it for those whose steps the answer has,
+    unless has_instruments is False. tier_mode, marginal or whole, is for the ccxt layout.
+    maintenance_part is for layouts without maintenance rates: the part of 1 / leverage that they
+    are. as_of is the date of the figures; without it, a date in the file's name (20241024), or its
+    modification. Raises RulebookError, naming each symbol that cannot be used, its tier, key and
+    value.
     """
     path, content = _read(path_or_file)
-    tiers_of = _select(_parse(content, path), symbols, path)
+    document = _parse(content, path)
+    how = _layout(layout, document, tier_mode, maintenance_part, path)
+    try:
+        found = _select(how, how.markets(document), symbols, path)
+    except ValueError as error:
+        if isinstance(error, RulebookError):
+            raise
+        raise RulebookError(path, "", str(error)) from error
     provenance = Provenance(
-        source=source or f"{Path(path).name}, ccxt fetchLeverageTiers layout",
-        as_of=as_of or _date_of(path),
+        source=source or f"{Path(path).name}, {how.what}", as_of=as_of or _date_of(path)
     )
-    schedules: dict[str, ScheduleRule] = {}
-    markets: dict[str, Market] = {}
-    problems: list[str] = []
-    for symbol, tiers in tiers_of.items():
-        try:
-            market = read_symbol(symbol)
-            if market.name in markets:
-                other = markets[market.name].symbol
-                raise _SymbolError(f"has the name {market.name}, which {other} has too")
-            schedules[market.name] = _schedule(market, tiers, provenance)
-            markets[market.name] = market
-        except _SymbolError as error:
-            problems.append(f"{symbol}: {error}")
-    _refuse_problems(path, problems, len(tiers_of))
-    assets = sorted({schedule.settlement_asset for schedule in schedules.values()})
+    markets, schedules = _read_markets(how, found, maintenance_part, provenance, path)
+    if steps:
+        instruments = _instruments(steps, markets)
+    else:
+        instruments = tuple(
+            instrument_of(market, market.steps, provenance)
+            for market in markets.values()
+            if market.steps is not None and has_instruments
+        )
+    assets = sorted({schedule.settlement_asset for schedule in schedules})
     stem = re.sub(r"[^a-z0-9]+", "_", Path(path).name.split(".")[0].lower()).strip("_")
     rulebook = Rulebook(
         name=name or stem[:31] or "imported",
@@ -140,19 +134,146 @@ def import_ccxt(
             )
             for asset in assets
         ),
-        schedules=tuple(schedules.values()),
-        instruments=_instruments(steps, markets) if steps else (),
+        schedules=tuple(schedules),
+        instruments=instruments,
+        rule=_rule(how, schedules, provenance),
     )
     validate(rulebook, path)
     return rulebook
 
 
-def read_symbol(symbol: str) -> Market:
-    """Return the parts of a unified symbol. Raises ValueError if it is not one."""
-    match = SYMBOL.fullmatch(symbol)
-    if match is None:
-        raise _SymbolError("is no symbol like BTC/USDT:USDT or BTC/USDT:USDT-241227")
-    return Market(symbol, match["base"], match["quote"], match["settle"], match["expiry"] or "")
+def export_ccxt(rulebook: Rulebook) -> str:
+    """Return the schedules as JSON in the ccxt layout; importing it gives the same tiers.
+
+    A schedule XXXYYY in asset YYY is XXX/YYY:YYY. Raises RulebookError, naming what the layout
+    cannot say: another family than tiers, tiers by quantity, a name without its asset.
+    """
+    document = {}
+    for schedule in rulebook.schedules:
+        symbol = _unified(schedule, rulebook.name)
+        document[symbol] = [
+            {
+                "tier": k + 1,
+                "currency": schedule.settlement_asset,
+                "minNotional": plain(tier.floor),
+                "maxNotional": _ceiling(schedule, k),
+                "maintenanceMarginRate": plain(tier.maintenance_rate),
+                "maxLeverage": plain(tier.max_leverage),
+                "info": {"cum": plain(tier.deduction)},
+            }
+            for k, tier in enumerate(schedule.tiers)
+        ]
+    return json.dumps(document, indent=1) + "\n"
+
+
+def _ceiling(schedule: ScheduleRule, k: int) -> str:
+    if k + 1 < len(schedule.tiers):
+        return plain(schedule.tiers[k + 1].floor)
+    return plain(UNBOUNDED if schedule.notional_max is None else schedule.notional_max)
+
+
+def _unified(schedule: ScheduleRule, path: str) -> str:
+    key = f"schedule.{schedule.name}"
+    if not schedule.tiers:
+        raise RulebookError(path, f"{key}.family", "has no tiers", schedule.family)
+    if schedule.tier_key != "notional":
+        raise RulebookError(path, "rule.tier_key", "must be notional", schedule.tier_key)
+    asset, (pair, _, expiry) = schedule.settlement_asset, schedule.name.partition("_")
+    suffix = f"-{expiry}" if expiry else ""
+    base = pair.removesuffix(asset)
+    if base != pair and base:
+        symbol = f"{base}/{asset}:{asset}{suffix}"
+    else:
+        symbol = f"{asset}/{pair.removeprefix(asset)}:{asset}{suffix}"
+    try:
+        if unified_name(symbol) == schedule.name:
+            return symbol
+    except SymbolError:
+        pass
+    raise RulebookError(path, key, f"is no name like BTC{asset} or BTC{asset}_241227")
+
+
+def _layout(
+    name: str | None,
+    document: object,
+    tier_mode: str | None,
+    maintenance_part: Decimal | None,
+    path: str,
+) -> Layout:
+    how = LAYOUTS.get(name) if name else detect(document)
+    if how is None:
+        known = ", ".join(LAYOUTS)
+        if name:
+            raise RulebookError(path, "layout", f"must be one of {known}", name)
+        raise RulebookError(path, "", f"is in no layout that is known; name one of {known}")
+    if tier_mode is not None and how is not CCXT:
+        raise RulebookError(path, "tier_mode", f"layout {how.name} has its own", tier_mode)
+    if how.has_maintenance and maintenance_part is not None:
+        reason = f"layout {how.name} has maintenance rates of its own"
+        raise RulebookError(path, "maintenance_part", reason, maintenance_part)
+    if not how.has_maintenance and maintenance_part is None:
+        reason = f"is missing: layout {how.name} has no maintenance rates; say which part of"
+        raise RulebookError(path, "maintenance_part", f"{reason} 1 / leverage they are")
+    if maintenance_part is not None and not ZERO < maintenance_part < ONE:
+        reason = "must be above 0 and below 1"
+        raise RulebookError(path, "maintenance_part", reason, maintenance_part)
+    if tier_mode is None or tier_mode == how.tier_mode:
+        return how
+    return Layout(
+        name=how.name,
+        what=how.what,
+        is_it=how.is_it,
+        markets=how.markets,
+        read=how.read,
+        keys=how.keys,
+        tier_mode=tier_mode,
+        mode_source="said when it was imported",
+    )
+
+
+def _rule(
+    how: Layout, schedules: Sequence[ScheduleRule], provenance: Provenance
+) -> VenueRule | None:
+    """Return the switches of tiers; None where they are those of a rulebook without [rule]."""
+    if how.tier_mode == "marginal" and how.tier_key == "notional":
+        return None
+    values = {key.name: key.default for key in RULE if key.default is not None}
+    values |= {"tier_mode": how.tier_mode, "tier_key": how.tier_key}
+    if any(schedule.liquidation_fee_rate for schedule in schedules):
+        values["fee_in_liquidation"] = "at_liquidation"
+    source = "assumption: what an answer does not say is as riskd does it"
+    own = {"tier_mode": how.mode_source, "tier_key": how.what}
+    return VenueRule(values, Provenance(source, provenance.as_of, own))
+
+
+def _read_markets(
+    how: Layout,
+    found: Mapping[str, object],
+    part: Decimal | None,
+    provenance: Provenance,
+    path: str,
+) -> tuple[dict[str, Market], list[ScheduleRule]]:
+    """Return markets by our names, and their schedules."""
+    markets: dict[str, Market] = {}
+    venue_names: dict[str, str] = {}
+    schedules: list[ScheduleRule] = []
+    problems: list[str] = []
+    if part is not None:
+        own = {"maintenance_part": "assumption: given when it was imported"}
+        provenance = Provenance(provenance.source, provenance.as_of, own)
+    for symbol, raw in found.items():
+        try:
+            market = how.read(symbol, raw)
+            if market.name in markets:
+                other = venue_names[market.name]
+                raise SymbolError(f"has the name {market.name}, which {other} has too")
+            schedules.append(schedule_of(market, how, part, provenance))
+            markets[market.name] = market
+            venue_names[market.name] = symbol
+        except SymbolError as error:
+            problems.append(f"{symbol}: {error}")
+    _refuse_problems(path, problems, len(found))
+    return markets, schedules
 
 
 def _read(path_or_file: str | Path | BinaryIO) -> tuple[str, bytes]:
@@ -168,9 +289,13 @@ def _read(path_or_file: str | Path | BinaryIO) -> tuple[str, bytes]:
     if not content.startswith(GZIP_MAGIC):
         return path, content
     try:
-        return path, gzip.decompress(content)
-    except (OSError, EOFError, ValueError) as error:
+        with gzip.GzipFile(fileobj=BytesIO(content)) as file:
+            unpacked = file.read(SIZE_MAX + 1)
+    except (OSError, EOFError, ValueError, zlib.error) as error:
         raise RulebookError(path, "", f"is not gzip: {error}") from error
+    if len(unpacked) > SIZE_MAX:
+        raise RulebookError(path, "", f"is more than {SIZE_MAX} bytes when unpacked")
+    return path, unpacked
 
 
 def _date_of(path: str) -> date:
@@ -186,10 +311,12 @@ def _date_of(path: str) -> date:
         raise RulebookError(path, "as_of", "the file has no date: give one") from error
 
 
-def _parse(content: bytes, path: str) -> dict[str, object]:
+def _parse(content: bytes, path: str) -> object:
+    # BingX's limits are kept as the one assignment of a Python file, whose value is JSON.
+    assignment = re.match(rb"\s*[A-Z_]+ = (?=\{)", content)
     try:
-        document = json.loads(
-            content,
+        return json.loads(
+            content[assignment.end() :] if assignment else content,
             parse_float=Decimal,
             # NaN and Infinity are no JSON but ccxt files have them: refused later, with their tier.
             parse_constant=Decimal,
@@ -199,11 +326,6 @@ def _parse(content: bytes, path: str) -> dict[str, object]:
         raise
     except (ValueError, RecursionError, ArithmeticError) as error:
         raise RulebookError(path, "", f"is not JSON: {error}") from error
-    if not isinstance(document, dict):
-        raise RulebookError(path, "", "must be an object of symbols and their tiers")
-    if not document:
-        raise RulebookError(path, "", "has no symbols")
-    return document
 
 
 def _without_duplicates(pairs: Sequence[tuple[str, object]], path: str) -> dict[str, object]:
@@ -216,18 +338,23 @@ def _without_duplicates(pairs: Sequence[tuple[str, object]], path: str) -> dict[
 
 
 def _select(
-    document: Mapping[str, object], symbols: Collection[str], path: str
+    how: Layout, found: Mapping[str, object], symbols: Collection[str], path: str
 ) -> Mapping[str, object]:
     if not symbols:
-        return document
-    by_name = {symbol: symbol for symbol in document}
-    for symbol in document:
-        if SYMBOL.fullmatch(symbol):
-            by_name.setdefault(read_symbol(symbol).name, symbol)
+        return found
+    by_name = {symbol: symbol for symbol in found}
+    for symbol in found:
+        by_name.setdefault(symbol.upper(), symbol)
+        if how.name == "ccxt":
+            try:
+                by_name.setdefault(unified_name(symbol), symbol)
+            except SymbolError:
+                continue
+        by_name.setdefault(symbol.replace("/", ""), symbol)
     for symbol in symbols:
         if symbol not in by_name:
-            raise RulebookError(path, symbol, f"is not among the {len(document)} symbols")
-    return {by_name[symbol]: document[by_name[symbol]] for symbol in symbols}
+            raise RulebookError(path, symbol, f"is not among the {len(found)} symbols")
+    return {by_name[symbol]: found[by_name[symbol]] for symbol in symbols}
 
 
 def _refuse_problems(path: str, problems: Sequence[str], count: int) -> None:
@@ -240,79 +367,6 @@ def _refuse_problems(path: str, problems: Sequence[str], count: int) -> None:
         raise RulebookError(path, "", problems[0])
     lines = "\n  ".join(shown)
     raise RulebookError(path, "", f"{len(problems)} of {count} symbols are wrong:\n  {lines}")
-
-
-def _schedule(market: Market, rows: object, provenance: Provenance) -> ScheduleRule:
-    if not ASSET_SYMBOL.fullmatch(market.settle):
-        raise _SymbolError(f"settles in {market.settle!r}, must be 1 to 15 of A-Z and 0-9")
-    if len(market.name) > 31:
-        raise _SymbolError(f"has a name of {len(market.name)} characters, at most 31")
-    if not isinstance(rows, list) or not 1 <= len(rows) <= TIERS_MAX:
-        raise _SymbolError(f"must have a list of 1 to {TIERS_MAX} tiers")
-    tiers: list[TierRule] = []
-    ceiling: Decimal | None = ZERO
-    for k, row in enumerate(rows):
-        tier, ceiling = _tier(market, k, row, tiers[-1] if tiers else None, ceiling)
-        tiers.append(tier)
-    schedule = ScheduleRule(market.name, market.settle, tuple(tiers), ceiling, ZERO, provenance)
-    violation = ladder_violation(schedule, ASSET_SCALE)
-    if violation:
-        # Messages count tiers as the file does, from 1; our laws from 0.
-        reason = re.sub(r"tier\[([0-9]+)\]", lambda m: f"tier {int(m[1]) + 1}", violation.reason)
-        raise _TierError(violation.tier, CCXT_KEYS[violation.key], violation.value, reason)
-    return schedule
-
-
-def _tier(
-    market: Market,
-    k: int,
-    row: object,
-    previous: TierRule | None,
-    ceiling: Decimal | None,
-) -> tuple[TierRule, Decimal | None]:
-    """Return the tier and its upper bound, None for none; ceiling is that of the tier before."""
-    if not isinstance(row, dict):
-        raise _SymbolError(f"tier {k + 1}: must be an object")
-    if "tier" in row and _number(k, row, "tier") != k + 1:
-        raise _TierError(k, "tier", row["tier"], f"is out of order, must be {k + 1}")
-    currency = row.get("currency")
-    if currency != market.settle:
-        reason = f"must be {market.settle}, in which the symbol settles"
-        raise _TierError(k, "currency", currency, reason)
-    floor = _number(k, row, "minNotional")
-    if ceiling is None:
-        raise _TierError(k, "minNotional", floor, "comes after a tier without bound")
-    if floor != ceiling:
-        what = "maxNotional of the tier before" if previous else "in the first tier"
-        raise _TierError(k, "minNotional", floor, f"must be {plain(ceiling)}, {what}")
-    top = None if row.get("maxNotional") is None else _number(k, row, "maxNotional")
-    if top is not None and top >= UNBOUNDED:
-        top = None
-    if top is not None and top <= floor:
-        raise _TierError(k, "maxNotional", top, f"must be above minNotional {plain(floor)}")
-    maintenance_rate = _number(k, row, "maintenanceMarginRate")
-    max_leverage = _number(k, row, "maxLeverage")
-    if max_leverage < 1:
-        raise _TierError(k, "maxLeverage", max_leverage, "must be at least 1")
-    deduction = next_deduction(previous, floor, maintenance_rate) if previous else ZERO
-    own = row.get("info")
-    if isinstance(own, dict) and own.get("cum") is not None:
-        printed = _number(k, own, "cum", "info.cum")
-        if printed != deduction:
-            reason = f"must be {plain(deduction)}, which the floors and rates give"
-            raise _TierError(k, "info.cum", printed, reason)
-    initial_rate = inverse_leverage(max_leverage)
-    return TierRule(floor, initial_rate, maintenance_rate, deduction, max_leverage), top
-
-
-def _number(k: int, row: Mapping[str, object], key: str, shown: str = "") -> Decimal:
-    value = row.get(key)
-    if value is None:
-        raise _TierError(k, shown or key, None, "is missing")
-    try:
-        return read_number(value)
-    except ValueError as error:
-        raise _TierError(k, shown or key, value, str(error)) from error
 
 
 def _instruments(path: str | Path, markets: Mapping[str, Market]) -> tuple[InstrumentRule, ...]:
@@ -336,13 +390,18 @@ def _instruments(path: str | Path, markets: Mapping[str, Market]) -> tuple[Instr
         market = markets.get(name)
         if market is None:
             raise RulebookError(where, section.key, "is not among the imported symbols")
-        if not market.is_linear_perpetual:
-            reason = f"{market.symbol} is not a linear perpetual: only its schedule can be imported"
-            raise RulebookError(where, section.key, reason)
-        defaults = {
-            "kind": LINEAR_PERPETUAL,
-            "settlement_asset": market.settle,
-            "margin_schedule": name,
-        }
+        defaults = {"settlement_asset": market.settlement_asset, "margin_schedule": name}
+        if "kind" not in section.table:
+            if not _is_linear_perpetual(market):
+                reason = "is not a linear perpetual: say its kind"
+                raise RulebookError(where, section.key, reason)
+            defaults["kind"] = LINEAR_PERPETUAL
         rules.append(read_instrument(name, section, number, defaults, provenance))
     return tuple(rules)
+
+
+def _is_linear_perpetual(market: Market) -> bool:
+    asset = market.settlement_asset
+    return market.name.endswith(asset) and is_linear_perpetual(
+        f"{market.name.removesuffix(asset)}/{asset}:{asset}"
+    )

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from riskd.rulebooks import RulebookError, import_ccxt, load, loads, to_toml
-from riskd.rulebooks.importers import read_symbol
+from riskd.rulebooks.layouts import is_linear_perpetual, unified_name
 
 TWO_SYMBOLS = Path(__file__).parent.parent / "data" / "ccxt_two_symbols.json"
 # The venue's whole file is not part of the project; beside a checkout it is tested too.
@@ -68,7 +68,7 @@ def test_symbols_select_by_either_name(symbol: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("symbol", "name", "is_linear_perpetual"),
+    ("symbol", "name", "is_linear"),
     [
         ("BTC/USDT:USDT", "BTCUSDT", True),
         ("BTC/USDC:USDC", "BTCUSDC", True),
@@ -77,12 +77,9 @@ def test_symbols_select_by_either_name(symbol: str) -> None:
         ("BTC/USD:USDT", "BTCUSD:USDT", False),
     ],
 )
-def test_a_symbol_is_named_as_its_venue_does(
-    symbol: str, name: str, is_linear_perpetual: bool
-) -> None:
-    market = read_symbol(symbol)
-    assert market.name == name
-    assert market.is_linear_perpetual is is_linear_perpetual
+def test_a_symbol_is_named_as_its_venue_does(symbol: str, name: str, is_linear: bool) -> None:
+    assert unified_name(symbol) == name
+    assert is_linear_perpetual(symbol) is is_linear
 
 
 def put(symbol: str, tier: int, key: str, value: object) -> Callable[[Document], None]:

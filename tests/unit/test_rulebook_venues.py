@@ -68,7 +68,7 @@ def near(value: str, expected: float, tolerance: float) -> bool:
 @pytest.mark.parametrize("name", names())
 def test_each_number_of_a_packaged_rulebook_has_a_source(name: str) -> None:
     book = load(name)
-    parts = (
+    parts: list[Any] = [
         *book.assets,
         *book.schedules,
         *book.instruments,
@@ -76,7 +76,7 @@ def test_each_number_of_a_packaged_rulebook_has_a_source(name: str) -> None:
         *book.collateral,
         *([book.rule] if book.rule else []),
         *([book.levels] if book.levels else []),
-    )
+    ]
     for part in parts:
         assert part.provenance.source.strip()
         assert all(source.strip() for source in part.provenance.sources.values())
@@ -221,7 +221,7 @@ def test_bitmex_has_the_rates_of_its_quanto_example() -> None:
     position = Position.of(quantity=20, entry_price=1000, mark_price=1000, leverage=50)
     rates = replace(book.schedule("XRPUSD"), tiers=book.schedule("XRPUSD").tiers[:1])
     need = requirement_of(position, margin_schedule(rates), rule)
-    assert (need.initial, need.maintenance) == (400, 200)
+    assert [need.initial, need.maintenance] == [400, 200]
     # A point of ETHUSD is 100 satoshi.
     assert book.instrument("ETHUSD").contract_multiplier == Decimal("0.000001")
 
