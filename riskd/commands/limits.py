@@ -1,7 +1,6 @@
 """`riskd limits`: list, set, raise and remove limits of a service, and prove that they hold."""
 
 import argparse
-import getpass
 import sys
 import time
 from collections.abc import Sequence
@@ -12,11 +11,11 @@ import grpc
 
 from riskd import limits, limits_file
 from riskd.commands.output import print_table
+from riskd.commands.service import PAGE_SIZE, Service, add_service_arguments
 from riskd.limits_file import SCOPES, LimitRule
-from riskd.v1 import account_service_pb2, instrument_service_pb2, types_pb2
+from riskd.v1 import account_service_pb2, types_pb2
 from riskd.v1 import limit_service_pb2 as pb
 from riskd.v1.account_service_pb2_grpc import AccountServiceStub
-from riskd.v1.instrument_service_pb2_grpc import InstrumentServiceStub
 from riskd.v1.limit_service_pb2_grpc import LimitServiceStub
 
 if TYPE_CHECKING:
@@ -38,7 +37,6 @@ prove works on a copy in memory: it breaks each limit with one order and shows w
 status: 0 done (prove: every limit stopped its order), 1 refused or failed, 2 wrong usage."""
 
 NS_PER_HOUR = 3_600 * 10**9
-PAGE_SIZE = 1000
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -87,10 +85,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _command(commands: Any, name: str, summary: str) -> argparse.ArgumentParser:
     parser: argparse.ArgumentParser = commands.add_parser(name, help=summary)
-    parser.add_argument(
-        "--address", default="127.0.0.1:50051", help="of the service (default: 127.0.0.1:50051)"
-    )
-    parser.add_argument("--timeout-s", type=float, default=5.0, help="(default: 5)")
+    add_service_arguments(parser)
     return parser
 
 
@@ -132,53 +127,29 @@ def run(arguments: argparse.Namespace) -> int:
 # --- a running service ----------------------------------------------------------------------------
 
 
-class _Service:
-    """The calls of a running service, with symbols for ids of instruments."""
+class _Service(Service):
+    """The calls of a running service that are about limits."""
 
     def __init__(self, channel: grpc.Channel, arguments: argparse.Namespace) -> None:
-        self._channel = channel
-        self._timeout_s = arguments.timeout_s
-        actor = getattr(arguments, "actor", None) or getpass.getuser()
-        self._metadata = (("riskd-actor", actor),)
+        super().__init__(channel, arguments)
         self.limits = LimitServiceStub(channel)
-        self.symbols = self._load_symbols()
-        self._ids = {symbol: instrument_id for instrument_id, symbol in self.symbols.items()}
-
-    def call(self, method: Any, request: Any) -> Any:
-        """Make a call in the time there is, under the name of the actor."""
-        return method(request, timeout=self._timeout_s, metadata=self._metadata)
-
-    def _load_symbols(self) -> dict[int, str]:
-        stub = InstrumentServiceStub(self._channel)
-        symbols: dict[int, str] = {}
-        token = ""
-        while True:
-            page = self.call(
-                stub.ListInstruments,
-                instrument_service_pb2.ListInstrumentsRequest(
-                    page_size=PAGE_SIZE, page_token=token
-                ),
-            )
-            symbols |= {row.instrument_id: row.symbol for row in page.instruments}
-            token = page.next_page_token
-            if not token:
-                return symbols
+        self.symbols = {row.instrument_id: row.symbol for row in self.instruments.values()}
 
     def key(self, rule: LimitRule) -> pb.LimitKey:
         """Return the name of a limit. Raises LimitsFileError for an unknown symbol."""
-        if rule.instrument and rule.instrument not in self._ids:
+        if rule.instrument and rule.instrument not in self.instruments:
             raise rule.refuse("instrument", rule.instrument, "the service has no such instrument")
         return pb.LimitKey(
             scope=rule.scope,
             scope_id=rule.scope_id,
-            instrument_id=self._ids[rule.instrument] if rule.instrument else 0,
+            instrument_id=self.instrument_id(rule.instrument) if rule.instrument else 0,
             kind=rule.kind,
         )
 
     def has_parent(self, account_id: int) -> bool:
         """Return whether an account is a sub-account."""
         request = account_service_pb2.GetAccountRequest(account_id=account_id)
-        reply = self.call(AccountServiceStub(self._channel).GetAccount, request)
+        reply = self.call(AccountServiceStub(self.channel).GetAccount, request)
         return bool(reply.account.parent_account_id)
 
 

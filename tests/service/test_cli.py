@@ -30,7 +30,7 @@ SOFT = types_pb2.LIMIT_ACTION_SOFT
 
 Capture = pytest.CaptureFixture[str]
 
-BUILT_IN = ["serve", "check", "price", "margin", "limits"]
+BUILT_IN = ["serve", "check", "price", "margin", "portfolio", "market", "limits"]
 
 
 def test_version_is_the_packages(capsys: Capture) -> None:
@@ -129,6 +129,86 @@ def test_margin_takes_its_rates_from_a_rulebook(capsys: Capture) -> None:
 def test_bad_margin_input_is_1_and_named(capsys: Capture, arguments: str, message: str) -> None:
     assert main(["margin", "--side", "long", "--entry", "100", *arguments.split()]) == 1
     assert message in capsys.readouterr().err
+
+
+def portfolio(rig: Rig, arguments: str) -> int:
+    return main(["portfolio", "--address", f"127.0.0.1:{rig.port}", *arguments.split()])
+
+
+def test_portfolio_shows_an_account_with_an_order_more(market: Rig, capsys: Capture) -> None:
+    before = market.engine.state_hash()
+    arguments = "--account 7 --position BTC-PERP=0.2@60000 --order BTC-PERP=-0.1@61000"
+    assert portfolio(market, f"{arguments} --mark BTC-PERP=61000") == 0
+    out = capsys.readouterr().out
+    assert re.search(r"cross equity +10200 USDT", out)
+    assert re.search(r"BTC-PERP +net +cross +0.2 +60000 +61000 +200 ", out)
+    assert re.search(r"BTC-PERP=-0.1@61000 +ACCEPTED +NONE +", out)
+    assert market.engine.state_hash() == before
+
+
+def test_portfolio_of_nothing_and_an_order_that_is_rejected(market: Rig, capsys: Capture) -> None:
+    arguments = "--asset USDT --balance USDT=100 --order BTC-PERP=1@60000 --json"
+    assert portfolio(market, arguments) == 1
+    reply = json.loads(capsys.readouterr().out)
+    assert reply["decisions"][0]["reason"] == "REASON_CODE_MARGIN_INSUFFICIENT"
+    assert reply["summary"]["cash"] == "100"
+
+
+def test_portfolio_of_an_isolated_hedge(market: Rig, capsys: Capture) -> None:
+    arguments = (
+        "--asset USDT --hedge --position BTC-PERP=1@60000,wallet=3000,leverage=20,side=long "
+        "--position BTC-PERP=-1@61000,wallet=3100,leverage=20,side=short"
+    )
+    assert portfolio(market, arguments) == 0
+    out = capsys.readouterr().out
+    assert re.search(r"isolated wallets +6100 USDT", out)
+    # (60000 - 3000 - 250) / (1 - 0.01) and (61000 + 3100 + 250) / 1.01, on marks of 0.05
+    assert re.search(r"long +isolated +1 +60000 +60000 +0 .* 57323.2 ", out)
+    assert re.search(r"short +isolated +-1 +61000 +60000 +1000 .* 63712.9 ", out)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("--account 7 --position BTC-PERP", "--position 'BTC-PERP': must be NAME=VALUE"),
+        ("--account 7 --position X=1@2", "symbol 'X' is unknown: the service has BTC-PERP"),
+        ("--account 7 --position BTC-PERP=1@2,size=3", "--position: 'size' is not one of"),
+        ("--account 7 --order BTC-PERP=1,side=up", "--order: side is 'up': must be long or short"),
+        ("--account 8", "NOT_FOUND: account_id 8 is unknown"),
+        ("--account 7 --mark BTC-PERP=0.01", "marks[0].mark_price is '0.01': must be a multiple"),
+    ],
+)
+def test_portfolio_names_what_is_wrong(
+    market: Rig, capsys: Capture, arguments: str, message: str
+) -> None:
+    assert portfolio(market, arguments) == 1
+    assert message in capsys.readouterr().err
+
+
+def on_market(rig: Rig, action: str, arguments: str = "") -> int:
+    address = f"--address 127.0.0.1:{rig.port}"
+    return main(["market", action, *f"{address} {arguments}".split()])
+
+
+def test_market_lists_funds_and_settles(market: Rig, capsys: Capture) -> None:
+    assert on_market(market, "list") == 0
+    assert re.search(
+        r"1 +BTC-PERP +linear_perpetual +USDT +BTC +0.5 +0.001 +normal", capsys.readouterr().out
+    )
+    funding = f"--symbol BTC-PERP --rate 0.0001 --time-ns {market.clock()}"
+    assert on_market(market, "funding", f"{funding} --dry-run") == 0
+    assert re.search(r"positions +0\n +paid +0 USDT", capsys.readouterr().out)
+    assert market.engine.instruments()[0].funding_time_ns == 0
+    assert on_market(market, "funding", funding) == 0
+    assert market.engine.instruments()[0].funding_time_ns == market.clock()
+    assert on_market(market, "funding", funding) == 1
+    assert "time_ns is" in capsys.readouterr().err
+    assert on_market(market, "settle", "--symbol BTC-PERP --price 60000") == 1
+    assert "never expires and is not HALTED" in capsys.readouterr().err
+    market.engine.set_trading_state(4, 1, 3)
+    assert on_market(market, "settle", "--symbol BTC-PERP --price 60000") == 0
+    assert on_market(market, "list") == 0
+    assert "settled at 60000" in capsys.readouterr().out
 
 
 def check(rig: Rig, arguments: str) -> int:

@@ -139,7 +139,8 @@ def test_an_account_written_out_is_the_account(book: Rig) -> None:
         orders=orders,
     )
     assert [each.decision for each in reply.decisions] == [types_pb2.DECISION_ACCEPTED] * 3
-    for row in (summary, *positions):
+    summary.account_id = 0
+    for row in positions:
         row.account_id = 0
     assert reply.summary == summary
     assert list(reply.positions) == positions
@@ -247,7 +248,8 @@ def test_both_sides_of_hedge_mode(market: Rig) -> None:
             for row in positions
         ],
     )
-    for row in (summary, *positions):
+    summary.account_id = 0
+    for row in positions:
         row.account_id = 0
     assert written.summary == summary
     assert list(written.positions) == positions
@@ -261,17 +263,23 @@ def test_a_thousand_orders_are_decided(market: Rig) -> None:
 
 
 def position(**fields: Any) -> pb.SimulatedPosition:
-    values = {"instrument_id": 1, "quantity": "1", "entry_price": "60000"} | fields
+    values: dict[str, Any] = {"instrument_id": 1, "quantity": "1", "entry_price": "60000"} | fields
     return pb.SimulatedPosition(**values)
 
 
 def order(**fields: Any) -> pb.SimulatedOrder:
-    values = {"instrument_id": 1, "side": BUY, "price": "60000", "quantity": "1"} | fields
+    values: dict[str, Any] = {
+        "instrument_id": 1,
+        "side": BUY,
+        "price": "60000",
+        "quantity": "1",
+    } | fields
     return pb.SimulatedOrder(**values)
 
 
 def mark(**fields: Any) -> pb.SimulatedMark:
-    return pb.SimulatedMark(**({"instrument_id": 1, "mark_price": "60000"} | fields))
+    values: dict[str, Any] = {"instrument_id": 1, "mark_price": "60000"} | fields
+    return pb.SimulatedMark(**values)
 
 
 def balance(**fields: Any) -> pb.SimulatedBalance:
