@@ -20,6 +20,15 @@ _MONEY_PLACES = 6
 _WEIGHT_PLACES = 4
 _FACTOR_PLACES = 6
 _QUOTE = ("usdc", "quote_deposit", "deposit")
+_OWN_RATIO = (
+    "user_custom_margin_ratio",
+    "user_custom_ratio",
+    "user_max_margin_ratio",
+    "custom_margin_ratio",
+    "custom_ratio",
+    "max_margin_ratio",
+)
+_OVERRIDE = ("margin_ratio_override", "context_override", "context_margin_ratio")
 _BASE_WEIGHT = ("base_weight", "weight", "asset_weight", "liability_weight")
 
 
@@ -90,11 +99,10 @@ def pool_scaled_weight(inputs: Inputs, _venue: Venue) -> Outputs:
 
 def _custom_ratio(inputs: Inputs) -> int:
     """Return the account's own ratio, which is of initial margin, or one set over both."""
-    override = _units(inputs, ("margin_ratio_override", "context_override"), _WEIGHT_PLACES, 0)
+    override = _units(inputs, _OVERRIDE, _WEIGHT_PLACES, 0)
     if _kind(inputs) != "initial":
         return override
-    names = ("user_custom_margin_ratio", "custom_margin_ratio", "user_max_margin_ratio")
-    return max(override, _units(inputs, names, _WEIGHT_PLACES, 0))
+    return max(override, _units(inputs, _OWN_RATIO, _WEIGHT_PLACES, 0))
 
 
 def _assets(inputs: Inputs) -> list[str]:
@@ -148,18 +156,29 @@ def _asset(inputs: Inputs, market: Inputs, asset: str, ratio: int) -> Bucket:
 
 
 def _perp(inputs: Inputs, market: Inputs, ratio: int) -> Bucket:
-    """Return the bucket of a perpetual: base and what it cost."""
-    kind = "maint" if _kind(market) == "maintenance" else "initial"
-    words = (kind, "maintenance") if kind == "maint" else (kind,)
-    ratios = tuple(f"{part}{word}_ratio" for part in ("perp_", "") for word in words)
+    """Return the bucket of a perpetual: base and what it cost.
+
+    Without a price of its own it has that of the asset whose market the row states.
+    """
+    both = {**market, **inputs}
+    for name, value in market.items():
+        if name.endswith("_market"):
+            both.setdefault("oracle_price", mapping(f"inputs.{name}", value).get("price"))
+    kinds = ("maint", "maintenance") if _kind(market) == "maintenance" else ("initial",)
+    ratios = [
+        f"{part}{name}"
+        for part in ("perp_", "")
+        for kind in kinds
+        for name in (f"{kind}_ratio", f"{kind}_margin_ratio", f"margin_ratio_{kind}")
+    ]
     return margin.perp_bucket(
         _units(inputs, ("base", "perp_base", "perp_base_amount"), _SIZE_PLACES, 0),
         _units(inputs, ("quote", "perp_quote", "perp_quote_amount"), _MONEY_PLACES, 0),
-        _units({**market, **inputs}, ("price", "oracle_price"), _MONEY_PLACES),
-        _units({**market, **inputs}, (*ratios, "margin_ratio"), _WEIGHT_PLACES),
+        _units(both, ("perp_price", "price", "oracle_price"), _MONEY_PLACES),
+        _units(both, (*ratios, "margin_ratio"), _WEIGHT_PLACES),
         bids_1e9=_units(inputs, ("open_bids",), _SIZE_PLACES, 0),
         asks_1e9=abs(_units(inputs, ("open_asks",), _SIZE_PLACES, 0)),
-        imf_1e6=_units({**market, **inputs}, ("perp_imf_factor",), _FACTOR_PLACES, 0),
+        imf_1e6=_units(both, ("perp_imf_factor",), _FACTOR_PLACES, 0),
         custom_ratio_1e4=ratio,
     )
 

@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 Figure = float | NDArray[np.float64]
 Whole = int | NDArray[np.int64]
-Kinds = str | Sequence[str] | NDArray[np.str_]
+Kinds = str | Sequence[str] | NDArray[np.str_] | bool | Sequence[bool] | NDArray[np.bool_]
 _INT64_MAX = 2**63 - 1
 
 # For functions that check what they computed: a result too large is an error there, not a warning.
@@ -172,16 +172,28 @@ def integers(*fields: Field, kinds: NDArray[np.uint8] | None = None) -> Integers
     return Integers(fields, [_flat(part) for part in parts], parts[0].shape)
 
 
-def calls(option_type: Kinds) -> NDArray[np.uint8]:
-    """Return 1 for "call" or "c" and 0 for "put" or "p", in either case of letters.
+_CALLS = ("call", "CALL", "Call", "c", "C")
+_PUTS = ("put", "PUT", "Put", "p", "P")
 
-    Raises ValueError for another text.
+
+def calls(option_type: Kinds) -> NDArray[np.uint8]:
+    """Return 1 for calls and 0 for puts: "call" or "c", "put" or "p", or booleans, True for calls.
+
+    Booleans are the fast way for many options. Raises ValueError for another text.
     """
-    texts = np.char.lower(np.asarray(option_type, dtype=np.str_))
-    is_call = np.isin(texts, ("call", "c"))
-    unknown = ~(is_call | np.isin(texts, ("put", "p")))
-    if unknown.any():
-        raise ValueError(f"option_type {str(texts[unknown][0])!r} must be 'call' or 'put'")
+    kinds = np.asarray(option_type)
+    if kinds.dtype.kind == "b":
+        return kinds.astype(np.uint8)
+    if kinds.dtype.kind != "U":
+        raise ValueError(f"option_type {option_type!r} must be 'call' or 'put'")
+    is_call = np.zeros(kinds.shape, dtype=np.bool_)
+    is_put = np.zeros(kinds.shape, dtype=np.bool_)
+    for spelling in _CALLS:
+        is_call |= kinds == spelling
+    for spelling in _PUTS:
+        is_put |= kinds == spelling
+    if (unknown := ~(is_call | is_put)).any():
+        raise ValueError(f"option_type {str(kinds[unknown][0])!r} must be 'call' or 'put'")
     return is_call.astype(np.uint8)
 
 

@@ -22,7 +22,7 @@ from dataclasses import dataclass, fields
 from typing import Literal, get_args, get_type_hints
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from riskd.core import option_margin as core
 from riskd.margin.arrays import (
@@ -237,7 +237,12 @@ class OptionMargin:
 
 def out_of_the_money(option_type: Kinds, strike: ArrayLike, reference: ArrayLike) -> Figure:
     """Return max(strike - reference, 0) of calls and max(reference - strike, 0) of puts."""
-    is_call = calls(option_type)
+    return _out_of_the_money(calls(option_type), strike, reference)
+
+
+def _out_of_the_money(
+    is_call: NDArray[np.uint8], strike: ArrayLike, reference: ArrayLike
+) -> Figure:
     numbers = floats(
         Field("strike", strike, ABOVE_ZERO),
         Field("reference", reference, ABOVE_ZERO),
@@ -262,6 +267,7 @@ def option_margin(
 ) -> OptionMargin:
     """Return the margin of options by themselves.
 
+    option_type is "call" or "put", or booleans, True for calls: the fast way for many options.
     reference is the price against which the rule measures the amount out of the money (an index, a
     forward, the underlying); index the price that its rates count on in cash, by default the
     reference. otm is that amount where it is known and the strike is not. entry_price is the
@@ -273,7 +279,7 @@ def option_margin(
     if strike is None and (otm is None or rule.put_floor == "strike"):
         raise ValueError("strike is missing")
     if otm is None:
-        otm = out_of_the_money(option_type, strike if strike is not None else 1.0, reference)
+        otm = _out_of_the_money(is_call, strike if strike is not None else 1.0, reference)
     numbers = floats(
         Field("quantity", quantity, FINITE),
         # Without a strike nothing depends on it.

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-PAGES = sorted((Path(__file__).parents[2] / "docs" / "families").glob("*.md"))
+FOLDER = Path(__file__).parents[2] / "docs" / "families"
+PAGES = sorted(set(FOLDER.glob("*.md")) - {FOLDER / "README.md"})
 _BLOCK = re.compile(r"^```pycon\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 
 
@@ -17,11 +18,7 @@ def test_the_examples_of_a_page_run_as_shown(
     page: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     text = page.read_text()
-    blocks = [
-        (text.count("\n", 0, found.start()) + 1, found[1]) for found in _BLOCK.finditer(text)
-    ]
-    if page.stem == "README":
-        return
+    blocks = [(text.count("\n", 0, at.start()) + 1, at[1]) for at in _BLOCK.finditer(text)]
     assert blocks, f"{page.name} has no example"
     # One page is one session: a block goes on where the one before ended.
     parser = doctest.DocTestParser()

@@ -138,6 +138,13 @@ def test_scalars_give_floats_and_arrays_broadcast() -> None:
     assert np.asarray(many.initial)[1, 0] == one.initial
 
 
+def test_kinds_are_texts_or_booleans() -> None:
+    texts = out_of_the_money(["call", "C", "Put", "p"], 110, 100)
+    assert np.array_equal(texts, [10, 10, 0, 0])
+    assert np.array_equal(out_of_the_money([True, False], 110, 100), [10, 0])
+    assert out_of_the_money("PUT", 90, 100) == 10
+
+
 @pytest.mark.parametrize(
     ("action", "expected"),
     [("buy_open", 120.0), ("sell_open", 90.0), ("sell_close", 0.0), ("buy_close", 0.0)],
@@ -220,6 +227,7 @@ def short(**changes: object) -> Callable[[], object]:
     ("call", "message"),
     [
         (short(option_type="straddle"), "option_type 'straddle' must be 'call' or 'put'"),
+        (short(option_type=1), "option_type 1 must be 'call' or 'put'"),
         (short(quantity=math.nan), "quantity nan must be finite"),
         (short(quantity="many"), "quantity 'many' must be a number"),
         (short(reference=0), "reference 0.0 must be finite and above 0"),
