@@ -23,7 +23,7 @@ COMMANDS = {
     "check": ("riskd.commands.check", "send one order to a running service"),
     "price": ("riskd.commands.price", "price an option and show its Greeks"),
     "margin": ("riskd.commands.margin", "margin, liquidation and bankruptcy price of a position"),
-    "portfolio": ("riskd.commands.portfolio", "margin of a portfolio that need not exist"),
+    "what-if": ("riskd.commands.what_if", "margin of a portfolio that need not exist"),
     "market": ("riskd.commands.market", "list, fund and settle instruments"),
     "journal": (
         "riskd.commands.journal",
@@ -44,7 +44,7 @@ EPILOG = """examples:
   riskd demo                                    see it work
   riskd serve --rulebooks binance_usdm          run the service with a venue's rules
   riskd check --account 7 --symbol BTCUSDT --side buy --quantity 0.5 --price 65000 --view full
-  riskd portfolio --account 7 --order BTCUSDT=0.5@65000 --mark BTCUSDT=61000
+  riskd what-if --account 7 --order BTCUSDT=0.5@65000 --mark BTCUSDT=61000
   riskd limits list --account 7                 limits and how much of each is used
   riskd margin --side long --quantity 0.5 --entry 65000 --leverage 20 \\
       --rulebook binance_usdm --symbol BTCUSDT

@@ -30,7 +30,7 @@ SOFT = types_pb2.LIMIT_ACTION_SOFT
 
 Capture = pytest.CaptureFixture[str]
 
-BUILT_IN = ["serve", "check", "price", "margin", "portfolio", "market", "limits"]
+BUILT_IN = ["serve", "check", "price", "margin", "what-if", "market", "limits"]
 
 
 def test_version_is_the_packages(capsys: Capture) -> None:
@@ -131,14 +131,14 @@ def test_bad_margin_input_is_1_and_named(capsys: Capture, arguments: str, messag
     assert message in capsys.readouterr().err
 
 
-def portfolio(rig: Rig, arguments: str) -> int:
-    return main(["portfolio", "--address", f"127.0.0.1:{rig.port}", *arguments.split()])
+def what_if(rig: Rig, arguments: str) -> int:
+    return main(["what-if", "--address", f"127.0.0.1:{rig.port}", *arguments.split()])
 
 
-def test_portfolio_shows_an_account_with_an_order_more(market: Rig, capsys: Capture) -> None:
+def test_what_if_shows_an_account_with_an_order_more(market: Rig, capsys: Capture) -> None:
     before = market.engine.state_hash()
     arguments = "--account 7 --position BTC-PERP=0.2@60000 --order BTC-PERP=-0.1@61000"
-    assert portfolio(market, f"{arguments} --mark BTC-PERP=61000") == 0
+    assert what_if(market, f"{arguments} --mark BTC-PERP=61000") == 0
     out = capsys.readouterr().out
     assert re.search(r"cross equity +10200 USDT", out)
     assert re.search(r"BTC-PERP +net +cross +0.2 +60000 +61000 +200 ", out)
@@ -146,20 +146,20 @@ def test_portfolio_shows_an_account_with_an_order_more(market: Rig, capsys: Capt
     assert market.engine.state_hash() == before
 
 
-def test_portfolio_of_nothing_and_an_order_that_is_rejected(market: Rig, capsys: Capture) -> None:
+def test_what_if_of_nothing_and_an_order_that_is_rejected(market: Rig, capsys: Capture) -> None:
     arguments = "--asset USDT --balance USDT=100 --order BTC-PERP=1@60000 --json"
-    assert portfolio(market, arguments) == 1
+    assert what_if(market, arguments) == 1
     reply = json.loads(capsys.readouterr().out)
     assert reply["decisions"][0]["reason"] == "REASON_CODE_MARGIN_INSUFFICIENT"
     assert reply["summary"]["cash"] == "100"
 
 
-def test_portfolio_of_an_isolated_hedge(market: Rig, capsys: Capture) -> None:
+def test_what_if_of_an_isolated_hedge(market: Rig, capsys: Capture) -> None:
     arguments = (
         "--asset USDT --hedge --position BTC-PERP=1@60000,wallet=3000,leverage=20,side=long "
         "--position BTC-PERP=-1@61000,wallet=3100,leverage=20,side=short"
     )
-    assert portfolio(market, arguments) == 0
+    assert what_if(market, arguments) == 0
     out = capsys.readouterr().out
     assert re.search(r"isolated wallets +6100 USDT", out)
     # (60000 - 3000 - 250) / (1 - 0.01) and (61000 + 3100 + 250) / 1.01, on marks of 0.05
@@ -178,10 +178,10 @@ def test_portfolio_of_an_isolated_hedge(market: Rig, capsys: Capture) -> None:
         ("--account 7 --mark BTC-PERP=0.01", "marks[0].mark_price is '0.01': must be a multiple"),
     ],
 )
-def test_portfolio_names_what_is_wrong(
+def test_what_if_names_what_is_wrong(
     market: Rig, capsys: Capture, arguments: str, message: str
 ) -> None:
-    assert portfolio(market, arguments) == 1
+    assert what_if(market, arguments) == 1
     assert message in capsys.readouterr().err
 
 

@@ -1,4 +1,4 @@
-"""`riskd portfolio`: margin of a portfolio that need not exist, as a running service has it."""
+"""`riskd what-if`: margin of a portfolio that need not exist, as a running service has it."""
 
 import argparse
 from collections.abc import Iterator
@@ -13,10 +13,10 @@ from riskd.v1 import types_pb2
 from riskd.v1.margin_service_pb2_grpc import MarginServiceStub
 
 EPILOG = """examples:
-  riskd portfolio --account 7
-  riskd portfolio --account 7 --order BTC-PERP=-0.5@64000 --mark BTC-PERP=61000
-  riskd portfolio --asset USDT --balance USDT=10000 --position BTC-PERP=0.5@65000,leverage=20
-  riskd portfolio --asset USDT --position BTC-PERP=-2@65000,wallet=900 --json
+  riskd what-if --account 7
+  riskd what-if --account 7 --order BTC-PERP=-0.5@64000 --mark BTC-PERP=61000
+  riskd what-if --asset USDT --balance USDT=10000 --position BTC-PERP=0.5@65000,leverage=20
+  riskd what-if --asset USDT --position BTC-PERP=-2@65000,wallet=900 --json
 
 It starts from an account of the service, or from an empty one, and changes nothing there. Positions
 take the place of those that are there, orders come on top: a quantity below 0 is short, or a sell;
@@ -50,7 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the portfolio's margin."""
-    return with_service("portfolio", arguments, lambda service: _simulate(service, arguments))
+    return with_service("what-if", arguments, lambda service: _simulate(service, arguments))
 
 
 def _simulate(service: Service, arguments: argparse.Namespace) -> int:
