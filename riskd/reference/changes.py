@@ -267,7 +267,13 @@ class Changes(Modes):
         return NONE
 
     def set_credit_line(
-        self, scope: int, scope_id: int, amount: int, *, validate_only: bool = False
+        self,
+        scope: int,
+        scope_id: int,
+        amount: int,
+        *,
+        validate_only: bool = False,
+        now_ns: int = 0,
     ) -> int:
         """Return the reason."""
         reason = self._credit_line_reason(scope, scope_id, amount)

@@ -37,6 +37,7 @@ class Collateral(State):
         forced_conversion: int = 0,
         *,
         validate_only: bool = False,
+        now_ns: int = 0,
     ) -> int:
         """Tiers are (floor, weight ppb). Return the reason."""
         terms = CollateralRow(

@@ -43,10 +43,12 @@ class Standing:
 class MarginLevels(Figures):
     """set_margin_levels, evaluate_levels, risk_events."""
 
-    def set_margin_levels(self, search_ppm: int, release_ppm: int) -> int:
+    def set_margin_levels(
+        self, search_ppm: int, release_ppm: int, *, validate_only: bool = False, now_ns: int = 0
+    ) -> int:
         """Return the reason. 0 and 0: no levels."""
         reason = levels_reason(search_ppm, release_ppm)
-        if reason == NONE:
+        if reason == NONE and not validate_only:
             self._levels_ppm = (search_ppm, release_ppm)
             self._revision += 1
         return reason
