@@ -382,6 +382,9 @@ REASON_FIRST = {
     "change_margin_mode",
     "set_leverage",
     "cancel",
+    "load_position",
+    "apply_funding",
+    "settle_instrument",
 }
 REASON_ALONE = {
     "set_trading_state",
@@ -394,6 +397,9 @@ REASON_ALONE = {
     "raise_limit",
     "remove_limit",
     "reset_usage",
+    "set_margin_levels",
+    "define_collateral",
+    "set_credit_line",
 }
 
 
