@@ -13,6 +13,8 @@ class Payment:
     """What a position gets; below 0 it pays."""
 
     key: PositionKey
+    notional: int
+    """Rounded up."""
     amount: int
     is_isolated: bool
 
@@ -79,10 +81,11 @@ class Funding(Ladder):
             if key.instrument_id != instrument_id or position.lots == 0:
                 continue
             at_price = price or self._marks[instrument_id].price
-            share = self._value_at(instrument_id, position.lots, at_price) * abs(rate_ppb) / BILLION
+            notional = self._value_at(instrument_id, position.lots, at_price)
+            share = notional * abs(rate_ppb) / BILLION
             pays = sign_of(position.lots) * rate_ppb > 0
             amount = -ceil(share) if pays else floor(share)
-            payments.append(Payment(key, amount, self._is_isolated(key)))
+            payments.append(Payment(key, ceil(notional), amount, self._is_isolated(key)))
         return payments
 
     def _pay(self, payment: Payment) -> None:
@@ -96,5 +99,6 @@ class Funding(Ladder):
 
     def _holds(self, payment: Payment) -> bool:
         """Return whether what was paid, and the money after it, fit (M-3)."""
-        key = payment.key
-        return fits(payment.amount, self._accounts[key.account_id].cash, self._position(key).wallet)
+        cash = self._accounts[payment.key.account_id].cash
+        wallet = self._position(payment.key).wallet
+        return fits(payment.notional, payment.amount, cash, wallet)

@@ -170,8 +170,26 @@ class Queries(Decisions, LimitQueries):
             position_side=key.position_side,
             margin_level=position.margin_level,
         )
+        row = self._with_prices(key, position, row)
         figures = self._position_figures(key, position, row)
         return row if figures is None else figures
+
+    def _with_prices(self, key: PositionKey, position: Position, row: PositionRow) -> PositionRow:
+        """Return the row with what does not need the position's own mark."""
+        account = self._accounts[key.account_id]
+        status, price = self._liquidation(key, position, account.cash)
+        row = row._replace(liquidation_status=status, liquidation_price=price)
+        if position.lots == 0 or is_option(self._instruments[key.instrument_id].kind):
+            return row
+        money: int | None = position.wallet
+        if not self._is_isolated(key):
+            others = self._cross_others(key)
+            money = None if others is None else account.cash + others[0]
+        if money is None or not fits(money):
+            return row
+        contract = self._contract(key.instrument_id)
+        bankruptcy = bankruptcy_price(contract, position.lots, position.entry_value, money)
+        return row._replace(bankruptcy_price=clamp(bankruptcy or 0))
 
     def _position_figures(
         self, key: PositionKey, position: Position, row: PositionRow
@@ -215,7 +233,6 @@ class Queries(Decisions, LimitQueries):
         contract = self._contract(key.instrument_id)
         if not is_cross:
             margin += initial(contract, row.leverage, lots, notional)
-        status, price = self._liquidation(key, position, account.cash)
         row = row._replace(
             notional=notional,
             unrealised_pnl=pnl,
@@ -223,18 +240,12 @@ class Queries(Decisions, LimitQueries):
             maintenance=maintenance(contract, lots, entry_value, notional),
             liquidation_requirement=liquidation_requirement(contract, lots, entry_value, notional),
             equity=money + pnl,
-            liquidation_status=status,
-            liquidation_price=price,
             known=True,
         )
         if lots != 0:
-            bankruptcy = None
-            if fits(money):
-                bankruptcy = bankruptcy_price(contract, lots, entry_value, money)
             behind = self._money_behind(key, position.wallet, account.cash)
             assert behind is not None
             row = row._replace(
-                bankruptcy_price=bankruptcy or 0,
                 liquidatable=fits(behind)
                 and can_be_liquidated(
                     contract,
