@@ -221,9 +221,11 @@ def _fee(inputs: Inputs, option: OptionVenue) -> Figure:
     part = _given(inputs, _FEE_PART)
     if rate is None:
         return 0.0
+    # In coin the rate is a part of one coin.
+    in_coin = _settlement(inputs, option.rule) == "coin"
     return margin.option_fee(
         size,
-        real(inputs, (*_INDEX, *_SPOT, *_FORWARD)),
+        1.0 if in_coin else real(inputs, (*_INDEX, *_SPOT, *_FORWARD)),
         real(inputs, _PREMIUM),
         rate=rate,
         price_part_max=option.fee_price_part if part is None else part,

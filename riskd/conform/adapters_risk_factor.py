@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from decimal import Decimal
 from typing import Any
@@ -122,10 +123,9 @@ def cross_liquidation(inputs: Inputs, _venue: Venue) -> Outputs:
             funding_per_unit=real(inputs, ("funding_per_unit", "funding"), 0.0),
         )
 
-    def price() -> Figure:
-        names = ("collateral_value", "collateral_available")
-        stated = number(inputs, names)
-        return margin.risk_factor_liquidation_price(
+    def price() -> Figure | None:
+        stated = number(inputs, ("collateral_value", "collateral_available"))
+        found = margin.risk_factor_liquidation_price(
             real(inputs, _MARK),
             real(inputs, _VOLUME),
             # "equal to maintenance margin", in words alone.
@@ -134,6 +134,7 @@ def cross_liquidation(inputs: Inputs, _venue: Venue) -> Outputs:
             slippage(),
             real(inputs, ("funding_per_unit", "funding"), 0.0),
         )
+        return None if math.isnan(float(found)) else found
 
     return {"liquidation_price": price, "maintenance_margin": maintenance}
 

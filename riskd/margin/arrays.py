@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from reprlib import repr as short
 from typing import Any
 
 import numpy as np
@@ -185,7 +186,7 @@ def calls(option_type: Kinds) -> NDArray[np.uint8]:
     if kinds.dtype.kind == "b":
         return kinds.astype(np.uint8)
     if kinds.dtype.kind != "U":
-        raise ValueError(f"option_type {option_type!r} must be 'call' or 'put'")
+        raise ValueError(f"option_type {short(option_type)} must be 'call' or 'put'")
     is_call = np.zeros(kinds.shape, dtype=np.bool_)
     is_put = np.zeros(kinds.shape, dtype=np.bool_)
     for spelling in _CALLS:
@@ -214,14 +215,14 @@ def _as_array(field: Field, kind: type[np.float64] | type[np.int64]) -> NDArray[
         try:
             return raw.astype(np.float64)
         except (TypeError, ValueError, OverflowError):
-            raise ValueError(f"{field.name} {field.value!r} must be a number") from None
+            raise ValueError(f"{field.name} {short(field.value)} must be a number") from None
     if raw.dtype.kind not in allowed:
         if whole and raw.dtype.kind == "O" and all(isinstance(item, int) for item in raw.flat):
-            raise ValueError(f"{field.name} {field.value!r} does not fit 64 bits")
+            raise ValueError(f"{field.name} {short(field.value)} does not fit 64 bits")
         noun = "a whole number" if whole else "a number"
-        raise ValueError(f"{field.name} {field.value!r} must be {noun}")
+        raise ValueError(f"{field.name} {short(field.value)} must be {noun}")
     if whole and raw.dtype.kind == "u" and (raw > _INT64_MAX).any():
-        raise ValueError(f"{field.name} {field.value!r} does not fit 64 bits")
+        raise ValueError(f"{field.name} {short(field.value)} does not fit 64 bits")
     return raw.astype(kind, copy=False)
 
 

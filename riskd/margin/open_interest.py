@@ -169,11 +169,8 @@ def account_bankruptcy_price(
     if before == notional_after or not min(before, 0) <= notional_after <= max(before, 0):
         raise ValueError(f"notional_after {notional_after} must lie between {before} and 0")
     sizes = [abs(notional) for notional in (*notionals, notional_after)]
-    rates = (*maintenance_ppm, maintenance_ppm[closing])
-    *margins, margin_after = (
-        int(fraction_maintenance_margin(size, rate))
-        for size, rate in zip(sizes, rates, strict=True)
-    )
+    rates = [*maintenance_ppm, maintenance_ppm[closing]]
+    *margins, margin_after = np.asarray(fraction_maintenance_margin(sizes, rates)).tolist()
     return int(
         partial_bankruptcy_price(
             notional_after - before,

@@ -1,0 +1,65 @@
+"""`riskd conform` on rows of options and of the DeFi families that somebody has damaged."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from riskd import conform
+
+ROWS = [
+    json.loads(line)
+    for line in (Path(__file__).parents[1] / "vectors" / "families.jsonl").read_text().splitlines()
+]
+BAD: list[Any] = [None, "x", -1, 0, 1e300, -1e300, 2**70, [], {}, [[1]], [{}], True, "nan"]
+
+
+def damaged(inputs: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield the inputs with each of them gone or bad, also one level down."""
+    for name, value in inputs.items():
+        yield {other: inputs[other] for other in inputs if other != name}
+        for bad in BAD:
+            yield {**inputs, name: bad}
+        if isinstance(value, dict):
+            for inner in damaged(value):
+                yield {**inputs, name: inner}
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: str(row["id"]))
+def test_a_damaged_row_fails_in_words_and_never_breaks_the_run(row: dict[str, Any]) -> None:
+    lines = [
+        (f"{row['id']}:{number}", json.dumps({**row, "inputs": copy.deepcopy(inputs)}).encode())
+        for number, inputs in enumerate(damaged(row["inputs"]), start=1)
+    ]
+    report = conform.check(lines)
+    assert report.total().rows == len(lines)
+    for failure in report.failures:
+        assert len(failure.line()) < 1500
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"option_type": "straddle"}, "option_type 'straddle' must be 'call' or 'put'"),
+        ({"strike": None}, "strike is missing"),
+        ({"premium": -1}, "mark -1.0 must be finite and not below 0"),
+        ({"underlying": 0}, "reference 0.0 must be finite and above 0"),
+        ({"settlement": "gold"}, "inputs.settlement must be cash or coin, got 'gold'"),
+    ],
+)
+def test_what_is_wrong_with_an_option_is_named(changes: dict[str, Any], message: str) -> None:
+    row = next(row for row in ROWS if row["id"] == "tastyworks-short-put")
+    bad = {**row, "inputs": {**row["inputs"], **changes}}
+    report = conform.check([("row", json.dumps(bad).encode())])
+    assert [failure.got for failure in report.failures] == [message]
+
+
+def test_a_venue_without_a_rule_for_options_is_not_covered() -> None:
+    row = {**ROWS[0], "venue": "nobody"}
+    report = conform.check([("row", json.dumps(row).encode())])
+    assert report.total().not_covered == 1
