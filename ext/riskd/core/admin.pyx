@@ -14,6 +14,7 @@ from riskd.core.book cimport (
     balance_has_room,
     balance_of,
     balance_set,
+    collateral_find,
     firm_find,
     gateway_set,
     instrument_find,
@@ -24,6 +25,7 @@ from riskd.core.book cimport (
     takes_position_side,
 )
 from riskd.core.controls cimport controls_move_peaks
+from riskd.core.credit cimport credit_follow
 from riskd.core.levels cimport level_move_money
 from riskd.core.families cimport lots_max_at, position_initial_of
 from riskd.core.margin cimport notional_max_at
@@ -37,6 +39,7 @@ from riskd.core.pool cimport (
     holding_of,
     mark_reason_of,
     mark_value_up,
+    own_available_of,
     pool_fits,
     pool_of,
     share_of,
@@ -81,35 +84,51 @@ cdef uint32_t _leaves_pool(const Account *account, const Pool *pool, i128 amount
         return pool.mark_reason
     if not pool_fits(pool):
         return REASON_EXCEEDS_AVAILABLE
-    if amount > available_of(pool) or amount > account.cash:
+    if amount > own_available_of(pool) or amount > account.cash:
         return REASON_EXCEEDS_AVAILABLE
     return REASON_NONE
 
 
 cdef uint32_t _adjust_balance(
     Book *book,
-    const Account *account,
+    Account *account,
     uint32_t asset_id,
     int64_t amount,
     bint validate_only,
+    uint64_t now_ns,
+    Pool *pool,
     Change *change,
 ) noexcept nogil:
-    """Change what an account has of another asset than its own."""
-    cdef i128 balance = balance_of(book, account, asset_id)
-    change.figure = <int64_t>balance
-    balance += amount
+    """Change what an account, of which `pool` are the sums, has of another asset than its own."""
+    cdef int64_t before = balance_of(book, account, asset_id)
+    cdef i128 balance = <i128>before + amount
+    cdef bint is_paid_out
+    cdef uint32_t reason = REASON_NONE
+    change.figure = before
     if amount == 0 or not fits(balance):
         return REASON_AMOUNT_OUT_OF_RANGE
     if asset_id == 0 or asset_id > book.asset_count:
         return REASON_ASSET_UNKNOWN
     if amount < 0 and balance < 0:
         return REASON_EXCEEDS_AVAILABLE
+    is_paid_out = amount < 0 and collateral_find(book, asset_id, account.asset_id) != NULL
+    if is_paid_out and pool.mark_reason != REASON_NONE:
+        return pool.mark_reason
     if balance != 0 and not balance_has_room(book, account, asset_id):
         return REASON_BALANCES_FULL
-    change.figure = <int64_t>balance
-    if not validate_only:
-        balance_set(book, account, asset_id, change.figure)
-        book.revision += 1
+    # What it comes to is seen when it is there; it is taken back if that is too little.
+    balance_set(book, account, asset_id, <int64_t>balance)
+    pool_of(book, account, NULL, now_ns, pool)
+    if is_paid_out and (not pool_fits(pool) or own_available_of(pool) < 0):
+        reason = REASON_EXCEEDS_AVAILABLE
+    else:
+        change.figure = <int64_t>balance
+        change.available = available_or_zero(pool)
+    if reason != REASON_NONE or validate_only:
+        balance_set(book, account, asset_id, before)
+        return reason
+    credit_follow(book, account)
+    book.revision += 1
     return REASON_NONE
 
 
@@ -132,7 +151,9 @@ cdef uint32_t adjust_collateral(
     pool_of(book, account, NULL, now_ns, &pool)
     change.available = available_or_zero(&pool)
     if asset_id != account.asset_id:
-        return _adjust_balance(book, account, asset_id, amount, validate_only, change)
+        return _adjust_balance(
+            book, account, asset_id, amount, validate_only, now_ns, &pool, change
+        )
     change.figure = account.cash
     if amount == 0 or not fits(<i128>account.cash + amount):
         return REASON_AMOUNT_OUT_OF_RANGE
@@ -147,6 +168,7 @@ cdef uint32_t adjust_collateral(
         account.cash = change.figure
         level_move_money(book, account, amount)
         controls_move_peaks(book, account, amount)
+        credit_follow(book, account)
         book.revision += 1
     return REASON_NONE
 
@@ -215,6 +237,7 @@ cdef uint32_t transfer_margin(
     if not validate_only:
         position.wallet = change.figure
         account.cash = <int64_t>pool.cash
+        credit_follow(book, account)
         book.revision += 1
     return REASON_NONE
 
@@ -307,7 +330,7 @@ cdef uint32_t set_leverage(
     if rise > 0:
         if pool.mark_reason != REASON_NONE:
             return pool.mark_reason
-        if not pool_fits(&pool) or available_of(&pool) < 0:
+        if not pool_fits(&pool) or own_available_of(&pool) < 0:
             return REASON_EXCEEDS_AVAILABLE
     if settings == NULL and book.position_count == book.position_capacity:
         return REASON_POSITIONS_FULL
@@ -317,6 +340,7 @@ cdef uint32_t set_leverage(
         if settings == NULL:
             settings = position_add(book, account, instrument_id, POSITION_SIDE_NET)
         settings.leverage = <uint32_t>leverage
+        credit_follow(book, account)
         book.revision += 1
     return REASON_NONE
 

@@ -56,6 +56,7 @@ from riskd.core.controls cimport (
     controls_uncount,
     Tally,
 )
+from riskd.core.credit cimport CreditTally, credit_follow, credit_note, credit_restore
 from riskd.core.decision cimport Hold, check_amendment, check_order
 from riskd.core.levels cimport (
     Footprint,
@@ -74,6 +75,7 @@ from riskd.core.pool cimport (
     Pool,
     Terms,
     available_of,
+    equity_of_pool,
     fill_of,
     holding_of,
     liquidation_price_ticks_of,
@@ -148,6 +150,7 @@ cdef void _reserve(
     position.working_orders += 1
     account.working_orders += 1
     level_follow(book, account, position, &before)
+    credit_follow(book, account)
 
 
 cdef void _put_on(
@@ -190,8 +193,10 @@ cdef void _drop(Book *book, Order *order) noexcept nogil:
 cdef void release_order(Book *book, Order *order) noexcept nogil:
     """End an order that is not reported on."""
     cdef Position *position = &book.positions[order.position_index]
+    cdef Account *account = &book.accounts[position.account_index]
     _close(book, order)
     position_drop_if_absent(book, position)
+    credit_follow(book, account)
 
 
 cdef void _remember(
@@ -538,14 +543,19 @@ cdef void _apply_all_or_none(
     cdef uint64_t revision = book.revision
     cdef uint32_t index, accepted
     cdef Tally tally
+    cdef CreditTally credit
     for index in range(batch.count):
         batch.orders[index].sent_time_ns = 0
     if _answer_faulty_batch(book, batch, writer):
         return
     tally.count = 0
+    credit.count = 0
+    for index in range(batch.count):
+        credit_note(book, batch.orders[index].account_id, &credit)
     accepted = _reserve_all(book, batch, now_ns, &tally, &reply, writer)
     if accepted < batch.count or not reserves:
         _take_back(book, revision)
+        credit_restore(book, &credit)
     if not reserves:
         controls_uncount(book, &tally)
     elif accepted == batch.count:
@@ -595,7 +605,7 @@ cdef void _replace(
     """Put the changed order in the place of the old one. The check has made sure that it fits."""
     cdef Position *position = &book.positions[order.position_index]
     cdef const Instrument *instrument = &book.instruments[position.instrument_id - 1]
-    cdef const Account *account = &book.accounts[position.account_index]
+    cdef Account *account = &book.accounts[position.account_index]
     cdef int64_t filled = order.quantity_lots - order.remaining_lots
     cdef Footprint before
     footprint_of(account, position, &before)
@@ -606,6 +616,7 @@ cdef void _replace(
     order.quantity_lots = hold.quantity_lots
     _put_on(position, order, hold, order.quantity_lots - filled)
     level_follow(book, account, position, &before)
+    credit_follow(book, account)
     if hold.is_limited:
         controls_raise_peaks(book, account)
 
@@ -1057,7 +1068,7 @@ cdef void _report_position(
         pool_of(book, target.account, position, now_ns, &others)
         if others.unknown & UNKNOWN_MARK:
             return
-        backing = others.cash + others.pnl - others.requirement
+        backing = equity_of_pool(&others) - others.requirement
     reply.liquidation_status = liquidation_price_ticks_of(
         &terms, holding.lots, holding.entry_value, backing, &reply.liquidation_price_ticks
     )
@@ -1118,6 +1129,7 @@ cdef void _apply_execution(
             reply.decision = DECISION_ACCEPTED_WITH_WARNING
         if request.kind == EXECUTION_KIND_FILL or request.kind == EXECUTION_KIND_CORRECTION:
             fact = ANSWER_FACT_APPLIED
+        credit_follow(book, target.account)
         _report_position(book, &target, now_ns, &reply)
         if target.position != NULL:
             position_drop_if_absent(book, target.position)

@@ -9,12 +9,14 @@ from riskd.core.index cimport Index
 from riskd.core.types cimport (
     Account,
     ClosedOrder,
+    Collateral,
     Firm,
     Instrument,
     LevelHolding,
     Limit,
     Order,
     Position,
+    RiskEvent,
     Schedule,
 )
 
@@ -35,6 +37,8 @@ ctypedef struct Balance:
     int64_t amount
     uint32_t account_index
     uint32_t asset_id
+    uint32_t next_of_account        # by rising asset
+    uint32_t reserved
 
 # What is kept of an answered request: its kind and key, its content for comparison, its reply's
 # size.
@@ -83,7 +87,9 @@ cdef enum:
     TABLE_FIRMS = 9
     TABLE_LIMITS = 10
     TABLE_HOLDINGS = 11
-    TABLES = 12
+    TABLE_RISK_EVENTS = 12
+    TABLE_COLLATERALS = 13
+    TABLES = 14
 
 # What opening, resizing and snapshots need to know of a table, whatever is in it.
 ctypedef struct Table:
@@ -110,6 +116,8 @@ ctypedef struct Scalars:
     uint64_t answer_bytes
     uint32_t service_state
     uint32_t reserved
+    uint32_t search_ppm
+    uint32_t release_ppm
 
 ctypedef struct Book:
     uint64_t revision
@@ -171,6 +179,9 @@ ctypedef struct Book:
     uint64_t answer_capacity        # bytes of one ring
 
     uint32_t service_state
+    # Where the margin levels lie, of the liquidation requirement; 0 = off.
+    uint32_t search_ppm
+    uint32_t release_ppm
 
     Firm *firms
     uint32_t firm_count
@@ -192,12 +203,24 @@ ctypedef struct Book:
     uint32_t holding_free
     Index holding_index
 
+    RiskEvent *risk_events          # a ring
+    uint32_t risk_event_count
+    uint32_t risk_event_capacity
+    uint32_t risk_event_start
+
+    Collateral *collaterals
+    uint32_t collateral_count
+    uint32_t collateral_capacity
+    Index collateral_index
+
 cdef enum:
     RESIZE_DONE = 1
     # A table holds more than it would have room for.
     RESIZE_IN_USE = 2
     RESIZE_NO_MEMORY = 3
 
+# The room of the tables whose size is nobody's choice.
+cdef void capacities_fixed(Capacities *capacities) noexcept nogil
 cdef bint book_open(Book *book, const Capacities *capacities, uint64_t seed) noexcept nogil
 cdef void book_close(Book *book) noexcept nogil
 cdef void book_tables(Book *book, Table *tables) noexcept nogil
@@ -299,3 +322,13 @@ cdef Limit *limit_add(
     Book *book, uint32_t scope, uint64_t scope_id, uint32_t instrument_id, uint32_t kind
 ) noexcept nogil
 cdef void limit_drop(Book *book, Limit *limit) noexcept nogil
+
+cdef Collateral *collateral_find(
+    const Book *book, uint32_t asset_id, uint32_t settlement_asset_id
+) noexcept nogil
+cdef Collateral *collateral_add(
+    Book *book, uint32_t asset_id, uint32_t settlement_asset_id
+) noexcept nogil
+
+cdef RiskEvent *risk_event_add(Book *book) noexcept nogil
+cdef const RiskEvent *risk_event_at(const Book *book, uint32_t index) noexcept nogil

@@ -21,6 +21,9 @@ from riskd.core.index cimport (
 )
 from riskd.core.money cimport debug_assert
 from riskd.core.types cimport (
+    ASSETS_MAX,
+    COLLATERALS_MAX,
+    COLLATERAL_TIERS_MAX,
     LIMIT_KINDS,
     LIMIT_SCOPE_ACCOUNT,
     LIMIT_SCOPE_FIRM,
@@ -33,10 +36,12 @@ from riskd.core.types cimport (
     POSITION_SIDE_LONG,
     POSITION_SIDE_NET,
     POSITION_SIDE_SHORT,
+    RISK_EVENTS_MAX,
     TIERS_MAX,
     TRADING_STATE_NORMAL,
     Account,
     ClosedOrder,
+    Collateral,
     Firm,
     Instrument,
     Level,
@@ -44,6 +49,7 @@ from riskd.core.types cimport (
     Limit,
     Order,
     Position,
+    RiskEvent,
     Schedule,
 )
 
@@ -188,17 +194,36 @@ cdef void book_tables(Book *book, Table *tables) noexcept nogil:
     table.link_offset = <uint32_t>(<char *>&holding.next_of_level - <char *>&holding)
     table.entry_size = sizeof(LevelHolding)
 
+    table = &tables[TABLE_RISK_EVENTS]
+    table.name = "risk events"
+    table.entries = <void **>&book.risk_events
+    table.count = &book.risk_event_count
+    table.capacity = &book.risk_event_capacity
+    table.start = &book.risk_event_start
+    table.entry_size = sizeof(RiskEvent)
+
+    table = &tables[TABLE_COLLATERALS]
+    table.name = "collaterals"
+    table.entries = <void **>&book.collaterals
+    table.count = &book.collateral_count
+    table.capacity = &book.collateral_capacity
+    table.entry_size = sizeof(Collateral)
+
 
 cdef void book_scalars(const Book *book, Scalars *scalars) noexcept nogil:
     memset(scalars, 0, sizeof(Scalars))
     scalars.answer_bytes = book.answer_capacity
     scalars.service_state = book.service_state
+    scalars.search_ppm = book.search_ppm
+    scalars.release_ppm = book.release_ppm
 
 
 cdef void book_set_scalars(Book *book, const Scalars *scalars) noexcept nogil:
     """Of a book that was opened with this room for answers."""
     debug_assert(book.answer_capacity == scalars.answer_bytes)
     book.service_state = scalars.service_state
+    book.search_ppm = scalars.search_ppm
+    book.release_ppm = scalars.release_ppm
 
 
 cdef void book_capacities(const Book *book, Capacities *capacities) noexcept nogil:
@@ -208,6 +233,12 @@ cdef void book_capacities(const Book *book, Capacities *capacities) noexcept nog
     for id in range(<uint32_t>TABLES):
         capacities.entries[id] = tables[id].capacity[0]
     capacities.answer_bytes = book.answer_capacity
+
+
+cdef void capacities_fixed(Capacities *capacities) noexcept nogil:
+    capacities.entries[TABLE_ASSETS] = ASSETS_MAX
+    capacities.entries[TABLE_RISK_EVENTS] = RISK_EVENTS_MAX
+    capacities.entries[TABLE_COLLATERALS] = COLLATERALS_MAX
 
 
 cdef bint book_open(Book *book, const Capacities *capacities, uint64_t seed) noexcept nogil:
@@ -240,6 +271,7 @@ cdef bint book_open(Book *book, const Capacities *capacities, uint64_t seed) noe
         and _index_open(&book.firm_index, book.firm_capacity, seed + 8)
         and _index_open(&book.limit_index, book.limit_capacity, seed + 9)
         and _index_open(&book.holding_index, book.holding_capacity, seed + 10)
+        and _index_open(&book.collateral_index, book.collateral_capacity, seed + 11)
         and _rings_open(book, seed + 4)
     )
 
@@ -263,6 +295,7 @@ cdef void book_close(Book *book) noexcept nogil:
     free(book.firm_index.entries)
     free(book.limit_index.entries)
     free(book.holding_index.entries)
+    free(book.collateral_index.entries)
     memset(book, 0, sizeof(Book))
 
 
@@ -448,12 +481,13 @@ cdef const char *book_index(Book *book) noexcept nogil:
         fault = _closed_fault(book)
     if fault != NULL:
         return fault
-    for place in range(book.balance_count):
-        if book.balances[place].account_index >= book.account_count:
-            return "a balance names no account"
-        if book.balances[place].asset_id == 0 or book.balances[place].asset_id > book.asset_count:
-            return "a balance names no asset"
-        _index_balance(book, place)
+    fault = _balances_fault(book)
+    if fault == NULL:
+        fault = _collaterals_fault(book)
+    if fault == NULL:
+        fault = _risk_events_fault(book)
+    if fault != NULL:
+        return fault
     for place in range(book.gateway_count):
         if _gateway_place(book, book.gateways[place].gateway_id) != NOWHERE:
             return "two gateways have one id"
@@ -538,6 +572,67 @@ cdef const char *_closed_fault(Book *book) noexcept nogil:
         if closed_find(book, closed.reservation_id) != NULL:
             return "two closed orders have one reservation"
         _index_closed(book, place)
+    return NULL
+
+
+cdef const char *_balances_fault(Book *book) noexcept nogil:
+    """Index the balances, and chain those of each account anew: there is only one order."""
+    cdef uint32_t place
+    cdef const Balance *balance
+    for place in range(book.account_count):
+        book.accounts[place].first_balance = NOWHERE
+    for place in range(book.balance_count):
+        balance = &book.balances[place]
+        if balance.account_index >= book.account_count:
+            return "a balance names no account"
+        if balance.asset_id == 0 or balance.asset_id > book.asset_count:
+            return "a balance names no asset"
+        if _balance_place(book, balance.account_index, balance.asset_id) != NOWHERE:
+            return "two balances are one"
+        _index_balance(book, place)
+        _link_balance(book, place)
+    return NULL
+
+
+cdef const char *_collaterals_fault(Book *book) noexcept nogil:
+    cdef uint32_t place
+    cdef const Collateral *collateral
+    for place in range(book.collateral_count):
+        collateral = &book.collaterals[place]
+        if collateral.asset_id == 0 or collateral.asset_id > book.asset_count:
+            return "a collateral names no asset"
+        if collateral.settlement_asset_id == 0 or (
+            collateral.settlement_asset_id > book.asset_count
+        ):
+            return "a collateral names no settlement asset"
+        if collateral.index_instrument_id == 0 or (
+            collateral.index_instrument_id > book.instrument_count
+        ):
+            return "a collateral names no index"
+        if collateral.tier_count == 0 or collateral.tier_count > COLLATERAL_TIERS_MAX:
+            return "a collateral has an impossible number of tiers"
+        if collateral.unit_numerator < 1 or collateral.unit_denominator < 1:
+            return "a collateral has an impossible unit"
+        if collateral_find(
+            book, collateral.asset_id, collateral.settlement_asset_id
+        ) != NULL:
+            return "two collaterals are one"
+        _index_collateral(book, place)
+    return NULL
+
+
+cdef const char *_risk_events_fault(Book *book) noexcept nogil:
+    cdef uint32_t place
+    if book.risk_event_start != 0 and (
+        book.risk_event_count != book.risk_event_capacity
+        or book.risk_event_start >= book.risk_event_count
+    ):
+        return "the ring of risk events does not begin in it"
+    for place in range(book.risk_event_count):
+        if book.risk_events[place].account_index >= book.account_count:
+            return "a risk event names no account"
+        if book.risk_events[place].instrument_id > book.instrument_count:
+            return "a risk event names no instrument"
     return NULL
 
 
@@ -716,6 +811,7 @@ cdef Account *account_add(Book *book, uint64_t account_id) noexcept nogil:
     account.first_position = NOWHERE
     account.trading_state = TRADING_STATE_NORMAL
     account.position_mode = POSITION_MODE_ONE_WAY
+    account.first_balance = NOWHERE
     account.parent = NOWHERE
     account.firm = NOWHERE
     account.level.first_limit = NOWHERE
@@ -1193,16 +1289,19 @@ cdef void balance_set(
         book.balances[place].account_index = owner
         book.balances[place].asset_id = asset_id
         _index_balance(book, place)
+        _link_balance(book, place)
     book.balances[place].amount = amount
     if amount != 0:
         return
     # The last one moves into its place.
     _index_drop(index, _hash(index, owner, asset_id), place)
+    _link_to_balance(book, place)[0] = book.balances[place].next_of_account
     book.balance_count -= 1
     last = book.balance_count
     if place != last:
         moved = &book.balances[last]
         _index_drop(index, _hash(index, moved.account_index, moved.asset_id), last)
+        _link_to_balance(book, last)[0] = place
         book.balances[place] = moved[0]
         _index_balance(book, place)
 
@@ -1211,6 +1310,83 @@ cdef inline void _index_balance(Book *book, uint32_t place) noexcept nogil:
     cdef Index *index = &book.balance_index
     cdef const Balance *balance = &book.balances[place]
     _index_add(index, _hash(index, balance.account_index, balance.asset_id), place)
+
+
+cdef void _link_balance(Book *book, uint32_t place) noexcept nogil:
+    """Put a balance into the chain of its account, by rising asset."""
+    cdef Balance *balance = &book.balances[place]
+    cdef uint32_t *link = &book.accounts[balance.account_index].first_balance
+    while link[0] != NOWHERE and book.balances[link[0]].asset_id < balance.asset_id:
+        link = &book.balances[link[0]].next_of_account
+    balance.next_of_account = link[0]
+    link[0] = place
+
+
+cdef uint32_t *_link_to_balance(Book *book, uint32_t place) noexcept nogil:
+    cdef uint32_t *link = &book.accounts[book.balances[place].account_index].first_balance
+    while link[0] != place:
+        link = &book.balances[link[0]].next_of_account
+    return link
+
+
+# --- collateral of other assets --------------------------------------------------------------
+
+cdef Collateral *collateral_find(
+    const Book *book, uint32_t asset_id, uint32_t settlement_asset_id
+) noexcept nogil:
+    cdef uint32_t tag = _hash(&book.collateral_index, asset_id, settlement_asset_id)
+    cdef uint64_t at = tag
+    cdef uint32_t place = _candidate(&book.collateral_index, tag, &at)
+    while place != NOWHERE and (
+        book.collaterals[place].asset_id != asset_id
+        or book.collaterals[place].settlement_asset_id != settlement_asset_id
+    ):
+        place = _candidate(&book.collateral_index, tag, &at)
+    return NULL if place == NOWHERE else &book.collaterals[place]
+
+
+cdef Collateral *collateral_add(
+    Book *book, uint32_t asset_id, uint32_t settlement_asset_id
+) noexcept nogil:
+    """Return a new definition, or NULL when the table is full."""
+    cdef Collateral *collateral
+    if book.collateral_count == book.collateral_capacity:
+        return NULL
+    collateral = &book.collaterals[book.collateral_count]
+    collateral.asset_id = asset_id
+    collateral.settlement_asset_id = settlement_asset_id
+    _index_collateral(book, book.collateral_count)
+    book.collateral_count += 1
+    return collateral
+
+
+cdef inline void _index_collateral(Book *book, uint32_t place) noexcept nogil:
+    cdef Index *index = &book.collateral_index
+    cdef const Collateral *collateral = &book.collaterals[place]
+    _index_add(
+        index, _hash(index, collateral.asset_id, collateral.settlement_asset_id), place
+    )
+
+
+# --- risk events -----------------------------------------------------------------------------
+
+cdef RiskEvent *risk_event_add(Book *book) noexcept nogil:
+    """Return room for the newest event; the oldest gives its own when there is none left."""
+    cdef uint32_t place = book.risk_event_count
+    if place == book.risk_event_capacity:
+        place = book.risk_event_start
+        book.risk_event_start = (place + 1) % book.risk_event_capacity
+    else:
+        book.risk_event_count += 1
+    memset(&book.risk_events[place], 0, sizeof(RiskEvent))
+    return &book.risk_events[place]
+
+
+cdef const RiskEvent *risk_event_at(const Book *book, uint32_t index) noexcept nogil:
+    """Return an event by its age, 0 for the oldest."""
+    return &book.risk_events[
+        (<uint64_t>book.risk_event_start + index) % book.risk_event_capacity
+    ]
 
 
 # --- firms, limits, sums of levels -----------------------------------------------------------

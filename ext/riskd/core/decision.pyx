@@ -79,6 +79,7 @@ from riskd.core.pool cimport (
     Terms,
     available_of,
     bankruptcy_price_ticks_of,
+    equity_of_pool,
     fill_of,
     holding_of,
     liquidation_price_ticks_of,
@@ -471,7 +472,7 @@ cdef i128 _backing(const Case *case, const Fill *fill) noexcept nogil:
     """
     if case.terms.margin_mode == MARGIN_MODE_ISOLATED:
         return fill.wallet
-    return case.others.cash + fill.cash_change + case.others.pnl - case.others.requirement
+    return equity_of_pool(&case.others) + fill.cash_change - case.others.requirement
 
 
 # --- steps 5 and 6 ---------------------------------------------------------------------------
@@ -530,7 +531,7 @@ cdef void _figure(const Case *case, i128 lots, Figures *figures) noexcept nogil:
     if case.terms.margin_mode == MARGIN_MODE_ISOLATED:
         figures.equity = figures.fill.wallet + figures.pnl
     else:
-        figures.equity = case.others.cash + figures.fill.cash_change + case.others.pnl + figures.pnl
+        figures.equity = equity_of_pool(&case.others) + figures.fill.cash_change + figures.pnl
         figures.requirement += case.others.requirement
     figures.has_fill = (
         fits(notional)

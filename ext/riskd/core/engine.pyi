@@ -11,6 +11,8 @@ from riskd.core.journal import Faults, Journal
 from riskd.core.rows import AccountRow as AccountRow
 from riskd.core.rows import AssetRow as AssetRow
 from riskd.core.rows import BalanceRow as BalanceRow
+from riskd.core.rows import CollateralBalanceRow as CollateralBalanceRow
+from riskd.core.rows import CollateralRow as CollateralRow
 from riskd.core.rows import FirmRow as FirmRow
 from riskd.core.rows import FundingRow as FundingRow
 from riskd.core.rows import GatewayRow as GatewayRow
@@ -19,6 +21,7 @@ from riskd.core.rows import LimitRow as LimitRow
 from riskd.core.rows import MarkRow as MarkRow
 from riskd.core.rows import PositionRow as PositionRow
 from riskd.core.rows import Replay as Replay
+from riskd.core.rows import RiskEventRow as RiskEventRow
 from riskd.core.rows import ScheduleRow as ScheduleRow
 from riskd.core.rows import SettlementRow as SettlementRow
 from riskd.core.rows import SummaryRow as SummaryRow
@@ -458,6 +461,55 @@ class Engine:
         """Close every position for good; the price is in mark units, of an option's underlying in
         those of the strike.
         """
+    def set_margin_levels(
+        self,
+        search_ppm: int,
+        release_ppm: int,
+        *,
+        validate_only: bool = False,
+        now_ns: int = 0,
+        actor: str = "riskd",
+    ) -> int:
+        """Set where levels lie, in parts per million of the requirement, 0 and 0 for none.
+
+        Return the reason.
+        """
+    def evaluate_levels(self, first: int, count: int, now_ns: int) -> tuple[int, int]:
+        """Look at up to 65,536 accounts by their places, from 0 in the order of creation.
+
+        Return (where to go on, 0 after the last account; levels that changed). Only a change is
+        recorded, and it is nobody's: change_revision stays.
+        """
+    def define_collateral(
+        self,
+        asset_id: int,
+        settlement_asset_id: int,
+        index_instrument_id: int,
+        tiers: Sequence[tuple[int, int]],
+        cap: int = 0,
+        liability_ppb: int = 1_000_000_000,
+        interest_free: int = 0,
+        forced_conversion: int = 0,
+        *,
+        validate_only: bool = False,
+        now_ns: int = 0,
+        actor: str = "riskd",
+    ) -> int:
+        """Say what an asset counts for accounts in another; tiers are (floor, weight_ppb).
+
+        Return the reason.
+        """
+    def set_credit_line(
+        self,
+        scope: int,
+        scope_id: int,
+        amount: int,
+        *,
+        validate_only: bool = False,
+        now_ns: int = 0,
+        actor: str = "riskd",
+    ) -> int:
+        """Set how much credit backs the margin of an account or of a firm. Return the reason."""
     def set_capacities(self, *, now_ns: int = 0, actor: str = "riskd", **capacities: int) -> bool:
         """Change how much fits, by the names of the constructor; return whether anything changed.
 
@@ -466,6 +518,19 @@ class Engine:
         than its new capacity, MemoryError; then nothing has changed.
         """
     def firms(self) -> list[FirmRow]: ...
+    def collateral(self) -> list[CollateralRow]:
+        """Return what counts, by settlement asset, then asset."""
+    def collateral_balances(self, account_id: int) -> list[CollateralBalanceRow] | None:
+        """Return what an account's balances of other assets count; None if it is not known."""
+    def margin_levels(self) -> tuple[int, int]:
+        """Return search and release in ppm of the requirement, 0 and 0 while levels are off."""
+    def risk_events(
+        self, after_revision: int, account_id: int, limit: int
+    ) -> tuple[list[RiskEventRow], int]:
+        """Return changes of levels after a revision, of an account (0: of all), the oldest first.
+
+        Beside them 0, or the revision of the oldest that is kept when older ones may be gone.
+        """
     def limits(self) -> list[LimitRow]:
         """Return all limits by scope, id, instrument and kind."""
     def limit_use(

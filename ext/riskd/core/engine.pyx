@@ -47,7 +47,14 @@ import os
 import sys
 
 from riskd.core.journal import JournalDamagedError, JournalFailedError
-from riskd.core.rows import FundingRow, InstrumentRow, Replay, ScheduleRow, SettlementRow
+from riskd.core.rows import (
+    CollateralRow,
+    FundingRow,
+    InstrumentRow,
+    Replay,
+    ScheduleRow,
+    SettlementRow,
+)
 from riskd.core.snapshot import SnapshotInvalidError, snapshot_head, snapshot_paths
 
 cimport cython
@@ -75,7 +82,6 @@ from riskd.core.book cimport (
     RESIZE_IN_USE,
     RESIZE_NO_MEMORY,
     TABLE_ACCOUNTS,
-    TABLE_ASSETS,
     TABLE_BALANCES,
     TABLE_CLOSED,
     TABLE_FIRMS,
@@ -97,9 +103,12 @@ from riskd.core.book cimport (
     book_open,
     book_resize,
     book_tables,
+    capacities_fixed,
     order_find,
 )
+from riskd.core.collateral cimport define_collateral
 from riskd.core.controls cimport limit_find, limit_use
+from riskd.core.credit cimport set_credit_line
 from riskd.core.decision cimport max_order_lots
 from riskd.core.definitions cimport (
     define_account,
@@ -122,6 +131,8 @@ from riskd.core.journal cimport (
     journal_status,
     journal_wait,
 )
+from riskd.core.margin_levels cimport evaluate_levels, set_margin_levels
+from riskd.core.money cimport PPB
 from riskd.core.mode_switch cimport ModeSwitch, change_margin_mode
 from riskd.core.settlement cimport Funding, Settlement
 from riskd.core.snapshot cimport snapshot_read, snapshot_write
@@ -133,11 +144,14 @@ from riskd.core.views cimport (
     asset_rows,
     firm_rows,
     balance_rows,
+    collateral_balance_rows,
+    collateral_rows,
     gateway_rows,
     instrument_rows,
     limit_rows,
     mark_row,
     position_rows,
+    risk_event_rows,
     schedule_rows,
     state_lines_of,
     summary_row,
@@ -175,6 +189,8 @@ cdef enum:
     KIND_CHANGE = 64
     # What a record holds at most, but for the head.
     REQUEST_SIZE_MAX = (1 << 20) - 8
+    # Accounts that are looked at in one step.
+    LEVELS_PER_STEP_MAX = 65536
     # Replay looks for Ctrl-C and reports once in so many records.
     PROGRESS_RECORDS = 1 << 15
 
@@ -290,7 +306,7 @@ cdef class Engine:
     ):
         cdef Capacities capacities
         memset(&capacities, 0, sizeof(Capacities))
-        capacities.entries[TABLE_ASSETS] = ASSETS_MAX
+        capacities_fixed(&capacities)
         _take_capacities(
             {
                 "accounts_max": accounts_max,
@@ -486,7 +502,9 @@ cdef class Engine:
             return _CHANGES[name](self, now_ns, **arguments)
         finally:
             if self._book.revision != revision:
-                self._change_revision = self._book.revision
+                # That levels change is no change of anybody's.
+                if name != "evaluate_levels":
+                    self._change_revision = self._book.revision
                 self._time_ns = now_ns
                 if self._log != NULL:
                     self._record(
@@ -1051,7 +1069,77 @@ cdef class Engine:
         }
         return self._change("settle_instrument", arguments, now_ns, actor)
 
+    def set_margin_levels(
+        self, search_ppm, release_ppm, *, validate_only=False, now_ns=0, actor="riskd"
+    ):
+        arguments = {
+            "search_ppm": search_ppm,
+            "release_ppm": release_ppm,
+            "validate_only": validate_only,
+        }
+        return self._change("set_margin_levels", arguments, now_ns, actor)
+
+    def evaluate_levels(self, first, count, now_ns):
+        if not _in(first, 0, UINT32_MAX):
+            raise ValueError(f"first {first} is not within 0 to {UINT32_MAX}")
+        if not _in(count, 1, LEVELS_PER_STEP_MAX):
+            raise ValueError(f"count {count} is not within 1 to {LEVELS_PER_STEP_MAX}")
+        return self._change(
+            "evaluate_levels", {"first": first, "count": count}, now_ns, "riskd"
+        )
+
+    def define_collateral(
+        self,
+        asset_id,
+        settlement_asset_id,
+        index_instrument_id,
+        tiers,
+        cap=0,
+        liability_ppb=PPB,
+        interest_free=0,
+        forced_conversion=0,
+        *,
+        validate_only=False,
+        now_ns=0,
+        actor="riskd",
+    ):
+        arguments = {
+            "asset_id": asset_id,
+            "settlement_asset_id": settlement_asset_id,
+            "index_instrument_id": index_instrument_id,
+            "tiers": tiers,
+            "cap": cap,
+            "liability_ppb": liability_ppb,
+            "interest_free": interest_free,
+            "forced_conversion": forced_conversion,
+            "validate_only": validate_only,
+        }
+        return self._change("define_collateral", arguments, now_ns, actor)
+
+    def set_credit_line(
+        self, scope, scope_id, amount, *, validate_only=False, now_ns=0, actor="riskd"
+    ):
+        arguments = {
+            "scope": scope,
+            "scope_id": scope_id,
+            "amount": amount,
+            "validate_only": validate_only,
+        }
+        return self._change("set_credit_line", arguments, now_ns, actor)
+
     # Reads
+
+    def collateral(self):
+        with _Locked(self):
+            return collateral_rows(&self._book)
+
+    def margin_levels(self):
+        with _Locked(self):
+            return self._book.search_ppm, self._book.release_ppm
+
+    def risk_events(self, after_revision, account_id, limit):
+        with _Locked(self):
+            return risk_event_rows(&self._book, after_revision, account_id, limit)
 
     def firms(self):
         with _Locked(self):
@@ -1145,6 +1233,10 @@ cdef class Engine:
     def balances(self, account_id):
         with _Locked(self):
             return balance_rows(&self._book, account_id)
+
+    def collateral_balances(self, account_id):
+        with _Locked(self):
+            return collateral_balance_rows(&self._book, account_id)
 
     def gateways(self):
         with _Locked(self):
@@ -1579,6 +1671,49 @@ def _settle_instrument(Engine engine, now_ns, *, instrument_id, price, validate_
     )
 
 
+def _set_margin_levels(Engine engine, now_ns, *, search_ppm, release_ppm, validate_only=False):
+    return set_margin_levels(
+        &engine._book,
+        search_ppm if _in(search_ppm, 0, INT64_MAX) else -1,
+        release_ppm if _in(release_ppm, 0, INT64_MAX) else -1,
+        validate_only,
+    )
+
+
+def _evaluate_levels(Engine engine, now_ns, *, first, count):
+    cdef uint32_t next_place
+    cdef uint32_t events = evaluate_levels(&engine._book, first, count, now_ns, &next_place)
+    return next_place, events
+
+
+def _define_collateral(
+    Engine engine, now_ns, *, asset_id, settlement_asset_id, index_instrument_id, tiers, cap=0,
+    liability_ppb=PPB, interest_free=0, forced_conversion=0, validate_only=False
+):
+    row = CollateralRow(
+        asset_id,
+        settlement_asset_id,
+        index_instrument_id,
+        cap,
+        liability_ppb,
+        interest_free,
+        forced_conversion,
+        tiers,
+    )
+    return define_collateral(&engine._book, row, validate_only)
+
+
+def _set_credit_line(Engine engine, now_ns, *, scope, scope_id, amount, validate_only=False):
+    # Nobody has the id 0.
+    return set_credit_line(
+        &engine._book,
+        scope if _in(scope, 0, UINT32_MAX) else 0,
+        scope_id if _in(scope_id, 0, UINT64_MAX) else 0,
+        amount if _in(amount, 0, INT64_MAX) else -1,
+        validate_only,
+    )
+
+
 cdef bint _names_limit(scope, scope_id, instrument_id, kind):
     """Whether these can be the names of a limit at all."""
     return (
@@ -1672,6 +1807,10 @@ _CHANGES = {
     "load_position": _load_position,
     "apply_funding": _apply_funding,
     "settle_instrument": _settle_instrument,
+    "set_margin_levels": _set_margin_levels,
+    "evaluate_levels": _evaluate_levels,
+    "define_collateral": _define_collateral,
+    "set_credit_line": _set_credit_line,
     "set_capacities": _set_capacities,
     "create_book": _create_book,
 }

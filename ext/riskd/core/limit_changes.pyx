@@ -17,6 +17,7 @@ from riskd.core.book cimport (
     limit_drop,
 )
 from riskd.core.controls cimport equity_of, is_minimum, limit_find, peak_move
+from riskd.core.credit cimport credit_follow
 from riskd.core.levels cimport day_of, level_can_open, level_close, level_open
 from riskd.core.money cimport PPB, debug_assert, i128
 from riskd.core.types cimport *
@@ -124,11 +125,15 @@ cdef uint32_t set_account_owner(
             _join(book, account, &parent.level)
         account.parent = parent_place
     if account.firm != firm_place:
+        # What it uses goes with it.
         if account.firm != NOWHERE:
             _leave(book, account, &book.firms[account.firm].level)
+            book.firms[account.firm].credit_used -= account.credit_used
         if firm != NULL:
             _join(book, account, &firm.level)
+            firm.credit_used += account.credit_used
         account.firm = firm_place
+    credit_follow(book, account)
     book.revision += 1
     return REASON_NONE
 

@@ -9,6 +9,7 @@ from libc.string cimport memset
 
 from riskd.core.admin cimport available_or_zero, is_engaged, target_find
 from riskd.core.book cimport Book, position_add, position_find
+from riskd.core.credit cimport credit_follow
 from riskd.core.families cimport can_be_liquidated, position_initial_of
 from riskd.core.margin cimport Exposure
 from riskd.core.money cimport clamp, fits, i128, larger, magnitude
@@ -17,10 +18,11 @@ from riskd.core.pool cimport (
     Pool,
     Share,
     Terms,
-    available_of,
+    equity_of_pool,
     holding_of,
     mark_reason_of,
     mark_value_up,
+    own_available_of,
     pool_add,
     pool_fits,
     pool_of,
@@ -65,7 +67,7 @@ cdef bint _is_liquidatable(const Terms *terms, const Pool *pool, const Leg *leg)
     cdef Exposure exposure
     cdef i128 backing = leg.wallet
     if terms.margin_mode == MARGIN_MODE_CROSS:
-        backing = pool.cash + pool.pnl - leg.share.pnl
+        backing = equity_of_pool(pool) - leg.share.pnl
         backing -= pool.requirement - leg.share.requirement
     if not fits(backing):
         return True
@@ -121,7 +123,7 @@ cdef uint32_t _figure(
         wallets += leg.wallet
         flow += holding.wallet - leg.wallet
     pool.cash += flow
-    if not pool_fits(pool) or available_of(pool) < 0 or not fits(wallets):
+    if not pool_fits(pool) or own_available_of(pool) < 0 or not fits(wallets):
         return REASON_EXCEEDS_AVAILABLE
     if terms.margin_mode == MARGIN_MODE_ISOLATED and pool.cash < 0:
         return REASON_EXCEEDS_AVAILABLE
@@ -190,5 +192,6 @@ cdef uint32_t change_margin_mode(
     if settings == NULL:
         settings = position_add(book, account, instrument_id, POSITION_SIDE_NET)
     settings.margin_mode = <uint8_t>mode
+    credit_follow(book, account)
     book.revision += 1
     return REASON_NONE

@@ -16,7 +16,8 @@ ctypedef struct Holding:
 
 # Why figures are not known.
 cdef enum:
-    UNKNOWN_MARK = 1                # one that they need was never reported
+    # A mark that they need was never reported, or a debt has no price.
+    UNKNOWN_MARK = 1
     UNKNOWN_MARGIN = 2              # that of a short option
 
 # What one position adds to the sums of its account.
@@ -39,6 +40,8 @@ ctypedef struct Pool:
     i128 maintenance
     i128 requirement
     i128 isolated_wallets
+    i128 collateral                 # what balances of other assets count
+    i128 credit                     # what of a line backs the margin; it is no equity
     uint32_t mark_reason            # first missing or stale mark that the sums need, or REASON_NONE
     uint32_t unknown
 
@@ -76,7 +79,15 @@ cdef void pool_of(
 ) noexcept nogil
 cdef void pool_add(Pool *pool, const Share *share) noexcept nogil
 cdef bint pool_fits(const Pool *pool) noexcept nogil
-cdef i128 available_of(const Pool *pool) noexcept nogil
+cdef inline i128 equity_of_pool(const Pool *pool) noexcept nogil:
+    return pool.cash + pool.pnl + pool.collateral
+
+cdef inline i128 own_available_of(const Pool *pool) noexcept nogil:
+    """Return what is available without credit, which cannot be paid out."""
+    return equity_of_pool(pool) - pool.initial_margin
+
+cdef inline i128 available_of(const Pool *pool) noexcept nogil:
+    return own_available_of(pool) + pool.credit
 cdef void fill_of(
     const Terms *terms,
     const Holding *holding,

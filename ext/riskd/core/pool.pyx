@@ -7,7 +7,9 @@ money type is checked where they are stored or returned. The rules are those of 
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.string cimport memset
 
-from riskd.core.book cimport Book
+from riskd.core.book cimport Balance, Book, collateral_find
+from riskd.core.collateral cimport collateral_value_of
+from riskd.core.credit cimport credit_of
 from riskd.core.families cimport (
     Size,
     initial_margin_of,
@@ -48,6 +50,7 @@ from riskd.core.types cimport (
     REASON_NONE,
     SIDE_BUY,
     Account,
+    Collateral,
     Instrument,
     Position,
     WorkingSum,
@@ -277,6 +280,8 @@ cdef void pool_of(
     pool.maintenance = 0
     pool.requirement = 0
     pool.isolated_wallets = 0
+    pool.collateral = 0
+    pool.credit = 0
     pool.unknown = 0
     pool.mark_reason = REASON_NONE
     while place != NOWHERE:
@@ -301,10 +306,37 @@ cdef void pool_of(
             reason = mark_reason_of(instrument, now_ns)
             if reason != REASON_NONE:
                 pool.mark_reason = reason
+    # Most accounts have neither, and a test each is all that they pay.
+    if account.first_balance != NOWHERE:
+        _add_collateral(book, account, now_ns, pool)
+    if account.credit_line != 0:
+        pool.credit = credit_of(book, account)
 
 
-cdef i128 available_of(const Pool *pool) noexcept nogil:
-    return pool.cash + pool.pnl - pool.initial_margin
+cdef void _add_collateral(
+    const Book *book, const Account *account, uint64_t now_ns, Pool *pool
+) noexcept nogil:
+    """Add what balances of other assets count, by rising asset."""
+    cdef const Balance *balance
+    cdef const Collateral *collateral
+    cdef const Instrument *index
+    cdef uint32_t place = account.first_balance
+    while place != NOWHERE:
+        balance = &book.balances[place]
+        place = balance.next_of_account
+        collateral = collateral_find(book, balance.asset_id, account.asset_id)
+        if collateral == NULL:
+            # Nobody says what a debt is worth.
+            if balance.amount < 0:
+                pool.unknown |= UNKNOWN_MARK
+            continue
+        index = &book.instruments[collateral.index_instrument_id - 1]
+        if pool.mark_reason == REASON_NONE:
+            pool.mark_reason = mark_reason_of(index, now_ns)
+        if index.mark.price == 0:
+            pool.unknown |= UNKNOWN_MARK
+            continue
+        pool.collateral += collateral_value_of(collateral, balance.amount, index.mark.price)
 
 
 cdef bint pool_fits(const Pool *pool) noexcept nogil:
@@ -314,6 +346,7 @@ cdef bint pool_fits(const Pool *pool) noexcept nogil:
         and fits(pool.cash)
         and fits(pool.pnl)
         and fits(pool.initial_margin)
+        and fits(pool.collateral)
         and fits(available_of(pool))
     )
 

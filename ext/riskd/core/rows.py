@@ -96,10 +96,25 @@ class AccountRow(NamedTuple):
 
 
 class BalanceRow(NamedTuple):
-    """Another asset than the account's: fees are paid from it."""
+    """Another asset than the account's: fees are paid from it, and it may be collateral."""
 
     asset_id: int
     amount: int
+
+
+class CollateralBalanceRow(NamedTuple):
+    """A balance of another asset than the account's, and what it counts."""
+
+    asset_id: int
+    amount: int
+    value: int
+    """In the settlement asset; 0 while it is not known."""
+    known: bool
+    """False while the index was never reported, and of a debt that nobody has priced."""
+    bears_interest: bool
+    """A debt above what is free of it."""
+    to_be_converted: bool
+    """A debt above what the venue leaves unconverted."""
 
 
 class GatewayRow(NamedTuple):
@@ -185,6 +200,14 @@ class SummaryRow(NamedTuple):
     working_orders: int
     known: bool
     """False while a mark that the figures need was never reported: they are 0 then."""
+    collateral_value: int = 0
+    """Of balances of other assets."""
+    credit: int = 0
+    """What of a credit line backs the margin; a part of what is available."""
+    search_level: int = 0
+    """Equity at or below which the pool is called; 0 while levels are off."""
+    release_level: int = 0
+    """Equity at or above which a call ends; 0 while levels are off."""
 
 
 class PositionRow(NamedTuple):

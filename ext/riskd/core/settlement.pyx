@@ -18,6 +18,7 @@ from riskd.core.book cimport (
     takes_position_side,
 )
 from riskd.core.controls cimport controls_move_peaks
+from riskd.core.credit cimport credit_follow
 from riskd.core.levels cimport (
     Footprint,
     footprint_of,
@@ -217,6 +218,7 @@ cdef uint32_t load_position(
     position.wallet = wallet
     level_follow(book, account, position, &before)
     controls_move_peaks(book, account, wallet)
+    credit_follow(book, account)
     book.revision += 1
     return REASON_NONE
 
@@ -286,6 +288,8 @@ cdef bint _fund(
         account.cash = <int64_t>cash
         level_move_money(book, account, payment)
         level_count_fill(book, account, 0, payment, now_ns)
+    if not is_check:
+        credit_follow(book, account)
     return True
 
 
@@ -441,6 +445,8 @@ cdef bint _settle(
         level_follow(book, account, position, &before)
         level_count_fill(book, account, 0, closing.pnl + closing.deficit, now_ns)
         position_drop_if_absent(book, position)
+    if not is_check:
+        credit_follow(book, account)
     return True
 
 

@@ -76,7 +76,6 @@ from riskd.core.book cimport (
     ANSWER_EXECUTION,
     ANSWER_ORDER,
     REMEMBERED_SIZE_MAX,
-    TABLE_ASSETS,
     TABLES,
     AnswerHead,
     Book,
@@ -93,11 +92,12 @@ from riskd.core.book cimport (
     book_scalars,
     book_set_scalars,
     book_tables,
+    capacities_fixed,
     ring_find,
 )
 from riskd.core.journal cimport journal_crc32c
 from riskd.core.money cimport debug_assert
-from riskd.core.types cimport ASSETS_MAX, FAMILY_TIERED, MAINTENANCE_BASIS_MARK, NOWHERE
+from riskd.core.types cimport FAMILY_TIERED, MAINTENANCE_BASIS_MARK, NOWHERE
 
 _MAGIC = b"RISKDSNP"
 _END_MAGIC = b"RISKDEND"
@@ -338,9 +338,14 @@ cdef bint _same(Book *book, Book *copy) noexcept nogil:
     cdef Table theirs[TABLES]
     cdef uint32_t id, places
     cdef size_t ring
+    cdef Scalars our_scalars, their_scalars
     book_tables(book, ours)
     book_tables(copy, theirs)
-    if book.revision != copy.revision or book.service_state != copy.service_state:
+    book_scalars(book, &our_scalars)
+    book_scalars(copy, &their_scalars)
+    if book.revision != copy.revision or memcmp(
+        &our_scalars, &their_scalars, sizeof(Scalars)
+    ) != 0:
         return False
     for id in range(<uint32_t>TABLES):
         if ours[id].count[0] != theirs[id].count[0]:
@@ -446,7 +451,7 @@ cdef int _open_for(
     cdef uint32_t id
     for id in range(<uint32_t>TABLES):
         capacities.entries[id] = 1
-    capacities.entries[TABLE_ASSETS] = ASSETS_MAX
+    capacities_fixed(&capacities)
     capacities.answer_bytes = answer_bytes
     for section in sections:
         if section.name in ids:

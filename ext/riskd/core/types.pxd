@@ -28,6 +28,10 @@ cdef enum:
     EXPIRIES_PER_STEP_MAX = 1024
     ORDERS_PER_BATCH_MAX = 64
     VIOLATIONS_MAX = 32
+    # Changes of margin levels that are kept.
+    RISK_EVENTS_MAX = 65536
+    COLLATERALS_MAX = 4096
+    COLLATERAL_TIERS_MAX = 8
 
 # An index that points nowhere.
 cdef enum: NOWHERE = 0xFFFFFFFF
@@ -435,7 +439,7 @@ ctypedef struct Account:
     uint8_t trading_state
     uint8_t position_mode
     uint8_t margin_level            # of the pool
-    uint32_t reserved
+    uint32_t first_balance          # by rising asset
     uint32_t parent                 # its place; NOWHERE = none
     uint32_t firm                   # its place; NOWHERE = none
     uint32_t sub_accounts
@@ -511,8 +515,9 @@ ctypedef struct Firm:
     uint32_t trading_state
     uint32_t limit_count
     Level level
+    i128 credit_used                # by all its accounts
     int64_t credit_line
-    int64_t credit_used             # by all its accounts
+    int64_t reserved
 
 ctypedef struct Limit:
     int64_t value
@@ -528,6 +533,38 @@ ctypedef struct Limit:
     uint8_t kind
     uint8_t action
     uint8_t in_use
+
+# A change of a margin level.
+ctypedef struct RiskEvent:
+    uint64_t revision
+    uint64_t time_ns
+    int64_t equity
+    int64_t requirement
+    uint32_t account_index
+    uint32_t instrument_id          # of an isolated position; 0 = the cross pool
+    uint8_t position_side           # 0 = the cross pool
+    uint8_t level_before
+    uint8_t level_after
+    uint8_t reserved
+
+ctypedef struct CollateralTier:
+    int64_t floor                   # minor units of the asset
+    int64_t weight_ppb
+
+# What an asset counts for accounts in a settlement asset.
+ctypedef struct Collateral:
+    CollateralTier tiers[COLLATERAL_TIERS_MAX]
+    int64_t cap                     # minor units that count; 0 = all
+    int64_t liability_ppb
+    int64_t interest_free           # minor units of debt
+    int64_t forced_conversion       # minor units of debt
+    # One minor unit at one mark unit of the index, in minor units of the settlement asset.
+    int64_t unit_numerator
+    int64_t unit_denominator
+    uint32_t asset_id
+    uint32_t settlement_asset_id
+    uint32_t index_instrument_id
+    uint32_t tier_count
 
 # --- what a hot request says -----------------------------------------------------------------
 

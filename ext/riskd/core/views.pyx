@@ -25,11 +25,13 @@ from riskd.core.book cimport (
     account_find,
     answer_copy,
     answer_size,
-    balance_of,
+    collateral_find,
     instrument_find,
     ring_find,
+    risk_event_at,
     settings_of,
 )
+from riskd.core.collateral cimport collateral_value_of
 from riskd.core.families cimport (
     can_be_liquidated,
     liquidation_margin_of,
@@ -38,7 +40,7 @@ from riskd.core.families cimport (
     position_initial_of,
 )
 from riskd.core.margin cimport Exposure, bankruptcy_price_of
-from riskd.core.money cimport clamp, fits, i128, magnitude
+from riskd.core.money cimport ceil_div, clamp, fits, i128, magnitude
 from riskd.core.pool cimport (
     UNKNOWN_MARK,
     Holding,
@@ -46,6 +48,7 @@ from riskd.core.pool cimport (
     Share,
     Terms,
     available_of,
+    equity_of_pool,
     holding_of,
     mark_value_up,
     pool_fits,
@@ -60,16 +63,25 @@ from riskd.core.rows import (
     AccountRow,
     AssetRow,
     BalanceRow,
+    CollateralBalanceRow,
+    CollateralRow,
     FirmRow,
     GatewayRow,
     InstrumentRow,
     LimitRow,
     MarkRow,
     PositionRow,
+    RiskEventRow,
     ScheduleRow,
     SummaryRow,
     Tier as TierRow,
 )
+
+
+cdef _number(i128 value):
+    """Return a number of 128 bits as a Python int."""
+    cdef object high = <int64_t>(value >> 64)
+    return (high << 64) + <uint64_t>value
 
 
 cdef schedule_row(Book *book, uint32_t index):
@@ -197,7 +209,7 @@ cdef position_row(
     elif not terms.is_option and (not is_cross or not others.unknown & UNKNOWN_MARK):
         exposure.lots = position.lots
         exposure.entry_value = position.entry_value
-        equity = others.cash + others.pnl if is_cross else position.wallet
+        equity = equity_of_pool(&others) if is_cross else position.wallet
         if fits(equity):
             exposure.wallet = <int64_t>equity
             bankruptcy = bankruptcy_price_of(&exposure, &terms.unit)
@@ -221,7 +233,7 @@ cdef position_row(
     if terms.margin_mode == MARGIN_MODE_ISOLATED and not terms.is_option:
         equity = position.wallet + pnl
     else:
-        equity = all_of_it.cash + all_of_it.pnl
+        equity = equity_of_pool(all_of_it)
         if all_of_it.unknown & UNKNOWN_MARK:
             equity = 0
             known = False
@@ -384,7 +396,7 @@ cdef firm_rows(Book *book):
             book.firms[index].asset_id,
             book.firms[index].trading_state,
             book.firms[index].credit_line,
-            book.firms[index].credit_used,
+            _number(book.firms[index].credit_used),
         )
         for index in range(book.firm_count)
     ])
@@ -518,7 +530,16 @@ cdef summary_row(Book *book, uint64_t account_id):
         clamp(pool.isolated_wallets),
         account.working_orders,
         known,
+        clamp(pool.collateral) if known else 0,
+        clamp(pool.credit) if known else 0,
+        _level_at(book.search_ppm, &pool) if known else 0,
+        _level_at(book.release_ppm, &pool) if known else 0,
     )
+
+
+cdef int64_t _level_at(int64_t ppm, const Pool *pool) noexcept nogil:
+    """Return the equity at a part of the requirement, rounded up."""
+    return clamp(ceil_div(pool.requirement * ppm, 1000000))
 
 
 cdef position_rows(Book *book, uint64_t account_id):
@@ -546,17 +567,141 @@ cdef list _gateway_states(Book *book):
 
 
 cdef balance_rows(Book *book, uint64_t account_id):
-    cdef Account *account = account_find(book, account_id)
-    cdef uint32_t asset_id
-    cdef int64_t amount
+    cdef const Account *account = account_find(book, account_id)
+    cdef uint32_t place
     if account == NULL:
         return None
     rows = []
-    for asset_id in range(1, book.asset_count + 1):
-        amount = balance_of(book, account, asset_id)
-        if amount != 0:
-            rows.append(BalanceRow(asset_id, amount))
+    place = account.first_balance
+    while place != NOWHERE:
+        rows.append(BalanceRow(book.balances[place].asset_id, book.balances[place].amount))
+        place = book.balances[place].next_of_account
     return rows
+
+
+cdef collateral_balance_rows(Book *book, uint64_t account_id):
+    cdef const Account *account = account_find(book, account_id)
+    cdef uint32_t place
+    if account == NULL:
+        return None
+    rows = []
+    place = account.first_balance
+    while place != NOWHERE:
+        rows.append(_collateral_balance_row(book, account, &book.balances[place]))
+        place = book.balances[place].next_of_account
+    return rows
+
+
+cdef _collateral_balance_row(Book *book, const Account *account, const Balance *balance):
+    cdef const Collateral *collateral = collateral_find(
+        book, balance.asset_id, account.asset_id
+    )
+    cdef int64_t price
+    if collateral == NULL:
+        return CollateralBalanceRow(
+            balance.asset_id, balance.amount, 0, balance.amount >= 0, False, False
+        )
+    price = book.instruments[collateral.index_instrument_id - 1].mark.price
+    return CollateralBalanceRow(
+        balance.asset_id,
+        balance.amount,
+        clamp(collateral_value_of(collateral, balance.amount, price)),
+        price != 0,
+        balance.amount < -collateral.interest_free,
+        collateral.forced_conversion != 0 and balance.amount < -collateral.forced_conversion,
+    )
+
+
+cdef collateral_rows(Book *book):
+    """By settlement asset, then asset."""
+    cdef const Collateral *row
+    cdef uint32_t index, place
+    rows = []
+    for index in range(book.collateral_count):
+        row = &book.collaterals[index]
+        rows.append(
+            CollateralRow(
+                row.asset_id,
+                row.settlement_asset_id,
+                row.index_instrument_id,
+                row.cap,
+                row.liability_ppb,
+                row.interest_free,
+                row.forced_conversion,
+                tuple([
+                    (row.tiers[place].floor, row.tiers[place].weight_ppb)
+                    for place in range(row.tier_count)
+                ]),
+            )
+        )
+    return sorted(rows, key=_settlement_first)
+
+
+def _settlement_first(row):
+    return row.settlement_asset_id, row.asset_id
+
+
+cdef list _money_lines(Book *book):
+    """Where levels lie, and what counts as collateral."""
+    lines = []
+    if book.release_ppm != 0:
+        lines.append(f"levels {book.search_ppm} {book.release_ppm}")
+    for row in collateral_rows(book):
+        tiers = " ".join(f"{floor}:{weight}" for floor, weight in row.tiers)
+        lines.append(f"collateral {' '.join(map(str, row[: len(row) - 1]))} {tiers}")
+    return lines
+
+
+cdef risk_event_row(Book *book, const RiskEvent *event):
+    return RiskEventRow(
+        event.revision,
+        event.time_ns,
+        book.accounts[event.account_index].account_id,
+        event.instrument_id,
+        event.position_side,
+        event.level_before,
+        event.level_after,
+        event.equity,
+        event.requirement,
+    )
+
+
+cdef risk_event_rows(Book *book, uint64_t after_revision, uint64_t account_id, limit):
+    """Return events after a revision, and the revision of the oldest kept if some may be gone."""
+    cdef const RiskEvent *event
+    cdef uint32_t index
+    cdef uint64_t gone_before = 0
+    rows = []
+    if book.risk_event_count == book.risk_event_capacity:
+        event = risk_event_at(book, 0)
+        if event.revision - 1 > after_revision:
+            gone_before = event.revision
+    for index in range(_first_event_after(book, after_revision), book.risk_event_count):
+        event = risk_event_at(book, index)
+        if len(rows) >= limit:
+            break
+        if account_id == 0 or book.accounts[event.account_index].account_id == account_id:
+            rows.append(risk_event_row(book, event))
+    return rows, gone_before
+
+
+cdef uint32_t _first_event_after(const Book *book, uint64_t revision) noexcept nogil:
+    """Return the age of the first event of a higher revision; revisions rise with it."""
+    cdef uint32_t low = 0
+    cdef uint32_t high = book.risk_event_count
+    cdef uint32_t middle
+    while low < high:
+        middle = (low + high) / 2
+        if risk_event_at(book, middle).revision > revision:
+            high = middle
+        else:
+            low = middle + 1
+    return low
+
+
+cdef list _risk_event_lines(Book *book):
+    rows, _ = risk_event_rows(book, 0, 0, book.risk_event_count)
+    return [f"event {' '.join(map(str, row))}" for row in rows]
 
 
 cdef gateway_rows(Book *book):
@@ -644,6 +789,7 @@ cdef state_lines_of(Book *book):
             for index in range(book.asset_count)
             if book.assets[index].deficit != 0
         ],
+        *_money_lines(book),
     ]
 
 
@@ -668,7 +814,7 @@ cdef answer_lines_of(Book *book):
                 undone = " undone" if head.fact == ANSWER_FACT_UNDONE else ""
                 lines.append(f"answer {head.kind} {head.gateway_id} {head.id} {written}{undone}")
                 done += answer_size(head.reply_size)
-    return lines + _closed_lines(book)
+    return lines + _closed_lines(book) + _risk_event_lines(book)
 
 
 cdef list _closed_lines(Book *book):

@@ -1,0 +1,4 @@
+"""What balances of other assets count as collateral.
+
+For the core alone: nothing of it is visible to Python.
+"""
