@@ -39,8 +39,8 @@ CHANGES_SUFFIX = ".changes"
 # A list of 10,000 ids is no use in an audit; the count of them is beside it.
 VALUE_CHARS_MAX = 512
 
-# What a start does by its settings: nobody asked for it.
-_AT_START = ("create_book", "set_capacities")
+# What a start does by its settings, and the service as time goes on: nobody asked for it.
+_UNASKED = ("create_book", "set_capacities", "evaluate_levels")
 
 _SUBJECTS = {
     "account_id": SCOPE_ACCOUNT,
@@ -160,7 +160,7 @@ class ChangeTrail:
         before = self._facts(command, arguments, time_ns)
         answer = apply()
         figures = list(answer[1:]) if isinstance(answer, tuple) else []
-        if command not in _AT_START:
+        if command not in _UNASKED:
             seen = self._seen(origin, time_ns, command, arguments, before, figures)
             with self._lock:
                 self._changes.append(Change(self._engine.revision, time_ns, origin, *seen))

@@ -326,6 +326,8 @@ cdef void limit_drop(Book *book, Limit *limit) noexcept nogil
 cdef Collateral *collateral_find(
     const Book *book, uint32_t asset_id, uint32_t settlement_asset_id
 ) noexcept nogil
+# Index what was copied into the table.
+cdef void collaterals_index(Book *book) noexcept nogil
 cdef Collateral *collateral_add(
     Book *book, uint32_t asset_id, uint32_t settlement_asset_id
 ) noexcept nogil

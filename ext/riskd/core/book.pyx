@@ -1360,6 +1360,12 @@ cdef Collateral *collateral_add(
     return collateral
 
 
+cdef void collaterals_index(Book *book) noexcept nogil:
+    cdef uint32_t place
+    for place in range(book.collateral_count):
+        _index_collateral(book, place)
+
+
 cdef inline void _index_collateral(Book *book, uint32_t place) noexcept nogil:
     cdef Index *index = &book.collateral_index
     cdef const Collateral *collateral = &book.collaterals[place]

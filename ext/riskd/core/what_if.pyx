@@ -5,13 +5,14 @@ as they are. Of the account the sums of its working orders are copied and not th
 figure needs. What is asked is then decided by the code that decides for the source.
 """
 
-from libc.stdint cimport uint8_t, uint32_t
+from libc.stdint cimport int64_t, uint8_t, uint32_t
 from libc.string cimport memcpy, memset
 
 from riskd.core.book cimport (
     TABLE_ACCOUNTS,
     TABLE_ASSETS,
     TABLE_BALANCES,
+    TABLE_COLLATERALS,
     TABLE_INSTRUMENTS,
     TABLE_POSITIONS,
     TABLE_SCHEDULES,
@@ -25,17 +26,24 @@ from riskd.core.book cimport (
     book_scalars,
     book_set_scalars,
     book_tables,
+    collaterals_index,
     position_add,
     position_drop_if_absent,
     position_find,
 )
+from riskd.core.credit cimport credit_of
 from riskd.core.money cimport debug_assert
 from riskd.core.types cimport NOWHERE, POSITION_SIDE_NET, Account, Position
 
 
 cdef inline bint _is_definition(uint32_t table) noexcept nogil:
     """Whether a table is copied whole."""
-    return table == TABLE_ASSETS or table == TABLE_SCHEDULES or table == TABLE_INSTRUMENTS
+    return (
+        table == TABLE_ASSETS
+        or table == TABLE_SCHEDULES
+        or table == TABLE_INSTRUMENTS
+        or table == TABLE_COLLATERALS
+    )
 
 
 cdef void what_if_room(
@@ -74,6 +82,7 @@ cdef bint what_if_copy(Book *source, const Account *account, Book *target) noexc
             <size_t>from_tables[id].count[0] * from_tables[id].entry_size,
         )
         to_tables[id].count[0] = from_tables[id].count[0]
+    collaterals_index(target)
     book_scalars(source, &scalars)
     scalars.answer_bytes = answer_bytes
     book_set_scalars(target, &scalars)
@@ -94,6 +103,9 @@ cdef bint _copy_account(
     cdef uint32_t asset_id
     copy[0] = account[0]
     copy.first_position = NOWHERE
+    copy.first_balance = NOWHERE
+    # What its firm leaves of it: the copy has no firm.
+    copy.credit_line = <int64_t>credit_of(source, account)
     copy.parent = NOWHERE
     copy.firm = NOWHERE
     copy.sub_accounts = 0
