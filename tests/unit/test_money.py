@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from riskd.core.engine import Engine
-from riskd.core.rows import CollateralBalanceRow, RiskEventRow
+from riskd.core.rows import RiskEventRow
 from riskd.v1 import order_risk_service_pb2 as orders_pb
 from riskd.v1 import types_pb2 as t
 from tests.unit.desk import NOW_NS, PRICE_TICKS, reservation_in
@@ -43,15 +43,14 @@ class Bank(Floor):
         assert row is not None
         return row.available if row.known else None
 
-    def worth(self) -> int:
-        rows = self.engine.collateral_balances(1)
+    def worth(self) -> int | None:
+        """Return what account 1 has of COIN counts."""
+        rows = self.engine.collateral_values(1)
         assert rows is not None
-        assert rows[0].known
-        return rows[0].value
+        return rows[0][2]
 
     def fee(self, amount: int) -> None:
-        """Pay a fee of COIN, whatever there is of it."""
-        before = self.available()
+        """Buy a lot with money that comes for it, and pay a fee of COIN, whatever there is of it."""
         assert self.deposit(10**9) == NONE
         order = reservation_in(self.order(1, self.engine.revision, quantity_lots=1))
         request = orders_pb.ReportExecutionRequest(
@@ -65,14 +64,6 @@ class Bank(Floor):
             fee_asset_id=COIN,
         )
         self.engine.handle(2, request.SerializeToString(), NOW_NS)
-        assert before is None or before >= 0
-
-    def levels(self) -> tuple[int, int]:
-        """Return the levels of account 1 and of its position."""
-        account = self.engine.account(1)
-        assert account is not None
-        rows = self.engine.positions(1) or []
-        return account.margin_level, rows[0].margin_level if rows else SAFE
 
     def changes(self) -> list[tuple[int, int, int, int]]:
         """Evaluate; return (instrument, level after, equity, requirement) of what changed."""
@@ -234,16 +225,14 @@ def test_a_debt_counts_more_than_it_is() -> None:
     bank.define(liability_ppb=1_100_000_001, interest_free=2, forced_conversion=3)
     bank.fee(3)
     # 3 * 650 * 1.100000001 = 2,145.00000195
-    assert bank.engine.collateral_balances(1) == [
-        CollateralBalanceRow(COIN, -3, -2146, True, True, False)
-    ]
+    assert bank.engine.collateral_values(1) == [(COIN, -3, -2146)]
     assert bank.available() == 10**9 - 6_500_000 - 2146
 
 
 def test_a_debt_without_a_price_makes_all_unknown_until_it_is_paid() -> None:
     bank = Bank()
     bank.fee(3)
-    assert bank.available() is None
+    assert bank.available() is bank.worth() is None
     answer = orders_pb.CheckOrderResponse.FromString(bank.order(1, 100, quantity_lots=1))
     assert answer.reason == t.REASON_CODE_MARGIN_OVERFLOWS
     assert bank.deposit(-1) == t.REASON_CODE_EXCEEDS_AVAILABLE

@@ -11,7 +11,6 @@ from riskd.core.journal import Faults, Journal
 from riskd.core.rows import AccountRow as AccountRow
 from riskd.core.rows import AssetRow as AssetRow
 from riskd.core.rows import BalanceRow as BalanceRow
-from riskd.core.rows import CollateralBalanceRow as CollateralBalanceRow
 from riskd.core.rows import CollateralRow as CollateralRow
 from riskd.core.rows import FirmRow as FirmRow
 from riskd.core.rows import FundingRow as FundingRow
@@ -520,8 +519,12 @@ class Engine:
     def firms(self) -> list[FirmRow]: ...
     def collateral(self) -> list[CollateralRow]:
         """Return what counts, by settlement asset, then asset."""
-    def collateral_balances(self, account_id: int) -> list[CollateralBalanceRow] | None:
-        """Return what an account's balances of other assets count; None if it is not known."""
+    def collateral_values(self, account_id: int) -> list[tuple[int, int, int | None]] | None:
+        """Return (asset id, balance, what it counts) of an account's balances, by asset.
+
+        What one counts is None while its index was never reported, and of a debt in an asset that
+        is not defined; the whole is None if the account is not known.
+        """
     def margin_levels(self) -> tuple[int, int]:
         """Return search and release in ppm of the requirement, 0 and 0 while levels are off."""
     def risk_events(

@@ -144,7 +144,7 @@ from riskd.core.views cimport (
     asset_rows,
     firm_rows,
     balance_rows,
-    collateral_balance_rows,
+    collateral_values,
     collateral_rows,
     gateway_rows,
     instrument_rows,
@@ -1234,9 +1234,9 @@ cdef class Engine:
         with _Locked(self):
             return balance_rows(&self._book, account_id)
 
-    def collateral_balances(self, account_id):
+    def collateral_values(self, account_id):
         with _Locked(self):
-            return collateral_balance_rows(&self._book, account_id)
+            return collateral_values(&self._book, account_id)
 
     def gateways(self):
         with _Locked(self):

@@ -102,21 +102,6 @@ class BalanceRow(NamedTuple):
     amount: int
 
 
-class CollateralBalanceRow(NamedTuple):
-    """A balance of another asset than the account's, and what it counts."""
-
-    asset_id: int
-    amount: int
-    value: int
-    """In the settlement asset; 0 while it is not known."""
-    known: bool
-    """False while the index was never reported, and of a debt that nobody has priced."""
-    bears_interest: bool
-    """A debt above what is free of it."""
-    to_be_converted: bool
-    """A debt above what the venue leaves unconverted."""
-
-
 class GatewayRow(NamedTuple):
     """A gateway that is not NORMAL or has a lease."""
 

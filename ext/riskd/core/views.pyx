@@ -63,7 +63,6 @@ from riskd.core.rows import (
     AccountRow,
     AssetRow,
     BalanceRow,
-    CollateralBalanceRow,
     CollateralRow,
     FirmRow,
     GatewayRow,
@@ -579,37 +578,30 @@ cdef balance_rows(Book *book, uint64_t account_id):
     return rows
 
 
-cdef collateral_balance_rows(Book *book, uint64_t account_id):
+cdef collateral_values(Book *book, uint64_t account_id):
+    """Return (asset id, balance, what it counts, or None while that is not known), by asset."""
     cdef const Account *account = account_find(book, account_id)
+    cdef const Balance *balance
+    cdef const Collateral *collateral
     cdef uint32_t place
+    cdef int64_t price
     if account == NULL:
         return None
-    rows = []
+    found = []
     place = account.first_balance
     while place != NOWHERE:
-        rows.append(_collateral_balance_row(book, account, &book.balances[place]))
-        place = book.balances[place].next_of_account
-    return rows
-
-
-cdef _collateral_balance_row(Book *book, const Account *account, const Balance *balance):
-    cdef const Collateral *collateral = collateral_find(
-        book, balance.asset_id, account.asset_id
-    )
-    cdef int64_t price
-    if collateral == NULL:
-        return CollateralBalanceRow(
-            balance.asset_id, balance.amount, 0, balance.amount >= 0, False, False
-        )
-    price = book.instruments[collateral.index_instrument_id - 1].mark.price
-    return CollateralBalanceRow(
-        balance.asset_id,
-        balance.amount,
-        clamp(collateral_value_of(collateral, balance.amount, price)),
-        price != 0,
-        balance.amount < -collateral.interest_free,
-        collateral.forced_conversion != 0 and balance.amount < -collateral.forced_conversion,
-    )
+        balance = &book.balances[place]
+        place = balance.next_of_account
+        collateral = collateral_find(book, balance.asset_id, account.asset_id)
+        # Nobody says what a debt is worth.
+        value = 0 if balance.amount > 0 else None
+        if collateral != NULL:
+            price = book.instruments[collateral.index_instrument_id - 1].mark.price
+            value = None
+            if price != 0:
+                value = clamp(collateral_value_of(collateral, balance.amount, price))
+        found.append((balance.asset_id, balance.amount, value))
+    return found
 
 
 cdef collateral_rows(Book *book):
