@@ -1,7 +1,7 @@
 """A service of its own for each test: real engine, real server, real channel, on a free port."""
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -114,20 +114,27 @@ def clock() -> Clock:
     return Clock()
 
 
+@contextmanager
+def serving(clock: Callable[[], int], **values: Any) -> Iterator[Rig]:
+    """Start a service; it and its channel are gone at the end of the with block."""
+    settings = Settings(**({"control_address": "127.0.0.1:0", "durability": "none"} | values))
+    engine, trail = build_audited_engine(settings)
+    server = build_server(settings, engine, clock, trail)
+    port = server.start()
+    try:
+        with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+            yield Rig(server, engine, clock, port, channel)
+    finally:
+        server.stop(0)
+
+
 @pytest.fixture
 def new_rig() -> Iterator[Callable[..., Rig]]:
     """Start services; they and their channels are gone when the test ends."""
     with ExitStack() as stack:
 
         def start(clock: Callable[[], int], **values: Any) -> Rig:
-            values = {"control_address": "127.0.0.1:0", "durability": "none"} | values
-            settings = Settings(**values)
-            engine, trail = build_audited_engine(settings)
-            server = build_server(settings, engine, clock, trail)
-            port = server.start()
-            stack.callback(server.stop, 0)
-            channel = stack.enter_context(grpc.insecure_channel(f"127.0.0.1:{port}"))
-            return Rig(server, engine, clock, port, channel)
+            return stack.enter_context(serving(clock, **values))
 
         yield start
 
