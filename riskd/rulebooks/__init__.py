@@ -3,8 +3,8 @@
 over from venues (importers) and put into an engine (installer). See docs/rulebooks.md.
 """
 
-from riskd.rulebooks.importers import import_ccxt
-from riskd.rulebooks.installer import ApplyError, RuleEngine, apply, unsupported
+from riskd.rulebooks.importers import export_ccxt, import_ccxt, import_tiers
+from riskd.rulebooks.installer import ApplyError, RuleEngine, apply
 from riskd.rulebooks.laws import validate
 from riskd.rulebooks.loader import load, loads, names
 from riskd.rulebooks.schema import (
@@ -19,6 +19,7 @@ from riskd.rulebooks.schema import (
     TierRule,
     VenueRule,
 )
+from riskd.rulebooks.terms import unsupported
 from riskd.rulebooks.versions import has_versions, next_change, select
 from riskd.rulebooks.writer import to_toml
 
@@ -36,8 +37,10 @@ __all__ = [
     "TierRule",
     "VenueRule",
     "apply",
+    "export_ccxt",
     "has_versions",
     "import_ccxt",
+    "import_tiers",
     "load",
     "loads",
     "names",

@@ -2,29 +2,22 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from decimal import Decimal
 from typing import Any, Final, Protocol
 
 from riskd.numbers import normalise
-from riskd.rulebooks.schema import (
-    LEVERAGE,
-    LINEAR_OPTION,
-    LINEAR_PERPETUAL,
-    ONE,
-    RATE_PLACES,
-    TIERED,
-    InstrumentRule,
-    Rulebook,
-    ScheduleRule,
-    Value,
-    key_text,
-    mantissa_exponent,
-    multiple,
-    show,
-    whole,
+from riskd.rulebooks.schema import LevelsRule, Rulebook, ScheduleRule, number_of, whole
+from riskd.rulebooks.terms import (
+    InstrumentIds,
+    ScheduleTerms,
+    collateral_terms,
+    instrument_arguments,
+    option_asset,
+    option_terms,
+    schedule_terms,
+    unsupported,
 )
 from riskd.rulebooks.versions import has_versions, select
-from riskd.v1 import instrument_service_pb2, types_pb2
+from riskd.v1 import types_pb2
 
 
 class _Asset(Protocol):
@@ -49,6 +42,16 @@ class _Schedule(Protocol):
     def liquidation_fee_ppb(self) -> int: ...
     @property
     def tiers(self) -> Sequence[Sequence[int]]: ...
+    @property
+    def family(self) -> int: ...
+    @property
+    def maintenance_basis(self) -> int: ...
+    @property
+    def parameter_a(self) -> int: ...
+    @property
+    def parameter_b(self) -> int: ...
+    @property
+    def parameter_c(self) -> int: ...
 
 
 class _Instrument(Protocol):
@@ -73,6 +76,11 @@ class RuleEngine(Protocol):
         tiers: Sequence[tuple[int, int, int, int]],
         notional_max: int = ...,
         liquidation_fee_ppb: int = ...,
+        family: int = ...,
+        maintenance_basis: int = ...,
+        parameter_a: int = ...,
+        parameter_b: int = ...,
+        parameter_c: int = ...,
     ) -> tuple[int, int]: ...
     def upsert_instrument(
         self,
@@ -99,7 +107,33 @@ class RuleEngine(Protocol):
         option_type: int = ...,
         interest_rate_ppb: int = ...,
         underlying_id: int = ...,
+        multiplier_mantissa: int = ...,
+        multiplier_exponent: int = ...,
+        option_rule_id: int = ...,
     ) -> tuple[int, int]: ...
+    def upsert_option_rule(
+        self,
+        name: str,
+        asset_id: int,
+        initial_ppb: int,
+        initial_min_ppb: int,
+        maintenance_ppb: int,
+        put_maintenance: int = ...,
+    ) -> tuple[int, int]: ...
+    def collateral(self) -> Sequence[Any]: ...
+    def define_collateral(
+        self,
+        asset_id: int,
+        settlement_asset_id: int,
+        index_instrument_id: int,
+        tiers: Sequence[tuple[int, int]],
+        cap: int = ...,
+        liability_ppb: int = ...,
+        interest_free: int = ...,
+        forced_conversion: int = ...,
+    ) -> int: ...
+    def margin_levels(self) -> tuple[int, int]: ...
+    def set_margin_levels(self, search_ppm: int, release_ppm: int) -> int: ...
 
 
 class ApplyError(ValueError):
@@ -107,9 +141,10 @@ class ApplyError(ValueError):
 
 
 PROBLEMS_SHOWN: Final = 10
+_PPM_PLACES: Final = 6
 
 # An instrument keeps these for its life: UpsertInstrumentRequest in instrument_service.proto.
-IMMUTABLE = (
+IMMUTABLE: Final = (
     "kind",
     "asset_id",
     "tick_mantissa",
@@ -119,59 +154,9 @@ IMMUTABLE = (
     "mark_units_per_tick",
     "strike_units",
     "option_type",
+    "multiplier_mantissa",
+    "multiplier_exponent",
 )
-
-
-# What of [rule] an engine decides by, and the words that it knows. The other keys say how a venue
-# prints its figures, or are met by what the engine does anyway.
-ENGINE_RULE: Final[Mapping[str, tuple[Value, ...]]] = {
-    "maintenance_basis": ("mark", "liquidation"),
-    "fee_in_liquidation": ("none", "at_liquidation"),
-    "fee_in_margin": ("none",),
-    "tier_mode": ("marginal",),
-    "tier_key": ("notional",),
-    "order_margin": ("worse_side",),
-}
-ENGINE_FAMILIES: Final = (TIERED, LEVERAGE)
-ENGINE_KINDS: Final = (LINEAR_PERPETUAL, LINEAR_OPTION)
-
-
-def unsupported(rulebook: Rulebook) -> list[str]:
-    """Return what of a rulebook no engine can do yet: its keys, with their values."""
-    found = []
-    rule = rulebook.rule
-    for section, values in (
-        ("rule", rule.common if rule else {}),
-        ("rule.isolated", rule.isolated if rule else {}),
-        ("rule.cross", rule.cross if rule else {}),
-    ):
-        for key, known in ENGINE_RULE.items():
-            if key in values and values[key] not in known:
-                found.append(f"{section}.{key} = {show(values[key])}")
-    found += [
-        f"schedule.{key_text(schedule.name)}.family = {show(schedule.family)}"
-        for schedule in rulebook.schedules
-        if schedule.family not in ENGINE_FAMILIES
-    ]
-    found += [
-        f"schedule.{key_text(schedule.name)}.quantity_max = {show(schedule.quantity_max)}"
-        for schedule in rulebook.schedules
-        if schedule.quantity_max is not None
-    ]
-    for instrument in rulebook.instruments:
-        section = f"instrument.{key_text(instrument.symbol)}"
-        if instrument.kind not in ENGINE_KINDS:
-            found.append(f"{section}.kind = {show(instrument.kind)}")
-        if instrument.contract_multiplier != ONE:
-            found.append(f"{section}.contract_multiplier = {show(instrument.contract_multiplier)}")
-        if instrument.isolated_only:
-            found.append(f"{section}.isolated_only = true")
-        if instrument.option_rule is not None:
-            found.append(f"{section}.option_rule = {show(instrument.option_rule)}")
-    found += [f"collateral.{key_text(each.name)}" for each in rulebook.collateral]
-    if rulebook.levels is not None:
-        found.append("levels")
-    return found
 
 
 def apply(rulebook: Rulebook, engine: RuleEngine, at: datetime | None = None) -> dict[str, int]:
@@ -181,7 +166,8 @@ def apply(rulebook: Rulebook, engine: RuleEngine, at: datetime | None = None) ->
 
     What is already as the rulebook says is left alone, so that a second call changes nothing. The
     trading state of an instrument that exists stays: a restart must not lift a halt. Conflicts
-    with what cannot change are found before the first change.
+    with what cannot change are found before the first change. Each schedule changes at once and
+    whole; between two of them orders can be decided.
     Raises ApplyError, naming the rule and the reason: what the engine cannot do yet, too.
     """
     if at is not None:
@@ -194,172 +180,237 @@ def apply(rulebook: Rulebook, engine: RuleEngine, at: datetime | None = None) ->
         more = len(missing) - PROBLEMS_SHOWN
         text = f"{shown} and {more} more" if more > 0 else shown
         raise ApplyError(f"rulebook {rulebook.name}: the engine cannot do it yet: {text}")
-    _refuse_conflicts(rulebook, engine)
-    assets = _apply_assets(rulebook, engine)
-    schedules = _apply_schedules(rulebook, engine, assets)
-    return _apply_instruments(rulebook, engine, assets, schedules)
+    return _Installer(rulebook, engine).run()
 
 
-def _refuse_conflicts(rulebook: Rulebook, engine: RuleEngine) -> None:
-    assets = {row.symbol: row for row in engine.assets()}
-    for asset in rulebook.assets:
-        there = assets.get(asset.symbol)
-        if there and there.scale != asset.scale:
-            reason = f"scale {asset.scale}, the engine has it with {there.scale}"
-            raise ApplyError(f"rulebook {rulebook.name}: asset {asset.symbol}: {reason}")
-    symbols = {row.asset_id: row.symbol for row in assets.values()}
-    schedules = {row.name: row for row in engine.schedules()}
-    for schedule in rulebook.schedules:
-        row = schedules.get(schedule.name)
-        if row and symbols[row.asset_id] != schedule.settlement_asset:
-            reason = f"in {schedule.settlement_asset}, the engine has it in {symbols[row.asset_id]}"
-            raise ApplyError(f"rulebook {rulebook.name}: schedule {schedule.name}: {reason}")
-    instruments = {row.symbol: row._asdict() for row in engine.instruments()}
-    for rule in rulebook.instruments:
-        if rule.symbol not in instruments:
-            continue
-        held = _normal(instruments[rule.symbol])
-        asset_row = assets.get(rule.settlement_asset)
-        scale = rulebook.asset(rule.settlement_asset).scale
-        wanted = _arguments(rule, scale, asset_row.asset_id if asset_row else 0, 0, 0)
-        for key in IMMUTABLE:
-            if held[key] != wanted[key]:
-                reason = f"{key} is {wanted[key]}, the engine has it with {held[key]} for good"
-                raise ApplyError(f"rulebook {rulebook.name}: instrument {rule.symbol}: {reason}")
+class _Installer:
+    """One rulebook on its way into one engine."""
 
+    def __init__(self, rulebook: Rulebook, engine: RuleEngine) -> None:
+        self._rulebook = rulebook
+        self._engine = engine
+        self._assets = {row.symbol: row.asset_id for row in engine.assets()}
+        self._schedules = {row.name: row.schedule_id for row in engine.schedules()}
+        self._instruments: dict[str, int] = {}
 
-def _apply_assets(rulebook: Rulebook, engine: RuleEngine) -> dict[str, int]:
-    ids = {row.symbol: row.asset_id for row in engine.assets()}
-    for asset in rulebook.assets:
-        if asset.symbol not in ids:
-            reason, ids[asset.symbol] = engine.create_asset(asset.symbol, asset.scale)
-            _refuse(reason, rulebook, f"asset {asset.symbol}")
-    return ids
+    def run(self) -> dict[str, int]:
+        self._refuse_conflicts()
+        self._apply_assets()
+        self._apply_schedules()
+        self._apply_option_rules()
+        self._apply_instruments()
+        self._apply_collateral()
+        if self._rulebook.levels is not None:
+            self._apply_levels(self._rulebook.levels)
+        return {rule.symbol: self._instruments[rule.symbol] for rule in self._rulebook.instruments}
 
-
-def _apply_schedules(
-    rulebook: Rulebook, engine: RuleEngine, assets: Mapping[str, int]
-) -> dict[str, int]:
-    rows = {row.name: row for row in engine.schedules()}
-    ids = {name: row.schedule_id for name, row in rows.items()}
-    for schedule in rulebook.schedules:
-        scale = rulebook.asset(schedule.settlement_asset).scale
-        tiers = schedule.engine_tiers(scale)
-        notional_max = whole(schedule.notional_max or Decimal(0), scale)
-        fee_ppb = whole(schedule.liquidation_fee_rate, RATE_PLACES)
-        row = rows.get(schedule.name)
-        if row and _is_same_schedule(row, tiers, notional_max, fee_ppb):
-            continue
-        reason, ids[schedule.name] = engine.upsert_schedule(
-            schedule.name,
-            assets[schedule.settlement_asset],
-            [(floor, initial, rate, leverage) for floor, initial, rate, _, leverage in tiers],
-            notional_max,
-            fee_ppb,
-        )
-        _refuse(reason, rulebook, f"schedule {schedule.name}")
-    _refuse_other_deductions(rulebook, engine, rulebook.schedules)
-    return ids
-
-
-def _is_same_schedule(
-    row: _Schedule, tiers: Sequence[Sequence[int]], notional_max: int, fee_ppb: int
-) -> bool:
-    held = (row.notional_max, row.liquidation_fee_ppb, [tuple(tier) for tier in row.tiers])
-    return held == (notional_max, fee_ppb, [tuple(tier) for tier in tiers])
-
-
-def _refuse_other_deductions(
-    rulebook: Rulebook, engine: RuleEngine, schedules: Sequence[ScheduleRule]
-) -> None:
-    # The engine computes deductions itself; they are the venue's printed ones, or one of us errs.
-    rows = {row.name: row for row in engine.schedules()}
-    for schedule in schedules:
-        tiers = schedule.engine_tiers(rulebook.asset(schedule.settlement_asset).scale)
-        held = [tuple(tier) for tier in rows[schedule.name].tiers]
-        if held != list(tiers):
-            reason = f"the engine holds the tiers {held}, the rulebook says {list(tiers)}"
-            raise ApplyError(f"rulebook {rulebook.name}: schedule {schedule.name}: {reason}")
-
-
-def _apply_instruments(
-    rulebook: Rulebook,
-    engine: RuleEngine,
-    assets: Mapping[str, int],
-    schedules: Mapping[str, int],
-) -> dict[str, int]:
-    rows = {row.symbol: row for row in engine.instruments()}
-    ids: dict[str, int] = {}
-    # Options last: they name their underlying by its id.
-    for rule in sorted(rulebook.instruments, key=lambda rule: rule.is_option):
-        arguments = _arguments(
-            rule,
-            rulebook.asset(rule.settlement_asset).scale,
-            assets[rule.settlement_asset],
-            schedules[rule.margin_schedule] if rule.margin_schedule else 0,
-            ids[rule.underlying] if rule.underlying else 0,
-        )
-        row = rows.get(rule.symbol)
-        if row:
-            held = _normal(row._asdict())
-            arguments["trading_state"] = held["trading_state"]
-            if all(held[key] == value for key, value in arguments.items()):
-                ids[rule.symbol] = row.instrument_id
+    def _refuse_conflicts(self) -> None:
+        rulebook, engine = self._rulebook, self._engine
+        assets = {row.symbol: row for row in engine.assets()}
+        for asset in rulebook.assets:
+            there = assets.get(asset.symbol)
+            if there and there.scale != asset.scale:
+                reason = f"scale {asset.scale}, the engine has it with {there.scale}"
+                raise self._error(f"asset {asset.symbol}", reason)
+        symbols = {row.asset_id: row.symbol for row in assets.values()}
+        schedules = {row.name: row for row in engine.schedules()}
+        for schedule in rulebook.schedules:
+            row = schedules.get(schedule.name)
+            if row and symbols[row.asset_id] != schedule.settlement_asset:
+                reason = f"in {schedule.settlement_asset}, the engine has it in "
+                reason += symbols[row.asset_id]
+                raise self._error(f"schedule {schedule.name}", reason)
+        instruments = {row.symbol: row._asdict() for row in engine.instruments()}
+        for rule in rulebook.instruments:
+            if rule.symbol not in instruments:
                 continue
-        reason, ids[rule.symbol] = engine.upsert_instrument(rule.symbol, **arguments)
-        _refuse(reason, rulebook, f"instrument {rule.symbol}")
-    return {rule.symbol: ids[rule.symbol] for rule in rulebook.instruments}
+            held = _normal(instruments[rule.symbol])
+            asset_row = assets.get(rule.settlement_asset)
+            ids = InstrumentIds(asset=asset_row.asset_id if asset_row else 0)
+            wanted = self._arguments(rule.symbol, ids)
+            for key in IMMUTABLE:
+                if held[key] != wanted[key]:
+                    reason = f"{key} is {wanted[key]}, the engine has it with {held[key]} for good"
+                    raise self._error(f"instrument {rule.symbol}", reason)
+
+    def _arguments(self, symbol: str, ids: InstrumentIds) -> dict[str, int]:
+        rule = self._rulebook.instrument(symbol)
+        scale = self._rulebook.asset(rule.settlement_asset).scale
+        underlying = self._rulebook.instrument(rule.underlying) if rule.underlying else None
+        return instrument_arguments(rule, scale, ids, underlying)
+
+    def _apply_assets(self) -> None:
+        for asset in self._rulebook.assets:
+            if asset.symbol not in self._assets:
+                reason, asset_id = self._engine.create_asset(asset.symbol, asset.scale)
+                self._accept(reason, f"asset {asset.symbol}")
+                self._assets[asset.symbol] = asset_id
+
+    def _apply_schedules(self) -> None:
+        rows = {row.name: row for row in self._engine.schedules()}
+        for schedule in self._rulebook.schedules:
+            terms = schedule_terms(self._rulebook, schedule)
+            row = rows.get(schedule.name)
+            if row and _terms_of(row) == terms:
+                continue
+            reason, self._schedules[schedule.name] = self._engine.upsert_schedule(
+                name=schedule.name,
+                asset_id=self._assets[schedule.settlement_asset],
+                tiers=list(terms.tiers),
+                notional_max=terms.notional_max,
+                liquidation_fee_ppb=terms.liquidation_fee_ppb,
+                family=terms.family,
+                maintenance_basis=terms.maintenance_basis,
+                parameter_a=terms.parameter_a,
+                parameter_b=terms.parameter_b,
+                parameter_c=terms.parameter_c,
+            )
+            self._accept(reason, f"schedule {schedule.name}")
+        self._refuse_other_deductions()
+
+    def _refuse_other_deductions(self) -> None:
+        # The engine computes deductions itself; they are the venue's printed ones, or one of us
+        # errs.
+        rows = {row.name: row for row in self._engine.schedules()}
+        for schedule in self._rulebook.schedules:
+            if not _has_deductions(schedule):
+                continue
+            scale = self._rulebook.asset(schedule.settlement_asset).scale
+            tiers = schedule.engine_tiers(scale)
+            held = [tuple(tier) for tier in rows[schedule.name].tiers]
+            if held != list(tiers):
+                reason = f"the engine holds the tiers {held}, the rulebook says {list(tiers)}"
+                raise self._error(f"schedule {schedule.name}", reason)
+
+    def _apply_option_rules(self) -> None:
+        rows = {row.name: row for row in self._engine.schedules()}
+        for rule in self._rulebook.option_rules:
+            asset = option_asset(self._rulebook, rule)
+            if asset is None:
+                continue  # No option has it: the engine would not know its asset.
+            terms = option_terms(self._rulebook, rule)
+            row = rows.get(rule.name)
+            if row:
+                tier = row.tiers[0]
+                held = (tier[1], row.parameter_a, tier[2], row.parameter_b)
+                wanted = (
+                    terms.initial_ppb,
+                    terms.initial_min_ppb,
+                    terms.maintenance_ppb,
+                    terms.put_maintenance,
+                )
+                if held == wanted:
+                    continue
+            reason, self._schedules[rule.name] = self._engine.upsert_option_rule(
+                name=rule.name,
+                asset_id=self._assets[asset],
+                initial_ppb=terms.initial_ppb,
+                initial_min_ppb=terms.initial_min_ppb,
+                maintenance_ppb=terms.maintenance_ppb,
+                put_maintenance=terms.put_maintenance,
+            )
+            self._accept(reason, f"option_rule {rule.name}")
+
+    def _apply_instruments(self) -> None:
+        rows = {row.symbol: row for row in self._engine.instruments()}
+        # Options last: they name their underlying by its id.
+        for rule in sorted(self._rulebook.instruments, key=lambda rule: rule.is_option):
+            ids = InstrumentIds(
+                self._assets[rule.settlement_asset],
+                self._schedules[rule.margin_schedule] if rule.margin_schedule else 0,
+                self._instruments[rule.underlying] if rule.underlying else 0,
+                self._schedules[rule.option_rule] if rule.option_rule else 0,
+            )
+            arguments = self._arguments(rule.symbol, ids)
+            row = rows.get(rule.symbol)
+            if row:
+                held = _normal(row._asdict())
+                arguments["trading_state"] = held["trading_state"]
+                if all(held[key] == value for key, value in arguments.items()):
+                    self._instruments[rule.symbol] = row.instrument_id
+                    continue
+            reason, instrument_id = self._engine.upsert_instrument(rule.symbol, **arguments)
+            self._accept(reason, f"instrument {rule.symbol}")
+            self._instruments[rule.symbol] = instrument_id
+
+    def _apply_collateral(self) -> None:
+        if not self._rulebook.collateral:
+            return
+        rows = {(row.asset_id, row.settlement_asset_id): row for row in self._engine.collateral()}
+        for rule in self._rulebook.collateral:
+            terms = collateral_terms(self._rulebook, rule)
+            index = self._rulebook.instrument(str(rule.parameters["index"]))
+            asset_id = self._assets[rule.name]
+            settlement_id = self._assets[index.settlement_asset]
+            wanted = (
+                self._instruments[index.symbol],
+                terms.tiers,
+                terms.cap,
+                terms.liability_ppb,
+                terms.interest_free,
+                terms.forced_conversion,
+            )
+            row = rows.get((asset_id, settlement_id))
+            if row and wanted == (
+                row.index_instrument_id,
+                row.tiers,
+                row.cap,
+                row.liability_ppb,
+                row.interest_free,
+                row.forced_conversion,
+            ):
+                continue
+            reason = self._engine.define_collateral(
+                asset_id=asset_id,
+                settlement_asset_id=settlement_id,
+                index_instrument_id=wanted[0],
+                tiers=list(terms.tiers),
+                cap=terms.cap,
+                liability_ppb=terms.liability_ppb,
+                interest_free=terms.interest_free,
+                forced_conversion=terms.forced_conversion,
+            )
+            self._accept(reason, f"collateral {rule.name}")
+
+    def _apply_levels(self, levels: LevelsRule) -> None:
+        values = levels.parameters
+        search, release = (
+            whole(number_of(values, key), _PPM_PLACES) for key in ("search", "release")
+        )
+        if tuple(self._engine.margin_levels()) != (search, release):
+            self._accept(self._engine.set_margin_levels(search, release), "levels")
+
+    def _accept(self, reason: int, rule: str) -> None:
+        if reason != types_pb2.REASON_CODE_NONE:
+            name = types_pb2.ReasonCode.Name(types_pb2.ReasonCode.ValueType(reason))
+            raise self._error(rule, f"the engine refuses it: {name}")
+
+    def _error(self, rule: str, reason: str) -> ApplyError:
+        return ApplyError(f"rulebook {self._rulebook.name}: {rule}: {reason}")
+
+
+def _has_deductions(schedule: ScheduleRule) -> bool:
+    return bool(schedule.tiers) and schedule.tier_mode == "marginal"
+
+
+def _terms_of(row: _Schedule) -> ScheduleTerms:
+    """Return what an engine holds of a schedule."""
+    return ScheduleTerms(
+        tuple((tier[0], tier[1], tier[2], tier[4]) for tier in row.tiers),
+        row.notional_max,
+        row.liquidation_fee_ppb,
+        row.family,
+        row.maintenance_basis,
+        row.parameter_a,
+        row.parameter_b,
+        row.parameter_c,
+    )
 
 
 def _normal(row: Mapping[str, int]) -> dict[str, int]:
     """Return the row with steps whose mantissas are not multiples of 10."""
     fields = dict(row)
-    for step in ("tick", "lot"):
+    for step in ("tick", "lot", "multiplier"):
         keys = (f"{step}_mantissa", f"{step}_exponent")
         fields |= zip(keys, normalise(fields[keys[0]], fields[keys[1]]), strict=True)
     return fields
-
-
-def _arguments(
-    rule: InstrumentRule, scale: int, asset_id: int, schedule_id: int, underlying_id: int
-) -> dict[str, int]:
-    """Return the arguments of Engine.upsert_instrument but the symbol."""
-    tick_mantissa, tick_exponent = mantissa_exponent(rule.tick_size)
-    lot_mantissa, lot_exponent = mantissa_exponent(rule.lot_size)
-    kind = f"INSTRUMENT_KIND_{rule.kind.upper()}"
-    option_type = f"OPTION_TYPE_{(rule.option_type or 'unspecified').upper()}"
-    trading_state = f"TRADING_STATE_{rule.trading_state.upper()}"
-    return {
-        "kind": instrument_service_pb2.InstrumentKind.Value(kind),
-        "asset_id": asset_id,
-        "schedule_id": schedule_id,
-        "tick_mantissa": tick_mantissa,
-        "tick_exponent": tick_exponent,
-        "lot_mantissa": lot_mantissa,
-        "lot_exponent": lot_exponent,
-        "mark_units_per_tick": rule.mark_units_per_tick,
-        "order_lots_min": _lots(rule.order_quantity_min, rule.lot_size),
-        "order_lots_max": _lots(rule.order_quantity_max, rule.lot_size),
-        "order_notional_min": whole(rule.order_notional_min or Decimal(0), scale),
-        "order_notional_max": whole(rule.order_notional_max or Decimal(0), scale),
-        "price_collar_ppb": whole(rule.price_collar_rate or Decimal(0), RATE_PLACES),
-        "market_buffer_ppb": whole(rule.market_order_buffer_rate, RATE_PLACES),
-        "taker_fee_ppb": whole(rule.taker_fee_rate, RATE_PLACES),
-        "mark_age_max_ns": rule.mark_age_max_ms * 10**6,
-        "trading_state": types_pb2.TradingState.Value(trading_state),
-        "expiry_ns": rule.expiry_ns(),
-        "strike_units": rule.strike_units(),
-        "option_type": instrument_service_pb2.OptionType.Value(option_type),
-        "interest_rate_ppb": whole(rule.interest_rate or Decimal(0), RATE_PLACES),
-        "underlying_id": underlying_id,
-    }
-
-
-def _lots(quantity: Decimal | None, lot_size: Decimal) -> int:
-    return 0 if quantity is None else multiple(quantity, lot_size) or 0
-
-
-def _refuse(reason: int, rulebook: Rulebook, rule: str) -> None:
-    if reason != types_pb2.REASON_CODE_NONE:
-        name = types_pb2.ReasonCode.Name(types_pb2.ReasonCode.ValueType(reason))
-        raise ApplyError(f"rulebook {rulebook.name}: {rule}: the engine refuses it: {name}")

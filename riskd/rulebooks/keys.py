@@ -45,6 +45,8 @@ class Key:
     places: int = RATE_PLACES
     words: tuple[str, ...] = ()
     is_flag: bool = False
+    is_name: bool = False
+    """A name of the file, that the laws look up."""
     columns: tuple["Key", ...] = ()
     """Of rows: the first column rises, and begins with 0 if it is called floor."""
     default: Value | None = None
@@ -205,7 +207,7 @@ OPTION_FAMILIES: Final[Mapping[str, tuple[Key, ...]]] = {
 }
 
 COLLATERAL: Final = (
-    word("index", "mark", "spot", "fixed", default="mark"),
+    Key("index", is_name=True),
     rows(
         "haircut",
         amount("floor", is_required=True),
@@ -253,7 +255,7 @@ def _faults(keys: Sequence[Key], values: Mapping[str, Value], where: str) -> Ite
         elif isinstance(value, bool):
             continue
         elif isinstance(value, str):
-            if value not in key.words:
+            if not key.is_name and value not in key.words:
                 yield Fault(place, value, f"must be one of {', '.join(key.words)}")
         elif isinstance(value, Decimal):
             yield from _number_faults(key, value, place)

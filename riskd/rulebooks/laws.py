@@ -34,6 +34,7 @@ from riskd.rulebooks.schema import (
     TIERS_MAX,
     ZERO,
     AssetRule,
+    InstrumentRule,
     ParameterRule,
     Rulebook,
     RulebookError,
@@ -214,7 +215,7 @@ def validate(rulebook: Rulebook, path: str) -> None:
     for rule, key in zip(
         rulebook.collateral, section_keys("collateral", rulebook.collateral), strict=True
     ):
-        _validate_collateral(rule, assets, path, key)
+        _validate_collateral(rule, rulebook, path, key)
     if rulebook.levels is not None:
         _validate_levels(rulebook.levels.parameters, path)
     for instrument in rulebook.instruments:
@@ -431,11 +432,15 @@ def _validate_option_rule(rule: ParameterRule, path: str, section: str) -> None:
         raise RulebookError(path, f"{section}.maintenance_floor", reason, floor)
 
 
-def _validate_collateral(
-    rule: ParameterRule, assets: Mapping[str, AssetRule], path: str, section: str
-) -> None:
-    find_asset(rule.name, assets, section, path)
+def _validate_collateral(rule: ParameterRule, rulebook: Rulebook, path: str, section: str) -> None:
+    find_asset(rule.name, {each.symbol: each for each in rulebook.assets}, section, path)
     _refuse_fault(COLLATERAL, rule.parameters, path, section)
+    index = rule.parameters.get("index")
+    contracts = [each.symbol for each in rulebook.instruments if _can_be_index(each, rule.name)]
+    if index is not None and index not in contracts:
+        there = ", ".join(contracts[:10]) or "none"
+        reason = f"must be a linear contract in another asset; there is {there}"
+        raise RulebookError(path, f"{section}.index", reason, index)
     weights: Decimal | None = None
     table = rule.parameters.get("haircut", ())
     for k, row in enumerate(table if isinstance(table, tuple) else ()):
@@ -452,6 +457,11 @@ def _validate_collateral(
     if isinstance(free, Decimal) and isinstance(forced, Decimal) and forced < free:
         reason = f"must be at least interest_free {plain(free)}"
         raise RulebookError(path, f"{section}.forced_conversion", reason, forced)
+
+
+def _can_be_index(rule: InstrumentRule, asset: str) -> bool:
+    is_linear = rule.is_contract and not rule.is_inverse
+    return is_linear and rule.settlement_asset != asset
 
 
 def _validate_levels(values: Mapping[str, Value], path: str) -> None:

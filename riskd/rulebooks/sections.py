@@ -163,7 +163,7 @@ class Section:
         return found
 
     def _value(self, key: Key) -> Value | None:
-        if key.words:
+        if key.words or key.is_name:
             return self.optional_text(key.name)
         if key.is_flag:
             return self.flag(key.name) if self._has(key.name) else None
