@@ -365,7 +365,7 @@ def test_a_short_risk_factor_must_leave_room_for_the_initial_one() -> None:
 
 # --- Liquidation prices against every price -------------------------------------------------------
 
-PRICES = range(1, 500)
+PRICES = range(1, 250)
 
 
 def some_contract(rng: random.Random, family: int) -> Contract:
@@ -410,10 +410,10 @@ def check_prices(family: int) -> None:
     """Compare the price with the definition, at every price from the mark on."""
     rng = random.Random(family)
     found = {"none": 0, "at the mark": 0, "further": 0}
-    for _ in range(120):
+    for _ in range(60):
         contract = some_contract(rng, family)
         lots = rng.choice((-1, 1)) * rng.randrange(1, 13)
-        mark = rng.randrange(50, 400)
+        mark = rng.randrange(20, 200)
         entry_value = max(1, int(contract.notional(lots, mark) * Fraction(rng.uniform(0.8, 1.2))))
         money = int(entry_value * rng.choice((rng.uniform(-0.1, 0.7), 1.3)))
         price = liquidation_price(contract, lots, entry_value, money, mark)
@@ -433,7 +433,7 @@ def check_prices(family: int) -> None:
                 assert price is None or price not in PRICES
         key = "none" if price is None else "at the mark" if price == mark else "further"
         found[key] += 1
-    assert found["further"] > 30
+    assert found["further"] > 15
     assert found["none"] > 0
 
 
