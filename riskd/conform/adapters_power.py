@@ -19,7 +19,8 @@ from riskd.conform.inputs import (
 )
 from riskd.conform.venues import Venue
 from riskd.margin.arrays import Figure
-from riskd.margin.power import FEE_BUFFER, POWER, SAFETY, Side
+from riskd.margin.power import POWER
+from riskd.margin.previews import FEE_BUFFER, SAFETY, Side
 
 _QUANTITY = ("position_qty", "qty", "quantity", "size")
 _MARK = ("mark", "mark_price")

@@ -68,22 +68,24 @@ from riskd.margin.positions import (
 )
 from riskd.margin.power import (
     IsolatedPosition,
-    account_rate,
-    gross_notional,
-    isolated_after_order,
-    leverage_after_order,
-    liquidation_price_after_order,
     maintenance_factor,
-    max_order_cross,
-    max_order_isolated,
-    max_withdrawal,
-    max_withdrawal_of_asset,
-    order_fee,
     power_initial_rate,
     power_isolated_liquidation_price,
     power_liquidation_price,
     power_maintenance_rate,
     power_rate,
+)
+from riskd.margin.previews import (
+    account_rate,
+    gross_notional,
+    isolated_after_order,
+    leverage_after_order,
+    liquidation_price_after_order,
+    max_order_cross,
+    max_order_isolated,
+    max_withdrawal,
+    max_withdrawal_of_asset,
+    order_fee,
 )
 from riskd.margin.risk_factor import (
     LevelFactors,
