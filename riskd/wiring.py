@@ -151,9 +151,7 @@ def build_server(
     )
 
     async def background() -> None:
-        evaluate = None
-        if settings.margin_levels_evaluated and hasattr(engine, "evaluate_levels"):
-            evaluate = events.evaluate
+        evaluate = events.evaluate if settings.margin_levels_evaluated else None
         try:
             await keep_time(backend.commits, clock, settings.tick_interval_ms / 1000, evaluate)
         finally:

@@ -1,7 +1,7 @@
 """Rows of the engine as messages of the contract: integers to decimal text, ids to symbols."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from riskd import limits
@@ -187,7 +187,7 @@ class Messages:
             working_order_count=row.working_orders,
         )
         if row.known:
-            equity = row.cash + row.cross_pnl
+            equity = row.cash + row.cross_pnl + row.collateral_value
             requirement = row.cross_liquidation_requirement
             summary.cross_unrealised_pnl = asset.amount(row.cross_pnl)
             summary.cross_equity = asset.amount(equity)
@@ -196,7 +196,43 @@ class Messages:
             summary.available = asset.amount(row.available)
             summary.cross_margin_ratio = margin_ratio(requirement, equity)
             summary.cross_liquidatable = 0 < requirement >= equity
+            summary.maintenance_level = asset.amount(requirement)
+            if row.search_level:
+                summary.search_level = asset.amount(row.search_level)
+                summary.release_level = asset.amount(row.release_level)
+            summary.collateral_value = asset.amount(row.collateral_value)
+        account = self._engine.account(account_id)
+        assert account is not None, "its sums were read"
+        summary.margin_level = margin_level(account.margin_level)
+        if account.credit_line:
+            summary.credit_line = asset.amount(account.credit_line)
+            summary.credit_used = asset.amount(account.credit_used)
+        summary.collateral.extend(self._collateral_balances(account_id, asset))
         return summary
+
+    def _collateral_balances(
+        self, account_id: int, asset: Asset
+    ) -> Iterator[margin_service_pb2.CollateralBalance]:
+        """Yield an account's balances of other assets than its own, and what they count."""
+        values = self._engine.collateral_values(account_id) or []
+        terms = {
+            row.asset_id: row
+            for row in (self._engine.collateral() if values else [])
+            if row.settlement_asset_id == asset.asset_id
+        }
+        for asset_id, balance, value in values:
+            other, found = self.asset_of(asset_id), terms.get(asset_id)
+            yield margin_service_pb2.CollateralBalance(
+                asset=other.symbol,
+                balance=other.amount(balance),
+                value="" if value is None else asset.amount(value),
+                bears_interest=found is not None and balance < -found.interest_free,
+                to_be_converted=(
+                    found is not None
+                    and found.forced_conversion != 0
+                    and balance < -found.forced_conversion
+                ),
+            )
 
     def position(
         self, row: "PositionRow", rows: Sequence["PositionRow"], account: "AccountRow"

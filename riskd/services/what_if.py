@@ -56,7 +56,10 @@ def simulate(
     rows = portfolio.engine.positions(account_id) or []
     summary = portfolio.messages.summary(account_id)
     positions = [portfolio.messages.position(row, rows, account) for row in rows]
-    summary.account_id = account_id if request.account_id else 0
+    summary.account_id = request.account_id
+    if request.account_id and summary.credit_line:
+        # A copy has no firm: its line is what the firm leaves of it.
+        summary.credit_line = portfolio.asset.amount(backend.account(account_id).credit_line)
     for position in positions:
         position.account_id = summary.account_id
     return pb.SimulatePortfolioResponse(

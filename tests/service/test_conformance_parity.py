@@ -64,7 +64,7 @@ class NotSayableError(Exception):
 
 def rows(*names: str) -> list[Any]:
     """Return the rows of our own vectors, and of those beside the repository if they are there."""
-    found = {}
+    found: dict[str, Any] = {}
     for folder in (BESIDE, OURS):
         for name in names:
             path = folder / f"{name}.jsonl"
