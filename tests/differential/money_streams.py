@@ -8,6 +8,8 @@ settled has a successor at once; its symbol is a role and a number.
 
 import random
 from collections.abc import Callable
+from dataclasses import dataclass, field
+from fractions import Fraction
 from typing import Any
 
 from riskd.core.rows import InstrumentRow, PositionRow
@@ -21,7 +23,7 @@ SETTINGS_ROOMY = {
     "accounts_max": 14,
     "positions_max": 120,
     "orders_max": 150,
-    "instruments_max": 90,
+    "instruments_max": 120,
     "schedules_max": 6,
     "gateways_max": 3,
     "balances_max": 30,
@@ -44,52 +46,103 @@ RICH = 12
 FIRMS = (1, 2)
 GATEWAYS = (1, 2)
 GATEWAY_SCOPE, ACCOUNT_SCOPE, INSTRUMENT_SCOPE, FIRM_SCOPE = 2, 3, 4, 5
-CALL_TYPE, PUT_TYPE = 1, 2
-LINEAR_OPTION = 2
+IN_COIN = (9, 10)
+"""Accounts that are settled in COIN."""
 
-# Roles with their first mark; that of an option is its premium.
-MARKS = {"PERP": 200, "OTHER": 300, "INDEX": 5_000, "WIDE": 400, "CALL": 20, "PUT": 24}
-CONTRACTS = ("PERP", "OTHER", "INDEX", "WIDE")
-OPTIONS = ("CALL", "PUT")
-LEVERAGES = (100, 300, 500, 1000, 2000, 5000, 9_900)
-SCHEDULES: list[tuple[Any, ...]] = [
-    ("plain", USDT, [(0, 0, 5_000_000, 10_000)], 0, 0),
-    # Above 100,000 a position with a high leverage has less margin than it needs.
-    (
-        "steep",
-        USDT,
-        [
-            (0, 0, 10_000_000, 9_900),
-            (100_000, 0, 50_000_000, 1_500),
-            (400_000, 200_000_000, 150_000_000, 500),
-        ],
-        0,
-        50_000,
+
+@dataclass(frozen=True, slots=True)
+class Role:
+    """What an instrument is for. A successor has the same terms."""
+
+    mark: int
+    unit_value: Fraction
+    """What a lot is worth at a mark of one unit, in minor units; inverse: times the mark."""
+    steps: tuple[int, ...]
+    kind: int = 1
+    schedule_id: int = 0
+    asset_id: int = USDT
+    underlying: str = ""
+    life_ns: int = 0
+    """Until its expiry."""
+    rest: Fields = field(default_factory=dict)
+
+    @property
+    def is_option(self) -> bool:
+        return self.kind in (2, 6)
+
+    def value(self, lots: int, mark: int) -> int:
+        """Return what lots are worth, in minor units, about."""
+        one_lot = self.unit_value / mark if self.kind in (3, 5) else self.unit_value * mark
+        return int(abs(lots) * one_lot)
+
+
+HOUR_NS = 3600 * BILLION
+PLAIN, STEEP, COINS, USDT_RULE, COIN_RULE = range(1, 6)
+CALL = {"strike_units": 220, "option_type": 1}
+PUT = {"strike_units": 380, "option_type": 2}
+# One tick of one lot of most in USDT is 100 minor units, of INDEX 10, of WIDE 100,000; a lot of
+# the inverse ones is 100 quote units, a tick of COIN-CALL one minor unit.
+ROLES: dict[str, Role] = {
+    "PERP": Role(
+        *(200, Fraction(50), (1, 0, 1, 0, 2), 1, PLAIN),
+        rest={"taker_fee_ppb": 500_000, "mark_age_max_ns": 90 * BILLION},
     ),
+    "OTHER": Role(
+        *(300, Fraction(100, 3), (1, 0, 1, 0, 3), 1, STEEP),
+        rest={"market_buffer_ppb": 20_000_000},
+    ),
+    "INDEX": Role(
+        *(5_000, Fraction(10, 7), (1, -1, 1, 0, 7), 1, PLAIN),
+        rest={"mark_age_max_ns": 300 * BILLION},
+    ),
+    "WIDE": Role(400, Fraction(100_000), (1, 0, 1, 3, 1), 1, PLAIN),
+    "FUTURE": Role(200, Fraction(50), (1, 0, 1, 0, 2), 4, STEEP, life_ns=9 * HOUR_NS),
+    "CALL": Role(
+        *(20, Fraction(50), (1, 0, 1, 0, 2), 2),
+        underlying="PERP",
+        life_ns=4 * HOUR_NS,
+        rest=CALL | {"option_rule_id": USDT_RULE},
+    ),
+    "PUT": Role(
+        *(24, Fraction(25), (1, 0, 1, 0, 4), 2),
+        underlying="PERP",
+        life_ns=5 * HOUR_NS,
+        rest=PUT,
+    ),
+    "INVERSE": Role(200, Fraction(200_000), (1, 0, 100, 0, 2), 3, COINS, COIN),
+    "DATED": Role(100, Fraction(10_000), (1, 0, 10, 0, 1), 5, COINS, COIN, life_ns=8 * HOUR_NS),
+    "IN-COIN": Role(100, Fraction(100), (1, -4, 1, 3, 1), 1, COINS, COIN),
+    "COIN-CALL": Role(
+        *(40, Fraction(1, 2), (1, -3, 1, 0, 2), 6, 0, COIN),
+        underlying="INVERSE",
+        life_ns=6 * HOUR_NS,
+        rest=CALL | {"option_rule_id": COIN_RULE},
+    ),
+}
+CONTRACTS = tuple(name for name, role in ROLES.items() if not role.is_option)
+LEVERAGES = (100, 300, 500, 1000, 2000, 5000, 9_900)
+# Above 100,000 a position with a high leverage has less margin than it needs.
+STEEP_TIERS = [
+    (0, 0, 10_000_000, 9_900),
+    (100_000, 0, 50_000_000, 1_500),
+    (400_000, 200_000_000, 150_000_000, 500),
 ]
+WHOLE, BASIS_ENTRY = 2, 2
+COIN_TIERS = [(0, 0, 10_000_000, 9_900), (200_000, 0, 40_000_000, 2_000)]
 
 
-def definition(role: str, number: int, underlying_id: int, now_ns: int) -> Fields:
-    """Return an instrument of a role; options end within hours."""
-    symbol = f"{role}.{number}"
-    if role == "PERP":
-        terms = {"taker_fee_ppb": 500_000, "mark_age_max_ns": 90 * BILLION}
-        return perpetual(symbol, 1, (1, 0, 1, 0, 2), **terms)
-    if role == "OTHER":
-        return perpetual(symbol, 2, (1, 0, 1, 0, 3), market_buffer_ppb=20_000_000)
-    if role == "INDEX":
-        return perpetual(symbol, 1, (1, -1, 1, 0, 7), mark_age_max_ns=300 * BILLION)
-    if role == "WIDE":
-        return perpetual(symbol, 1, (1, 0, 1, 3, 1))
-    terms = {
-        "kind": LINEAR_OPTION,
-        "expiry_ns": now_ns + 4 * 3600 * BILLION,
-        "strike_units": 220 if role == "CALL" else 380,
-        "option_type": CALL_TYPE if role == "CALL" else PUT_TYPE,
-        "underlying_id": underlying_id,
-    }
-    units = 2 if role == "CALL" else 4
-    return perpetual(symbol, 0, (1, 0, 1, 0, units), **terms)
+def call(name: str, *arguments: Any, **options: Any) -> Command:
+    """Return a command; options are arguments by name."""
+    return (name, *arguments, options)
+
+
+def definition(name: str, number: int, underlying_id: int, now_ns: int) -> Fields:
+    """Return the number-th instrument of a role."""
+    role = ROLES[name]
+    terms: Fields = {"kind": role.kind, "asset_id": role.asset_id, "underlying_id": underlying_id}
+    if role.life_ns:
+        terms["expiry_ns"] = now_ns + role.life_ns
+    return perpetual(f"{name}.{number}", role.schedule_id, role.steps, **(terms | role.rest))
 
 
 def setup() -> list[Command]:
@@ -98,23 +151,32 @@ def setup() -> list[Command]:
         ("create_asset", "USDT", 2),
         ("create_asset", "COIN", 3),
         ("create_asset", "ALT", 0),
+        ("upsert_schedule", "plain", USDT, [(0, 0, 5_000_000, 10_000)], 0, 0),
+        ("upsert_schedule", "steep", USDT, STEEP_TIERS, 0, 50_000),
+        ("upsert_schedule", "coins", COIN, COIN_TIERS, 0, 10_000),
+        ("upsert_option_rule", "usdt-rule", USDT, 150_000_000, 100_000_000, 75_000_000),
+        ("upsert_option_rule", "coin-rule", COIN, 150_000_000, 100_000_000, 75_000_000),
     ]
-    commands += [("upsert_schedule", *schedule) for schedule in SCHEDULES]
-    commands += [upsert(definition(role, 1, 1, START_NS)) for role in MARKS]
+    ids = {name: number for number, name in enumerate(ROLES, start=1)}
+    commands += [
+        upsert(definition(name, 1, ids.get(role.underlying, 0), START_NS))
+        for name, role in ROLES.items()
+    ]
     for account_id in ACCOUNTS:
         cash = 2**62 if account_id == RICH else (3 * 10**6, 10**5, 4 * 10**5)[account_id % 3]
+        asset_id = COIN if account_id in IN_COIN else USDT
         leverage = LEVERAGES[account_id % 4 + 3]
-        commands.append(("create_account", account_id, USDT, 1 + account_id % 2, leverage, cash))
+        mode = 1 + account_id % 2
+        commands.append(("create_account", account_id, asset_id, mode, leverage, cash))
     commands += [("set_position_mode", account_id, 2) for account_id in HEDGED]
     commands += [("create_firm", firm_id, USDT) for firm_id in FIRMS]
     owners = ((1, 1, 0), (2, 1, 1), (3, 1, 1), (4, 1, 0), (6, 0, 5), (7, 2, 0), (8, 2, 0))
     commands += [("set_account_owner", *owner, START_NS) for owner in owners]
+    for asset_id, settlement_asset_id, index in ((COIN, USDT, "INDEX"), (USDT, COIN, "IN-COIN")):
+        arguments = (asset_id, settlement_asset_id, ids[index], [(0, 900_000_000)], 0, BILLION)
+        commands.append(call("define_collateral", *arguments, 0, 0, now_ns=START_NS))
+    commands.append(call("set_margin_levels", 1_200_000, 1_500_000, now_ns=START_NS))
     return commands
-
-
-def call(name: str, *arguments: Any, **options: Any) -> Command:
-    """Return a command; options are arguments by name."""
-    return (name, *arguments, options)
 
 
 class MoneyStream:
@@ -124,7 +186,7 @@ class MoneyStream:
         self.rng = random.Random(seed)
         self.settings = SETTINGS_TIGHT if seed % 4 == 3 else SETTINGS_ROOMY
         self.now_ns = START_NS
-        self.marks = dict(MARKS)
+        self.marks = {name: role.mark for name, role in ROLES.items()}
         self.next_id = 1
         self.place = 0
         self.fills: list[tuple[int, int, tuple[int, int], str]] = []
@@ -132,15 +194,21 @@ class MoneyStream:
         self.not_normal: list[tuple[int, int]] = []
         self.rows: dict[str, InstrumentRow] = {}
         self.queue = setup()
+        if seed % 2:
+            marks = [
+                {"instrument_id": number, "mark_price": role.mark, "time_ns": START_NS}
+                for number, role in enumerate(ROLES.values(), start=1)
+            ]
+            self.queue.append(("marks", marks, START_NS))
 
     def next(self, engine: ReferenceEngine) -> Command:
         if self.queue:
             return self.queue.pop(0)
         self.rows = self.live(engine)
-        ended = [role for role in MARKS if role not in self.rows]
+        ended = [role for role in ROLES if role not in self.rows]
         if ended and len(engine.instruments()) < self.settings["instruments_max"]:
             return self.successor(engine, ended[0])
-        if len(self.rows) < len(MARKS):
+        if len(self.rows) < len(ROLES):
             self.rows = {row.symbol.split(".")[0]: row for row in engine.instruments()}
         self.pass_time()
         expired = [role for role, row in self.rows.items() if 0 < row.expiry_ns <= self.now_ns]
@@ -173,6 +241,7 @@ class MoneyStream:
             (1, self.position_mode),
             (1, self.trading_state),
             (2, self.limit),
+            (0.5, self.schedule),
             (0.3, self.capacities),
         ]
         weights = [weight for weight, _ in choices]
@@ -197,8 +266,9 @@ class MoneyStream:
 
     def successor(self, engine: ReferenceEngine, role: str) -> Command:
         number = len(engine.instruments()) + 1
-        underlying = self.rows.get("PERP")
-        underlying_id = underlying.instrument_id if underlying is not None else 1
+        underlying_id = 0
+        if ROLES[role].underlying:
+            underlying_id = self.rows[ROLES[role].underlying].instrument_id
         return upsert(definition(role, number, underlying_id, self.now_ns))
 
     def id_of(self, role: str) -> int:
@@ -209,17 +279,21 @@ class MoneyStream:
         roles = [role for role, row in self.rows.items() if row.instrument_id == instrument_id]
         return roles[0] if roles else "PERP"
 
-    def some_role(self) -> str:
-        return self.rng.choice((*("PERP",) * 5, *("OTHER",) * 6, "INDEX", "CALL", "PUT"))
+    def some_role(self, account_id: int) -> str:
+        if account_id in IN_COIN:
+            return self.rng.choice(("INVERSE", "INVERSE", "DATED", "IN-COIN", "COIN-CALL"))
+        several = (*("PERP",) * 5, *("OTHER",) * 6, "FUTURE", "FUTURE", "INDEX")
+        return self.rng.choice((*several, "CALL", "CALL", "PUT"))
 
     def some_marks(self, engine: ReferenceEngine) -> Command:
-        roles = self.rng.sample(sorted(MARKS), self.rng.choice((1, 2, 6, 6)))
+        roles = self.rng.sample(sorted(ROLES), self.rng.choice((1, 3, 11, 11)))
         marks: list[Fields] = []
         for role in roles:
             factor = self.rng.choice((0.8, 0.93, 0.98, 1, 1.01, 1.03, 1.1, 1.25))
             moved = max(1, round(self.marks[role] * factor))
-            if not MARKS[role] // 3 <= moved <= 3 * MARKS[role]:
-                moved = MARKS[role]
+            first = ROLES[role].mark
+            if not first // 3 <= moved <= 3 * first:
+                moved = first
             self.marks[role] = moved
             mark: Fields = {
                 "instrument_id": self.id_of(role),
@@ -234,7 +308,7 @@ class MoneyStream:
     # Orders
 
     def some_account(self) -> int:
-        return self.rng.choice((1, 1, 2, 2, 3, 4, 4, 5, 6, 7, 8, 9, 10, 11))
+        return self.rng.choice((1, 1, 2, 2, 3, 4, 4, 5, 6, 7, 8, 9, 9, 10, 10, 11))
 
     def some_price(self, role: str) -> int:
         units = self.rows[role].mark_units_per_tick
@@ -245,9 +319,10 @@ class MoneyStream:
         return [row for row in engine.positions(account_id) or [] if row.lots]
 
     def order(self, engine: ReferenceEngine) -> Command:
-        account_id, role = self.some_account(), self.some_role()
+        account_id = self.some_account()
+        role = self.some_role(account_id)
         order_type = self.rng.choice((1, 1, 1, 1, 1, 2, 3, 5))
-        side = self.rng.choice((1, 1, 1, 2) if role in OPTIONS else (1, 2))
+        side = self.rng.choice((1, 1, 1, 2) if role == "PUT" else (1, 2))
         fields: Fields = {
             "account_id": account_id,
             "instrument_id": self.id_of(role),
@@ -323,7 +398,7 @@ class MoneyStream:
             if self.rng.random() < 0.4:
                 fields["quantity_lots"] = self.rng.randint(1, max(1, order.remaining))
             fields["fee_minor"] = self.rng.choice((0, 0, 15, -3, 700))
-            fields["fee_asset_id"] = self.rng.choice((0, 0, 0, COIN, ALT))
+            fields["fee_asset_id"] = self.rng.choice((0, 0, 0, 0, 0, COIN, COIN, USDT, ALT))
         self.fills.append((order.gateway_id, fields["execution_id"], key, role))
         return ("execute", fields, key, self.now_ns)
 
@@ -368,20 +443,21 @@ class MoneyStream:
         return self.rng.random() < 0.15
 
     def load(self, engine: ReferenceEngine) -> Command:
-        account_id, role = self.some_account(), self.rng.choice((*CONTRACTS[:3], *MARKS))
+        account_id = self.some_account()
+        role = self.some_role(account_id)
         lots = self.rng.choice((1, -1)) * self.rng.choice((1, 3, 10, 40, 200))
-        if role == "WIDE" or self.rng.random() < 0.03:
+        if self.rng.random() < 0.08:
             account_id, role = RICH, "WIDE"
             lots = self.rng.choice((1, -1)) * self.rng.choice((7, 2**40, 2**52, COUNT_MAX))
-        if role in OPTIONS and self.rng.random() < 0.9:
+        if role == "PUT" and self.rng.random() < 0.9:
             lots = abs(lots)
-        at_mark = abs(lots) * self.marks[role] * 100 // self.rows[role].mark_units_per_tick
+        at_mark = ROLES[role].value(lots, self.marks[role])
         entry = round(at_mark * self.rng.choice((0.9, 1, 1, 1.05)))
         entry = min(2**62, max(1, entry))
         wallet = 0
         account = engine.account(account_id)
         assert account is not None
-        if account.margin_mode == t.MARGIN_MODE_ISOLATED and role not in OPTIONS:
+        if account.margin_mode == t.MARGIN_MODE_ISOLATED and not ROLES[role].is_option:
             wallet = at_mark // self.rng.choice((5, 20, 100))
         fields: Fields = {
             "account_id": account_id,
@@ -437,7 +513,7 @@ class MoneyStream:
 
     def settlement(self, engine: ReferenceEngine) -> Command:
         """Settle something that is halted before, or not."""
-        command = self.settle(engine, self.rng.choice(sorted(MARKS)))
+        command = self.settle(engine, self.rng.choice(sorted(ROLES)))
         if self.rng.random() < 0.4:
             return command
         instrument_id = command[1]
@@ -448,7 +524,7 @@ class MoneyStream:
     def settle(self, engine: ReferenceEngine, role: str) -> Command:
         row = self.rows[role]
         price = max(1, round(self.marks[role] * self.rng.choice((0.5, 0.97, 1, 1.06))))
-        if role in OPTIONS:
+        if ROLES[role].is_option:
             price = max(1, round(row.strike_units * self.rng.choice((0.7, 0.98, 1, 1.1))))
         if self.rng.random() < 0.1:
             price = self.rng.choice((0, -1, 1, COUNT_MAX, COUNT_MAX + 1))
@@ -463,8 +539,8 @@ class MoneyStream:
         )
 
     def mode(self, engine: ReferenceEngine) -> Command:
-        account_id, role = self.some_account(), self.some_role()
-        instrument_id = self.id_of(role)
+        account_id = self.some_account()
+        instrument_id = self.id_of(self.some_role(account_id))
         rows = engine.positions(account_id) or []
         if rows and self.rng.random() < 0.9:
             row = self.rng.choice(self.open_rows(engine, account_id) or rows)
@@ -480,10 +556,10 @@ class MoneyStream:
         )
 
     def leverage(self, engine: ReferenceEngine) -> Command:
-        account_id, role = self.some_account(), self.some_role()
+        account_id = self.some_account()
         value = self.rng.choice((*LEVERAGES, 9_900, 9_900))
-        arguments = (account_id, self.id_of(role), value, self.is_trial(), self.now_ns)
-        return ("set_leverage", *arguments)
+        instrument_id = self.id_of(self.some_role(account_id))
+        return ("set_leverage", account_id, instrument_id, value, self.is_trial(), self.now_ns)
 
     def transfer(self, engine: ReferenceEngine) -> Command:
         isolated = [
@@ -542,13 +618,16 @@ class MoneyStream:
         fields: Fields = {
             "asset_id": self.rng.choice((COIN, COIN, ALT)),
             "settlement_asset_id": USDT,
-            "index_instrument_id": self.id_of(self.rng.choice(("INDEX", "INDEX", "PERP"))),
+            "index_instrument_id": self.id_of(self.rng.choice(("INDEX", "INDEX", "FUTURE"))),
             "tiers": tiers,
             "cap": self.rng.choice((0, 0, 1_000, 30_000)),
             "liability_ppb": self.rng.choice((BILLION, 1_050_000_001, 10 * BILLION)),
             "interest_free": interest_free,
             "forced_conversion": interest_free + self.rng.choice((0, 500)),
         }
+        if self.rng.random() < 0.2:
+            fields |= {"asset_id": USDT, "settlement_asset_id": COIN}
+            fields["index_instrument_id"] = self.id_of(self.rng.choice(("IN-COIN", "INVERSE")))
         if self.rng.random() < 0.3:
             fields |= self.rng.choice(
                 (
@@ -603,7 +682,7 @@ class MoneyStream:
         )
 
     def owner(self, _: ReferenceEngine) -> Command:
-        owners = ((2, 1, 1), (2, 0, 0), (4, 1, 0), (4, 2, 0), (9, 2, 0), (9, 0, 0), (10, 1, 0))
+        owners = ((2, 1, 1), (2, 0, 0), (4, 1, 0), (4, 2, 0), (11, 2, 0), (11, 0, 0), (9, 1, 0))
         return ("set_account_owner", *self.rng.choice(owners), self.now_ns)
 
     def trading_state(self, _: ReferenceEngine) -> Command:
@@ -622,6 +701,15 @@ class MoneyStream:
         kind = self.rng.choice((t.LIMIT_KIND_DAILY_LOSS_MAX, t.LIMIT_KIND_DRAWDOWN_MAX))
         value = self.rng.choice((2_000, 100_000, 10**7))
         return ("set_limit", scope, scope_id, 0, kind, value, 0, 2, self.now_ns)
+
+    def schedule(self, _: ReferenceEngine) -> Command:
+        """Requirements that jump, or that do not move with the mark."""
+        changed: Fields = self.rng.choice(
+            ({}, {}, {"family": WHOLE}, {"maintenance_basis": BASIS_ENTRY})
+        )
+        if self.rng.random() < 0.5:
+            return ("upsert_schedule", "coins", COIN, COIN_TIERS, 0, 10_000, changed)
+        return ("upsert_schedule", "steep", USDT, STEEP_TIERS, 0, 50_000, changed)
 
     def capacities(self, _: ReferenceEngine) -> Command:
         name = self.rng.choice(("accounts_max", "positions_max", "balances_max", "holdings_max"))
