@@ -133,8 +133,11 @@ class MarginLevels(Figures):
     def risk_events(
         self, after_revision: int, account_id: int, limit: int
     ) -> tuple[list[RiskEventRow], int]:
-        """Return events after a revision, of an account or (0) of all, and the first one kept."""
-        first = self._events[0].revision if self._events else 0
+        """Return events after a revision, of an account or (0) of all, the oldest first.
+
+        Beside them 0, or the revision of the oldest that is kept when older ones may be gone.
+        """
+        first = self._events[0].revision if len(self._events) == EVENTS_MAX else 0
         found = [
             each
             for each in self._events

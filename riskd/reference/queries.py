@@ -22,7 +22,7 @@ from riskd.reference.margin import (
     liquidation_requirement,
     maintenance,
 )
-from riskd.reference.numbers import COUNT_MAX, ceil, clamp, fits
+from riskd.reference.numbers import COUNT_MAX, ceil, ceil_div, clamp, fits
 from riskd.reference.state import (
     NONE,
     SCOPE_ACCOUNT,
@@ -121,6 +121,9 @@ class Queries(Decisions, LimitQueries):
         )
         if figures is None or not known:
             figures = AccountFigures(0, 0, 0, 0, 0)
+        search, release = (
+            clamp(ceil_div(figures.requirement * ppm, 10**6)) for ppm in self._levels_ppm
+        )
         return SummaryRow(
             account_id=account_id,
             asset_id=account.asset_id,
@@ -133,7 +136,22 @@ class Queries(Decisions, LimitQueries):
             isolated_wallets=sum(position.wallet for _, position in positions),
             working_orders=sum(order.account_id == account_id for order in self._orders.values()),
             known=known,
+            collateral_value=figures.collateral,
+            credit=figures.credit,
+            search_level=search,
+            release_level=release,
         )
+
+    def margin_levels(self) -> tuple[int, int]:
+        """Return search and release in ppm of the requirement, 0 and 0 while levels are off."""
+        return self._levels_ppm
+
+    def collateral_values(self, account_id: int) -> list[tuple[int, int, int | None]] | None:
+        """Return asset, balance and what it counts (None: not known) of other assets, by asset."""
+        account = self._accounts.get(account_id)
+        if account is None:
+            return None
+        return [(*each, self._balance_value(account, *each)) for each in self._balances_of(account)]
 
     def positions(self, account_id: int) -> list[PositionRow] | None:
         """Return positions with x not 0, working orders or own settings.

@@ -601,10 +601,10 @@ def test_each_change_of_a_level_is_an_event() -> None:
     revision = desk.engine.revision
     assert evaluate(desk) == (0, 1)
     event = RiskEventRow(revision + 1, NOW + 5, 7, 0, 0, SAFE, LIQUIDATION, 80, 91)
-    assert desk.engine.risk_events(0, 0, 10) == ([event], revision + 1)
-    assert desk.engine.risk_events(revision + 1, 0, 10) == ([], revision + 1)
-    assert desk.engine.risk_events(0, 8, 10) == ([], revision + 1)
-    assert desk.engine.risk_events(0, 7, 0) == ([], revision + 1)
+    assert desk.engine.risk_events(0, 0, 10) == ([event], 0)
+    assert desk.engine.risk_events(revision + 1, 0, 10) == ([], 0)
+    assert desk.engine.risk_events(0, 8, 10) == ([], 0)
+    assert desk.engine.risk_events(0, 7, 0) == ([], 0)
 
 
 def test_an_isolated_position_has_a_level_of_its_own_until_it_is_seen_closed() -> None:
