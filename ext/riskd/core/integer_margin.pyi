@@ -38,7 +38,7 @@ def spot_arrays(
     custom_ratio_1e4: _Integers,
     out: _Integers,
 ) -> int:
-    """Fill three rows: collateral, requirement and liability of balances, orders filled at worst."""
+    """Fill three rows: collateral, requirement and liability, orders filled at the worse side."""
 
 def perp_arrays(
     base_1e9: _Integers,
