@@ -13,7 +13,7 @@ from riskd.core.black import black76_greeks
 from riskd.core.engine import Engine, ReplayError
 from riskd.core.journal import JournalDamagedError, JournalFailedError
 from riskd.explain import Explainer
-from riskd.rulebooks import installer, loader
+from riskd.rulebooks import Rulebook, has_versions, installer, loader
 from riskd.rulebooks.installer import RuleEngine
 from riskd.server import ControlServer
 from riskd.services.account import AccountService
@@ -27,6 +27,7 @@ from riskd.services.margin import MarginService
 from riskd.services.market_data import add_market_data_service
 from riskd.services.order_risk import add_order_risk_service
 from riskd.services.risk_events import RiskEvents
+from riskd.services.rules import RuleVersions, time_of
 from riskd.services.ticker import keep_time
 from riskd.settings import Settings, SettingsError
 from riskd.snapshots import SnapshotKeeper, load_changes
@@ -78,16 +79,42 @@ def build_audited_engine(settings: Settings) -> tuple[Engine, ChangeTrail]:
             load_changes(trail, snapshot)
     # Without a journal the time is the clock's of the server, which may be that of a recording.
     loaded_ns = time.time_ns() if settings.durability != "none" else 0
-    for name in settings.rulebooks:
+    for name, rulebook in zip(settings.rulebooks, _load_rulebooks(settings), strict=True):
         try:
             recorded = RecordedDefinitions(engine, trail, name, loaded_ns)
-            instruments = installer.apply(loader.load(name), cast(RuleEngine, recorded))
+            at = time_of(time.time_ns()) if has_versions(rulebook) else None
+            instruments = installer.apply(rulebook, cast(RuleEngine, recorded), at)
         except ValueError as error:  # RulebookError and ApplyError say which rule and why.
             raise SettingsError(f"rulebooks: {error}") from None
         _logger.info(
             "rulebook loaded", extra={"fields": {"name": name, "instruments": len(instruments)}}
         )
     return engine, trail
+
+
+def _load_rulebooks(settings: Settings) -> list[Rulebook]:
+    """Return the rulebooks of the settings. Raises SettingsError.
+
+    Two that name the same schedule or instrument are refused: the later one would be in force for
+    the instruments of both.
+    """
+    found: list[Rulebook] = []
+    owners: dict[tuple[str, str], str] = {}
+    for name in settings.rulebooks:
+        try:
+            rulebook = loader.load(name)
+        except ValueError as error:  # RulebookError says which key and why.
+            raise SettingsError(f"rulebooks: {error}") from None
+        rules = [("schedule", rule.name) for rule in rulebook.schedules]
+        rules += [("option_rule", rule.name) for rule in rulebook.option_rules]
+        rules += [("instrument", rule.symbol) for rule in rulebook.instruments]
+        for rule in dict.fromkeys(rules):
+            owner = owners.setdefault(rule, name)
+            if owner != name:
+                both = f"{owner} and {name} both have the {rule[0]} {rule[1]}"
+                raise SettingsError(f"rulebooks: {both}")
+        found.append(rulebook)
+    return found
 
 
 def _open_journal(settings: Settings, engine: Engine) -> str | None:
@@ -150,10 +177,17 @@ def build_server(
         streams_max=settings.risk_event_streams_max,
     )
 
+    rulebooks = [rulebook for rulebook in _load_rulebooks(settings) if has_versions(rulebook)]
+    versions = RuleVersions(backend, rulebooks)
+
+    async def tick() -> None:
+        versions.apply_due()
+        if settings.margin_levels_evaluated:
+            await events.evaluate()
+
     async def background() -> None:
-        evaluate = events.evaluate if settings.margin_levels_evaluated else None
         try:
-            await keep_time(backend.commits, clock, settings.tick_interval_ms / 1000, evaluate)
+            await keep_time(backend.commits, clock, settings.tick_interval_ms / 1000, tick)
         finally:
             events.stop()
             if explainer is not None:

@@ -419,6 +419,8 @@ class RecordedDefinitions:
         self.assets = engine.assets
         self.schedules = engine.schedules
         self.instruments = engine.instruments
+        self.collateral = engine.collateral
+        self.margin_levels = engine.margin_levels
 
     def create_asset(self, symbol: str, scale: int) -> tuple[int, int]:
         """Return as Engine.create_asset does."""
@@ -461,6 +463,12 @@ class RecordedDefinitions:
             **arguments,
         )
         return answer
+
+    def set_margin_levels(self, search_ppm: int, release_ppm: int) -> int:
+        """Return as Engine.set_margin_levels does."""
+        return cast(
+            int, self._make("set_margin_levels", search_ppm=search_ppm, release_ppm=release_ppm)
+        )
 
     def upsert_instrument(self, symbol: str, **arguments: int) -> tuple[int, int]:
         """Return as Engine.upsert_instrument does."""

@@ -8,7 +8,7 @@ import pytest
 
 from riskd.core.engine import Engine
 from riskd.reference import ReferenceEngine
-from riskd.rulebooks import ApplyError, apply, load, names, unsupported
+from riskd.rulebooks import ApplyError, apply, load, loads, names, unsupported
 from riskd.v1 import types_pb2
 
 SCOPE_INSTRUMENT = 4
@@ -131,3 +131,250 @@ def test_a_refusal_names_the_rule_and_the_reason(kind: str) -> None:
     message = "rulebook binance_usdm: schedule ETHUSDT: .* REASON_CODE_SCHEDULES_FULL"
     with pytest.raises(ApplyError, match=message):
         apply(load("binance_usdm"), engine)
+
+
+FULL = """\
+format = 2
+name = "full"
+title = "Everything that an engine takes"
+source = "made up"
+as_of = 2026-01-01
+
+[rule]
+maintenance_basis = "entry"
+source = "made up"
+as_of = 2026-01-01
+
+[asset.USD]
+scale = 6
+source = "made up"
+as_of = 2026-01-01
+
+[asset.BTC]
+scale = 8
+source = "made up"
+as_of = 2026-01-01
+
+[schedule.LINEAR]
+settlement_asset = "USD"
+family = "size_linear"
+initial_base = "0.02"
+initial_slope = "0.00005"
+maintenance_base = "0.01"
+maintenance_slope = "0.00004"
+max_leverage = "50"
+source = "made up"
+as_of = 2026-01-01
+
+[schedule.CONTRACT]
+settlement_asset = "USD"
+family = "per_contract"
+initial_per_contract = "10"
+maintenance_per_contract = "8"
+source = "made up"
+as_of = 2026-01-01
+
+[schedule.SQRT]
+settlement_asset = "USD"
+family = "size_sqrt"
+initial_rate = "0.1"
+maintenance_rate = "0.05"
+imf_factor = "0.001"
+source = "made up"
+as_of = 2026-01-01
+
+[schedule.POWER]
+settlement_asset = "USD"
+family = "power"
+initial_base = "0.1"
+maintenance_base = "0.05"
+factor = "0.0000002512"
+exponent = "0.8"
+source = "made up"
+as_of = 2026-01-01
+
+[schedule.INTEREST]
+settlement_asset = "USD"
+family = "open_interest"
+initial_rate = "0.05"
+maintenance_fraction = "0.6"
+open_interest_lower = "20000000"
+open_interest_upper = "50000000"
+source = "made up"
+as_of = 2026-01-01
+
+[schedule.RISK]
+settlement_asset = "USD"
+family = "risk_factor"
+risk_factor_long = "0.1"
+risk_factor_short = "0.11"
+linear_slippage = "0.05"
+quadratic_slippage = "0.01"
+source = "made up"
+as_of = 2026-01-01
+
+[schedule.COIN]
+settlement_asset = "BTC"
+source = "made up"
+as_of = 2026-01-01
+tier = [{ floor = "0", maintenance_rate = "0.005", max_leverage = "100" }]
+
+[option_rule.SHORT]
+family = "short_option"
+settlement = "coin"
+reference = "index"
+initial_rate = "0.15"
+initial_floor = "0.1"
+maintenance_rate = "0.075"
+put_maintenance = "larger_of_reference_and_mark"
+source = "made up"
+as_of = 2026-01-01
+
+[collateral.BTC]
+index = "BTC-LINEAR"
+cap = "100"
+liability_weight = "1.2"
+interest_free = "1"
+forced_conversion = "5"
+haircut = [{ floor = "0", asset_weight = "0.9" }, { floor = "10", asset_weight = "0.5" }]
+source = "made up"
+as_of = 2026-01-01
+
+[levels]
+search = "1.1"
+initial = "1.2"
+release = "1.4"
+source = "made up"
+as_of = 2026-01-01
+
+[instrument.BTC-COIN]
+kind = "inverse_perpetual"
+settlement_asset = "BTC"
+margin_schedule = "COIN"
+tick_size = "0.5"
+lot_size = "10"
+mark_units_per_tick = 50
+source = "made up"
+as_of = 2026-01-01
+
+[instrument.BTC-QUANTO]
+kind = "quanto_perpetual"
+settlement_asset = "BTC"
+margin_schedule = "COIN"
+tick_size = "0.05"
+lot_size = "1"
+contract_multiplier = "0.000001"
+source = "made up"
+as_of = 2026-01-01
+
+[instrument.BTC-27DEC30]
+kind = "inverse_future"
+settlement_asset = "BTC"
+margin_schedule = "COIN"
+tick_size = "0.5"
+lot_size = "10"
+expiry = 2030-12-27T08:00:00Z
+source = "made up"
+as_of = 2026-01-01
+"""
+OPTION = """
+[instrument.BTC-27DEC30-80000-P]
+kind = "inverse_option"
+settlement_asset = "BTC"
+tick_size = "0.0005"
+lot_size = "0.1"
+expiry = 2030-12-27T08:00:00Z
+strike = "80000"
+option_type = "put"
+underlying = "BTC-COIN"
+option_rule = "SHORT"
+source = "made up"
+as_of = 2026-01-01
+"""
+CONTRACT = """
+[instrument.BTC-{schedule}]
+kind = "linear_perpetual"
+settlement_asset = "USD"
+margin_schedule = "{schedule}"
+tick_size = "0.1"
+lot_size = "0.01"
+source = "made up"
+as_of = 2026-01-01
+"""
+FAMILIES = ("LINEAR", "CONTRACT", "SQRT", "POWER", "INTEREST", "RISK")
+
+
+def full_book(engine: Any) -> str:
+    contracts = "".join(CONTRACT.format(schedule=schedule) for schedule in FAMILIES)
+    return FULL + contracts + (OPTION if hasattr(engine, "upsert_option_rule") else "")
+
+
+def test_everything_goes_into_an_engine_in_its_units_and_nothing_twice(kind: str) -> None:
+    engine = new_engine(kind)
+    book = loads(full_book(engine))
+    ids = apply(book, engine)
+    held = (engine.revision, engine.state_lines())
+    assert apply(book, engine) == ids
+    assert (engine.revision, engine.state_lines()) == held
+    rows = {row.name: row for row in engine.schedules()}
+    parameters = {
+        name: (row.family, row.parameter_a, row.parameter_b, row.parameter_c)
+        for name, row in rows.items()
+    }
+    # A lot is 0.01: slopes are 10^-15 per lot, sizes 10^-12, the power's factor 10^-18, levels ppb.
+    assert parameters["LINEAR"] == (4, 500_000_000, 400_000_000, 0)
+    assert parameters["CONTRACT"] == (5, 100_000, 80_000, 0)
+    assert parameters["INTEREST"] == (6, 20_000_000_000_000, 50_000_000_000_000, 0)
+    assert parameters["SQRT"] == (7, 1_000_000, 0, 10_000_000_000)
+    assert parameters["POWER"] == (8, 251_200_000_000, 800_000_000, 0)
+    # The short side's factor has the linear slippage in it, as the long side's rate.
+    assert parameters["RISK"] == (9, 160_000_000, 100_000_000_000, 1_200_000_000)
+    risk = rows["RISK"].tiers[0]
+    assert (risk.initial_rate_ppb, risk.maintenance_rate_ppb) == (180_000_000, 150_000_000)
+    assert {row.maintenance_basis for row in rows.values() if row.family < 20} == {2}
+    instruments = {row.symbol: row for row in engine.instruments()}
+    quanto = instruments["BTC-QUANTO"]
+    assert (quanto.multiplier_mantissa, quanto.multiplier_exponent) == (1, -6)
+    assert engine.margin_levels() == (1_100_000, 1_400_000)
+    (collateral,) = engine.collateral()
+    assert collateral.tiers == ((0, 900_000_000), (10 * 10**8, 500_000_000))
+    assert (collateral.cap, collateral.liability_ppb) == (100 * 10**8, 1_200_000_000)
+    assert (collateral.interest_free, collateral.forced_conversion) == (10**8, 5 * 10**8)
+    assert collateral.index_instrument_id == ids["BTC-LINEAR"]
+    if "SHORT" in rows:
+        rule = rows["SHORT"]
+        assert (rule.tiers[0].initial_rate_ppb, rule.parameter_a) == (150_000_000, 100_000_000)
+        option = instruments["BTC-27DEC30-80000-P"]
+        assert option.option_rule_id == rule.schedule_id
+        # The strike counts in the mark units of the underlying, 0.01.
+        assert option.strike_units == 8_000_000
+
+
+UNSUPPORTED = [
+    ('maintenance_basis = "entry"', 'maintenance_basis = "session_average"',
+     "rule.maintenance_basis = 'session_average'"),
+    ('maintenance_basis = "entry"', 'fee_in_margin = "taker"', "rule.fee_in_margin = 'taker'"),
+    ('maintenance_basis = "entry"', 'order_margin = "sum"', "rule.order_margin = 'sum'"),
+    ("initial_slope = \"0.00005\"", "initial_slope = \"0.00005000000001\"",
+     "schedule.LINEAR.initial_slope = 0.00005000000001: is not whole in the engine's unit, 10^-15"),
+    ('exponent = "0.8"', 'exponent = "0.8"\nquantity_max = "5"', "schedule.POWER.quantity_max = 5"),
+    ('initial = "1.2"\n', "", "schedule.RISK.family = 'risk_factor': needs levels.initial"),
+    ('maintenance_rate = "0.075"',
+     'maintenance_rate = "0.075"\nmark_term = "larger_of_mark_and_entry"',
+     "option_rule.SHORT.mark_term = 'larger_of_mark_and_entry'"),
+    ('cap = "100"', 'cap = "100"\nwrong_way = "excluded"', "collateral.BTC.wrong_way = 'excluded'"),
+    ('cap = "100"', 'cap = "100"\nimf_factor = "0.1"', "collateral.BTC.imf_factor = 0.1"),
+    ('index = "BTC-LINEAR"\n', "", "collateral.BTC.index: is missing, an engine needs a price"),
+    ('asset_weight = "0.9"', 'asset_weight = "0.9", maintenance_asset_weight = "0.95"',
+     "collateral.BTC.haircut[0].maintenance_asset_weight = 0.95: an engine has one weight for"),
+    ('margin_schedule = "SQRT"', 'margin_schedule = "SQRT"\nisolated_only = true',
+     "instrument.BTC-SQRT.isolated_only = 'true'"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("old", "new", "key"), UNSUPPORTED)
+def test_what_no_engine_can_do_is_named_by_its_key(old: str, new: str, key: str) -> None:
+    text = full_book(ReferenceEngine())
+    assert old in text
+    (found,) = unsupported(loads(text.replace(old, new, 1)))
+    assert found.startswith(key)
