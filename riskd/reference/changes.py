@@ -4,7 +4,7 @@ from dataclasses import replace
 from typing import Final
 
 from riskd.reference.collateral import AMOUNT_MAX
-from riskd.reference.margin import initial, lots_max, notional_max
+from riskd.reference.margin import initial, liquidation_requirement, lots_max, notional_max
 from riskd.reference.modes import Modes
 from riskd.reference.numbers import ceil, fits
 from riskd.reference.state import (
@@ -170,7 +170,10 @@ class Changes(Modes):
         pnl = self._unrealised(key.instrument_id, position.lots, position.entry_value)
         leverage = self._leverage(key.account_id, key.instrument_id)
         contract = self._contract(key.instrument_id)
-        needed = initial(contract, leverage, position.lots, notional)
+        needed = max(
+            initial(contract, leverage, position.lots, notional),
+            liquidation_requirement(contract, position.lots, position.entry_value, notional),
+        )
         if position.wallet + amount + min(0, pnl) < needed:
             return t.REASON_CODE_EXCEEDS_REMOVABLE_MARGIN
         return NONE

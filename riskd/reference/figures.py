@@ -381,7 +381,10 @@ class Figures(Collateral):
             costs += sums.open_loss + ceil_div(sums.value * instrument.taker_fee_ppb, BILLION)
         if self._is_isolated(key):
             return max(side.order_margin for side in sides) + costs
-        return max(side.side_margin for side in sides) + costs
+        part = self._pool_part(key, position)
+        assert part is not None
+        # Rates may rise with the mark faster than what leverage asks for.
+        return max(part.requirement, *(side.side_margin for side in sides)) + costs
 
     def _pool_part(self, key: PositionKey, position: Position) -> PoolPart | None:
         """Return what a position adds to the pool's profit and requirements, None if unknown."""

@@ -279,6 +279,29 @@ def test_a_jump_of_a_tier_liquidates_on_the_way_up() -> None:
     assert desk.position.liquidation_price == 81
 
 
+def test_no_money_leaves_what_could_be_liquidated() -> None:
+    # The mark carries 100 lots at 20x over a floor, from which on 6 per cent are required.
+    tiers: Tiers = [(0, 0, 10_000_000, 2_000), (11_000, 0, 60_000_000, 1_000)]
+    desk = desk_of(WHOLE, tiers, cash=1_000)
+    assert desk.engine.set_leverage(7, CONTRACT, 2_000, False, NOW)[0] == t.REASON_CODE_NONE
+    desk.trade(CONTRACT, BUY, 100, 100)
+    desk.mark(CONTRACT, 120)
+    summary = desk.engine.summary(7)
+    assert summary is not None
+    # A twentieth is 600, the requirement 720.
+    assert (summary.initial_margin, summary.cross_liquidation_requirement) == (720, 720)
+    assert summary.available == 1_000 + 2_000 - 720
+    # The same of an isolated wallet: its profit does not count.
+    desk = desk_of(WHOLE, tiers, ISOLATED)
+    desk.load(100, 10_000, 800)
+    desk.mark(CONTRACT, 120)
+    for amount, reason in (
+        (-81, t.REASON_CODE_EXCEEDS_REMOVABLE_MARGIN),
+        (-80, t.REASON_CODE_NONE),
+    ):
+        assert desk.engine.transfer_margin(7, CONTRACT, amount, False, NOW)[0] == reason
+
+
 # --- Definitions ----------------------------------------------------------------------------------
 
 GOOD: dict[int, tuple[Tiers, dict[str, int]]] = {

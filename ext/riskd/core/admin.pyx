@@ -27,9 +27,9 @@ from riskd.core.book cimport (
 from riskd.core.controls cimport controls_move_peaks
 from riskd.core.credit cimport credit_follow
 from riskd.core.levels cimport level_move_money
-from riskd.core.families cimport lots_max_at, position_initial_of
+from riskd.core.families cimport liquidation_margin_of, lots_max_at, position_initial_of
 from riskd.core.margin cimport notional_max_at
-from riskd.core.money cimport LEVERAGE_ONE, fits, i128, magnitude
+from riskd.core.money cimport LEVERAGE_ONE, fits, i128, larger, magnitude
 from riskd.core.pool cimport (
     Holding,
     Pool,
@@ -189,7 +189,7 @@ cdef uint32_t transfer_margin(
     cdef Position *position
     cdef Terms terms
     cdef Pool pool
-    cdef i128 notional, pnl
+    cdef i128 notional, pnl, needed
     cdef uint32_t reason
     memset(change, 0, sizeof(Change))
     reason = target_find(book, account_id, instrument_id, &account, &instrument)
@@ -227,9 +227,11 @@ cdef uint32_t transfer_margin(
             return reason
         notional = mark_value_up(&terms, magnitude(position.lots), instrument.mark.price)
         pnl = unrealised_pnl_of(&terms, position.lots, position.entry_value)
-        if <i128>position.wallet + amount + (pnl if pnl < 0 else 0) < position_initial_of(
-            &terms, position.lots, notional
-        ):
+        needed = larger(
+            position_initial_of(&terms, position.lots, notional),
+            liquidation_margin_of(&terms, position.lots, position.entry_value, notional),
+        )
+        if <i128>position.wallet + amount + (pnl if pnl < 0 else 0) < needed:
             return REASON_EXCEEDS_REMOVABLE_MARGIN
     pool.cash -= amount
     change.figure = position.wallet + amount

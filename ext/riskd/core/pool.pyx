@@ -231,6 +231,8 @@ cdef void share_of(const Terms *terms, const Holding *holding, Share *share) noe
             &share.sell_lots,
         ),
     )
+    # Rates may rise with the mark faster than what leverage asks for.
+    share.initial_margin = larger(share.initial_margin, share.requirement)
     # But each order may fill: all of them count with the loss that they lock in, and with their
     # fee.
     share.initial_margin += <i128>holding.buy.open_loss + holding.sell.open_loss
