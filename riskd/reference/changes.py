@@ -69,12 +69,13 @@ class Changes(Modes):
         if reason != NONE:
             return reason, account.cash, self._available(account)
         changed = replace(account, cash=account.cash + amount)
+        available = self._available(changed)
         if not validate_only:
             self._accounts[account_id] = changed
             self._move_peaks(self._levels_of(account), amount)
             self._take_credit(account_id)
             self._revision += 1
-        return NONE, changed.cash, self._available(changed)
+        return NONE, changed.cash, available
 
     def _adjust_reason(self, account: Account, amount: int, now_ns: int) -> Reason:
         if amount == 0 or not fits(amount, -amount, account.cash + amount):
@@ -143,12 +144,13 @@ class Changes(Modes):
             return reason, position.wallet, self._available(account)
         changed = replace(account, cash=account.cash - amount)
         wallet = position.wallet + amount
+        available = self._available(changed)
         if not validate_only:
             self._accounts[account_id] = changed
             self._positions[key] = replace(position, wallet=wallet)
             self._take_credit(account_id)
             self._revision += 1
-        return NONE, wallet, self._available(changed)
+        return NONE, wallet, available
 
     def _transfer_reason(self, key: PositionKey, amount: int, now_ns: int) -> Reason:
         account = self._accounts[key.account_id]

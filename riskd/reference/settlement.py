@@ -42,11 +42,11 @@ class Settlement(Limits):
                 self._close_position(key, filled, now_ns)
             settled = self._instruments[instrument_id]._replace(settlement_price=price)
             self._instruments[instrument_id] = settled
-            self._marks.pop(instrument_id, None)
             self._revision += 1
             touched = {each.account_id for each in orders} | {key.account_id for key in closed}
             for account_id in touched:
                 self._take_credit(account_id)
+            self._marks.pop(instrument_id, None)
         return NONE, len(closed), len(orders), profits, losses, deficit
 
     def _settlement_reason(self, instrument_id: int, price: int, now_ns: int) -> Reason:
