@@ -51,6 +51,9 @@ class Parameter:
     maximum: int
 
 
+# For what is 0 in a family.
+_NO_PARAMETER = Parameter("", 0, 0, 0)
+
 # The field of MarginSchedule.parameters, and what of it is parameter_a, _b and _c of the engine.
 _PARAMETERS: dict[int, tuple[str, tuple[Parameter, ...]]] = {
     pb.MARGIN_FAMILY_SIZE_LINEAR: (
@@ -76,7 +79,11 @@ _PARAMETERS: dict[int, tuple[str, tuple[Parameter, ...]]] = {
     ),
     pb.MARGIN_FAMILY_SIZE_SQRT: (
         "size_sqrt",
-        (Parameter("factor", 9, 0, 10**15), Parameter("size_per_lot", 12, 0, 10**15)),
+        (
+            Parameter("factor", 9, 0, 10**15),
+            _NO_PARAMETER,
+            Parameter("size_per_lot", 12, 0, 10**15),
+        ),
     ),
     pb.MARGIN_FAMILY_POWER: (
         "power",
@@ -151,6 +158,8 @@ def _read_parameters(
         raise invalid(f"{at}.parameters", given or "not set", bound)
     values = [0, 0, 0]
     for index, each in enumerate(fields):
+        if each is _NO_PARAMETER:
+            continue
         scale = asset.scale if each.scale is None else each.scale
         text = getattr(getattr(schedule, wanted), each.field)
         path = f"{at}.{wanted}.{each.field}"
@@ -226,7 +235,10 @@ class _Tiers:
                 if tier.initial_rate:
                     read_rate(tier.initial_rate, f"{path}.initial_rate", initial, initial)
             else:
-                initial = to_units(tier.initial_rate, f"{path}.initial_rate", RATE_SCALE, 0, PPB)
+                least = 1 if self.family == pb.MARGIN_FAMILY_POWER else 0
+                initial = to_units(
+                    tier.initial_rate, f"{path}.initial_rate", RATE_SCALE, least, PPB
+                )
         leverage = to_units(
             tier.max_leverage, f"{path}.max_leverage", LEVERAGE_SCALE, LEVERAGE_MIN, LEVERAGE_MAX
         )
@@ -342,6 +354,8 @@ def schedule_message(row: "ScheduleRow", asset: Asset) -> pb.MarginSchedule:
         field, fields = _PARAMETERS[row.family]
         values = (row.parameter_a, row.parameter_b, row.parameter_c)
         for each, value in zip(fields, values, strict=False):
+            if each is _NO_PARAMETER:
+                continue
             scale = asset.scale if each.scale is None else each.scale
             setattr(getattr(message, field), each.field, decimal_text(value, -scale))
     return message

@@ -1,0 +1,834 @@
+"""Kinds, families, option rules, collateral, credit, funding and settlement through the service."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import grpc
+import pytest
+
+from riskd.v1 import account_service_pb2 as accounts_pb
+from riskd.v1 import audit_service_pb2 as audit_pb
+from riskd.v1 import instrument_service_pb2 as pb
+from riskd.v1 import margin_service_pb2 as margins_pb
+from riskd.v1 import market_data_service_pb2 as marks_pb
+from riskd.v1 import types_pb2
+from tests.service.conftest import NOW_NS, btc_instrument, btc_schedule
+
+if TYPE_CHECKING:
+    from tests.service.conftest import Clock, Rig
+
+FAILED = grpc.StatusCode.FAILED_PRECONDITION
+YEAR_NS = 365 * 86_400 * 10**9
+ISOLATED = types_pb2.MARGIN_MODE_ISOLATED
+
+
+def upsert_schedule(rig: Rig, schedule: pb.MarginSchedule) -> pb.MarginSchedule:
+    request = pb.UpsertMarginScheduleRequest(schedule=schedule)
+    return rig.instruments.UpsertMarginSchedule(request).schedule
+
+
+def upsert(rig: Rig, instrument: pb.Instrument) -> pb.Instrument:
+    request = pb.UpsertInstrumentRequest(instrument=instrument)
+    return rig.instruments.UpsertInstrument(request).instrument
+
+
+def mark(rig: Rig, instrument_id: int, price: int, **fields: Any) -> None:
+    report = marks_pb.Mark(
+        instrument_id=instrument_id, mark_price=price, time_ns=rig.clock(), **fields
+    )
+    reply = rig.marks.ReportMarks(marks_pb.ReportMarksRequest(marks=[report]))
+    assert reply.taken_count == 1
+
+
+def load(rig: Rig, quantity: str, value: str, **fields: Any) -> accounts_pb.LoadPositionResponse:
+    values = {"account_id": 7, "instrument_id": 1} | fields
+    return rig.accounts.LoadPosition(
+        accounts_pb.LoadPositionRequest(quantity=quantity, entry_value=value, **values)
+    )
+
+
+def summary(rig: Rig, account_id: int = 7) -> margins_pb.MarginSummary:
+    request = margins_pb.GetMarginSummaryRequest(account_id=account_id)
+    return rig.margins.GetMarginSummary(request).summary
+
+
+def positions(rig: Rig, account_id: int = 7) -> list[margins_pb.PositionMargin]:
+    request = margins_pb.ListPositionMarginsRequest(account_id=account_id)
+    return list(rig.margins.ListPositionMargins(request).positions)
+
+
+def last_change(rig: Rig) -> tuple[str, dict[str, tuple[str, str]]]:
+    change = rig.audit.ListChanges(audit_pb.ListChangesRequest(page_size=1)).changes[0]
+    return change.method, {row.name: (row.before, row.after) for row in change.changes}
+
+
+# --- families ---------------------------------------------------------------------------------
+
+ONE = pb.MarginTier(
+    floor_notional="0",
+    initial_rate="0.02",
+    maintenance_rate="0.01",
+    deduction="0",
+    max_leverage="20",
+)
+FAMILIES: dict[str, dict[str, Any]] = {
+    "TIERED_WHOLE": {
+        "tiers": [
+            ONE,
+            pb.MarginTier(
+                floor_notional="0.000001",
+                initial_rate="0.04",
+                maintenance_rate="0.03",
+                deduction="0",
+                max_leverage="10",
+            ),
+        ]
+    },
+    "TIERED_QUANTITY": {
+        "tiers": [
+            pb.MarginTier(
+                initial_rate="0.02", maintenance_rate="0.01", deduction="0", max_leverage="20"
+            ),
+            pb.MarginTier(
+                floor_lots=500,
+                initial_rate="0.04",
+                maintenance_rate="0.03",
+                deduction="0",
+                max_leverage="10",
+            ),
+        ]
+    },
+    "SIZE_LINEAR": {
+        "tiers": [ONE],
+        "size_linear": pb.SizeLinearRates(
+            initial_rate_per_lot="0.000000000000005", maintenance_rate_per_lot="0.000001"
+        ),
+    },
+    "PER_CONTRACT": {
+        "tiers": [
+            pb.MarginTier(
+                floor_notional="0",
+                initial_rate="0",
+                maintenance_rate="0",
+                deduction="0",
+                max_leverage="20",
+            )
+        ],
+        "per_contract": pb.PerContractAmounts(initial_per_lot="2.5", maintenance_per_lot="1.75"),
+    },
+    "OPEN_INTEREST": {
+        "tiers": [ONE],
+        "open_interest": pb.OpenInterestBounds(lower_notional="25000", upper_notional="50000.5"),
+    },
+    "SIZE_SQRT": {
+        "tiers": [ONE],
+        "size_sqrt": pb.SizeRootRates(factor="0.001234567", size_per_lot="0.000000000001"),
+    },
+    "POWER": {
+        "tiers": [ONE],
+        "power": pb.PowerRates(factor="0.000000251200000001", exponent="0.8"),
+    },
+    "RISK_FACTOR": {
+        "tiers": [
+            pb.MarginTier(
+                floor_notional="0",
+                initial_rate="0.015",
+                maintenance_rate="0.01",
+                deduction="0",
+                max_leverage="20",
+            )
+        ],
+        "risk_factor": pb.RiskFactors(
+            short_rate="0.012", slippage_rate_per_lot="0.000001", initial_factor="1.5"
+        ),
+    },
+}
+
+
+def family_schedule(name: str, **changed: Any) -> pb.MarginSchedule:
+    fields = {
+        "name": "FAMILY",
+        "settlement_asset": "USDT",
+        "liquidation_fee_rate": "0.001",
+        "maintenance_basis": pb.MAINTENANCE_BASIS_MARK,
+        "tiers": [ONE],
+    }
+    return pb.MarginSchedule(
+        family=pb.MarginFamily.Value(f"MARGIN_FAMILY_{name}"),
+        **(fields | FAMILIES.get(name, {}) | changed),
+    )
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_a_schedule_of_a_family_reads_as_it_was_written(market: Rig, name: str) -> None:
+    written = family_schedule(name)
+    read = upsert_schedule(market, written)
+    assert read.version == 1
+    written.schedule_id, written.version = read.schedule_id, read.version
+    assert read == written
+    listed = market.instruments.ListMarginSchedules(pb.ListMarginSchedulesRequest()).schedules
+    assert listed[-1] == read
+
+
+def test_maintenance_by_the_entry_value_reads_as_it_was_written(market: Rig) -> None:
+    schedule = btc_schedule()
+    schedule.maintenance_basis = pb.MAINTENANCE_BASIS_ENTRY
+    assert upsert_schedule(market, schedule).maintenance_basis == pb.MAINTENANCE_BASIS_ENTRY
+    load(market, "1", "60000")
+    mark(market, 1, 1_100_000)
+    # 0.01 * 60000 - 250, at whatever mark.
+    assert positions(market)[0].maintenance_margin == "350"
+
+
+def test_open_interest_raises_the_initial_rate(market: Rig) -> None:
+    schedule = family_schedule("OPEN_INTEREST")
+    schedule.name = "BTC"
+    schedule.liquidation_fee_rate = ""
+    upsert_schedule(market, schedule)
+    load(market, "0.1", "6000")
+    # 6000 / 20
+    assert positions(market)[0].initial_margin == "300"
+    market.marks.ReportOpenInterest(
+        marks_pb.ReportOpenInterestRequest(instrument_id=1, open_interest="0.6")
+    )
+    assert last_change(market) == ("ReportOpenInterest", {"open_interest": ("", "0.6")})
+    # 0.02 + 0.98 * (36000 - 25000) / 25000.5, cut to 1e-6: 0.451191
+    assert positions(market)[0].initial_margin == "2707.146"
+    row = market.instruments.ListInstruments(pb.ListInstrumentsRequest()).instruments[0]
+    assert row.open_interest == "0.6"
+
+
+def change_family(name: str, **changed: Any) -> pb.UpsertMarginScheduleRequest:
+    return pb.UpsertMarginScheduleRequest(schedule=family_schedule(name, **changed))
+
+
+@pytest.mark.parametrize(
+    ("request_", "text"),
+    [
+        (
+            change_family("SIZE_LINEAR", size_linear=None),
+            "schedule.parameters is 'not set': must be size_linear for the family SIZE_LINEAR",
+        ),
+        (
+            change_family("TIERED", tiers=[ONE], power=pb.PowerRates(factor="1", exponent="1")),
+            "schedule.parameters is 'power': must be not set for the family TIERED",
+        ),
+        (
+            change_family("SIZE_LINEAR", tiers=[ONE, ONE]),
+            "schedule.tiers is '2 tiers': must be 1 tier",
+        ),
+        (
+            change_family(
+                "SIZE_LINEAR", size_linear=pb.SizeLinearRates(initial_rate_per_lot="1e-16")
+            ),
+            "schedule.size_linear.initial_rate_per_lot is '1e-16': must be a multiple of",
+        ),
+        (
+            change_family(
+                "SIZE_LINEAR", size_linear=pb.SizeLinearRates(maintenance_rate_per_lot="1.1")
+            ),
+            "schedule.size_linear.maintenance_rate_per_lot is '1.1': must be 0 to 1",
+        ),
+        (
+            change_family(
+                "PER_CONTRACT",
+                per_contract=pb.PerContractAmounts(initial_per_lot="1", maintenance_per_lot="1"),
+            ),
+            "schedule.per_contract.maintenance_per_lot is '1': must be below initial_per_lot 1",
+        ),
+        (
+            change_family("PER_CONTRACT", tiers=[ONE]),
+            "schedule.tiers[0].initial_rate is '0.02': must be 0 to 0",
+        ),
+        (
+            change_family(
+                "OPEN_INTEREST",
+                open_interest=pb.OpenInterestBounds(lower_notional="5", upper_notional="5"),
+            ),
+            "schedule.open_interest.upper_notional is '5': must be above lower_notional 5",
+        ),
+        (
+            change_family(
+                "SIZE_SQRT", size_sqrt=pb.SizeRootRates(factor="1000001", size_per_lot="1")
+            ),
+            "schedule.size_sqrt.factor is '1000001': must be 0 to 1000000",
+        ),
+        (
+            change_family("POWER", power=pb.PowerRates(factor="0", exponent="0.8")),
+            "schedule.power.factor is '0': must be 0.000000000000000001 to 1",
+        ),
+        (
+            change_family("POWER", power=pb.PowerRates(factor="0.1", exponent="1.1")),
+            "schedule.power.exponent is '1.1': must be 0.000000001 to 1",
+        ),
+        (
+            change_family(
+                "RISK_FACTOR",
+                risk_factor=pb.RiskFactors(short_rate="0.012", initial_factor="1"),
+            ),
+            "schedule.risk_factor.initial_factor is '1': must be 1.000000001 to 1000",
+        ),
+        (
+            change_family(
+                "RISK_FACTOR",
+                risk_factor=pb.RiskFactors(short_rate="0.1", initial_factor="1.5"),
+            ),
+            "schedule.tiers[0].initial_rate is '0.015': must be above 0.101 (short_rate and "
+            "liquidation_fee_rate), or max_leverage 20 below 9.9",
+        ),
+        (
+            change_family("RISK_FACTOR", tiers=[ONE]),
+            "schedule.tiers[0].initial_rate is '0.02': must be 0.015 to 0.015",
+        ),
+        (
+            change_family(
+                "TIERED_QUANTITY", tiers=[pb.MarginTier(floor_notional="0", maintenance_rate="1")]
+            ),
+            "schedule.tiers[0].floor_notional is '0': must be empty: floor_lots",
+        ),
+        (
+            change_family(
+                "TIERED_QUANTITY",
+                tiers=[
+                    pb.MarginTier(
+                        floor_lots=2**53 + 1,
+                        initial_rate="1",
+                        maintenance_rate="0.5",
+                        max_leverage="1",
+                    )
+                ],
+            ),
+            "schedule.tiers[0].floor_lots is '9007199254740993': must be 0 to 9007199254740992",
+        ),
+        (
+            change_family("TIERED_WHOLE", tiers=[pb.MarginTier(floor_lots=1)]),
+            "schedule.tiers[0].floor_lots is '1': must be 0: floor_notional",
+        ),
+        (
+            change_family(
+                "TIERED_WHOLE",
+                tiers=[
+                    pb.MarginTier(
+                        initial_rate="0.02",
+                        maintenance_rate="0.01",
+                        deduction="5",
+                        max_leverage="20",
+                    )
+                ],
+            ),
+            "schedule.tiers[0].deduction is '5': must be empty, or 0",
+        ),
+        (
+            change_family("TIERED", maintenance_basis=9),
+            "schedule.maintenance_basis is '9': must be MARK or ENTRY",
+        ),
+        (
+            pb.UpsertMarginScheduleRequest(
+                schedule=pb.MarginSchedule(name="F", settlement_asset="USDT", family=20)
+            ),
+            "schedule.family is '20': must be a family of the contract",
+        ),
+    ],
+    ids=lambda value: value[:40] if isinstance(value, str) else "",
+)
+def test_a_family_out_of_bounds_is_refused_by_field(
+    market: Rig, request_: pb.UpsertMarginScheduleRequest, text: str
+) -> None:
+    before = market.engine.state_hash()
+    failure = market.fail(market.instruments.UpsertMarginSchedule, request_)
+    assert failure.reason == "DEFINITION_INVALID"
+    assert failure.message.startswith(text)
+    assert market.engine.state_hash() == before
+
+
+# --- kinds ------------------------------------------------------------------------------------
+
+
+def coin_market(rig: Rig) -> pb.Instrument:
+    """Add asset BTC, schedule COIN, instrument BTC-INV at 50000 and account 9 with 1 BTC."""
+    rig.instruments.CreateAsset(pb.CreateAssetRequest(symbol="BTC", scale=8))
+    schedule = btc_schedule()
+    schedule.name, schedule.settlement_asset = "COIN", "BTC"
+    del schedule.tiers[1]
+    upsert_schedule(rig, schedule)
+    instrument = upsert(
+        rig,
+        pb.Instrument(
+            symbol="BTC-INV",
+            kind=pb.INSTRUMENT_KIND_INVERSE_PERPETUAL,
+            settlement_asset="BTC",
+            margin_schedule="COIN",
+            tick_size="0.5",
+            lot_size="1",
+            multiplier="100",
+            mark_units_per_tick=10,
+        ),
+    )
+    mark(rig, instrument.instrument_id, 1_000_000)
+    rig.accounts.CreateAccount(
+        accounts_pb.CreateAccountRequest(
+            account_id=9, settlement_asset="BTC", initial_collateral="1"
+        )
+    )
+    return instrument
+
+
+def test_an_inverse_position_reads_in_coin(market: Rig) -> None:
+    instrument = coin_market(market)
+    assert instrument.multiplier == "100"
+    # 1000 contracts of 100 at 40000 are 2.5 BTC, at 50000 2 BTC.
+    load(market, "1000", "2.5", account_id=9, instrument_id=instrument.instrument_id)
+    (row,) = positions(market, 9)
+    assert (row.quantity, row.entry_price, row.entry_value) == ("1000", "40000", "2.5")
+    assert (row.notional, row.unrealised_pnl, row.maintenance_margin) == ("2", "0.5", "0.01")
+    # 100000 * 1.005 / (2.5 + 1) = 28714.28..., the last mark of 0.05 at which it is reached
+    assert (row.liquidation_price, row.bankruptcy_price) == ("28714.25", "28571.45")
+    assert row.liquidation_distance == "0.425715"
+    assert summary(market, 9).cross_equity == "1.5"
+    simulated = market.margins.SimulatePortfolio(
+        margins_pb.SimulatePortfolioRequest(
+            settlement_asset="BTC",
+            balances=[margins_pb.SimulatedBalance(asset="BTC", amount="1")],
+            positions=[
+                margins_pb.SimulatedPosition(
+                    instrument_id=instrument.instrument_id, quantity="1000", entry_price="40000"
+                )
+            ],
+        )
+    )
+    row.account_id = 0
+    assert list(simulated.positions) == [row]
+
+
+def test_a_future_has_an_expiry_and_a_quanto_a_multiplier(market: Rig) -> None:
+    future = btc_instrument()
+    future.symbol, future.kind = "BTC-FUT", pb.INSTRUMENT_KIND_LINEAR_FUTURE
+    request = pb.UpsertInstrumentRequest(instrument=future)
+    failure = market.fail(market.instruments.UpsertInstrument, request)
+    assert failure.message == "instrument.expiry_time_ns is '0': must be 1 to 2^63 - 1"
+    future.expiry_time_ns = NOW_NS + YEAR_NS
+    assert upsert(market, future).expiry_time_ns == NOW_NS + YEAR_NS
+    quanto = btc_instrument()
+    quanto.symbol, quanto.kind = "Q", pb.INSTRUMENT_KIND_QUANTO_PERPETUAL
+    quanto.multiplier = "0.01"
+    assert upsert(market, quanto).multiplier == "0.01"
+    quanto.multiplier = "0.02"
+    request = pb.UpsertInstrumentRequest(instrument=quanto)
+    failure = market.fail(market.instruments.UpsertInstrument, request)
+    assert failure.message == "instrument Q: multiplier is 0.01 and cannot change to 0.02"
+
+
+@pytest.mark.parametrize(
+    ("fields", "text"),
+    [
+        ({"kind": 7}, "instrument.kind is 'SPOT': must be one of LINEAR_PERPETUAL"),
+        ({"multiplier": "0"}, "instrument.multiplier is '0': must be above 0"),
+        (
+            {"multiplier": "0.0000001"},
+            "instrument.tick_size is '0.5': must be such that tick_size * lot_size 0.001 * "
+            "multiplier 0.0000001 is 1 to 2^40 whole minor units of 0.000001 USDT",
+        ),
+        (
+            {"kind": 3, "tick_size": "0.3"},
+            "instrument.tick_size is '0.3': must be such that lot_size 0.001 * multiplier 1 / "
+            "tick_size is 1 to 2^60",
+        ),
+        ({"option_rule": "X"}, "instrument.option_rule is 'X': must be not set for a LINEAR_PERP"),
+        ({"expiry_time_ns": 5}, "instrument.expiry_time_ns is '5': must be not set for a LINEAR"),
+    ],
+)
+def test_a_kind_out_of_bounds_is_refused_by_field(
+    market: Rig, fields: dict[str, Any], text: str
+) -> None:
+    instrument = btc_instrument()
+    instrument.symbol = "NEW"
+    for name, value in fields.items():
+        setattr(instrument, name, value)
+    request = pb.UpsertInstrumentRequest(instrument=instrument)
+    failure = market.fail(market.instruments.UpsertInstrument, request)
+    assert failure.reason == "DEFINITION_INVALID"
+    assert failure.message.startswith(text)
+
+
+# --- loaded positions, modes, credit ----------------------------------------------------------
+
+
+def test_a_position_is_taken_over_without_a_look_at_its_margin(market: Rig) -> None:
+    before = market.engine.state_hash()
+    shown = load(market, "-50", "3100000", validate_only=True)
+    assert market.engine.state_hash() == before
+    reply = load(market, "-50", "3100000")
+    assert reply.available == shown.available
+    (row,) = positions(market)
+    assert (row.quantity, row.entry_price, row.unrealised_pnl) == ("-50", "62000", "100000")
+    assert last_change(market) == (
+        "LoadPosition",
+        {
+            "quantity": ("", "-50"),
+            "entry_value": ("", "3100000"),
+            "isolated_wallet": ("", "0"),
+        },
+    )
+
+
+def test_an_isolated_position_brings_its_wallet(market: Rig) -> None:
+    market.accounts.ChangeMarginMode(
+        accounts_pb.ChangeMarginModeRequest(account_id=7, instrument_id=1, margin_mode=ISOLATED)
+    )
+    load(market, "1", "60000", isolated_wallet="4000")
+    (row,) = positions(market)
+    assert (row.isolated_wallet, row.liquidation_price) == ("4000", "56313.1")
+    assert row.margin_level == margins_pb.MARGIN_LEVEL_SAFE
+    # 3686.9 / 60000
+    assert row.liquidation_distance == "0.061448"
+    assert row.liquidation_distance_daily_volatilities == ""
+    mark(market, 1, 1_200_000, implied_volatility_ppb=650_000_000)
+    (row,) = positions(market)
+    # 0.06144833... / (0.65 / sqrt(365))
+    assert row.liquidation_distance_daily_volatilities == "1.806105"
+    assert summary(market).cash == "10000"
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason", "text"),
+    [
+        ({"account_id": 8}, "ACCOUNT_UNKNOWN", "account_id 8 is unknown"),
+        ({"instrument_id": 8}, "INSTRUMENT_UNKNOWN", "instrument_id 8 is unknown"),
+        ({"quantity": "0"}, "DEFINITION_INVALID", "quantity is '0': must be not 0"),
+        ({"quantity": "0.0001"}, "DEFINITION_INVALID", "quantity is '0.0001': must be a multiple"),
+        ({"entry_value": "0"}, "DEFINITION_INVALID", "entry_value is '0': must be 0.000001 to"),
+        ({"entry_value": ""}, "DEFINITION_INVALID", "entry_value is '': must be a decimal number"),
+        (
+            {"isolated_wallet": "5"},
+            "DEFINITION_INVALID",
+            "isolated_wallet is '5': must be empty: it is not isolated",
+        ),
+        (
+            {"position_side": types_pb2.POSITION_SIDE_LONG},
+            "POSITION_SIDE_NOT_SUPPORTED",
+            "position_side is LONG: must be NET or not set in one-way mode",
+        ),
+    ],
+)
+def test_a_position_that_cannot_be_is_not_taken_over(
+    market: Rig, fields: dict[str, Any], reason: str, text: str
+) -> None:
+    values = {"account_id": 7, "instrument_id": 1, "quantity": "1", "entry_value": "60000"}
+    request = accounts_pb.LoadPositionRequest(**(values | fields))
+    before = market.engine.state_hash()
+    failure = market.fail(market.accounts.LoadPosition, request)
+    assert failure.reason == reason
+    assert failure.message.startswith(text)
+    assert market.engine.state_hash() == before
+
+
+def test_a_position_is_not_taken_over_beside_one(market: Rig) -> None:
+    load(market, "1", "60000")
+    request = accounts_pb.LoadPositionRequest(
+        account_id=7, instrument_id=1, quantity="1", entry_value="60000"
+    )
+    failure = market.fail(market.accounts.LoadPosition, request)
+    assert (failure.code, failure.reason) == (FAILED, "POSITION_NOT_FLAT")
+    assert "position on BTC-PERP is not flat: quantity 1" in failure.message
+
+
+def test_a_mode_switch_moves_the_margin_and_says_why_not(market: Rig) -> None:
+    load(market, "1", "60000")
+    request = accounts_pb.ChangeMarginModeRequest(
+        account_id=7, instrument_id=1, margin_mode=ISOLATED, validate_only=True
+    )
+    reply = market.accounts.ChangeMarginMode(request)
+    # 60000 / 20
+    assert (reply.isolated_wallet, reply.cash_flow, reply.available) == ("3000", "-3000", "7000")
+    assert summary(market).cash == "10000"
+    request.validate_only = False
+    assert market.accounts.ChangeMarginMode(request) == accounts_pb.ChangeMarginModeResponse(
+        isolated_wallet="3000", available="7000", cash_flow="-3000", revision=reply.revision + 1
+    )
+    method, changes = last_change(market)
+    assert (method, changes["cash_flow"]) == ("ChangeMarginMode", ("", "-3000"))
+    # To the mode that it has: nothing, and nothing on record.
+    revision = market.engine.revision
+    assert market.accounts.ChangeMarginMode(request).revision == revision
+    # A mark at which neither the wallet nor the pool would do.
+    request.margin_mode = types_pb2.MARGIN_MODE_CROSS
+    mark(market, 1, 1_000_000)
+    failure = market.fail(market.accounts.ChangeMarginMode, request)
+    assert failure.code is FAILED
+    assert failure.reason in ("EXCEEDS_AVAILABLE", "BORN_LIQUIDATABLE_IN_MODE")
+
+
+def test_credit_backs_orders_and_cannot_be_withdrawn(market: Rig) -> None:
+    def line(**fields: Any) -> accounts_pb.SetCreditLineResponse:
+        return market.accounts.SetCreditLine(accounts_pb.SetCreditLineRequest(**fields))
+
+    load(market, "4", "240000")
+    assert summary(market).available == "-2000"
+    assert line(account_id=7, amount="5000", validate_only=True).amount == "5000"
+    assert summary(market).credit_line == ""
+    reply = line(account_id=7, amount="5000")
+    assert (reply.amount, reply.used) == ("5000", "2000")
+    found = summary(market)
+    assert (found.credit_line, found.credit_used, found.available) == ("5000", "2000", "3000")
+    assert found.cross_equity == "10000"
+    assert last_change(market)[1]["credit_line"] == ("0", "5000")
+    same = market.margins.SimulatePortfolio(margins_pb.SimulatePortfolioRequest(account_id=7))
+    assert same.summary == found
+    failure = market.fail(
+        market.accounts.AdjustCollateral,
+        accounts_pb.AdjustCollateralRequest(account_id=7, asset="USDT", amount="-1"),
+    )
+    assert failure.reason == "EXCEEDS_AVAILABLE"
+    for request, text in (
+        ({"amount": "1"}, "owner is not set: must be account_id or firm_id"),
+        ({"account_id": 7, "amount": "-1"}, "amount is '-1': must be 0 to"),
+        ({"account_id": 8, "amount": "1"}, "account_id 8 is unknown"),
+        ({"firm_id": 8, "amount": "1"}, "firm_id 8 is unknown"),
+    ):
+        message = accounts_pb.SetCreditLineRequest(**request)  # type: ignore[arg-type]
+        assert market.fail(market.accounts.SetCreditLine, message).message.startswith(text)
+
+
+def test_a_firms_line_bounds_those_of_its_accounts_in_a_what_if_too(market: Rig) -> None:
+    market.accounts.CreateFirm(accounts_pb.CreateFirmRequest(firm_id=1, settlement_asset="USDT"))
+    market.accounts.SetAccountOwner(accounts_pb.SetAccountOwnerRequest(account_id=7, firm_id=1))
+    for owner in ({"account_id": 7, "amount": "5000"}, {"firm_id": 1, "amount": "2500"}):
+        market.accounts.SetCreditLine(accounts_pb.SetCreditLineRequest(**owner))  # type: ignore[arg-type]
+    load(market, "4", "240000")
+    found = summary(market)
+    assert (found.credit_line, found.available) == ("5000", "500")
+    same = market.margins.SimulatePortfolio(margins_pb.SimulatePortfolioRequest(account_id=7))
+    assert same.summary == found
+
+
+# --- collateral -------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def bnb(market: Rig) -> Rig:
+    """BNB counts as collateral in USDT by BNB-PERP at 500: 0.9 up to 10, 0.5 above; cap 20."""
+    market.instruments.CreateAsset(pb.CreateAssetRequest(symbol="BNB", scale=8))
+    index = btc_instrument()
+    index.symbol = "BNB-PERP"
+    upsert(market, index)
+    mark(market, 2, 10_000)
+    market.instruments.DefineCollateral(pb.DefineCollateralRequest(collateral=terms()))
+    return market
+
+
+def terms(**fields: Any) -> pb.Collateral:
+    values: dict[str, Any] = {
+        "asset": "BNB",
+        "settlement_asset": "USDT",
+        "index_instrument_id": 2,
+        "tiers": [
+            pb.CollateralTier(floor="0", weight="0.9"),
+            pb.CollateralTier(floor="10", weight="0.5"),
+        ],
+        "cap": "20",
+        "liability_weight": "1.1",
+        "interest_free": "1",
+        "forced_conversion": "2",
+    }
+    return pb.Collateral(**(values | fields))
+
+
+def test_collateral_reads_as_it_was_written_and_counts(bnb: Rig) -> None:
+    listed = bnb.instruments.ListCollateral(pb.ListCollateralRequest()).collateral
+    assert list(listed) == [terms()]
+    method, changes = last_change(bnb)
+    assert (method, changes["liability_weight"]) == ("DefineCollateral", ("", "1.1"))
+    bnb.accounts.AdjustCollateral(
+        accounts_pb.AdjustCollateralRequest(account_id=7, asset="BNB", amount="30")
+    )
+    found = summary(bnb)
+    # 10 * 0.9 * 500 + 10 * 0.5 * 500, 10 above the cap
+    assert (found.collateral_value, found.cross_equity, found.available) == (
+        "7000",
+        "17000",
+        "17000",
+    )
+    (balance,) = found.collateral
+    assert (balance.asset, balance.balance, balance.value) == ("BNB", "30", "7000")
+    assert not balance.bears_interest
+    same = bnb.margins.SimulatePortfolio(margins_pb.SimulatePortfolioRequest(account_id=7))
+    assert same.summary == found
+    debt = bnb.margins.SimulatePortfolio(
+        margins_pb.SimulatePortfolioRequest(
+            account_id=7,
+            balances=[margins_pb.SimulatedBalance(asset="BNB", amount="-1.5")],
+        )
+    ).summary
+    # 1.5 * 500 * 1.1
+    assert debt.collateral_value == "-825"
+    assert (debt.collateral[0].bears_interest, debt.collateral[0].to_be_converted) == (True, False)
+
+
+@pytest.mark.parametrize(
+    ("fields", "text"),
+    [
+        ({"asset": "X"}, "collateral.asset 'X' is unknown"),
+        ({"settlement_asset": "X"}, "collateral.settlement_asset 'X' is unknown"),
+        ({"asset": "USDT"}, "collateral.asset is 'USDT': must be another than the settlement"),
+        ({"index_instrument_id": 9}, "instrument_id 9 is unknown"),
+        ({"tiers": []}, "collateral.tiers is '0 tiers': must be 1 to 8 tiers"),
+        (
+            {"tiers": [pb.CollateralTier(floor="1", weight="1")]},
+            "collateral.tiers[0].floor is '1': must be 0 in the first tier",
+        ),
+        (
+            {"tiers": [pb.CollateralTier(weight="1.1")]},
+            "collateral.tiers[0].weight is '1.1': must be 0 to 1",
+        ),
+        (
+            {
+                "tiers": [
+                    pb.CollateralTier(weight="0.5"),
+                    pb.CollateralTier(floor="1", weight="0.6"),
+                ]
+            },
+            "collateral.tiers[1].weight is '0.6': must be at most 0.5 of the tier below",
+        ),
+        (
+            {
+                "tiers": [
+                    pb.CollateralTier(weight="0.5"),
+                    pb.CollateralTier(floor="0", weight="0.5"),
+                ]
+            },
+            "collateral.tiers[1].floor is '0': must be above",
+        ),
+        ({"cap": "0"}, "collateral.cap is '0': must be 0.00000001 to"),
+        ({"liability_weight": "0.9"}, "collateral.liability_weight is '0.9': must be 1 to 10"),
+        (
+            {"interest_free": "3"},
+            "collateral.forced_conversion is '2': must be at least interest_free 3, or 0",
+        ),
+    ],
+)
+def test_collateral_out_of_bounds_is_refused_by_field(
+    bnb: Rig, fields: dict[str, Any], text: str
+) -> None:
+    request = pb.DefineCollateralRequest(collateral=terms(**fields))
+    failure = bnb.fail(bnb.instruments.DefineCollateral, request)
+    assert failure.message.startswith(text)
+
+
+def test_collateral_is_of_a_linear_contract_in_the_settlement_asset(bnb: Rig) -> None:
+    instrument = coin_market(bnb)
+    request = pb.DefineCollateralRequest(
+        collateral=terms(index_instrument_id=instrument.instrument_id)
+    )
+    failure = bnb.fail(bnb.instruments.DefineCollateral, request)
+    assert failure.message == (
+        "collateral.index_instrument_id is 'BTC-INV': must be a linear contract in USDT"
+    )
+
+
+# --- funding and settlement -------------------------------------------------------------------
+
+
+@pytest.fixture
+def pair(market: Rig) -> Rig:
+    """Account 7 is long 1 at 60000, account 8 short 1."""
+    market.accounts.CreateAccount(
+        accounts_pb.CreateAccountRequest(
+            account_id=8, settlement_asset="USDT", initial_collateral="10000"
+        )
+    )
+    load(market, "1", "60000")
+    load(market, "-1", "60000", account_id=8)
+    return market
+
+
+def fund(rig: Rig, **fields: Any) -> pb.ApplyFundingResponse:
+    values = {"instrument_id": 1, "rate": "0.0001", "time_ns": rig.clock()} | fields
+    return rig.instruments.ApplyFunding(pb.ApplyFundingRequest(**values))
+
+
+def test_funding_goes_from_longs_to_shorts_once(pair: Rig) -> None:
+    shown = fund(pair, validate_only=True)
+    assert (shown.position_count, shown.paid, shown.received) == (2, "6", "6")
+    assert summary(pair).cash == "10000"
+    assert fund(pair, price="50000").paid == "5"
+    assert (summary(pair).cash, summary(pair, 8).cash) == ("9995", "10005")
+    assert last_change(pair) == (
+        "ApplyFunding",
+        {
+            "funding_time_ns": ("", str(NOW_NS)),
+            "positions": ("", "2"),
+            "paid": ("", "5"),
+            "received": ("", "5"),
+        },
+    )
+    with pytest.raises(grpc.RpcError):
+        fund(pair)
+    failure = pair.fail(lambda: fund(pair))
+    assert (failure.code, failure.reason) == (FAILED, "FUNDING_OUT_OF_ORDER")
+    assert failure.message == (
+        f"time_ns is {NOW_NS}: must be above {NOW_NS}, at most a second from now"
+    )
+
+
+@pytest.mark.parametrize(
+    ("fields", "text"),
+    [
+        ({"instrument_id": 9}, "instrument_id 9 is unknown"),
+        ({"rate": ""}, "rate is '': must be a decimal number"),
+        ({"rate": "1.1"}, "rate is '1.1': must be -1 to 1"),
+        ({"price": "0.01"}, "price is '0.01': must be a multiple of 0.05"),
+        ({"time_ns": 0}, "time_ns is 0: must be above 0, at most a second from now"),
+        ({"time_ns": 2**63}, "time_ns is '9223372036854775808': must be 1 to 2^63 - 1"),
+    ],
+)
+def test_funding_out_of_bounds_is_refused_by_field(
+    pair: Rig, fields: dict[str, Any], text: str
+) -> None:
+    before = pair.engine.state_hash()
+    failure = pair.fail(lambda: fund(pair, **fields))
+    assert failure.message.startswith(text)
+    assert pair.engine.state_hash() == before
+
+
+def test_a_settlement_closes_every_position_for_good(pair: Rig, clock: Clock) -> None:
+    def settle(price: str = "59000", **fields: Any) -> pb.SettleInstrumentResponse:
+        return pair.instruments.SettleInstrument(
+            pb.SettleInstrumentRequest(instrument_id=1, price=price, **fields)
+        )
+
+    failure = pair.fail(settle)
+    assert (failure.code, failure.reason) == (FAILED, "INSTRUMENT_NOT_EXPIRED")
+    assert failure.message == (
+        "BTC-PERP never expires and is not HALTED: halt it, or settle it after expiry"
+    )
+    instrument = btc_instrument()
+    instrument.trading_state = types_pb2.TRADING_STATE_HALTED
+    upsert(pair, instrument)
+    shown = settle(validate_only=True)
+    reply = settle()
+    assert (reply.position_count, reply.profit, reply.loss) == (2, "1000", "1000")
+    assert (shown.profit, shown.loss, shown.deficit) == (reply.profit, reply.loss, "0")
+    assert (summary(pair).cash, summary(pair, 8).cash) == ("9000", "11000")
+    assert not positions(pair)
+    row = pair.instruments.ListInstruments(pb.ListInstrumentsRequest()).instruments[0]
+    assert row.settlement_price == "59000"
+    assert last_change(pair)[1]["settlement_price"] == ("", "59000")
+    failure = pair.fail(settle)
+    assert failure.message == "BTC-PERP is settled, at 59000"
+    failure = pair.fail(lambda: fund(pair))
+    assert failure.reason == "INSTRUMENT_SETTLED"
+    failure = pair.fail(lambda: load(pair, "1", "60000"))
+    assert failure.message == "BTC-PERP is settled: it has no positions any more"
+    failure = pair.fail(
+        pair.margins.SimulatePortfolio,
+        margins_pb.SimulatePortfolioRequest(
+            account_id=7,
+            positions=[
+                margins_pb.SimulatedPosition(instrument_id=1, quantity="1", entry_price="1")
+            ],
+        ),
+    )
+    assert failure.message == "positions[0].quantity is '1': must be 0: BTC-PERP is settled"
+    failure = pair.fail(lambda: settle("0"))
+    assert failure.message.startswith("price is '0': must be 0.05 to")
