@@ -34,6 +34,8 @@ from riskd.margin import (
     out_of_the_money,
 )
 from riskd.margin.options import OrderAction
+from riskd.rulebooks import load
+from riskd.rulebooks.library import option_rule
 
 RULES = {
     "aevo": AEVO,
@@ -117,6 +119,22 @@ def test_the_minimum_is_of_a_unit_and_counts_alone() -> None:
     found = option_margin(REG_T_WITH_MINIMUM, "put", -2, 5, 0.1, strike=2, multiplier=100)
     assert found.initial == found.minimum == 2 * 100 * 2.5
     assert found.floor == pytest.approx(2 * 100 * (0.2 + 0.1))
+
+
+@pytest.mark.parametrize(
+    ("book", "name", "rule"),
+    [
+        ("aevo", "OPTIONS", AEVO),
+        ("bybit_options", "BTC", BYBIT),
+        ("deribit", "BTC", DERIBIT),
+        ("derive", "OPTIONS", DERIVE),
+        ("okx", "BTC-USD", OKX),
+        ("reg_t", "EQUITY", REG_T),
+        ("reg_t", "EQUITY_WITH_MINIMUM", REG_T_WITH_MINIMUM),
+    ],
+)
+def test_the_records_are_those_of_the_rulebooks(book: str, name: str, rule: OptionRule) -> None:
+    assert option_rule(load(book).option_rule(name)) == rule
 
 
 @pytest.mark.parametrize("rule", RULES.values(), ids=RULES)
