@@ -3,6 +3,15 @@
 `Rule` holds the switches in which venues differ. The functions on decimals are exact.
 """
 
+from riskd.margin.batch import (
+    Calculator,
+    LiquidationStatus,
+    Prices,
+    Requirements,
+    bankruptcy_prices,
+    liquidation_prices,
+    requirements,
+)
 from riskd.margin.decimals import Number, decimal
 from riskd.margin.exact import (
     CrossPosition,
@@ -148,10 +157,12 @@ __all__ = [
     "REG_T_WITH_MINIMUM",
     "WEIGHT_ONE",
     "Bucket",
+    "Calculator",
     "CrossPosition",
     "Held",
     "IsolatedPosition",
     "LevelFactors",
+    "LiquidationStatus",
     "MarginLevels",
     "MarginTransfer",
     "Number",
@@ -161,8 +172,10 @@ __all__ = [
     "PerContract",
     "Position",
     "PowerLaw",
+    "Prices",
     "Rates",
     "Requirement",
+    "Requirements",
     "RiskFactors",
     "Rule",
     "Schedule",
@@ -177,6 +190,7 @@ __all__ = [
     "available_margin",
     "bankruptcy_price",
     "bankruptcy_price_of",
+    "bankruptcy_prices",
     "base_to_cover_shortage",
     "closing_fee_of",
     "coin_of_quote",
@@ -199,6 +213,7 @@ __all__ = [
     "liability_weight",
     "liquidation_price_after_order",
     "liquidation_price_of",
+    "liquidation_prices",
     "lognormal_risk_factors",
     "maintenance_factor",
     "maintenance_margin",
@@ -236,6 +251,7 @@ __all__ = [
     "quote_quantums",
     "rates_of",
     "requirement_of",
+    "requirements",
     "risk_factor_liquidation_price",
     "risk_factor_maintenance",
     "round_rate_up",

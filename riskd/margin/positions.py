@@ -42,6 +42,8 @@ from riskd.margin.schedules import (
     tier_terms,
 )
 
+_HALVINGS = 120
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Position:
@@ -440,7 +442,7 @@ class _Question:
     def _bisect(self, money: Fraction) -> Fraction:
         """Return the first N, going from the mark in the losing direction, by halving.
 
-        To 1e-30 of the distance, on the side where the position can be liquidated.
+        To 2^-120 of where it began, on the side where the position can be liquidated.
         """
         value, sigma, phi = self.entry_value, self.sigma, self.phi
 
@@ -458,10 +460,8 @@ class _Question:
         else:
             # Equity is at most money + value - N, and no requirement is below 0.
             lost = money + value
-        while abs(safe - lost) > abs(lost + safe) * Fraction(1, 10**30):
+        for _ in range(_HALVINGS):
             middle = Fraction(to_decimal((safe + lost) / 2, ROUND_DOWN, 40))
-            if middle in (safe, lost):
-                break
             safe, lost = (middle, lost) if gap(middle) > 0 else (safe, middle)
         return lost
 
