@@ -50,6 +50,7 @@ _LEVEL_FACTOR_MAX = 10_000 * _LEVEL_ONE
 # The largest level is below 2^63 at the largest factor.
 _LEVEL_BASE = Bound("must be 0 to 2^49", 0, 2.0**49)
 _ANY = Bound("must fit 64 bits")
+_FLAG = Bound("must be 0 or 1", 0, 1)
 _WHOLE_FROM_ZERO = Bound("must not be below 0", low=0)
 
 
@@ -276,9 +277,10 @@ def isolated_order_margin(
         Field("position", position, _ANY), Field("auction_price", auction_price, _WHOLE_FROM_ZERO)
     )
     accounts.require()
+    sides = np.asarray(is_buy)
     orders = integers(
         Field("account", account, Bound("must be an account's index", 0, accounts.size - 1)),
-        Field("is_buy", np.asarray(is_buy, dtype=np.int64), Bound("must be 0 or 1", 0, 1)),
+        Field("is_buy", sides.view(np.uint8) if sides.dtype.kind == "b" else sides, _FLAG),
         Field("quantity", quantity, _WHOLE_FROM_ZERO),
         Field("price", price, _WHOLE_FROM_ZERO),
     )
@@ -336,6 +338,15 @@ def isolated_transfer(
     Raises ValueError for trades without a quantity, and without a mark for a reduced position.
     """
     sizes = [size for size, _ in trades]
+    for name, value in (
+        ("position_after", position_after),
+        ("margin_balance", margin_balance),
+        ("position_factor", position_factor),
+        ("mark_price", 0 if mark_price is None else mark_price),
+        *(("trades", figure) for trade in trades for figure in trade),
+    ):
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise ValueError(f"{name} {value!r} must be a whole number")
     if not trades or min(sizes) <= 0 or min(price for _, price in trades) < 0:
         raise ValueError(f"trades {list(trades)!r} must have quantities above 0 and prices from 0")
     if margin_balance < 0:

@@ -114,17 +114,17 @@ class Bucket:
         """Collateral less requirement: free collateral, or below 0 a shortage."""
         return _sum(self.collateral_1e6, -self.requirement_1e6)
 
-    def with_buffer(self, buffer_1e4: int) -> Bucket:
+    def with_buffer(self, buffer_1e4: ArrayLike) -> Bucket:
         """Return what counts for leaving a liquidation.
 
         The requirement grows by buffer * liability, the collateral shrinks by buffer * loss.
-        Raises ValueError if buffer_1e4 is not within 0 to 10000.
         """
-        if not 0 <= buffer_1e4 <= WEIGHT_ONE:
-            raise ValueError(f"buffer_1e4 {buffer_1e4} must be 0 to {WEIGHT_ONE}")
+        numbers = integers(Field("buffer_1e4", buffer_1e4, within(0, WEIGHT_ONE)))
+        numbers.require()
+        buffer = numbers.shaped(numbers.arrays[0])
         return Bucket(
-            _sum(self.collateral_1e6, -_part(self.loss_1e6, buffer_1e4)),
-            _sum(self.requirement_1e6, _part(self.liability_1e6, buffer_1e4)),
+            _sum(self.collateral_1e6, -_part(self.loss_1e6, buffer)),
+            _sum(self.requirement_1e6, _part(self.liability_1e6, buffer)),
             self.liability_1e6,
             self.loss_1e6,
         )
@@ -293,6 +293,6 @@ def _total(values: Whole) -> Whole:
     return int(total) if values.ndim == 1 else np.asarray(total)
 
 
-def _part(amount: Whole, part_1e4: int) -> Whole:
+def _part(amount: Whole, part_1e4: Whole) -> Whole:
     """Return amount * part, truncated, without a product that leaves 64 bits; amount >= 0."""
     return amount // WEIGHT_ONE * part_1e4 + amount % WEIGHT_ONE * part_1e4 // WEIGHT_ONE

@@ -258,6 +258,18 @@ def test_no_amount_covers_a_shortage_where_closing_frees_nothing() -> None:
         (lambda: isolated_order_margin(0, [1], [1], [1], 1, 0), "position_factor 0 must be 1 to"),
         (lambda: isolated_order_margin(0, [1], [MAX], [MAX], 1, 1), "a result is too large"),
         (lambda: isolated_transfer(1, [], True, 0, 1, 1), r"trades \[\] must have quantities"),
+        (
+            lambda: isolated_order_margin(0, ["x"], [1], [1], 1, 1),
+            "is_buy .* must be a whole number",
+        ),
+        (
+            lambda: isolated_transfer(1, [(1.5, 1)], True, 0, 1, 1),  # type: ignore[list-item]
+            "trades 1.5 must be a whole number",
+        ),
+        (
+            lambda: perp_bucket(1, 1, USD, 1).with_buffer(0.1),
+            "buffer_1e4 0.1 must be a whole number",
+        ),
         (lambda: isolated_transfer(1, [(0, 1)], True, 0, 1, 1), r"trades \[\(0, 1\)\] must have"),
         (lambda: isolated_transfer(1, [(1, 1)], True, -1, 1, 1), "margin_balance -1 must not be"),
         (lambda: isolated_transfer(1, [(1, 1)], True, 0, 1, 0), "position_factor 0 must be above"),
