@@ -6,8 +6,9 @@ from decimal import Decimal, localcontext
 
 from riskd import margin, rulebooks
 from riskd.commands.output import print_figures, print_json
-from riskd.margin import Tier, TierSchedule
+from riskd.margin import Rule, TierSchedule
 from riskd.numbers import NumberError, decimal_text, parse_decimal
+from riskd.rulebooks import InstrumentRule, Rulebook, ScheduleRule, library
 
 EPILOG = """examples:
   riskd margin --side long --quantity 0.5 --entry 65000 --leverage 20 \\
@@ -114,17 +115,38 @@ def _rates(arguments: argparse.Namespace) -> tuple[TierSchedule, Decimal]:
         if not name:
             raise ValueError(f"{arguments.symbol} is an option: its premium is paid in full")
     rule = book.schedule(name)
-    tiers = tuple(
-        Tier.of(
-            tier.floor,
-            tier.maintenance_rate,
-            initial_rate=tier.initial_rate,
-            deduction=tier.deduction,
-            max_leverage=tier.max_leverage,
+    _refuse_others(book, by_symbol.get(arguments.symbol), rule)
+    schedule = library.margin_schedule(rule)
+    assert isinstance(schedule, TierSchedule), "other families are refused above"
+    return schedule, rule.liquidation_fee_rate
+
+
+def _refuse_others(
+    book: Rulebook, instrument: InstrumentRule | None, schedule: ScheduleRule
+) -> None:
+    """Refuse what the figures below would be wrong for, by its key."""
+    found: list[tuple[str, object]] = []
+    if instrument is not None and (
+        instrument.is_inverse or instrument.contract_multiplier != Decimal(1)
+    ):
+        found.append(("kind", instrument.kind))
+    if not schedule.tiers:
+        found.append(("family", schedule.family))
+    if schedule.tiers and schedule.tier_mode != "marginal":
+        found.append(("tier_mode", schedule.tier_mode))
+    rule = Rule() if book.rule is None else book.rule.of("isolated")
+    for key in ("contract", "initial_basis", "maintenance_basis", "fee_in_margin"):
+        value = getattr(rule, key)
+        if value not in (getattr(Rule(), key), "liquidation"):
+            found.append((key, value))
+    if rule.fee_in_liquidation not in ("none", "at_liquidation"):
+        found.append(("fee_in_liquidation", rule.fee_in_liquidation))
+    if found:
+        key, value = found[0]
+        raise ValueError(
+            f"rulebook {book.name}: {key} is {value}: riskd margin computes linear contracts with"
+            " marginal tiers at the mark; riskd.margin has the others"
         )
-        for tier in rule.tiers
-    )
-    return TierSchedule(tiers, rule.notional_max), rule.liquidation_fee_rate
 
 
 def _leverage(text: str, value: Decimal, schedule: TierSchedule) -> Decimal:

@@ -53,10 +53,6 @@ class MarginLevels(Figures):
             self._revision += 1
         return reason
 
-    def margin_levels(self) -> tuple[int, int]:
-        """Return search and release in parts per million, 0 and 0 while levels are off."""
-        return self._levels_ppm
-
     def evaluate_levels(self, first: int, count: int, now_ns: int) -> tuple[int, int]:
         """Look at count accounts from a place on; return (next place, events).
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from riskd.commands import margin
 from riskd.rulebooks import cli, load, names, to_toml
 
 DATA = Path(__file__).parents[1] / "data"
@@ -180,3 +181,38 @@ def test_export_and_import_are_inverse(tmp_path: Path, capsys: pytest.CaptureFix
     assert "rule.tier_key = 'quantity': must be notional" in capsys.readouterr().err
     assert run("import", str(exported), "--maintenance-part", "half") == 1
     assert "'half' must be a plain decimal number" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("name", "symbol", "key"),
+    [
+        ("kraken", "PI_XBTUSD", "kind is inverse_perpetual"),
+        ("bitmex", "ETHUSD", "kind is quanto_perpetual"),
+        ("gate", "BTC_USDT", "tier_mode is whole"),
+        ("orderly", "PERP_BTC_USDC", "family is power"),
+        ("mexc", "BTCUSDT", "initial_basis is entry"),
+    ],
+)
+def test_the_margin_command_refuses_what_it_would_compute_wrong(
+    name: str, symbol: str, key: str
+) -> None:
+    parser = argparse.ArgumentParser()
+    margin.add_arguments(parser)
+    position = ["--side", "long", "--quantity", "1", "--entry", "100", "--leverage", "2"]
+    arguments = parser.parse_args([*position, "--rulebook", name, "--symbol", symbol])
+    with pytest.raises(ValueError, match=f"rulebook {name}: {key}: riskd margin computes linear"):
+        margin.compute(arguments)
+
+
+def test_the_documentation_s_versions_differ_as_it_says(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = (DATA.parents[1] / "docs" / "rulebooks.md").read_text(encoding="utf-8")
+    first, versions = (block.split("```")[0] for block in page.split("```toml\n")[1:3])
+    before, _, rest = first.partition("[schedule.BTCUSDT]")
+    text = f"{before}{versions}\n[instrument{rest.partition('[instrument')[2]}"
+    (tmp_path / "my_venue.toml").write_text(text)
+    monkeypatch.chdir(tmp_path)
+    command, _, expected = page.partition("$ riskd rulebook diff ")[2].partition("\n")
+    assert run("diff", *command.split()) == 1
+    assert capsys.readouterr().out.startswith(expected.partition("...")[0])

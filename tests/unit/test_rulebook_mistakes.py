@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from riskd.rulebooks import RulebookError, loads, to_toml
+from riskd.rulebooks import RulebookError, load, loads, names, to_toml, unsupported
 from riskd.rulebooks.keys import COLLATERAL, LEVELS, OPTION_FAMILIES, RULE, SCHEDULE_FAMILIES
+from riskd.rulebooks.layouts import LAYOUTS
+from riskd.rulebooks.schema import KINDS
 from riskd.rulebooks.writer import INSTRUMENT_KEYS
 
 DATA = Path(__file__).parents[1] / "data"
@@ -53,4 +55,23 @@ def every_key() -> list[str]:
     tables = (RULE, *SCHEDULE_FAMILIES.values(), *OPTION_FAMILIES.values(), COLLATERAL, LEVELS)
     keys = [key for table in tables for key in table]
     columns = [column.name for key in keys for column in key.columns]
-    return sorted({*(key.name for key in keys), *columns, *INSTRUMENT_KEYS})
+    words = [*SCHEDULE_FAMILIES, *OPTION_FAMILIES, *(word for key in keys for word in key.words)]
+    return sorted({*(key.name for key in keys), *columns, *words, *INSTRUMENT_KEYS, *KINDS})
+
+
+@pytest.mark.parametrize("key", every_key())
+def test_the_documentation_has_each_key_and_word(key: str) -> None:
+    assert f"`{key}`" in PAGE
+
+
+def test_the_documentation_lists_what_is_packaged_and_imported() -> None:
+    for name in (*names(), *LAYOUTS):
+        assert f"`{name}`" in PAGE
+
+
+def test_the_documentation_says_which_packaged_rulebooks_an_engine_takes() -> None:
+    table = PAGE[PAGE.index("| packaged") :].split("\n\n")[0]
+    rows = [line.split("|") for line in table.splitlines() if line.startswith("| `")]
+    engine = {name.strip(" `"): row[3].strip() for row in rows for name in row[1].split(",")}
+    for name in names():
+        assert (engine[name] == "yes") == (not unsupported(load(name))), name
