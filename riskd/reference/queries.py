@@ -1,5 +1,7 @@
 """Queries: nothing changes."""
 
+from dataclasses import replace
+
 from riskd.core.rows import (
     AccountRow,
     AssetRow,
@@ -19,10 +21,11 @@ from riskd.reference.margin import (
     bankruptcy_price,
     can_be_liquidated,
     initial,
+    initial_at,
     liquidation_requirement,
     maintenance,
 )
-from riskd.reference.numbers import COUNT_MAX, ceil, ceil_div, clamp, fits
+from riskd.reference.numbers import BILLION, COUNT_MAX, ceil, ceil_div, clamp, fits
 from riskd.reference.state import (
     NONE,
     SCOPE_ACCOUNT,
@@ -199,6 +202,8 @@ class Queries(Decisions, LimitQueries):
         row = row._replace(liquidation_status=status, liquidation_price=price)
         if position.lots == 0 or is_option(self._instruments[key.instrument_id].kind):
             return row
+        nearer = self._price_with_orders(key, position, row)
+        row = row._replace(liquidation_price_with_orders=nearer)
         money: int | None = position.wallet
         if not self._is_isolated(key):
             others = self._cross_others(key)
@@ -208,6 +213,37 @@ class Queries(Decisions, LimitQueries):
         contract = self._contract(key.instrument_id)
         bankruptcy = bankruptcy_price(contract, position.lots, position.entry_value, money)
         return row._replace(bankruptcy_price=clamp(bankruptcy or 0))
+
+    def _price_with_orders(self, key: PositionKey, position: Position, row: PositionRow) -> int:
+        """Return the liquidation price were the orders filled that add to a position.
+
+        0 where that does not bring it nearer than the price that it has without them.
+        """
+        sign = 1 if position.lots > 0 else -1
+        adding = self._side_sums(key, sign)
+        lots = position.lots + sign * adding.lots
+        entry_value = position.entry_value + adding.value
+        if row.liquidation_status == t.LIQUIDATION_STATUS_UNSPECIFIED:
+            return 0
+        if adding.lots == 0 or abs(lots) > COUNT_MAX or not fits(entry_value):
+            return 0
+        instrument = self._instruments[key.instrument_id]
+        wallet = position.wallet
+        cash = self._accounts[key.account_id].cash
+        if self._is_isolated(key):
+            rates = self._contract(key.instrument_id).rates(sign, lots, entry_value)
+            need = initial_at(rates, row.leverage, adding.value, adding.lots)
+            wallet += need + adding.open_loss
+        else:
+            cash -= ceil_div(adding.value * instrument.taker_fee_ppb, BILLION)
+        filled = replace(position, lots=lots, entry_value=entry_value, wallet=wallet)
+        status, price = self._liquidation(key, filled, cash)
+        if status != t.LIQUIDATION_STATUS_AT_PRICE:
+            return 0
+        is_nearer = sign * price > sign * row.liquidation_price
+        if row.liquidation_status == t.LIQUIDATION_STATUS_AT_PRICE and not is_nearer:
+            return 0
+        return price
 
     def _position_figures(
         self, key: PositionKey, position: Position, row: PositionRow

@@ -278,6 +278,10 @@ class Messages:
             if row.liquidation_status == types_pb2.LIQUIDATION_STATUS_AT_PRICE:
                 position.liquidation_price = instrument.mark_price(row.liquidation_price)
                 self._write_distance(row, position)
+            if row.liquidation_price_with_orders:
+                position.liquidation_price_with_orders = instrument.mark_price(
+                    row.liquidation_price_with_orders
+                )
             if row.bankruptcy_price:
                 position.bankruptcy_price = instrument.mark_price(row.bankruptcy_price)
         return position

@@ -12,6 +12,7 @@ from riskd.v1 import audit_service_pb2 as audit_pb
 from riskd.v1 import instrument_service_pb2 as pb
 from riskd.v1 import margin_service_pb2 as margins_pb
 from riskd.v1 import market_data_service_pb2 as marks_pb
+from riskd.v1 import order_risk_service_pb2 as orders_pb
 from riskd.v1 import types_pb2
 from tests.service.conftest import NOW_NS, btc_instrument, btc_schedule
 
@@ -147,7 +148,7 @@ FAMILIES: dict[str, dict[str, Any]] = {
 
 
 def family_schedule(name: str, **changed: Any) -> pb.MarginSchedule:
-    fields = {
+    fields: dict[str, Any] = {
         "name": "FAMILY",
         "settlement_asset": "USDT",
         "liquidation_fee_rate": "0.001",
@@ -325,7 +326,7 @@ def change_family(name: str, **changed: Any) -> pb.UpsertMarginScheduleRequest:
         ),
         (
             pb.UpsertMarginScheduleRequest(
-                schedule=pb.MarginSchedule(name="F", settlement_asset="USDT", family=20)
+                schedule=pb.MarginSchedule(name="F", settlement_asset="USDT", family=20)  # type: ignore[arg-type]
             ),
             "schedule.family is '20': must be a family of the contract",
         ),
@@ -490,6 +491,62 @@ def test_an_isolated_position_brings_its_wallet(market: Rig) -> None:
     assert summary(market).cash == "10000"
 
 
+def work(rig: Rig, number: int, side: types_pb2.Side.ValueType, price: str, size: str) -> None:
+    """Reserve an order of account 7."""
+    reply = rig.orders.CheckOrder(
+        orders_pb.CheckOrderRequest(
+            account_id=7,
+            instrument_id=1,
+            client_order_id=number,
+            gateway_id=3,
+            side=side,
+            order_type=types_pb2.ORDER_TYPE_LIMIT,
+            price_ticks=int(float(price) * 2),
+            quantity_lots=int(float(size) * 1000),
+        )
+    )
+    assert reply.decision == types_pb2.DECISION_ACCEPTED
+
+
+def test_orders_that_add_bring_the_liquidation_price_nearer(market: Rig) -> None:
+    load(market, "1", "60000")
+    (row,) = positions(market)
+    # (60000 - 10000 - 250) / 0.99
+    assert row.liquidation_price == "50252.5"
+    assert row.liquidation_price_with_orders == ""
+    work(market, 1, types_pb2.SIDE_SELL, "61000", "0.5")
+    assert positions(market)[0].liquidation_price_with_orders == ""
+    work(market, 2, types_pb2.SIDE_BUY, "59000", "0.5")
+    work(market, 3, types_pb2.SIDE_BUY, "58000", "0.5")
+    (row,) = positions(market)
+    assert row.liquidation_price == "50252.5"
+    # 2 at 118500 in sum, 58500 / 2000 of fees: (118500 - (10000 - 29.25) - 250) / 1.98
+    assert row.liquidation_price_with_orders == "54686.45"
+    same = market.margins.SimulatePortfolio(margins_pb.SimulatePortfolioRequest(account_id=7))
+    assert list(same.positions) == [row]
+    filled = market.margins.SimulatePortfolio(
+        margins_pb.SimulatePortfolioRequest(
+            settlement_asset="USDT",
+            balances=[margins_pb.SimulatedBalance(asset="USDT", amount="9970.75")],
+            positions=[
+                margins_pb.SimulatedPosition(instrument_id=1, quantity="2", entry_value="118500")
+            ],
+        )
+    )
+    assert filled.positions[0].liquidation_price == row.liquidation_price_with_orders
+
+
+def test_orders_of_an_isolated_position_bring_their_margin(market: Rig) -> None:
+    market.accounts.ChangeMarginMode(
+        accounts_pb.ChangeMarginModeRequest(account_id=7, instrument_id=1, margin_mode=ISOLATED)
+    )
+    load(market, "-1", "60000", isolated_wallet="6000")
+    work(market, 1, types_pb2.SIDE_SELL, "60000", "1")
+    (row,) = positions(market)
+    # (60000 + 6000 + 250) / 1.01, and with 3000 for the order (120000 + 9000 + 250) / 2.02
+    assert (row.liquidation_price, row.liquidation_price_with_orders) == ("65594.1", "63985.15")
+
+
 @pytest.mark.parametrize(
     ("fields", "reason", "text"),
     [
@@ -514,7 +571,8 @@ def test_an_isolated_position_brings_its_wallet(market: Rig) -> None:
 def test_a_position_that_cannot_be_is_not_taken_over(
     market: Rig, fields: dict[str, Any], reason: str, text: str
 ) -> None:
-    values = {"account_id": 7, "instrument_id": 1, "quantity": "1", "entry_value": "60000"}
+    values: dict[str, Any] = {"account_id": 7, "instrument_id": 1}
+    values |= {"quantity": "1", "entry_value": "60000"}
     request = accounts_pb.LoadPositionRequest(**(values | fields))
     before = market.engine.state_hash()
     failure = market.fail(market.accounts.LoadPosition, request)
@@ -586,7 +644,7 @@ def test_credit_backs_orders_and_cannot_be_withdrawn(market: Rig) -> None:
         ({"account_id": 8, "amount": "1"}, "account_id 8 is unknown"),
         ({"firm_id": 8, "amount": "1"}, "firm_id 8 is unknown"),
     ):
-        message = accounts_pb.SetCreditLineRequest(**request)  # type: ignore[arg-type]
+        message = accounts_pb.SetCreditLineRequest(**request)
         assert market.fail(market.accounts.SetCreditLine, message).message.startswith(text)
 
 
@@ -743,8 +801,8 @@ def pair(market: Rig) -> Rig:
 
 
 def fund(rig: Rig, **fields: Any) -> pb.ApplyFundingResponse:
-    values = {"instrument_id": 1, "rate": "0.0001", "time_ns": rig.clock()} | fields
-    return rig.instruments.ApplyFunding(pb.ApplyFundingRequest(**values))
+    values: dict[str, Any] = {"instrument_id": 1, "rate": "0.0001", "time_ns": rig.clock()}
+    return rig.instruments.ApplyFunding(pb.ApplyFundingRequest(**(values | fields)))
 
 
 def test_funding_goes_from_longs_to_shorts_once(pair: Rig) -> None:

@@ -221,6 +221,8 @@ class PositionRow(NamedTuple):
     """False while a mark that the figures need was never reported: they are 0 then."""
     position_side: int = 1
     margin_level: int = 0
+    liquidation_price_with_orders: int = 0
+    """In mark units, were the orders that add to it filled; 0 unless that brings it nearer."""
 
 
 class FundingRow(NamedTuple):

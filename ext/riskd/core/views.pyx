@@ -33,14 +33,16 @@ from riskd.core.book cimport (
 )
 from riskd.core.collateral cimport collateral_value_of
 from riskd.core.families cimport (
+    Size,
     can_be_liquidated,
+    initial_margin_of,
     liquidation_margin_of,
     liquidation_units_of,
     maintenance_margin_of,
     position_initial_of,
 )
 from riskd.core.margin cimport Exposure, bankruptcy_price_of
-from riskd.core.money cimport ceil_div, clamp, fits, i128, magnitude
+from riskd.core.money cimport PPB, ceil_div, clamp, fits, i128, magnitude
 from riskd.core.pool cimport (
     UNKNOWN_MARK,
     Holding,
@@ -164,6 +166,42 @@ cdef account_row(const Book *book, const Account *account):
     )
 
 
+cdef int64_t _price_with_orders(
+    const Terms *terms, const Holding *holding, i128 wallet, uint32_t status, int64_t price
+):
+    """Return the liquidation price were the orders filled that add to a position.
+
+    All at their margin prices: docs/services.md. 0 where that does not bring it nearer than the
+    price that it has without them.
+    """
+    cdef bint is_long = holding.lots > 0
+    cdef WorkingSum adding = holding.buy if is_long else holding.sell
+    cdef Exposure exposure
+    cdef Size size
+    cdef i128 lots = holding.lots + (<i128>adding.lots if is_long else -<i128>adding.lots)
+    cdef i128 entry_value = <i128>holding.entry_value + adding.value
+    cdef int64_t nearer = 0
+    if adding.lots == 0 or magnitude(lots) > NUMBER_MAX or not fits(entry_value):
+        return 0
+    if terms.margin_mode == MARGIN_MODE_ISOLATED:
+        size.notional = entry_value
+        size.lots = magnitude(lots)
+        size.is_short = not is_long
+        wallet += initial_margin_of(terms, adding.value, adding.lots, &size) + adding.open_loss
+    else:
+        wallet -= ceil_div(<i128>adding.value * terms.instrument.taker_fee_ppb, PPB)
+    if not fits(wallet):
+        return 0
+    exposure.lots = <int64_t>lots
+    exposure.entry_value = <int64_t>entry_value
+    exposure.wallet = <int64_t>wallet
+    if liquidation_units_of(terms, &exposure, &nearer) != LIQUIDATION_STATUS_AT_PRICE:
+        return 0
+    if status == LIQUIDATION_STATUS_AT_PRICE and (nearer <= price if is_long else nearer >= price):
+        return 0
+    return nearer
+
+
 cdef position_row(
     Book *book, const Account *account, const Position *position, const Pool *all_of_it
 ):
@@ -174,6 +212,7 @@ cdef position_row(
     cdef Pool others
     cdef Exposure exposure
     cdef int64_t liquidation_price = 0
+    cdef int64_t price_with_orders = 0
     cdef uint32_t status = LIQUIDATION_STATUS_UNSPECIFIED
     cdef i128 notional = 0
     cdef i128 pnl = 0
@@ -217,6 +256,9 @@ cdef position_row(
         if fits(equity):
             exposure.wallet = <int64_t>equity
             status = liquidation_units_of(&terms, &exposure, &liquidation_price)
+            price_with_orders = _price_with_orders(
+                &terms, &holding, equity, status, liquidation_price
+            )
             liquidatable = known and can_be_liquidated(
                 &terms, &exposure, instrument.mark.price
             )
@@ -259,6 +301,7 @@ cdef position_row(
         bool(known),
         position.position_side,
         position.margin_level,
+        price_with_orders,
     )
 
 
