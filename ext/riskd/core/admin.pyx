@@ -37,7 +37,6 @@ from riskd.core.pool cimport (
     Terms,
     available_of,
     holding_of,
-    mark_reason_of,
     mark_value_up,
     own_available_of,
     pool_fits,
@@ -47,6 +46,7 @@ from riskd.core.pool cimport (
     unrealised_pnl_of,
 )
 from riskd.core.types cimport *
+from riskd.core.value cimport mark_reason_of
 
 # A day.
 cdef uint64_t LEASE_NS_MAX = 86_400_000_000_000

@@ -148,6 +148,7 @@ cdef void _reserve(
     if order.expire_ns != 0:
         expiry_add(book, order)
     position.working_orders += 1
+    position.protective_orders += <uint32_t>is_protective(order.order_type, order.flags)
     account.working_orders += 1
     level_follow(book, account, position, &before)
     credit_follow(book, account)
@@ -185,6 +186,7 @@ cdef void _drop(Book *book, Order *order) noexcept nogil:
     footprint_of(account, position, &before)
     _take_off(position, order, order.remaining_lots, &book.instruments[position.instrument_id - 1])
     position.working_orders -= 1
+    position.protective_orders -= <uint32_t>is_protective(order.order_type, order.flags)
     account.working_orders -= 1
     order_drop(book, order)
     level_follow(book, account, position, &before)

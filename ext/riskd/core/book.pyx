@@ -20,6 +20,7 @@ from riskd.core.index cimport (
     index_hash as _hash,
 )
 from riskd.core.money cimport debug_assert
+from riskd.core.orders cimport is_protective
 from riskd.core.types cimport (
     ASSETS_MAX,
     COLLATERALS_MAX,
@@ -465,6 +466,7 @@ cdef const char *book_index(Book *book) noexcept nogil:
     for place in range(book.position_top):
         if book.positions[place].in_use:
             _index_position(book, place)
+            book.positions[place].protective_orders = 0
     for place in range(book.order_top):
         if not book.orders[place].in_use:
             continue
@@ -476,6 +478,7 @@ cdef const char *book_index(Book *book) noexcept nogil:
             return "two orders have one reservation"
         _index_order(book, place)
         order_name(book, &book.orders[place])
+        _count_protective(book, &book.orders[place])
     fault = _expiries_fault(book)
     if fault == NULL:
         fault = _closed_fault(book)
@@ -493,6 +496,12 @@ cdef const char *book_index(Book *book) noexcept nogil:
             return "two gateways have one id"
         _index_gateway(book, place)
     return _levels_fault(book)
+
+
+cdef inline void _count_protective(Book *book, const Order *order) noexcept nogil:
+    # Older snapshots do not say how many there are.
+    if is_protective(order.order_type, order.flags):
+        book.positions[order.position_index].protective_orders += 1
 
 
 cdef const char *_free_places_fault(Book *book) noexcept nogil:

@@ -42,9 +42,14 @@ from riskd.core.money cimport (
     magnitude,
     multiply,
 )
-from riskd.core.pool cimport mark_reason_of
 from riskd.core.types cimport *
-from riskd.core.value cimport is_inverse, is_option, least_lots_of, order_value_of
+from riskd.core.value cimport (
+    is_inverse,
+    is_option,
+    least_lots_of,
+    mark_reason_of,
+    order_value_of,
+)
 
 # What one limit comes to.
 ctypedef struct Finding:

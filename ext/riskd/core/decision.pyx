@@ -63,6 +63,12 @@ from riskd.core.money cimport (
     larger,
     magnitude,
 )
+from riskd.core.option_rules cimport (
+    has_marks,
+    marks_reason_of,
+    may_be_short,
+    short_margin_of,
+)
 from riskd.core.orders cimport (
     closes_all,
     has_limit_price,
@@ -83,7 +89,6 @@ from riskd.core.pool cimport (
     fill_of,
     holding_of,
     liquidation_price_ticks_of,
-    mark_reason_of,
     mark_value_down,
     mark_value_up,
     pool_add,
@@ -97,6 +102,7 @@ from riskd.core.types cimport *
 from riskd.core.value cimport (
     is_inverse,
     least_lots_of,
+    mark_reason_of,
     order_value_of,
     traded_of,
     value_of,
@@ -295,7 +301,7 @@ cdef uint32_t _resolve_lots(const Case *case, i128 *lots) noexcept nogil:
     return REASON_NONE
 
 
-cdef uint32_t _state(const Case *case, bint reducing) noexcept nogil:
+cdef uint32_t _state(const Case *case, i128 lots, bint reducing) noexcept nogil:
     """Step 4: whether trading is allowed, and the mark known."""
     cdef uint32_t service = case.book.service_state
     cdef uint32_t firm = _firm_state(case)
@@ -329,7 +335,29 @@ cdef uint32_t _state(const Case *case, bint reducing) noexcept nogil:
         return REASON_INSTRUMENT_REDUCE_ONLY
     if gateway != NULL and gateway.lease_end_ns != 0 and gateway.lease_end_ns <= case.now_ns:
         return REASON_GATEWAY_LEASE_ENDED
+    if case.terms.rule != NULL and _needs_underlying(case, lots):
+        return marks_reason_of(&case.terms, case.now_ns)
     return mark_reason_of(instrument, case.now_ns)
+
+
+cdef bint _needs_underlying(const Case *case, i128 lots) noexcept nogil:
+    """Whether a position of the order's option is short, or would be by its sells, this order
+    counted.
+    """
+    cdef const Position *position
+    cdef uint32_t place = case.account.first_position
+    cdef i128 sold = case.holding.sell.lots
+    if case.order.side == SIDE_SELL and not case.is_protective:
+        sold += lots
+    if may_be_short(case.holding.lots, sold):
+        return True
+    while place != NOWHERE:
+        position = &case.book.positions[place]
+        place = position.next_of_account
+        if position != case.position and position.instrument_id == case.order.instrument_id:
+            if may_be_short(position.lots, position.sell.lots):
+                return True
+    return False
 
 
 cdef inline uint32_t _firm_state(const Case *case) noexcept nogil:
@@ -519,6 +547,8 @@ cdef void _figure(const Case *case, i128 lots, Figures *figures) noexcept nogil:
         return
     figures.has_fill = True
     if case.terms.is_option:
+        if case.terms.rule != NULL and figures.fill.lots < 0:
+            _figure_short(case, figures)
         return
     notional = mark_value_up(&case.terms, magnitude(figures.fill.lots), case.reference)
     figures.pnl = unrealised_pnl_at(
@@ -540,6 +570,20 @@ cdef void _figure(const Case *case, i128 lots, Figures *figures) noexcept nogil:
         and fits(figures.equity)
         and fits(figures.requirement)
     )
+
+
+cdef void _figure_short(const Case *case, Figures *figures) noexcept nogil:
+    """Compute the pool with the short option that the fill leaves."""
+    cdef i128 initial, maintenance
+    figures.has_fill = False
+    if not has_marks(&case.terms):
+        return
+    short_margin_of(&case.terms, -figures.fill.lots, &initial, &maintenance)
+    figures.equity = equity_of_pool(&case.others) + figures.fill.cash_change
+    figures.requirement = case.others.requirement + maintenance
+    figures.has_fill = fits(figures.equity) and fits(figures.requirement)
+    if not figures.has_fill:
+        figures.fill.fits = False
 
 
 cdef i128 _margin_price(const Case *case) noexcept nogil:
@@ -624,7 +668,7 @@ cdef uint32_t _evaluate(
         lots <= case.replaced.remaining_lots
         or closes_all(case.order.order_type, case.replaced.flags)
     )
-    first = _state(case, figures.reducing or figures.lighter)
+    first = _state(case, lots, figures.reducing or figures.lighter)
     if first != REASON_NONE:
         return first
     if case.price_ticks > NUMBER_MAX or not value_of(
@@ -646,11 +690,26 @@ cdef uint32_t _evaluate(
         _violate(detail, &first, REASON_REDUCE_ONLY_WOULD_INCREASE, case.reducible, 0, lots)
         if detail == NULL:
             return first
+    if case.is_protective and case.replaced == NULL and case.position != NULL and (
+        case.position.protective_orders >= PROTECTIVE_ORDERS_MAX
+    ):
+        _violate(
+            detail,
+            &first,
+            REASON_PROTECTIVE_ORDERS_MAX,
+            PROTECTIVE_ORDERS_MAX,
+            case.position.protective_orders,
+            1,
+        )
+        if detail == NULL:
+            return first
     if not figures.reducing and _is_against(case):
         _violate(detail, &first, REASON_POSITION_SIDE_WOULD_TURN, case.reducible, 0, lots)
         if detail == NULL:
             return first
-    if case.terms.is_option and case.order.side == SIDE_SELL and not figures.reducing:
+    if case.terms.is_option and case.terms.rule == NULL and (
+        case.order.side == SIDE_SELL and not figures.reducing
+    ):
         _violate(detail, &first, REASON_SHORT_OPTION_NOT_PERMITTED, case.reducible, 0, lots)
         if detail == NULL:
             return first
@@ -764,7 +823,14 @@ cdef uint32_t _evaluate(
         )
         if detail == NULL:
             return first
-    if not case.terms.is_option and figures.fill.lots != 0:
+    if case.terms.is_option:
+        if case.terms.rule != NULL and figures.fill.lots < 0 and (
+            figures.equity <= figures.requirement
+        ):
+            _violate(
+                detail, &first, REASON_BORN_LIQUIDATABLE, figures.equity, 0, figures.requirement
+            )
+    elif figures.fill.lots != 0:
         exposure.lots = <int64_t>figures.fill.lots
         exposure.entry_value = <int64_t>figures.fill.entry_value
         exposure.wallet = <int64_t>figures.backing
@@ -1115,7 +1181,7 @@ cdef uint32_t check_order(
 
 
 cdef uint32_t _amendment_form(
-    const Book *book, const AmendmentRequest *amendment, const Order *replaced
+    const Book *book, const AmendmentRequest *amendment, const Order *replaced, uint64_t now_ns
 ) noexcept nogil:
     """Step 2 of CheckAmendment."""
     cdef const Position *position
@@ -1134,6 +1200,8 @@ cdef uint32_t _amendment_form(
     )
     if reason != REASON_NONE:
         return reason
+    if replaced.expire_ns != 0 and replaced.expire_ns <= now_ns:
+        return REASON_EXPIRE_TIME_OUT_OF_RANGE
     if closes_all(replaced.order_type, replaced.flags):
         return REASON_NONE if amendment.quantity_lots == 0 else REASON_QUANTITY_OUT_OF_RANGE
     if amendment.quantity_lots == 0:
@@ -1195,7 +1263,7 @@ cdef uint32_t check_amendment(
     cdef uint32_t reason
     hold.counts = False
     _start_detail(amendment.view, reply)
-    reason = _amendment_form(book, amendment, replaced)
+    reason = _amendment_form(book, amendment, replaced, now_ns)
     reply.reason = reason
     if reason != REASON_NONE and reason != REASON_QUANTITY_OUT_OF_RANGE:
         return reason

@@ -148,6 +148,45 @@ cdef tuple define_schedule(Book *book, dict ids, row):
     return _enter_schedule(book, ids, row.name, encoded, &schedule)
 
 
+cdef tuple define_option_rule(
+    Book *book,
+    dict ids,
+    name,
+    asset_id,
+    initial_ppb,
+    initial_min_ppb,
+    maintenance_ppb,
+    put_maintenance,
+):
+    """Create an option rule, or change one."""
+    cdef Schedule rule
+    memset(&rule, 0, sizeof(Schedule))
+    encoded = _name(name, NAME_SIZE - 1)
+    if encoded is None:
+        return REASON_DEFINITION_INVALID, 0
+    if not _in(asset_id, 1, book.asset_count):
+        return REASON_ASSET_UNKNOWN, 0
+    if not (
+        _in(initial_ppb, 0, PPB)
+        and _in(initial_min_ppb, 0, initial_ppb)
+        and _in(maintenance_ppb, 0, PPB)
+        and _in(put_maintenance, 0, 1)
+    ):
+        return REASON_DEFINITION_INVALID, 0
+    rule.asset_id = asset_id
+    rule.ladder.family = FAMILY_OPTION_RULE
+    rule.ladder.basis = MAINTENANCE_BASIS_MARK
+    rule.ladder.count = 1
+    rule.ladder.tiers[0].initial_ppb = initial_ppb
+    rule.ladder.tiers[0].maintenance_ppb = maintenance_ppb
+    rule.ladder.tiers[0].leverage_max = LEVERAGE_ONE
+    rule.parameter_a = initial_min_ppb
+    rule.parameter_b = put_maintenance
+    # The reference price: the mark of the underlying.
+    rule.parameter_c = 1
+    return _enter_schedule(book, ids, name, encoded, &rule)
+
+
 cdef tuple _enter_schedule(Book *book, dict ids, name, bytes encoded, Schedule *schedule):
     """Put a lawful schedule in the place of the one of its name, or in a new one."""
     cdef Schedule *held
@@ -199,6 +238,8 @@ cdef bint _numbers_lawful(const Book *book, row):
 
 
 cdef bint _option_lawful(const Book *book, row):
+    if row.option_rule_id != 0 and not _can_be_short(book, row):
+        return False
     return (
         _in(row.expiry_ns, 1, INT64_MAX)
         and _in(row.strike_units, 1, NUMBER_MAX)
@@ -221,8 +262,13 @@ cdef bint _contract_lawful(row):
 
 
 cdef tuple _values(row, scale):
-    """Return (tick value, quotient) in minor units, or None if they are not whole or too large."""
+    """Return (tick value, quotient, coin value), or None if one is not whole or too large."""
     exponent = row.lot_exponent + row.multiplier_exponent + scale
+    coin_value = 0
+    if row.kind == INSTRUMENT_KIND_INVERSE_OPTION:
+        coin_value = _whole_power(row.lot_mantissa * row.multiplier_mantissa, exponent)
+        if coin_value is None or coin_value > 1 << 60:
+            return None
     if row.kind in _INVERSE:
         quotient = _whole_quotient(
             row.lot_mantissa * row.multiplier_mantissa,
@@ -231,19 +277,19 @@ cdef tuple _values(row, scale):
         )
         if quotient is None or not 1 <= quotient <= 1 << 60:
             return None
-        return None if quotient * row.mark_units_per_tick > _QUOTIENT_MAX else (0, quotient)
+        return None if quotient * row.mark_units_per_tick > _QUOTIENT_MAX else (0, quotient, 0)
     tick_value = _whole_power(
         row.tick_mantissa * row.lot_mantissa * row.multiplier_mantissa,
         row.tick_exponent + exponent,
     )
     if tick_value is None or not 1 <= tick_value <= 1 << 40:
         return None
-    return tick_value, 0
+    return tick_value, 0, coin_value
 
 
 cdef _write_instrument(const Book *book, Instrument *instrument, row, bytes symbol, values):
     """Write a lawful definition into a fresh instrument without a mark."""
-    tick_value, quotient = values
+    tick_value, quotient, coin_value = values
     divisor = math.gcd(tick_value, row.mark_units_per_tick)
     scale = book.assets[row.asset_id - 1].scale
     memset(instrument, 0, sizeof(Instrument))
@@ -253,6 +299,7 @@ cdef _write_instrument(const Book *book, Instrument *instrument, row, bytes symb
     instrument.schedule_id = row.schedule_id
     instrument.tick_value = tick_value
     instrument.quotient = quotient
+    instrument.coin_value = coin_value
     instrument.units_per_tick = row.mark_units_per_tick
     instrument.value_numerator = tick_value // divisor
     instrument.value_denominator = row.mark_units_per_tick // divisor
@@ -292,6 +339,55 @@ cdef _write_instrument(const Book *book, Instrument *instrument, row, bytes symb
     instrument.option_rule_id = row.option_rule_id
 
 
+cdef bint _is_schedule_of(const Book *book, schedule_id, asset_id, bint is_rule):
+    """Whether a schedule is of an asset, and an option rule or not."""
+    cdef const Schedule *schedule = &book.schedules[<uint32_t>schedule_id - 1]
+    return schedule.asset_id == asset_id and (
+        (schedule.ladder.family == FAMILY_OPTION_RULE) == is_rule
+    )
+
+
+cdef uint32_t _schedule_reason(const Book *book, row) except 0:
+    """A-11, A-9: of a contract."""
+    if not _in(row.schedule_id, 1, book.schedule_count):
+        return REASON_SCHEDULE_UNKNOWN
+    if row.option_rule_id != 0:
+        return REASON_DEFINITION_INVALID
+    if not _is_schedule_of(book, row.schedule_id, row.asset_id, False):
+        return REASON_DEFINITION_INVALID
+    return REASON_NONE
+
+
+cdef uint32_t _rule_reason(const Book *book, row) except 0:
+    """A-11, A-9: of an option."""
+    if row.schedule_id != 0:
+        return REASON_DEFINITION_INVALID
+    if row.option_rule_id == 0:
+        return REASON_NONE
+    if not _in(row.option_rule_id, 1, book.schedule_count):
+        return REASON_SCHEDULE_UNKNOWN
+    if not _is_schedule_of(book, row.option_rule_id, row.asset_id, True):
+        return REASON_DEFINITION_INVALID
+    return REASON_NONE
+
+
+cdef bint _can_be_short(const Book *book, row):
+    """Whether an option's underlying is known, and counts in its units or in those of its
+    strike.
+    """
+    cdef const Instrument *underlying
+    if not _in(row.underlying_id, 1, book.instrument_count):
+        return False
+    if row.kind == INSTRUMENT_KIND_INVERSE_OPTION:
+        return True
+    underlying = &book.instruments[<uint32_t>row.underlying_id - 1]
+    return _whole_quotient(
+        row.tick_mantissa * underlying.units_per_tick,
+        underlying.tick_mantissa * row.mark_units_per_tick,
+        row.tick_exponent - underlying.tick_exponent,
+    ) == 1
+
+
 cdef tuple define_instrument(Book *book, dict ids, row):
     """Create an instrument, or change what may change of one.
 
@@ -305,13 +401,12 @@ cdef tuple define_instrument(Book *book, dict ids, row):
     if not _in(row.asset_id, 1, book.asset_count):
         return REASON_ASSET_UNKNOWN, 0
     if row.kind in _OPTIONS:
-        if row.schedule_id != 0:
-            return REASON_DEFINITION_INVALID, 0
-    elif not _in(row.schedule_id, 1, book.schedule_count):
-        return REASON_SCHEDULE_UNKNOWN, 0
-    elif book.schedules[row.schedule_id - 1].asset_id != row.asset_id:
-        return REASON_DEFINITION_INVALID, 0
-    if row.option_rule_id != 0 or not _numbers_lawful(book, row):
+        reason = _rule_reason(book, row)
+    else:
+        reason = _schedule_reason(book, row)
+    if reason != REASON_NONE:
+        return reason, 0
+    if not _numbers_lawful(book, row):
         return REASON_DEFINITION_INVALID, 0
     values = _values(row, book.assets[row.asset_id - 1].scale)
     if values is None:

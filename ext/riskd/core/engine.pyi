@@ -201,6 +201,22 @@ class Engine:
 
         Families, bases and parameters: docs/instruments.md. Return (reason, schedule id).
         """
+    def upsert_option_rule(
+        self,
+        name: str,
+        asset_id: int,
+        initial_ppb: int,
+        initial_min_ppb: int,
+        maintenance_ppb: int,
+        put_maintenance: int = 0,
+        *,
+        now_ns: int = 0,
+        actor: str = "riskd",
+    ) -> tuple[int, int]:
+        """Let the options that name it be short; put_maintenance is 0 or 1.
+
+        It is a row of `schedules()` too. Return (reason, id).
+        """
     def report_open_interest(
         self,
         instrument_id: int,

@@ -114,6 +114,7 @@ from riskd.core.definitions cimport (
     define_account,
     define_asset,
     define_instrument,
+    define_option_rule,
     define_schedule,
 )
 from riskd.core.journal cimport (
@@ -834,6 +835,28 @@ cdef class Engine:
         }
         return self._change("upsert_instrument", arguments, now_ns, actor)
 
+    def upsert_option_rule(
+        self,
+        name,
+        asset_id,
+        initial_ppb,
+        initial_min_ppb,
+        maintenance_ppb,
+        put_maintenance=0,
+        *,
+        now_ns=0,
+        actor="riskd",
+    ):
+        arguments = {
+            "name": name,
+            "asset_id": asset_id,
+            "initial_ppb": initial_ppb,
+            "initial_min_ppb": initial_min_ppb,
+            "maintenance_ppb": maintenance_ppb,
+            "put_maintenance": put_maintenance,
+        }
+        return self._change("upsert_option_rule", arguments, now_ns, actor)
+
     def report_open_interest(
         self, instrument_id, lots, *, validate_only=False, now_ns=0, actor="riskd"
     ):
@@ -1365,6 +1388,22 @@ def _upsert_schedule(
     return define_schedule(&engine._book, engine._schedule_ids, row)
 
 
+def _upsert_option_rule(
+    Engine engine, now_ns, *, name, asset_id, initial_ppb, initial_min_ppb, maintenance_ppb,
+    put_maintenance=0
+):
+    return define_option_rule(
+        &engine._book,
+        engine._schedule_ids,
+        name,
+        asset_id,
+        initial_ppb,
+        initial_min_ppb,
+        maintenance_ppb,
+        put_maintenance,
+    )
+
+
 def _report_open_interest(
     Engine engine, now_ns, *, instrument_id, lots, validate_only=False
 ):
@@ -1788,6 +1827,7 @@ _CHANGES = {
     "create_asset": _create_asset,
     "upsert_schedule": _upsert_schedule,
     "upsert_instrument": _upsert_instrument,
+    "upsert_option_rule": _upsert_option_rule,
     "report_open_interest": _report_open_interest,
     "create_account": _create_account,
     "adjust_collateral": _adjust_collateral,

@@ -242,7 +242,9 @@ cdef uint32_t set_limit(
     int64_t burst,
     uint32_t action,
 ) noexcept nogil:
-    """Set a limit, or change one: its raise ends, its rate goes on, its peak is taken anew."""
+    """Set a limit, or change one: its raise ends, its rate goes on, and its peak is taken anew if
+    its value is another.
+    """
     cdef const Account *account = NULL
     cdef const Account *parent
     cdef const Level *level = NULL
@@ -276,9 +278,11 @@ cdef uint32_t set_limit(
             book, LIMIT_SCOPE_FIRM, book.firms[account.firm].firm_id, instrument_id, kind, value
         ):
             return REASON_LIMIT_LOOSER_THAN_PARENT
-    if kind == LIMIT_KIND_DRAWDOWN_MAX and not equity_of(book, account, level, &peak):
-        return REASON_MARK_MISSING
     limit = limit_find(book, scope, scope_id, instrument_id, kind)
+    if limit != NULL and limit.value == value:
+        peak = limit.peak
+    elif kind == LIMIT_KIND_DRAWDOWN_MAX and not equity_of(book, account, level, &peak):
+        return REASON_MARK_MISSING
     if limit == NULL:
         if book.limit_count == book.limit_capacity:
             return REASON_LIMITS_FULL

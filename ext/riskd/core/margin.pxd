@@ -19,6 +19,8 @@ ctypedef struct Terms:
     const Schedule *schedule        # whose ladder that is
     UnitValue unit
     int64_t leverage
+    const Schedule *rule            # of an option that may be short, else NULL
+    const Instrument *underlying    # of such an option
     uint32_t scale                  # of the asset
     uint32_t margin_mode
     bint is_option

@@ -20,7 +20,6 @@ from riskd.core.pool cimport (
     Terms,
     equity_of_pool,
     holding_of,
-    mark_reason_of,
     mark_value_up,
     own_available_of,
     pool_add,
@@ -30,6 +29,7 @@ from riskd.core.pool cimport (
     terms_of,
 )
 from riskd.core.types cimport *
+from riskd.core.value cimport mark_reason_of
 
 # A position of the instrument in the mode that it would have.
 ctypedef struct Leg:

@@ -18,7 +18,7 @@ ctypedef struct Holding:
 cdef enum:
     # A mark that they need was never reported, or a debt has no price.
     UNKNOWN_MARK = 1
-    UNKNOWN_MARGIN = 2              # that of a short option
+    UNKNOWN_MARGIN = 2              # that of a short option, or of one that is sold
 
 # What one position adds to the sums of its account.
 ctypedef struct Share:
@@ -69,7 +69,6 @@ cdef i128 unrealised_pnl_at(
 ) noexcept nogil
 cdef i128 unrealised_pnl_of(const Terms *terms, i128 lots, i128 entry_value) noexcept nogil
 cdef void share_of(const Terms *terms, const Holding *holding, Share *share) noexcept nogil
-cdef uint32_t mark_reason_of(const Instrument *instrument, uint64_t now_ns) noexcept nogil
 cdef void pool_of(
     const Book *book,
     const Account *account,

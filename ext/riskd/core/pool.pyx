@@ -35,6 +35,12 @@ from riskd.core.money cimport (
     larger,
     magnitude,
 )
+from riskd.core.option_rules cimport (
+    has_marks,
+    marks_reason_of,
+    may_be_short,
+    short_margin_of,
+)
 from riskd.core.types cimport (
     FAMILY_TIERED,
     LIQUIDATION_STATUS_AT_PRICE,
@@ -45,8 +51,6 @@ from riskd.core.types cimport (
     NOWHERE,
     NUMBER_MAX,
     POSITION_SIDE_NET,
-    REASON_MARK_MISSING,
-    REASON_MARK_STALE,
     REASON_NONE,
     SIDE_BUY,
     Account,
@@ -55,7 +59,7 @@ from riskd.core.types cimport (
     Position,
     WorkingSum,
 )
-from riskd.core.value cimport is_inverse, is_option, traded_of, value_of
+from riskd.core.value cimport is_inverse, is_option, mark_reason_of, traded_of, value_of
 
 cdef i128 mark_value_up(const Terms *terms, i128 lots, int64_t price) noexcept nogil:
     """Nup: the value of lots at a mark, rounded up."""
@@ -91,12 +95,16 @@ cdef void terms_of(
         terms.unit.quotient = <i128>instrument.quotient * instrument.units_per_tick
     terms.margin_mode = own_mode if own_mode != 0 else account.margin_mode
     terms.is_option = is_option(instrument)
+    terms.rule = NULL
     terms.scale = book.assets[instrument.asset_id - 1].scale
     if terms.is_option:
         terms.schedule = NULL
         terms.ladder = NULL
         terms.is_plain = False
         terms.leverage = LEVERAGE_ONE
+        if instrument.option_rule_id != 0:
+            terms.rule = &book.schedules[instrument.option_rule_id - 1]
+            terms.underlying = &book.instruments[instrument.underlying_id - 1]
         return
     terms.schedule = &book.schedules[instrument.schedule_id - 1]
     terms.ladder = &terms.schedule.ladder
@@ -169,6 +177,36 @@ cdef inline i128 _fee_of(const Terms *terms, const WorkingSum *working) noexcept
     return ceil_div(<i128>working.value * terms.instrument.taker_fee_ppb, PPB)
 
 
+cdef void _share_of_option(
+    const Terms *terms, const Holding *holding, Share *share
+) noexcept nogil:
+    """Compute what an option that may be short adds."""
+    cdef i128 bought = larger(0, holding.buy.lots - larger(0, -<i128>holding.lots))
+    cdef i128 sold = larger(0, holding.sell.lots - larger(0, holding.lots))
+    cdef i128 initial, maintenance
+    # The premium in full of what opens: what closes a short is paid by its margin.
+    if bought > 0:
+        share.initial_margin = ceil_div(holding.buy.value * bought, holding.buy.lots)
+    share.initial_margin += _fee_of(terms, &holding.buy) + _fee_of(terms, &holding.sell)
+    if holding.lots >= 0 and sold == 0:
+        return
+    if not has_marks(terms):
+        # Orders are in no requirement for liquidation: that of the account stays known.
+        share.unknown = UNKNOWN_MARGIN
+        if holding.lots < 0:
+            share.unknown = UNKNOWN_MARK
+        return
+    if holding.lots < 0:
+        short_margin_of(terms, -<i128>holding.lots, &initial, &maintenance)
+        share.initial_margin += initial
+        share.maintenance = maintenance
+        share.requirement = maintenance
+    if sold > 0:
+        # Its premium counts when it is there.
+        short_margin_of(terms, sold, &initial, &maintenance)
+        share.initial_margin += initial
+
+
 cdef void share_of(const Terms *terms, const Holding *holding, Share *share) noexcept nogil:
     """Compute what a position with its working orders adds to its account's sums."""
     cdef bint is_cross = terms.margin_mode == MARGIN_MODE_CROSS
@@ -187,6 +225,9 @@ cdef void share_of(const Terms *terms, const Holding *holding, Share *share) noe
     share.sell_lots = 0
     share.unknown = 0
     if terms.is_option:
+        if terms.rule != NULL:
+            _share_of_option(terms, holding, share)
+            return
         share.initial_margin = holding.buy.value + _fee_of(terms, &holding.buy)
         if holding.lots < 0:
             share.unknown = UNKNOWN_MARGIN
@@ -239,19 +280,6 @@ cdef void share_of(const Terms *terms, const Holding *holding, Share *share) noe
     share.initial_margin += _fee_of(terms, &holding.buy) + _fee_of(terms, &holding.sell)
 
 
-cdef uint32_t mark_reason_of(const Instrument *instrument, uint64_t now_ns) noexcept nogil:
-    """S-10, S-11: whether the mark may be used now. A mark from the future counts as of now."""
-    if instrument.mark.price == 0:
-        return REASON_MARK_MISSING
-    if (
-        instrument.mark_age_max_ns != 0
-        and now_ns > instrument.mark.time_ns
-        and now_ns - instrument.mark.time_ns > instrument.mark_age_max_ns
-    ):
-        return REASON_MARK_STALE
-    return REASON_NONE
-
-
 cdef void pool_add(Pool *pool, const Share *share) noexcept nogil:
     pool.pnl += share.pnl
     pool.initial_margin += share.initial_margin
@@ -269,7 +297,6 @@ cdef void pool_of(
 ) noexcept nogil:
     """Sum an account's positions but one (NULL: all of them)."""
     cdef uint32_t place = account.first_position
-    cdef uint32_t reason
     cdef const Position *position
     cdef const Position *settings = NULL
     cdef const Instrument *instrument
@@ -302,12 +329,13 @@ cdef void pool_of(
         holding_of(position, &holding)
         share_of(&terms, &holding, &share)
         pool_add(pool, &share)
-        if pool.mark_reason == REASON_NONE and position.lots != 0 and (
-            terms.margin_mode == MARGIN_MODE_CROSS and not terms.is_option
-        ):
-            reason = mark_reason_of(instrument, now_ns)
-            if reason != REASON_NONE:
-                pool.mark_reason = reason
+        if pool.mark_reason != REASON_NONE:
+            continue
+        if terms.is_option:
+            if terms.rule != NULL and may_be_short(position.lots, position.sell.lots):
+                pool.mark_reason = marks_reason_of(&terms, now_ns)
+        elif position.lots != 0 and terms.margin_mode == MARGIN_MODE_CROSS:
+            pool.mark_reason = mark_reason_of(instrument, now_ns)
     # Most accounts have neither, and a test each is all that they pay.
     if account.first_balance != NOWHERE:
         _add_collateral(book, account, now_ns, pool)

@@ -32,6 +32,8 @@ cdef enum:
     RISK_EVENTS_MAX = 65536
     COLLATERALS_MAX = 4096
     COLLATERAL_TIERS_MAX = 8
+    # That work on a position.
+    PROTECTIVE_ORDERS_MAX = 64
 
 # An index that points nowhere.
 cdef enum: NOWHERE = 0xFFFFFFFF
@@ -384,6 +386,7 @@ ctypedef struct Instrument:
     int64_t open_interest_lots      # 0 = never reported
     int32_t multiplier_exponent
     uint32_t option_rule_id         # a schedule of family OPTION_RULE; 0 = cannot be short
+    int64_t coin_value              # of options in coin: minor units of one lot per coin
 
 ctypedef struct WorkingSum:
     int64_t lots
@@ -405,6 +408,8 @@ ctypedef struct Position:
     uint8_t in_use
     uint8_t position_side
     uint8_t margin_level            # isolated only
+    uint32_t protective_orders      # of the working ones; counted anew when a snapshot is read
+    uint32_t reserved
 
 # Whoever can have limits: an account with its sub-accounts, or a firm.
 ctypedef struct Level:

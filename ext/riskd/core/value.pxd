@@ -1,15 +1,18 @@
-"""What lots are worth: of linear contracts and options p q tick_value, of inverse ones q Q / p.
+"""What instruments are, and what lots of them are worth: of linear contracts and options p q tick_value, of inverse ones q Q / p.
 
 An inverse contract has a tick value of 0 (docs/instruments.md). Orders and what is traded are
 measured in ticks here; marks are in margin.pxd.
 """
 
-from libc.stdint cimport int64_t, uint32_t
+from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 from riskd.core.money cimport ceil_div, floor_div, i128, multiply
 from riskd.core.types cimport (
     INSTRUMENT_KIND_INVERSE_OPTION,
     INSTRUMENT_KIND_LINEAR_OPTION,
+    REASON_MARK_MISSING,
+    REASON_MARK_STALE,
+    REASON_NONE,
     SIDE_BUY,
     Instrument,
     Order,
@@ -23,6 +26,18 @@ cdef inline bint is_option(const Instrument *instrument) noexcept nogil:
 
 cdef inline bint is_inverse(const Instrument *instrument) noexcept nogil:
     return instrument.tick_value == 0
+
+cdef inline uint32_t mark_reason_of(const Instrument *instrument, uint64_t now_ns) noexcept nogil:
+    """S-10, S-11: whether the mark may be used now. A mark from the future counts as of now."""
+    if instrument.mark.price == 0:
+        return REASON_MARK_MISSING
+    if (
+        instrument.mark_age_max_ns != 0
+        and now_ns > instrument.mark.time_ns
+        and now_ns - instrument.mark.time_ns > instrument.mark_age_max_ns
+    ):
+        return REASON_MARK_STALE
+    return REASON_NONE
 
 cdef inline bint value_of(
     const Instrument *instrument, i128 price_ticks, i128 lots, i128 *value

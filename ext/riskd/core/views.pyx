@@ -271,6 +271,13 @@ cdef position_row(
             )
             if not is_cross:
                 initial += position_initial_of(&terms, position.lots, notional)
+    elif known and terms.rule != NULL and position.lots < 0:
+        maintenance = share.maintenance
+        requirement = share.requirement
+        equity = equity_of_pool(all_of_it)
+        liquidatable = not all_of_it.unknown & UNKNOWN_MARK and (
+            fits(equity) and fits(all_of_it.requirement) and equity <= all_of_it.requirement
+        )
     if terms.margin_mode == MARGIN_MODE_ISOLATED and not terms.is_option:
         equity = position.wallet + pnl
     else:
