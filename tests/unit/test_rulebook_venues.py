@@ -3,12 +3,13 @@
 Positions and expected numbers are those of the venue's own pages and reports; each test names them.
 """
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from decimal import Decimal
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
+from riskd.conform.venues import venue_of
 from riskd.margin import (
     Rule,
     TierSchedule,
@@ -352,3 +353,35 @@ def test_the_textbook_is_one_tier() -> None:
     assert near(liquidation, 45454.5454545, 1e-6)
     assert Decimal(bankruptcy) == 45000
     assert isinstance(margin_schedule(load("textbook").schedule("TEXTBOOK")), TierSchedule)
+
+
+@pytest.mark.parametrize(
+    ("name", "venue", "contract"),
+    [
+        ("binance_usdm", "Binance USD-M", "linear"),
+        ("binance_coinm", "Binance COIN-M", "inverse"),
+        ("bybit_linear", "Bybit", "linear"),
+        ("bybit_inverse", "Bybit (legacy inverse)", "inverse"),
+        ("okx", "OKX", "linear"),
+        ("deribit", "Deribit", "linear"),
+        ("hyperliquid", "Hyperliquid", "linear"),
+        ("kraken", "Kraken Futures", "inverse"),
+        ("bitmex", "BitMEX", "linear"),
+        ("kucoin", "KuCoin (2025)", "linear"),
+        ("gate", "Gate", "linear"),
+        ("phemex", "Phemex", "linear"),
+        ("mexc", "MEXC", "linear"),
+        ("bitget", "Bitget", "linear"),
+    ],
+)
+@pytest.mark.parametrize("mode", ["isolated", "cross"])
+def test_a_rulebook_s_switches_are_those_that_pass_the_venue_s_vectors(
+    name: str, venue: str, contract: Literal["linear", "inverse"], mode: str
+) -> None:
+    ours = asdict(venue_rule(load(name)).of(mode, contract))
+    conform = venue_of(venue).rule(contract, mode)
+    assert conform is not None
+    for key, value in asdict(conform).items():
+        # Vectors bring their own tiers, most of them with deductions.
+        if not key.startswith("tier_"):
+            assert ours[key] == value, key
