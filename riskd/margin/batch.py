@@ -29,7 +29,7 @@ from decimal import Decimal
 from enum import IntEnum
 from fractions import Fraction
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -98,6 +98,22 @@ class Prices(NamedTuple):
     status: Any
 
 
+class Margin(Protocol):
+    """A call for one position."""
+
+    def __call__(
+        self, quantity: float, mark_price: float, leverage: float = ...
+    ) -> tuple[float, float]: ...
+
+
+class LiquidationPrice(Protocol):
+    """A call for one position."""
+
+    def __call__(
+        self, quantity: float, entry_price: float, wallet: float, fee_rate: float = ...
+    ) -> float: ...
+
+
 class Calculator:
     """A rule with one schedule or several, compiled: for many calls with the same of both.
 
@@ -113,6 +129,14 @@ class Calculator:
         self._family = Family(
             _switches(self.rule), [_figures(each, self.rule) for each in schedules]
         )
+        self.margin: Margin = self._family.margin
+        """Both margins of one position at its mark, of the first schedule: for single calls.
+
+        quantity, mark_price, leverage (none: those of the schedule alone)."""
+        self.liquidation_price: LiquidationPrice = self._family.liquidation_price
+        """The liquidation price of one position, nan if there is none: for single calls.
+
+        quantity, entry_price, wallet, fee_rate (0)."""
 
     def requirements(self, positions: Positions) -> Requirements:
         """Return initial and maintenance margin of each position.
@@ -158,21 +182,6 @@ class Calculator:
         Shapes and errors as for liquidation_prices.
         """
         return self._prices(self._family.bankruptcy_prices, positions, {"quantity", "entry_price"})
-
-    def margin(
-        self, quantity: float, mark_price: float, leverage: float = float("inf")
-    ) -> tuple[float, float]:
-        """Return initial and maintenance margin of one position at its mark.
-
-        For single calls: numbers in, numbers out, of the first schedule.
-        """
-        return self._family.margin(quantity, mark_price, leverage)
-
-    def liquidation_price(
-        self, quantity: float, entry_price: float, wallet: float, fee_rate: float = 0.0
-    ) -> float:
-        """Return the liquidation price of one position, nan if there is none; a single call."""
-        return self._family.liquidation_price(quantity, entry_price, wallet, fee_rate)
 
     def _prices(self, fill: Any, positions: Positions, needed: set[str]) -> Prices:
         columns = _Columns(positions, needed, self._several)

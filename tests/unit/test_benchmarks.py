@@ -22,6 +22,12 @@ FIGURES = {
         "stall_with_snapshot_ms",
         "bytes_per_position",
     },
+    "margin": {
+        "liquidation_prices_per_s",
+        "margins_per_s",
+        "numpy_ratio",
+        "margin_call_ns",
+    },
     "service": {
         "grpcio_calls_per_s",
         "p50_us",

@@ -54,14 +54,16 @@ class Family:
     ) -> tuple[int, int]:
         """Fill bankruptcy prices and statuses; otherwise like requirements."""
 
-    def margin(self, quantity: float, mark_price: float, leverage: float) -> tuple[float, float]:
+    def margin(
+        self, quantity: float, mark_price: float, leverage: float = ...
+    ) -> tuple[float, float]:
         """Return initial and maintenance margin of one position of the first schedule.
 
         Entry and session price are the mark. Raises ValueError, naming field, value and bound.
         """
 
     def liquidation_price(
-        self, quantity: float, entry_price: float, wallet: float, fee_rate: float
+        self, quantity: float, entry_price: float, wallet: float, fee_rate: float = 0.0
     ) -> float:
         """Return the liquidation price of one position of the first schedule, nan for none.
 

@@ -942,7 +942,7 @@ cdef class Family:
             raise ValueError("the status is missing")
         return self._run(FIGURE_BANKRUPTCY, figures, which, flags, price, None, status)
 
-    def margin(self, double quantity, double mark_price, double leverage):
+    def margin(self, double quantity, double mark_price, double leverage=INFINITY):
         cdef Position position = ABSENT
         cdef double initial = 0.0
         cdef double maintenance = 0.0
@@ -960,7 +960,7 @@ cdef class Family:
         return initial, maintenance
 
     def liquidation_price(
-        self, double quantity, double entry_price, double wallet, double fee_rate
+        self, double quantity, double entry_price, double wallet, double fee_rate=0.0
     ):
         cdef Position position = ABSENT
         cdef Switches rule = self._rule
