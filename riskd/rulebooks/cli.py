@@ -25,6 +25,7 @@ from riskd.rulebooks.schema import (
     show,
 )
 from riskd.rulebooks.sections import read_number
+from riskd.rulebooks.terms import unsupported
 from riskd.rulebooks.versions import next_change, select
 from riskd.rulebooks.writer import (
     instrument_values,
@@ -240,6 +241,8 @@ def _show_book(book: Rulebook) -> None:
     later = next_change(book, datetime.now(UTC))
     if later is not None:
         print(f"next change: {later.isoformat()}")
+    missing = unsupported(book)
+    print(f"engine: {'cannot do yet: ' + '; '.join(missing) if missing else 'takes all of it'}")
     assets = ", ".join(f"{asset.symbol} (scale {asset.scale})" for asset in book.assets)
     print(f"assets: {assets or 'none'}")
     if book.rule is not None:

@@ -16,15 +16,6 @@ from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO, Final
 
-from riskd.rulebooks.imports import (
-    ASSET_SCALE,
-    UNBOUNDED,
-    Layout,
-    Market,
-    SymbolError,
-    instrument_of,
-    schedule_of,
-)
 from riskd.rulebooks.keys import RULE
 from riskd.rulebooks.laws import validate
 from riskd.rulebooks.layouts import (
@@ -35,6 +26,15 @@ from riskd.rulebooks.layouts import (
     unified_name,
 )
 from riskd.rulebooks.loader import read_format, read_instrument
+from riskd.rulebooks.markets import (
+    ASSET_SCALE,
+    UNBOUNDED,
+    Layout,
+    Market,
+    SymbolError,
+    instrument_of,
+    schedule_of,
+)
 from riskd.rulebooks.schema import (
     LINEAR_PERPETUAL,
     ONE,

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any, Final, Protocol, cast
+from typing import Any, Final, Protocol
 
 from riskd.numbers import normalise
 from riskd.rulebooks.schema import LevelsRule, Rulebook, ScheduleRule, number_of, whole
@@ -111,6 +111,15 @@ class RuleEngine(Protocol):
         multiplier_exponent: int = ...,
         option_rule_id: int = ...,
     ) -> tuple[int, int]: ...
+    def upsert_option_rule(
+        self,
+        name: str,
+        asset_id: int,
+        initial_ppb: int,
+        initial_min_ppb: int,
+        maintenance_ppb: int,
+        put_maintenance: int = ...,
+    ) -> tuple[int, int]: ...
     def collateral(self) -> Sequence[Any]: ...
     def define_collateral(
         self,
@@ -125,20 +134,6 @@ class RuleEngine(Protocol):
     ) -> int: ...
     def margin_levels(self) -> tuple[int, int]: ...
     def set_margin_levels(self, search_ppm: int, release_ppm: int) -> int: ...
-
-
-class OptionEngine(Protocol):
-    """What `apply` needs beside, for option rules."""
-
-    def upsert_option_rule(
-        self,
-        name: str,
-        asset_id: int,
-        initial_ppb: int,
-        initial_min_ppb: int,
-        maintenance_ppb: int,
-        put_maintenance: int = ...,
-    ) -> tuple[int, int]: ...
 
 
 class ApplyError(ValueError):
@@ -306,10 +301,7 @@ class _Installer:
                 )
                 if held == wanted:
                     continue
-            if not hasattr(self._engine, "upsert_option_rule"):
-                raise self._error(f"option_rule {rule.name}", "the engine has no option rules")
-            engine = cast(OptionEngine, self._engine)
-            reason, self._schedules[rule.name] = engine.upsert_option_rule(
+            reason, self._schedules[rule.name] = self._engine.upsert_option_rule(
                 name=rule.name,
                 asset_id=self._assets[asset],
                 initial_ppb=terms.initial_ppb,

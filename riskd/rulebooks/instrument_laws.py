@@ -27,6 +27,7 @@ from riskd.rulebooks.schema import (
     TRADING_STATES,
     UNITS_MAX,
     ZERO,
+    AssetRule,
     InstrumentRule,
     Rulebook,
     RulebookError,
@@ -78,8 +79,17 @@ class InstrumentLaws:
         elif self.rule.is_contract:
             self.validate_contract()
         else:
-            base = self.rule.base_asset or ""
-            find_asset(base, assets, f"{section}.base_asset", self.path)
+            self.validate_spot(assets, section)
+
+    def validate_spot(self, assets: Mapping[str, AssetRule], section: str) -> None:
+        rule = self.rule
+        base = find_asset(rule.base_asset or "", assets, f"{section}.base_asset", self.path)
+        if base.symbol == rule.settlement_asset:
+            raise self.refuse("base_asset", base.symbol, "is the settlement_asset too")
+        units = scaled(rule.lot_size, base.scale)
+        if units is None or units > TICK_VALUE_MAX:
+            reason = f"must be 1 to 2^40 whole minor units of {base.symbol} (10^-{base.scale})"
+            raise self.refuse("lot_size", rule.lot_size, reason)
 
     def validate_keys(self) -> None:
         """Refuse what the kind does not have, and what it must have."""

@@ -30,6 +30,7 @@ from riskd.rulebooks.schema import (
     RATE_PLACES,
     RULEBOOK_NAME,
     SCALE_MAX,
+    SPOT,
     TIERED,
     TIERS_MAX,
     ZERO,
@@ -439,7 +440,7 @@ def _validate_collateral(rule: ParameterRule, rulebook: Rulebook, path: str, sec
     contracts = [each.symbol for each in rulebook.instruments if _can_be_index(each, rule.name)]
     if index is not None and index not in contracts:
         there = ", ".join(contracts[:10]) or "none"
-        reason = f"must be a linear contract in another asset; there is {there}"
+        reason = f"must be a linear contract or spot in another asset; there is {there}"
         raise RulebookError(path, f"{section}.index", reason, index)
     weights: Decimal | None = None
     table = rule.parameters.get("haircut", ())
@@ -460,7 +461,7 @@ def _validate_collateral(rule: ParameterRule, rulebook: Rulebook, path: str, sec
 
 
 def _can_be_index(rule: InstrumentRule, asset: str) -> bool:
-    is_linear = rule.is_contract and not rule.is_inverse
+    is_linear = rule.kind == SPOT or (rule.is_contract and not rule.is_inverse)
     return is_linear and rule.settlement_asset != asset
 
 

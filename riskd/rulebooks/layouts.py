@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Final
 
-from riskd.rulebooks.imports import (
+from riskd.rulebooks.markets import (
     Layout,
     Market,
     Steps,
@@ -17,8 +17,8 @@ from riskd.rulebooks.imports import (
     TierError,
     TierRow,
     asset_symbol,
+    by_floor,
     capped,
-    columns,
     figure,
     iso_time,
     joined,
@@ -341,7 +341,7 @@ def _kraken(symbol: str, found: object) -> Market:
         expiry = iso_time(market, "lastTradingTime")
     kind = _kind(is_inverse=is_inverse, is_dated=expiry is not None)
     steps = Steps(kind, figure(market, "tickSize"), size, expiry=expiry)
-    return Market(symbol.upper(), settle, columns(rows), steps=steps)
+    return Market(symbol.upper(), settle, by_floor(rows), steps=steps)
 
 
 KRAKEN: Final = Layout(

@@ -30,10 +30,11 @@ class RuleVersions:
 
     def __init__(self, backend: Backend, rulebooks: Sequence[Rulebook]) -> None:
         self._backend = backend
-        self._at = time_of(backend.clock())
         self._rulebooks = list(rulebooks)
+        # None: not yet looked at. What began since the engine was built is due in the first call.
+        self._at: datetime | None = None
         for rulebook in self._rulebooks:
-            self._announce(rulebook)
+            self._announce(rulebook, time_of(backend.clock()))
 
     def apply_due(self) -> None:
         """Apply each version whose time has come; one that is refused is logged and left out.
@@ -55,6 +56,8 @@ class RuleVersions:
         self._at = now
 
     def _is_due(self, rulebook: Rulebook, now: datetime) -> bool:
+        if self._at is None:
+            return True
         start = next_change(rulebook, self._at)
         return start is not None and start <= now
 
@@ -62,16 +65,18 @@ class RuleVersions:
         backend = self._backend
         recorded = RecordedDefinitions(backend.engine, backend.trail, rulebook.name, now_ns)
         fields = {"name": rulebook.name, "at": now.isoformat()}
+        before = backend.engine.revision
         try:
             apply(rulebook, cast(RuleEngine, recorded), now)
         except ValueError as error:  # RulebookError and ApplyError say which rule and why.
             _logger.error("rulebook not applied", extra={"fields": {**fields, "error": str(error)}})
             return
-        _logger.info("rulebook applied", extra={"fields": fields})
-        self._announce(rulebook, now)
+        if backend.engine.revision != before:
+            _logger.info("rulebook applied", extra={"fields": fields})
+            self._announce(rulebook, now)
 
-    def _announce(self, rulebook: Rulebook, after: datetime | None = None) -> None:
-        start = next_change(rulebook, after or self._at)
+    def _announce(self, rulebook: Rulebook, after: datetime) -> None:
+        start = next_change(rulebook, after)
         if start is not None:
             fields = {"name": rulebook.name, "from": start.astimezone(UTC).isoformat()}
             _logger.info("next version of a rulebook", extra={"fields": fields})

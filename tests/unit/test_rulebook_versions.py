@@ -167,6 +167,7 @@ def test_a_server_swaps_versions_when_their_time_comes(
     engine, clock, versions, _ = served
     caplog.set_level(logging.INFO, logger="riskd.rules")
     revision = engine.revision
+    versions.apply_due()
     clock.at = day(5, 31)
     versions.apply_due()
     assert engine.revision == revision
@@ -187,6 +188,14 @@ def test_a_server_swaps_versions_when_their_time_comes(
         "next version of a rulebook",
         "rulebook applied",
     ]
+
+
+def test_what_began_while_the_server_started_is_not_missed(book: Rulebook) -> None:
+    engine = Engine()
+    apply(book, engine, day(5, 31))
+    versions = RuleVersions(Backend(engine, Clock(day(6)), 1.0), [book])
+    versions.apply_due()
+    assert [row.version for row in engine.schedules()] == [2, 2]
 
 
 def test_another_change_under_way_is_waited_for(

@@ -333,6 +333,6 @@ def instrument_of(market: Market, steps: Steps, provenance: Provenance) -> Instr
     )
 
 
-def columns(rows: Sequence[TierRow]) -> tuple[TierRow, ...]:
+def by_floor(rows: Sequence[TierRow]) -> tuple[TierRow, ...]:
     """Return the rows by rising floor."""
     return tuple(sorted(rows, key=lambda row: row.floor))
