@@ -438,3 +438,130 @@ def test_each_tier_of_a_venues_table_asks_for_what_its_deduction_says(rig: Rig, 
         wanted = Decimal(ceiling) * tier.maintenance_rate - deduction
         tolerance = Decimal(str(row["tolerance"]["value"]))
         assert is_near(Decimal(answer.maintenance_margin), wanted, tolerance + leg.minor)
+
+
+# Short options that a rule of the service can say, with what of it the row means: quantity,
+# underlying, mark, rates and which figures it prints.
+OPTIONS: dict[str, dict[str, Any]] = {
+    "deribit-live-option-1": {
+        "mark": "mark_coin_full_precision",
+        "expected": {
+            "initial_margin_coin": "initial_margin",
+            "maintenance_margin_coin": "maintenance_margin",
+        },
+    },
+    "bitcom-short-put-eth": {
+        "expected": {
+            "position_initial_margin": "initial_margin",
+            "position_maintenance_margin": "maintenance_margin",
+        },
+    },
+    "fincyclopedia-short-call": {
+        "rates": ("0.2", "0.1", "0.1"),
+        "expected": {"required": "initial_margin"},
+    },
+    "tastyworks-short-call": {
+        "rates": ("0.2", "0.1", "0.1"),
+        "expected": {"required": "initial_margin"},
+    },
+}
+
+
+@pytest.mark.parametrize(
+    "row",
+    [row for row in rows("options_margin") if row["id"] in OPTIONS],
+    ids=lambda row: row["id"],
+)
+def test_a_short_option_requires_what_the_venue_prints(rig: Rig, row: Any) -> None:
+    inputs, told = row["inputs"], OPTIONS[row["id"]]
+    is_coin = row["venue"] == "Deribit"
+    asset = "COIN" if is_coin else "MONEY"
+    rates = told.get("rates") or tuple(str(inputs[name]) for name in ("a", "b", "c"))
+    underlying_price = Decimal(str(inputs.get("underlying") or inputs["index"]))
+    mark = Decimal(str(inputs[told["mark"]] if "mark" in told else premium_of(inputs)))
+    name, rule_name = new_name(), new_name()
+    rig.instruments.UpsertOptionRule(
+        instruments_pb.UpsertOptionRuleRequest(
+            rule=instruments_pb.OptionRule(
+                name=rule_name,
+                settlement_asset=asset,
+                initial_rate=rates[0],
+                initial_rate_min=rates[1],
+                maintenance_rate=rates[2],
+                put_maintenance_on_mark=True,
+            )
+        )
+    )
+    rig.instruments.UpsertMarginSchedule(
+        instruments_pb.UpsertMarginScheduleRequest(
+            schedule=instruments_pb.MarginSchedule(
+                name=name,
+                settlement_asset="MONEY",
+                tiers=[
+                    instruments_pb.MarginTier(
+                        initial_rate="1", maintenance_rate="0.9", max_leverage="1"
+                    )
+                ],
+            )
+        )
+    )
+    underlying = rig.instruments.UpsertInstrument(
+        instruments_pb.UpsertInstrumentRequest(
+            instrument=instruments_pb.Instrument(
+                symbol=name,
+                kind=instruments_pb.INSTRUMENT_KIND_LINEAR_PERPETUAL,
+                settlement_asset="MONEY",
+                margin_schedule=name,
+                tick_size="0.1",
+                lot_size="1",
+                mark_units_per_tick=1,
+            )
+        )
+    ).instrument
+    option = rig.instruments.UpsertInstrument(
+        instruments_pb.UpsertInstrumentRequest(
+            instrument=instruments_pb.Instrument(
+                symbol=new_name(),
+                kind=instruments_pb.InstrumentKind.Value(
+                    f"INSTRUMENT_KIND_{'INVERSE' if is_coin else 'LINEAR'}_OPTION"
+                ),
+                settlement_asset=asset,
+                tick_size="0.000000001" if is_coin else "0.1",
+                lot_size="1",
+                mark_units_per_tick=1,
+                multiplier=str(inputs.get("multiplier", 1)),
+                expiry_time_ns=2**62,
+                strike=str(inputs["strike"]),
+                option_type=instruments_pb.OptionType.Value(
+                    f"OPTION_TYPE_{inputs['option_type'].upper()}"
+                ),
+                underlying_instrument_id=underlying.instrument_id,
+                option_rule=rule_name,
+            )
+        )
+    ).instrument
+    quantity = Decimal(str(inputs.get("qty") or inputs.get("contracts") or 1))
+    reply = rig.margins.SimulatePortfolio(
+        pb.SimulatePortfolioRequest(
+            settlement_asset=asset,
+            positions=[
+                pb.SimulatedPosition(
+                    instrument_id=option.instrument_id, quantity=text(-quantity), entry_value="1"
+                )
+            ],
+            marks=[
+                pb.SimulatedMark(instrument_id=option.instrument_id, mark_price=text(mark)),
+                pb.SimulatedMark(
+                    instrument_id=underlying.instrument_id, mark_price=text(underlying_price)
+                ),
+            ],
+        )
+    )
+    for key, field in told["expected"].items():
+        expected = Decimal(str(row["expected"][key]))
+        tolerance = Decimal(str(row["tolerance"]["value"]))
+        assert is_near(Decimal(getattr(reply.positions[0], field)), expected, tolerance)
+
+
+def premium_of(inputs: Any) -> Any:
+    return inputs["mark"] if "mark" in inputs else inputs["premium"]

@@ -147,7 +147,7 @@ FAMILIES: dict[str, dict[str, Any]] = {
 }
 
 
-def family_schedule(name: str, **changed: Any) -> pb.MarginSchedule:
+def family_schedule(name: str, /, **changed: Any) -> pb.MarginSchedule:
     fields: dict[str, Any] = {
         "name": "FAMILY",
         "settlement_asset": "USDT",
@@ -200,7 +200,7 @@ def test_open_interest_raises_the_initial_rate(market: Rig) -> None:
     assert row.open_interest == "0.6"
 
 
-def change_family(name: str, **changed: Any) -> pb.UpsertMarginScheduleRequest:
+def change_family(name: str, /, **changed: Any) -> pb.UpsertMarginScheduleRequest:
     return pb.UpsertMarginScheduleRequest(schedule=family_schedule(name, **changed))
 
 
@@ -890,3 +890,202 @@ def test_a_settlement_closes_every_position_for_good(pair: Rig, clock: Clock) ->
     assert failure.message == "positions[0].quantity is '1': must be 0: BTC-PERP is settled"
     failure = pair.fail(lambda: settle("0"))
     assert failure.message.startswith("price is '0': must be 0.05 to")
+
+
+# --- short options ----------------------------------------------------------------------------
+
+
+def rule(**fields: Any) -> pb.OptionRule:
+    values: dict[str, Any] = {
+        "name": "SHORT",
+        "settlement_asset": "USDT",
+        "initial_rate": "0.15",
+        "initial_rate_min": "0.1",
+        "maintenance_rate": "0.075",
+        "put_maintenance_on_mark": True,
+    }
+    return pb.OptionRule(**(values | fields))
+
+
+def option(**fields: Any) -> pb.Instrument:
+    """A call on BTC-PERP, with its mark units of 0.05."""
+    values: dict[str, Any] = {
+        "symbol": "BTC-C",
+        "kind": pb.INSTRUMENT_KIND_LINEAR_OPTION,
+        "settlement_asset": "USDT",
+        "tick_size": "0.5",
+        "lot_size": "0.01",
+        "mark_units_per_tick": 10,
+        "expiry_time_ns": NOW_NS + YEAR_NS,
+        "strike": "65000",
+        "option_type": pb.OPTION_TYPE_CALL,
+        "underlying_instrument_id": 1,
+        "option_rule": "SHORT",
+    }
+    return pb.Instrument(**(values | fields))
+
+
+@pytest.fixture
+def shorts(market: Rig) -> Rig:
+    """Instrument 2 is a call that may be short, marked at 2000."""
+    market.instruments.UpsertOptionRule(pb.UpsertOptionRuleRequest(rule=rule()))
+    upsert(market, option())
+    mark(market, 2, 40_000)
+    return market
+
+
+def test_an_option_rule_reads_as_it_was_written_and_is_no_schedule(market: Rig) -> None:
+    read = market.instruments.UpsertOptionRule(pb.UpsertOptionRuleRequest(rule=rule())).rule
+    assert read == rule(option_rule_id=2, version=1)
+    assert last_change(market)[1]["initial_rate_min"] == ("", "0.1")
+    assert list(market.instruments.ListOptionRules(pb.ListOptionRulesRequest()).rules) == [read]
+    schedules = market.instruments.ListMarginSchedules(pb.ListMarginSchedulesRequest()).schedules
+    assert [row.name for row in schedules] == ["BTC"]
+    assert upsert(market, option()).option_rule == "SHORT"
+    failure = market.fail(
+        market.instruments.UpsertMarginSchedule,
+        pb.UpsertMarginScheduleRequest(schedule=family_schedule("SIZE_LINEAR", name="SHORT")),
+    )
+    assert failure.reason == "FIELD_IMMUTABLE"
+    failure = market.fail(
+        market.instruments.UpsertOptionRule, pb.UpsertOptionRuleRequest(rule=rule(name="BTC"))
+    )
+    assert failure.reason == "FIELD_IMMUTABLE"
+
+
+@pytest.mark.parametrize(
+    ("fields", "text"),
+    [
+        ({"name": "a b"}, "rule.name is 'a b': must be 1 to 31 of"),
+        ({"settlement_asset": "X"}, "rule.settlement_asset 'X' is unknown"),
+        ({"initial_rate": "1.1"}, "rule.initial_rate is '1.1': must be 0 to 1"),
+        ({"initial_rate_min": "0.2"}, "rule.initial_rate_min is '0.2': must be 0 to 0.15"),
+        ({"maintenance_rate": "-1"}, "rule.maintenance_rate is '-1': must be 0 to 1"),
+    ],
+)
+def test_an_option_rule_out_of_bounds_is_refused_by_field(
+    market: Rig, fields: dict[str, Any], text: str
+) -> None:
+    request = pb.UpsertOptionRuleRequest(rule=rule(**fields))
+    failure = market.fail(market.instruments.UpsertOptionRule, request)
+    assert failure.message.startswith(text)
+
+
+@pytest.mark.parametrize(
+    ("fields", "text"),
+    [
+        ({"option_rule": "BTC"}, "instrument.option_rule 'BTC' is unknown: the option rules are"),
+        ({"underlying_instrument_id": 0}, "instrument.underlying_instrument_id is '0': must be"),
+        (
+            {"mark_units_per_tick": 1},
+            "instrument.tick_size is '0.5': must be such that tick_size / mark_units_per_tick is "
+            "that of BTC-PERP",
+        ),
+        (
+            {"kind": pb.INSTRUMENT_KIND_INVERSE_OPTION, "underlying_instrument_id": 0},
+            "instrument.underlying_instrument_id is '0': must be the instrument whose mark counts",
+        ),
+        ({"margin_schedule": "BTC"}, "instrument.margin_schedule is 'BTC': must be empty"),
+    ],
+)
+def test_an_option_that_cannot_be_short_is_refused_by_field(
+    shorts: Rig, fields: dict[str, Any], text: str
+) -> None:
+    request = pb.UpsertInstrumentRequest(instrument=option(symbol="NEW", **fields))
+    failure = shorts.fail(shorts.instruments.UpsertInstrument, request)
+    assert failure.message.startswith(text)
+
+
+def test_a_short_option_requires_by_its_rule_also_in_a_what_if(shorts: Rig) -> None:
+    request = margins_pb.SimulatePortfolioRequest(
+        account_id=7,
+        orders=[
+            margins_pb.SimulatedOrder(
+                instrument_id=2, side=types_pb2.SIDE_SELL, price="2000", quantity="0.5"
+            )
+        ],
+    )
+    simulated = shorts.margins.SimulatePortfolio(request)
+    # 0.15 * 60000 - 5000 is below 0.1 * 60000: (6000 + 2000) * 0.5
+    assert simulated.decisions[0].reserved == "4000"
+    load(shorts, "-0.5", "1000", instrument_id=2)
+    (row,) = positions(shorts)
+    assert (row.quantity, row.initial_margin) == ("-0.5", "4000")
+    # (0.075 * 60000 + 2000) * 0.5
+    assert row.maintenance_margin == "3250"
+    assert row.liquidation_status == types_pb2.LIQUIDATION_STATUS_UNSPECIFIED
+    found = summary(shorts)
+    assert (found.available, found.maintenance_level) == ("6000", "3250")
+    same = shorts.margins.SimulatePortfolio(margins_pb.SimulatePortfolioRequest(account_id=7))
+    assert (same.summary, list(same.positions)) == (found, [row])
+
+
+def test_a_short_option_without_a_rule_is_refused_in_a_what_if(market: Rig) -> None:
+    upsert(market, option(option_rule=""))
+    failure = market.fail(
+        market.margins.SimulatePortfolio,
+        margins_pb.SimulatePortfolioRequest(
+            account_id=7,
+            positions=[
+                margins_pb.SimulatedPosition(instrument_id=2, quantity="-1", entry_price="2000")
+            ],
+        ),
+    )
+    assert (failure.code, failure.reason) == (FAILED, "SHORT_OPTION_NOT_PERMITTED")
+    assert failure.message.startswith("positions[0].quantity is '-1': BTC-C has no option_rule")
+    failure = market.fail(lambda: load(market, "-1", "2000", instrument_id=2))
+    assert failure.message == "BTC-C has no option_rule: it may not be short"
+    for fields, text in (
+        ({"margin_mode": ISOLATED}, "positions[0].margin_mode is '2': must be not set for an opt"),
+        ({"leverage": "2"}, "positions[0].leverage is '2': must be not set for an option"),
+    ):
+        position = margins_pb.SimulatedPosition(
+            instrument_id=2,
+            quantity="1",
+            entry_price="2000",
+            **fields,
+        )
+        failure = market.fail(
+            market.margins.SimulatePortfolio,
+            margins_pb.SimulatePortfolioRequest(account_id=7, positions=[position]),
+        )
+        assert failure.message.startswith(text)
+
+
+def test_an_option_in_coin_has_its_strike_in_its_underlyings_price(market: Rig) -> None:
+    underlying = coin_market(market).instrument_id
+    market.instruments.UpsertOptionRule(
+        pb.UpsertOptionRuleRequest(rule=rule(name="COIN-SHORT", settlement_asset="BTC"))
+    )
+    coin = option(
+        symbol="BTC-P",
+        kind=pb.INSTRUMENT_KIND_INVERSE_OPTION,
+        settlement_asset="BTC",
+        tick_size="0.0005",
+        lot_size="0.1",
+        mark_units_per_tick=1000,
+        strike="52000.05",
+        option_type=pb.OPTION_TYPE_PUT,
+        underlying_instrument_id=underlying,
+        option_rule="COIN-SHORT",
+    )
+    read = upsert(market, coin)
+    assert read.strike == "52000.05"
+    assert read.multiplier == "1"
+    # 0.04 coin
+    mark(market, read.instrument_id, 80_000)
+    load(market, "-1", "0.05", account_id=9, instrument_id=read.instrument_id)
+    (row,) = positions(market, 9)
+    # in the money: 0.15 + 0.04; maintenance max(0.075, 0.075 * 0.04) + 0.04
+    assert (row.initial_margin, row.maintenance_margin) == ("0.19", "0.115")
+    shown = market.margins.SimulatePortfolio(
+        margins_pb.SimulatePortfolioRequest(
+            account_id=9,
+            marks=[
+                margins_pb.SimulatedMark(
+                    instrument_id=read.instrument_id, mark_price="0.05", forward="50000.05"
+                )
+            ],
+        )
+    )
+    assert shown.positions[0].initial_margin == "0.2"
