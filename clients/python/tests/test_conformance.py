@@ -19,6 +19,8 @@ from riskd_client import (
     AlreadyExists,
     AsyncClient,
     Client,
+    Collateral,
+    CollateralTier,
     DecisionView,
     FailedPrecondition,
     Instrument,
@@ -26,12 +28,15 @@ from riskd_client import (
     InvalidArgument,
     LeaseAction,
     LiquidationStatus,
+    MarginFamily,
+    MarginLevel,
     MarginMode,
     MarginSchedule,
     MarginTier,
     Mark,
     NewOrder,
     NotFound,
+    OptionRule,
     OptionType,
     PositionMode,
     PositionSide,
@@ -42,6 +47,8 @@ from riskd_client import (
     Scope,
     ScopeState,
     Side,
+    SimulatedOrder,
+    SimulatedPosition,
     TradingState,
     Unit,
 )
@@ -766,5 +773,111 @@ def test_a_lease_and_the_sweep_of_orphans(connect: Connect, target: str) -> None
         )
         assert fill.accepted
         assert (await client.get_account(1)).balances == {"BNB": D("1.49")}
+
+    run(connect, target, scenario)
+
+
+@both
+def test_a_portfolio_that_need_not_exist(connect: Connect, target: str) -> None:
+    async def scenario(client: AsyncClient) -> None:
+        held = await client.simulate_portfolio(1)
+        assert held.summary == await client.margin_summary(1)
+        tried = await client.simulate_portfolio(
+            settlement_asset="USDT",
+            balances={"USDT": "10000"},
+            positions=[
+                SimulatedPosition(
+                    "BTC-PERP",
+                    "0.1",
+                    "65000",
+                    margin_mode="isolated",
+                    isolated_wallet="325",
+                    leverage=20,
+                )
+            ],
+            orders=[
+                SimulatedOrder("BTC-PERP", "sell", "0.05", "65000"),
+                SimulatedOrder("BTC-PERP", "buy", "1"),
+            ],
+            marks={"BTC-PERP": Mark("65000")},
+        )
+        # (6500 - 325) / (0.1 * 0.995) = 62060.30..., down to a mark unit of 0.001
+        assert tried.positions[0].liquidation_price == D("62060.301")
+        assert [each.accepted for each in tried.decisions] == [True, True]
+        assert tried.summary.working_order_count == 2
+        assert (await client.margin_summary(1)).working_order_count == 0
+        with pytest.raises(InvalidArgument) as caught:
+            await client.simulate_portfolio(1, positions=[SimulatedPosition("BTC-PERP", "1")])
+        assert "positions[0].entry_price" in caught.value.message
+
+    run(connect, target, scenario)
+
+
+@both
+def test_families_collateral_credit_funding_and_settlement(connect: Connect, target: str) -> None:
+    async def scenario(client: AsyncClient) -> None:
+        written = dataclasses.replace(
+            SCHEDULE,
+            name="linear",
+            tiers=SCHEDULE.tiers[:1],
+            family=MarginFamily.SIZE_LINEAR,
+            parameters={"initial_rate_per_lot": D("1e-9"), "maintenance_rate_per_lot": D(0)},
+        )
+        read = await client.upsert_margin_schedule(written)
+        assert read.parameters == {
+            "initial_rate_per_lot": D("1e-9"),
+            "maintenance_rate_per_lot": D(0),
+        }
+        rule = await client.upsert_option_rule(
+            OptionRule(
+                name="short",
+                settlement_asset="USDT",
+                initial_rate=D("0.15"),
+                initial_rate_min=D("0.1"),
+                maintenance_rate=D("0.075"),
+            )
+        )
+        assert (await client.list_option_rules()) == (rule,)
+        await client.create_asset("BNB", 8)
+        collateral = Collateral(
+            asset="BNB",
+            settlement_asset="USDT",
+            index="BTC-PERP",
+            tiers=(CollateralTier(D(0), D("0.9")),),
+        )
+        assert await client.define_collateral(collateral) == collateral
+        assert await client.list_collateral() == (collateral,)
+        await client.report_open_interest("BTC-PERP", "12.5")
+        line = await client.set_credit_line(Scope.account(1), 500)
+        assert (line.amount, line.used) == (D(500), D(0))
+        await client.load_position(1, "BTC-PERP", "0.1", "6500")
+        summary = await client.margin_summary(1)
+        assert (summary.credit_line, summary.margin_level) == (D(500), MarginLevel.SAFE)
+        time_ns = NOW_NS
+        paid = await client.apply_funding("BTC-PERP", "0.0001", time_ns, price="65000")
+        assert (paid.position_count, paid.paid, paid.received) == (1, D("0.65"), D(0))
+        with pytest.raises(FailedPrecondition) as caught:
+            await client.apply_funding("BTC-PERP", "0.0001", time_ns)
+        assert caught.value.reason == "FUNDING_OUT_OF_ORDER"
+        await client.engage_kill_switch(Scope.instrument("BTC-PERP"))
+        settled = await client.settle_instrument("BTC-PERP", "66000")
+        assert (settled.position_count, settled.profit) == (1, D(100))
+
+    run(connect, target, scenario)
+
+
+@both
+def test_risk_events_are_watched(connect: Connect, target: str) -> None:
+    async def scenario(client: AsyncClient) -> None:
+        await client.load_position(1, "BTC-PERP", "1", "65000")
+        await client.set_margin_levels("1.5", "2")
+        watch = client.watch_risk_events(1)
+        first = await anext(watch)
+        assert not first.events
+        # 10000 - 9500 is below 1.5 times 0.005 * 55500 and above 277.5
+        await client.report_marks({"BTC-PERP": Mark("55400", time_ns=NOW_NS)})
+        told = await anext(watch)
+        assert [each.level_after for each in told.events] == [MarginLevel.SEARCH]
+        assert (told.events[0].equity, told.events[0].requirement) == (D(400), D(277))
 
     run(connect, target, scenario)

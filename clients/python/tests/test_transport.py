@@ -21,6 +21,8 @@ from riskd_client import (
     Client,
     DeadlineExceeded,
     FailedPrecondition,
+    InvalidArgument,
+    MarginLevel,
     NotFound,
     OutcomeUnknown,
     ReservationRef,
@@ -29,6 +31,7 @@ from riskd_client import (
 )
 from riskd_client.v1 import account_service_pb2 as account_pb
 from riskd_client.v1 import instrument_service_pb2 as instrument_pb
+from riskd_client.v1 import margin_service_pb2 as margin_pb
 from riskd_client.v1 import order_risk_service_pb2 as order_pb
 from riskd_client.v1 import types_pb2 as types_pb
 
@@ -46,6 +49,7 @@ class Scripted(grpc.GenericRpcHandler):
             "ListAssets": self.list_assets,
             "ListInstruments": self.list_instruments,
         }
+        self.streams: dict[str, Callable[[bytes, grpc.ServicerContext], Iterator[Message]]] = {}
         # Released at the end of a test, so that no call outlives it.
         self.ended = threading.Event()
 
@@ -53,6 +57,14 @@ class Scripted(grpc.GenericRpcHandler):
         self, details: grpc.HandlerCallDetails
     ) -> "grpc.RpcMethodHandler[bytes, bytes] | None":
         name = details.method.rsplit("/", 1)[1]
+
+        def stream(request: bytes, context: grpc.ServicerContext) -> Iterator[bytes]:
+            self.requests.append((name, request))
+            for message in self.streams[name](request, context):
+                yield message.SerializeToString()
+
+        if name in self.streams:
+            return grpc.unary_stream_rpc_method_handler(stream)
 
         def answer(request: bytes, context: grpc.ServicerContext) -> bytes:
             self.requests.append((name, request))
@@ -360,3 +372,55 @@ def test_a_list_asks_for_the_next_page_only_when_it_is_needed(server: Server) ->
 def test_a_deadline_that_is_none_is_refused(timeout: float) -> None:
     with pytest.raises(ValueError, match="timeout"):
         Client("127.0.0.1:1", timeout=timeout)
+
+
+def risk_events(server: Server) -> list[int]:
+    """Let a stream break after each message, and return where each call asked to go on."""
+    scripted, _ = server
+    asked: list[int] = []
+
+    def events(request: bytes, context: grpc.ServicerContext) -> Iterator[Message]:
+        after = margin_pb.WatchRiskEventsRequest.FromString(request).after_revision
+        asked.append(after)
+        if after >= 20:
+            context.abort(grpc.StatusCode.INVALID_ARGUMENT, "that is enough")
+        yield margin_pb.WatchRiskEventsResponse(
+            events=[
+                margin_pb.RiskEvent(
+                    revision=after + 7, level_after=margin_pb.MARGIN_LEVEL_SEARCH, equity="1.5"
+                )
+            ],
+            revision=after + 10,
+        )
+        context.abort(grpc.StatusCode.UNAVAILABLE, "gone")
+
+    scripted.streams["WatchRiskEvents"] = events
+    return asked
+
+
+def test_a_watch_goes_on_where_it_was_when_the_stream_breaks(server: Server) -> None:
+    asked = risk_events(server)
+    with Client(server[1]) as client:
+        watch = client.watch_risk_events(after_revision=1)
+        assert [next(watch).revision for _ in range(2)] == [11, 21]
+        with pytest.raises(InvalidArgument):
+            next(watch)
+    assert asked == [1, 11, 21]
+
+
+def test_an_awaited_watch_goes_on_as_well(server: Server) -> None:
+    asked = risk_events(server)
+
+    async def scenario() -> None:
+        async with AsyncClient(server[1]) as client:
+            watch = client.watch_risk_events(7, after_revision=1)
+            for revision in (11, 21):
+                told = await anext(watch)
+                assert told.revision == revision
+                assert told.events[0].level_after is MarginLevel.SEARCH
+                assert told.events[0].equity == Decimal("1.5")
+            with pytest.raises(InvalidArgument):
+                await anext(watch)
+
+    asyncio.run(scenario())
+    assert asked == [1, 11, 21]
