@@ -35,7 +35,7 @@ WALLET = (
     "margin",
 )
 # What the venue calls the position's margin: its rule says what is in it.
-OWN_MARGIN = ("isolated_margin", "position_margin", "pos_margin", "posMargin")
+OWN_MARGIN = ("isolated_margin", "position_margin", "pos_margin", "posMargin", "margin_used")
 EQUITY = ("equity", "equity_from_ratio", "account_value", "account_equity")
 PROFIT = ("unrealised_pnl", "unrealized_pnl", "unrealized_profit", "upnl", "upl")
 NOTIONAL = ("notional", "notional_at_mark", "position_value", "value")

@@ -163,8 +163,12 @@ VENUES: Mapping[str, Venue] = {
         scales_last_day=True,
     ),
     # Half of the initial rate at the asset's largest leverage: freqtrade@3b1fb5af
-    # tests/exchange/test_hyperliquid.py.
-    "Hyperliquid": Venue(isolated=Rule(), maintenance_of_initial=Decimal("0.5"), domains=_FUTURES),
+    # tests/exchange/test_hyperliquid.py. marginUsed has the unrealised profit in it.
+    "Hyperliquid": Venue(
+        isolated=Rule(wallet="margin_and_profit", tier_price="mark"),
+        maintenance_of_initial=Decimal("0.5"),
+        domains=_FUTURES,
+    ),
     # support.kraken.com/hc/en-us/articles/360022835671
     "Kraken": Venue(isolated=Rule(), domains=_FUTURES),
     # bitmex.com/app/isolatedMarginExamples, and a position response of 2018.
