@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 
 from riskd.rulebooks.schema import (
+    EXACT,
     FUTURES,
     INT64_MAX,
     INVERSE_OPTION,
@@ -164,6 +165,13 @@ class InstrumentLaws:
         if value > TICK_VALUE_MAX:
             reason = f"times {self.step_text()} is {value} minor units, must be at most 2^40"
             raise self.refuse("tick_size", self.rule.tick_size, reason)
+        if self.rule.kind == INVERSE_OPTION:
+            # What a lot is worth at a price of 1 coin.
+            lot = EXACT.multiply(self.rule.lot_size, self.rule.contract_multiplier)
+            coins = scaled(lot, scale)
+            if coins is None or coins > LOT_VALUE_MAX:
+                reason = f"must be at most 2^60 whole minor units of coin (10^-{scale})"
+                raise self.refuse("lot_size", self.rule.lot_size, reason)
 
     def validate_inverse_step(self, scale: int) -> None:
         value = self.rule.lot_value(scale)

@@ -260,6 +260,8 @@ def _parameters(
         case "power":
             rates = (number("initial_base"), number("maintenance_base"))
             factor = scaled_by("factor", ONE, _FACTOR_PLACES)
+            if not factor:
+                raise UnsupportedError(f"{key}.factor", ZERO, "an engine's is above 0")
             return pb.MARGIN_FAMILY_POWER, rates, (factor, whole(number("exponent"), RATE_PLACES))
         case "open_interest":
             initial = number("initial_rate")
@@ -409,8 +411,6 @@ def check_instrument(rulebook: Rulebook, rule: InstrumentRule) -> None:
         raise UnsupportedError(f"{key}.kind", rule.kind)
     if rule.isolated_only:
         raise UnsupportedError(f"{key}.isolated_only", "true")
-    if rule.kind == INVERSE_OPTION and rule.contract_multiplier != ONE:
-        raise UnsupportedError(f"{key}.contract_multiplier", rule.contract_multiplier)
     if rule.option_rule is not None and rule.kind != INVERSE_OPTION and rule.underlying:
         underlying = rulebook.instrument(rule.underlying)
         if underlying.mark_unit != rule.mark_unit:
