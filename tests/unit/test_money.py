@@ -50,7 +50,7 @@ class Bank(Floor):
         return rows[0][2]
 
     def fee(self, amount: int) -> None:
-        """Buy a lot with money that comes for it, and pay a fee of COIN, whatever there is of it."""
+        """Buy a lot with money that comes for it; pay a fee of COIN, whatever there is of it."""
         assert self.deposit(10**9) == NONE
         order = reservation_in(self.order(1, self.engine.revision, quantity_lots=1))
         request = orders_pb.ReportExecutionRequest(
