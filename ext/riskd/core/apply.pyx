@@ -69,7 +69,7 @@ from riskd.core.levels cimport (
 from riskd.core.money cimport PPB, debug_assert, fits, i128
 from riskd.core.orders cimport closes_all, has_limit_price, is_protective, other_side
 from riskd.core.pool cimport (
-    UNKNOWN_MARK,
+    UNKNOWN_EQUITY,
     Fill,
     Holding,
     Pool,
@@ -1068,7 +1068,7 @@ cdef void _report_position(
         backing = holding.wallet
     else:
         pool_of(book, target.account, position, now_ns, &others)
-        if others.unknown & UNKNOWN_MARK:
+        if others.unknown & UNKNOWN_EQUITY:
             return
         backing = equity_of_pool(&others) - others.requirement
     reply.liquidation_status = liquidation_price_ticks_of(

@@ -77,6 +77,7 @@ from riskd.core.orders cimport (
     is_stop,
 )
 from riskd.core.pool cimport (
+    UNKNOWN_EQUITY,
     UNKNOWN_MARK,
     Fill,
     Holding,
@@ -511,6 +512,7 @@ cdef void _figure(const Case *case, i128 lots, Figures *figures) noexcept nogil:
     cdef int64_t mark = instrument.mark.price
     cdef Holding holding
     cdef i128 notional
+    cdef uint32_t unknown = UNKNOWN_MARK
     figures.has_fill = False
     figures.fill.fits = False
     figures.share = case.share_before
@@ -541,7 +543,9 @@ cdef void _figure(const Case *case, i128 lots, Figures *figures) noexcept nogil:
     )
     if not fits(case.others.cash + figures.fill.cash_change):
         figures.fill.fits = False
-    if not figures.fill.fits or case.others.unknown & UNKNOWN_MARK:
+    if case.terms.margin_mode == MARGIN_MODE_CROSS:
+        unknown = UNKNOWN_EQUITY
+    if not figures.fill.fits or case.others.unknown & unknown:
         return
     if mark == 0 and not case.terms.is_option:
         return
@@ -1126,7 +1130,7 @@ cdef void _report_liquidation(const Case *case, const Fill *fill, OrderReply *re
     elif not fill.fits:
         return
     elif case.terms.margin_mode == MARGIN_MODE_ISOLATED or not (
-        case.others.unknown & UNKNOWN_MARK
+        case.others.unknown & UNKNOWN_EQUITY
     ):
         reply.liquidation_status = liquidation_price_ticks_of(
             &case.terms,

@@ -16,8 +16,10 @@ ctypedef struct Holding:
 
 # Why figures are not known.
 cdef enum:
-    # A mark that they need was never reported, or a debt has no price.
-    UNKNOWN_MARK = 1
+    UNKNOWN_MARK = 1                # one that they need was never reported
+    UNKNOWN_COLLATERAL = 4          # what a balance of another asset counts
+    # What is behind cross positions.
+    UNKNOWN_EQUITY = 5
     UNKNOWN_MARGIN = 2              # that of a short option, or of one that is sold
 
 # What one position adds to the sums of its account.

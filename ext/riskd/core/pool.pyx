@@ -358,13 +358,13 @@ cdef void _add_collateral(
         if collateral == NULL:
             # Nobody says what a debt is worth.
             if balance.amount < 0:
-                pool.unknown |= UNKNOWN_MARK
+                pool.unknown |= UNKNOWN_COLLATERAL
             continue
         index = &book.instruments[collateral.index_instrument_id - 1]
         if pool.mark_reason == REASON_NONE:
             pool.mark_reason = mark_reason_of(index, now_ns)
         if index.mark.price == 0:
-            pool.unknown |= UNKNOWN_MARK
+            pool.unknown |= UNKNOWN_COLLATERAL
             continue
         pool.collateral += collateral_value_of(collateral, balance.amount, index.mark.price)
 

@@ -44,7 +44,7 @@ from riskd.core.families cimport (
 from riskd.core.margin cimport Exposure, bankruptcy_price_of
 from riskd.core.money cimport PPB, ceil_div, clamp, fits, i128, magnitude
 from riskd.core.pool cimport (
-    UNKNOWN_MARK,
+    UNKNOWN_EQUITY,
     Holding,
     Pool,
     Share,
@@ -238,13 +238,13 @@ cdef position_row(
     initial = share.initial_margin
     pool_of(book, account, position, 0, &others)
     if is_cross and not terms.is_option:
-        known = known and not others.unknown & UNKNOWN_MARK
+        known = known and not others.unknown & UNKNOWN_EQUITY
     if known and position.lots != 0:
         notional = mark_value_up(&terms, magnitude(position.lots), instrument.mark.price)
         pnl = unrealised_pnl_of(&terms, position.lots, position.entry_value)
     if position.lots == 0 and not terms.is_option:
         status = LIQUIDATION_STATUS_NO_POSITION
-    elif not terms.is_option and (not is_cross or not others.unknown & UNKNOWN_MARK):
+    elif not terms.is_option and (not is_cross or not others.unknown & UNKNOWN_EQUITY):
         exposure.lots = position.lots
         exposure.entry_value = position.entry_value
         equity = equity_of_pool(&others) if is_cross else position.wallet
@@ -275,14 +275,14 @@ cdef position_row(
         maintenance = share.maintenance
         requirement = share.requirement
         equity = equity_of_pool(all_of_it)
-        liquidatable = not all_of_it.unknown & UNKNOWN_MARK and (
+        liquidatable = not all_of_it.unknown & UNKNOWN_EQUITY and (
             fits(equity) and fits(all_of_it.requirement) and equity <= all_of_it.requirement
         )
     if terms.margin_mode == MARGIN_MODE_ISOLATED and not terms.is_option:
         equity = position.wallet + pnl
     else:
         equity = equity_of_pool(all_of_it)
-        if all_of_it.unknown & UNKNOWN_MARK:
+        if all_of_it.unknown & UNKNOWN_EQUITY:
             equity = 0
             known = False
     return PositionRow(
