@@ -543,7 +543,7 @@ cdef void _figure(const Case *case, i128 lots, Figures *figures) noexcept nogil:
     )
     if not fits(case.others.cash + figures.fill.cash_change):
         figures.fill.fits = False
-    if case.terms.margin_mode == MARGIN_MODE_CROSS:
+    if case.terms.margin_mode == MARGIN_MODE_CROSS or case.terms.is_option:
         unknown = UNKNOWN_EQUITY
     if not figures.fill.fits or case.others.unknown & unknown:
         return

@@ -64,6 +64,10 @@ cdef uint8_t _level_after(
     return before
 
 
+cdef inline bint _all_fit(i128 pnl, i128 equity, i128 requirement) noexcept nogil:
+    return fits(pnl) and fits(equity) and fits(requirement)
+
+
 cdef void _note(
     Book *book,
     uint32_t place,
@@ -100,7 +104,7 @@ cdef void _evaluate_pool(
         return
     pool_of(book, account, NULL, now_ns, &pool)
     equity = equity_of_pool(&pool)
-    if pool.unknown != 0 or not fits(equity) or not fits(pool.requirement):
+    if pool.unknown != 0 or not _all_fit(pool.pnl, equity, pool.requirement):
         return
     if is_open:
         after = _level_after(book, account.margin_level, equity, pool.requirement)
@@ -130,7 +134,7 @@ cdef void _evaluate_position(
         share_of(&cross, &holding, &share)
         equity = position.wallet + share.pnl
         requirement = share.requirement
-        if share.unknown != 0 or not fits(equity) or not fits(requirement):
+        if share.unknown != 0 or not _all_fit(share.pnl, equity, requirement):
             return
         after = _level_after(book, position.margin_level, equity, requirement)
     if after != position.margin_level:

@@ -17,10 +17,10 @@ ctypedef struct Holding:
 # Why figures are not known.
 cdef enum:
     UNKNOWN_MARK = 1                # one that they need was never reported
-    UNKNOWN_COLLATERAL = 4          # what a balance of another asset counts
-    # What is behind cross positions.
-    UNKNOWN_EQUITY = 5
     UNKNOWN_MARGIN = 2              # that of a short option, or of one that is sold
+    # What else is behind cross positions: what a balance counts, what a short option requires.
+    UNKNOWN_BACKING = 4
+    UNKNOWN_EQUITY = 5              # any of what is behind cross positions
 
 # What one position adds to the sums of its account.
 ctypedef struct Share:

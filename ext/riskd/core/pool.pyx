@@ -194,7 +194,7 @@ cdef void _share_of_option(
         # Orders are in no requirement for liquidation: that of the account stays known.
         share.unknown = UNKNOWN_MARGIN
         if holding.lots < 0:
-            share.unknown = UNKNOWN_MARK
+            share.unknown = UNKNOWN_BACKING
         return
     if holding.lots < 0:
         short_margin_of(terms, -<i128>holding.lots, &initial, &maintenance)
@@ -358,13 +358,13 @@ cdef void _add_collateral(
         if collateral == NULL:
             # Nobody says what a debt is worth.
             if balance.amount < 0:
-                pool.unknown |= UNKNOWN_COLLATERAL
+                pool.unknown |= UNKNOWN_BACKING
             continue
         index = &book.instruments[collateral.index_instrument_id - 1]
         if pool.mark_reason == REASON_NONE:
             pool.mark_reason = mark_reason_of(index, now_ns)
         if index.mark.price == 0:
-            pool.unknown |= UNKNOWN_COLLATERAL
+            pool.unknown |= UNKNOWN_BACKING
             continue
         pool.collateral += collateral_value_of(collateral, balance.amount, index.mark.price)
 

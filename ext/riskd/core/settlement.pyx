@@ -27,6 +27,7 @@ from riskd.core.levels cimport (
     level_has_room,
     level_move_money,
 )
+from riskd.core.margin cimport beyond_money, notional_down
 from riskd.core.money cimport (
     PPB,
     ceil_div,
@@ -44,8 +45,6 @@ from riskd.core.pool cimport (
     Pool,
     Share,
     Terms,
-    mark_value_down,
-    mark_value_up,
     pool_add,
     pool_of,
     share_of,
@@ -53,6 +52,7 @@ from riskd.core.pool cimport (
     unrealised_pnl_at,
 )
 from riskd.core.types cimport *
+from riskd.core.value cimport is_inverse, is_option
 
 cdef extern from *:
     """
@@ -108,22 +108,13 @@ cdef Account *_account_of(Book *book, const Legs *legs, Terms *terms) noexcept n
     return account
 
 
-cdef inline bint _is_option(const Instrument *instrument) noexcept nogil:
-    return instrument.kind == INSTRUMENT_KIND_LINEAR_OPTION or (
-        instrument.kind == INSTRUMENT_KIND_INVERSE_OPTION
-    )
-
-
 cdef bint _notional_fraction(
     const Terms *terms, i128 lots, int64_t price, i128 *numerator, i128 *denominator
 ) noexcept nogil:
     """Write the value of lots at a mark as a fraction; False if it does not fit 128 bits."""
-    cdef const Instrument *instrument = terms.instrument
-    if instrument.kind == INSTRUMENT_KIND_INVERSE_PERPETUAL:
+    if is_inverse(terms.instrument):
         denominator[0] = price
-        return multiply(
-            lots, <i128>instrument.quotient * instrument.units_per_tick, numerator
-        )
+        return multiply(lots, terms.unit.quotient, numerator)
     denominator[0] = terms.unit.denominator
     return multiply(lots * price, terms.unit.numerator, numerator)
 
@@ -312,7 +303,7 @@ cdef uint32_t apply_funding(
     memset(&done, 0, sizeof(Funding))
     if instrument == NULL:
         return REASON_INSTRUMENT_UNKNOWN
-    if _is_option(instrument) or instrument.expiry_ns != 0:
+    if is_option(instrument) or instrument.expiry_ns != 0:
         return REASON_DEFINITION_INVALID
     if rate_ppb > PPB or rate_ppb < -PPB or price < 0 or price > NUMBER_MAX:
         return REASON_DEFINITION_INVALID
@@ -353,6 +344,22 @@ cdef i128 _intrinsic_price(const Instrument *option, int64_t price) noexcept nog
     return larger(0, <i128>option.strike_units - price)
 
 
+cdef i128 _intrinsic_value(const Terms *terms, i128 lots, int64_t price) noexcept nogil:
+    """Return what lots of an option pay at a price of the underlying, rounded down.
+
+    A short pays: less than nothing, and so rounded up.
+    """
+    cdef const Instrument *option = terms.instrument
+    cdef i128 intrinsic = _intrinsic_price(option, price)
+    cdef i128 value
+    if option.kind != INSTRUMENT_KIND_INVERSE_OPTION:
+        return notional_down(&terms.unit, lots, <int64_t>intrinsic)
+    # In coin: what it is in the money over the price.
+    if not multiply(lots * option.coin_value, intrinsic, &value):
+        return beyond_money() if lots > 0 else -beyond_money()
+    return floor_div(value, price)
+
+
 cdef bint _close_at(
     const Terms *terms,
     i128 lots,
@@ -362,16 +369,10 @@ cdef bint _close_at(
     Closing *closing,
 ) noexcept nogil:
     """Figure what closing a position at a settlement price does; False if it does not fit."""
-    cdef int64_t intrinsic
     closing.deficit = 0
     if terms.is_option:
-        intrinsic = <int64_t>_intrinsic_price(terms.instrument, price)
-        if lots > 0:
-            closing.cash = mark_value_down(terms, lots, intrinsic)
-            closing.pnl = closing.cash - entry_value
-        else:
-            closing.cash = -mark_value_up(terms, -lots, intrinsic)
-            closing.pnl = closing.cash + entry_value
+        closing.cash = _intrinsic_value(terms, lots, price)
+        closing.pnl = closing.cash - entry_value if lots > 0 else closing.cash + entry_value
     else:
         closing.pnl = unrealised_pnl_at(terms, lots, entry_value, price)
         closing.cash = closing.pnl
