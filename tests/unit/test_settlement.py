@@ -372,7 +372,7 @@ def test_a_position_that_a_mode_would_liquidate_at_once_stays_as_it_is() -> None
     born = t.REASON_CODE_BORN_LIQUIDATABLE_IN_MODE
     floor.load(1, 10, 650_000_000)
     assert floor.engine.change_margin_mode(1, 1, ISOLATED, False, NOW_NS) == (
-        *(born, 0, CASH - 6_500_000, 0),
+        *(born, 0, CASH - 11_500_000, 0),
     )
     assert floor.engine.adjust_collateral(2, 1, 11_500_000 - CASH, False, NOW_NS)[0] == NONE
     floor.load(2, 10, 650_000_000)
