@@ -19,7 +19,6 @@ from riskd.reference.state import (
     PositionKey,
     Reason,
     is_contract,
-    is_option,
 )
 from riskd.v1 import types_pb2 as t
 
@@ -114,7 +113,8 @@ class Changes(Modes):
             return t.REASON_CODE_AMOUNT_OUT_OF_RANGE
         if asset_id not in self._assets:
             return t.REASON_CODE_ASSET_UNKNOWN
-        if amount < 0 and -amount > balance:
+        for_sale = self._base_for_sale(account_id, asset_id)
+        if amount < 0 and balance + amount < for_sale:
             return t.REASON_CODE_EXCEEDS_AVAILABLE
         if not self._has_balance_room(account_id, asset_id):
             return t.REASON_CODE_BALANCES_FULL
@@ -222,7 +222,7 @@ class Changes(Modes):
     def _leverage_bound_reason(self, account_id: int, instrument_id: int, leverage: int) -> Reason:
         """S-10 of the instrument, A-5, A-6."""
         sides = self._sides(account_id, instrument_id)
-        if is_option(self._instruments[instrument_id].kind):
+        if not is_contract(self._instruments[instrument_id].kind):
             return t.REASON_CODE_LEVERAGE_OUT_OF_RANGE
         needs_mark = any(self._is_open_cross(key, self._position(key)) for key in sides)
         if needs_mark and instrument_id not in self._marks:

@@ -13,8 +13,8 @@ from riskd.reference.state import (
     Account,
     Reason,
     State,
-    is_contract,
     is_inverse,
+    is_option,
 )
 from riskd.v1 import types_pb2 as t
 
@@ -70,7 +70,7 @@ class Collateral(State):
         index = self._instruments.get(terms.index_instrument_id)
         if index is None:
             return t.REASON_CODE_INSTRUMENT_UNKNOWN
-        is_linear = is_contract(index.kind) and not is_inverse(index.kind)
+        is_linear = not is_option(index.kind) and not is_inverse(index.kind)
         if not is_linear or index.asset_id != settlement_asset_id:
             return t.REASON_CODE_DEFINITION_INVALID
         return NONE

@@ -26,6 +26,7 @@ from riskd.reference.state import (
     Reason,
     Status,
     Violation,
+    is_contract,
     is_inverse,
     is_option,
 )
@@ -313,7 +314,7 @@ class Decisions(Ladder):
         )
         filled = self._fill(terms, quantity, self._known_price(terms))
         fill_fits = self._fill_fits(terms, filled)
-        if is_option(instrument.kind):
+        if not is_contract(instrument.kind):
             detail.position_lots = filled.lots if fill_fits else 0
         else:
             detail.schedule_version = self._schedule_of(terms.instrument_id).version

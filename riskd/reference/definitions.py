@@ -23,12 +23,13 @@ from riskd.reference.families import (
     has_valid_parameters,
     tier_ladder,
 )
-from riskd.reference.margin import inverse_quotient, tick_value
+from riskd.reference.margin import base_of_lot, inverse_quotient, lot_money, tick_value
 from riskd.reference.numbers import BILLION, COUNT_MAX
 from riskd.reference.state import (
     FUTURES,
     INVERSE_OPTION,
     NONE,
+    SPOT,
     Account,
     Reason,
     State,
@@ -176,6 +177,7 @@ class Definitions(State):
         multiplier_mantissa: int = 1,
         multiplier_exponent: int = 0,
         option_rule_id: int = 0,
+        base_asset_id: int = 0,
     ) -> tuple[int, int]:
         """Steps are mantissa * 10^exponent. Return (reason, instrument id)."""
         held = [each for each in self._instruments.values() if each.symbol == symbol]
@@ -207,6 +209,7 @@ class Definitions(State):
             multiplier_mantissa=multiplier_mantissa,
             multiplier_exponent=multiplier_exponent,
             option_rule_id=option_rule_id,
+            base_asset_id=base_asset_id,
         )
         reason = self._instrument_reason(row)
         if reason != NONE:
@@ -229,14 +232,21 @@ class Definitions(State):
         return NONE, row.instrument_id
 
     def _instrument_reason(self, row: InstrumentRow) -> Reason:
-        if not is_name(row.symbol) or not (is_contract(row.kind) or is_option(row.kind)):
+        is_known = is_contract(row.kind) or is_option(row.kind) or row.kind == SPOT
+        if not is_name(row.symbol) or not is_known:
             return t.REASON_CODE_DEFINITION_INVALID
         if row.asset_id not in self._assets:
             return t.REASON_CODE_ASSET_UNKNOWN
+        if row.kind == SPOT and row.base_asset_id not in self._assets:
+            return t.REASON_CODE_ASSET_UNKNOWN
+        if row.base_asset_id == row.asset_id or (row.kind != SPOT and row.base_asset_id != 0):
+            return t.REASON_CODE_DEFINITION_INVALID
         reason = self._margin_reason(row)
         if reason != NONE:
             return reason
         if not has_valid_steps(row, self._assets[row.asset_id].scale):
+            return t.REASON_CODE_DEFINITION_INVALID
+        if row.kind == SPOT and not has_valid_base(row, self._assets[row.base_asset_id].scale):
             return t.REASON_CODE_DEFINITION_INVALID
         if not has_valid_bounds(row):
             return t.REASON_CODE_DEFINITION_INVALID
@@ -247,6 +257,8 @@ class Definitions(State):
     def _margin_reason(self, row: InstrumentRow) -> Reason:
         """A-11, A-9 of the schedule of a contract, or of the rule of an option."""
         used_id, other_id = row.schedule_id, row.option_rule_id
+        if row.kind == SPOT:
+            return NONE if used_id == other_id == 0 else t.REASON_CODE_DEFINITION_INVALID
         if is_option(row.kind):
             used_id, other_id = other_id, used_id
         if used_id != 0 or is_contract(row.kind):
@@ -337,8 +349,19 @@ def has_valid_steps(row: InstrumentRow, scale: int) -> bool:
     if is_inverse(row.kind):
         value = inverse_quotient(row, scale)
         return value.denominator == 1 and 1 <= value <= 2**60 and value * units <= 2**70
+    if row.kind == INVERSE_OPTION:
+        coins = lot_money(row, scale)
+        if coins.denominator != 1 or coins > 2**60:
+            return False
     value = tick_value(row, scale)
     return value.denominator == 1 and 1 <= value <= 2**40
+
+
+def has_valid_base(row: InstrumentRow, scale: int) -> bool:
+    """Return whether a lot of a spot pair is whole money of its base asset, of this scale."""
+    one_lot = base_of_lot(row, scale)
+    is_one = (row.multiplier_mantissa, row.multiplier_exponent) == (1, 0)
+    return is_one and one_lot.denominator == 1 and 1 <= one_lot <= 2**40
 
 
 def has_valid_bounds(row: InstrumentRow) -> bool:
@@ -372,7 +395,7 @@ def has_valid_terms(row: InstrumentRow) -> bool:
 
 
 def immutable_part(row: InstrumentRow) -> tuple[int, ...]:
-    """Return kind, asset, steps, mark units, multiplier and option terms."""
+    """Return kind, asset, steps, mark units, multiplier, base asset and option terms."""
     return (
         row.kind,
         row.asset_id,
@@ -383,6 +406,7 @@ def immutable_part(row: InstrumentRow) -> tuple[int, ...]:
         row.mark_units_per_tick,
         row.multiplier_mantissa,
         row.multiplier_exponent,
+        row.base_asset_id,
         row.expiry_ns,
         row.strike_units,
         row.option_type,

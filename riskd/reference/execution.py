@@ -11,6 +11,7 @@ from riskd.reference.state import (
     DERIVES_QUANTITY,
     LIMIT_PRICED,
     NONE,
+    SPOT,
     ClosedOrder,
     Order,
     Position,
@@ -35,8 +36,8 @@ class Effect:
     fills: list[Fill]
     values: list[int]
     cash_fee: int
-    balance_asset_id: int
-    """Other asset that the fee is paid in; 0 if there is none."""
+    balance_changes: dict[int, int]
+    """Of other assets than the account's own, by their ids: fees, and what spot fills exchange."""
 
     @property
     def realised(self) -> int:
@@ -188,13 +189,19 @@ class Executions(Settlement):
         account = self._accounts[order.account_id]
         fee_asset_id = request.fee_asset_id or account.asset_id
         in_cash = fee_asset_id == account.asset_id
+        changes: dict[int, int] = {}
+        base_asset_id = self._instruments[order.instrument_id].base_asset_id
+        if base_asset_id != 0 and fills:
+            changes[base_asset_id] = sum(each.base_change for each in fills)
+        if not in_cash and request.fee_minor != 0:
+            changes[fee_asset_id] = changes.get(fee_asset_id, 0) - request.fee_minor
         return Effect(
             order=order,
             position=position,
             fills=fills,
             values=values,
             cash_fee=request.fee_minor if in_cash else 0,
-            balance_asset_id=0 if in_cash or request.fee_minor == 0 else fee_asset_id,
+            balance_changes=changes,
         )
 
     def _trades(
@@ -227,17 +234,19 @@ class Executions(Settlement):
                 return t.REASON_CODE_MARGIN_OVERFLOWS
         if not fits(*effect.values, effect.realised):
             return t.REASON_CODE_MARGIN_OVERFLOWS
-        if effect.balance_asset_id != 0:
-            balance = self._balances.get((account.account_id, effect.balance_asset_id), 0)
-            if not fits(balance - request.fee_minor):
+        for asset_id, change in effect.balance_changes.items():
+            if not fits(self._balances.get((account.account_id, asset_id), 0) + change):
                 return t.REASON_CODE_MARGIN_OVERFLOWS
         if effect.fills and not self._has_position_room(effect.order.key):
             return t.REASON_CODE_POSITIONS_FULL
         if effect.fills and not self._has_holding_room(account, effect.order.instrument_id):
             return t.REASON_CODE_HOLDINGS_FULL
-        if effect.balance_asset_id != 0 and not self._has_balance_room(
-            account.account_id, effect.balance_asset_id
-        ):
+        new = [
+            asset_id
+            for asset_id in effect.balance_changes
+            if (account.account_id, asset_id) not in self._balances
+        ]
+        if new and len(self._balances) + len(new) > self._balances_max:
             return t.REASON_CODE_BALANCES_FULL
         return NONE
 
@@ -254,11 +263,15 @@ class Executions(Settlement):
         self._accounts[order.account_id] = replace(account, cash=cash)
         deficit = sum(each.deficit_change for each in effect.fills)
         self._deficits[account.asset_id] = self._deficits.get(account.asset_id, 0) + deficit
-        if effect.balance_asset_id != 0:
-            self._change_balance(account.account_id, effect.balance_asset_id, -request.fee_minor)
+        for asset_id, change in effect.balance_changes.items():
+            self._change_balance(account.account_id, asset_id, change)
         if request.kind in UNDOING_KINDS:
             self._answers.undo(request.gateway_id, request.original_execution_id)
         self._advance_order(request, order)
+        if self._instruments[order.instrument_id].kind == SPOT:
+            # What is bought has left the equity, as a withdrawal does; it is no loss.
+            exchanged = sum(each.cash_change for each in effect.fills)
+            self._move_peaks(self._levels_of(account), exchanged)
         if effect.fills:
             # What a bankrupt isolated position cannot pay is not the account's loss.
             realised = effect.realised + deficit - effect.cash_fee

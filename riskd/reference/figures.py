@@ -14,8 +14,10 @@ from riskd.reference.margin import (
     Fill,
     SideMargin,
     SideSums,
+    base_of_lot,
     fill_contract,
     fill_option,
+    fill_spot,
     liquidation_price,
     liquidation_requirement,
     maintenance,
@@ -31,6 +33,7 @@ from riskd.reference.state import (
     LIMIT_PRICED,
     NONE,
     ONLY_CLOSES,
+    SPOT,
     TRIGGERED,
     Account,
     Position,
@@ -151,7 +154,7 @@ class Figures(Collateral):
 
     def _leverage(self, account_id: int, instrument_id: int) -> int:
         """Return the effective leverage of an account's positions in an instrument."""
-        if is_option(self._instruments[instrument_id].kind):
+        if not is_contract(self._instruments[instrument_id].kind):
             return 100
         own = self._settings(account_id, instrument_id).own_leverage
         first_tier = self._schedule_of(instrument_id).tiers[0]
@@ -223,6 +226,24 @@ class Figures(Collateral):
             return 0
         value = self._mark_value(instrument_id, lots)
         return profit(self._sigma(instrument_id, lots), entry_value, value)
+
+    # --- Spot ---
+
+    def _base_of_lot(self, instrument: InstrumentRow) -> int:
+        """Return B of a spot pair."""
+        one_lot = base_of_lot(instrument, self._assets[instrument.base_asset_id].scale)
+        assert one_lot.denominator == 1
+        return one_lot.numerator
+
+    def _base_for_sale(self, account_id: int, asset_id: int) -> int:
+        """Return what the working sells of an account's spot pairs take of their base asset."""
+        total = 0
+        for order in self._orders.values():
+            instrument = self._instruments[order.instrument_id]
+            is_of_base = instrument.kind == SPOT and instrument.base_asset_id == asset_id
+            if order.account_id == account_id and is_of_base and order.sign < 0:
+                total += order.remaining * self._base_of_lot(instrument)
+        return total
 
     # --- Short options ---
 
@@ -371,6 +392,10 @@ class Figures(Collateral):
         position = self._position(key)
         if is_option(instrument.kind):
             return self._option_requirement(key, new)
+        if instrument.kind == SPOT:
+            sides_sums = [self._sums_with(key, sign, new) for sign in (1, -1)]
+            fees = [ceil_div(each.value * instrument.taker_fee_ppb, BILLION) for each in sides_sums]
+            return sides_sums[0].value + sum(fees)
         if self._is_open_cross(key, position) and key.instrument_id not in self._marks:
             return None
         sides = [self._side_margin(key, sign, new) for sign in (1, -1)]
@@ -552,6 +577,8 @@ class Figures(Collateral):
 
         if is_option(instrument.kind):
             return fill_option(position, sign, quantity, traded)
+        if instrument.kind == SPOT:
+            return fill_spot(sign, quantity, self._base_of_lot(instrument), traded)
         return fill_contract(
             self._contract(key.instrument_id),
             self._leverage(key.account_id, key.instrument_id),
@@ -568,7 +595,7 @@ class Figures(Collateral):
     ) -> tuple[Status, int]:
         """Return status and liquidation price in mark units."""
         instrument = self._instruments[key.instrument_id]
-        if is_option(instrument.kind):
+        if not is_contract(instrument.kind):
             return t.LIQUIDATION_STATUS_UNSPECIFIED, 0
         if position.lots == 0:
             return t.LIQUIDATION_STATUS_NO_POSITION, 0
@@ -576,6 +603,8 @@ class Figures(Collateral):
         if money is None or not fits(money):
             return t.LIQUIDATION_STATUS_UNSPECIFIED, 0
         contract = self._contract(key.instrument_id)
+        if not contract.has_deduction(position.lots):
+            return t.LIQUIDATION_STATUS_UNSPECIFIED, 0
         mark = self._marks.get(key.instrument_id)
         price = liquidation_price(
             contract, position.lots, position.entry_value, money, mark.price if mark else None

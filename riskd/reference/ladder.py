@@ -23,6 +23,7 @@ from riskd.reference.margin import (
 from riskd.reference.numbers import BILLION, COUNT_MAX, ceil, ceil_div, clamp, fits, sign_of
 from riskd.reference.state import (
     NONE,
+    SPOT,
     Decision,
     Reason,
     Violation,
@@ -67,6 +68,7 @@ MAX_QUANTITY_REASONS: Final = (
     t.REASON_CODE_MARGIN_INSUFFICIENT,
     t.REASON_CODE_BORN_LIQUIDATABLE,
     t.REASON_CODE_MARGIN_OVERFLOWS,
+    t.REASON_CODE_BALANCE_INSUFFICIENT,
     *(reason_of(kind) for kind in MAX_QUANTITY_KINDS),
 )
 
@@ -317,18 +319,24 @@ class Ladder(Limits):
             reserved = after.initial_margin - before.initial_margin
             limit, order_use = clamp(before.available), clamp(reserved)
             found.append(Violation(t.REASON_CODE_MARGIN_INSUFFICIENT, limit, 0, order_use))
-        if is_contract(self._instruments[terms.instrument_id].kind):
+        kind = self._instruments[terms.instrument_id].kind
+        if is_contract(kind):
             found += self._born_liquidatable_violations(terms, filled)
-        else:
+        elif is_option(kind):
             found += self._born_short_violations(terms, filled)
+        else:
+            found += self._base_violations(terms, filled)
         return found
 
     def _fill_fits(self, terms: Terms, filled: Fill) -> bool:
         """Return whether the figures of a fill, and of the position after it, fit (M-3)."""
         cash = self._accounts[terms.account_id].cash + filled.cash_change
+        instrument = self._instruments[terms.instrument_id]
         if not filled.fits(cash):
             return False
-        if is_option(self._instruments[terms.instrument_id].kind):
+        if instrument.kind == SPOT:
+            return fits(self._base_balance(terms) + filled.base_change)
+        if is_option(instrument.kind):
             pool = self._pool_with_short(terms, filled)
             return pool is None or fits(*pool)
         if terms.instrument_id not in self._marks:
@@ -373,8 +381,24 @@ class Ladder(Limits):
         equity, requirement = pool
         return [Violation(t.REASON_CODE_BORN_LIQUIDATABLE, equity, 0, requirement)]
 
+    def _base_balance(self, terms: Terms) -> int:
+        """Return what the account has of a spot pair's base asset."""
+        base_asset_id = self._instruments[terms.instrument_id].base_asset_id
+        return self._balances.get((terms.account_id, base_asset_id), 0)
+
+    def _base_violations(self, terms: Terms, filled: Fill) -> list[Violation]:
+        """M-4."""
+        instrument = self._instruments[terms.instrument_id]
+        balance = self._base_balance(terms)
+        for_sale = self._base_for_sale(terms.account_id, instrument.base_asset_id)
+        sold = -filled.base_change
+        if terms.sign > 0 or balance >= for_sale + sold:
+            return []
+        reason = t.REASON_CODE_BALANCE_INSUFFICIENT
+        return [Violation(reason, balance, clamp(for_sale), clamp(sold))]
+
     def _room_violations(self, terms: Terms) -> list[Violation]:
-        """C-3, C-2, C-10."""
+        """C-3, C-2, C-10, C-7."""
         found = []
         if len(self._orders) >= self._orders_max:
             found.append(Violation(t.REASON_CODE_ORDERS_FULL))
@@ -382,6 +406,11 @@ class Ladder(Limits):
             found.append(Violation(t.REASON_CODE_POSITIONS_FULL))
         if not self._has_holding_room(self._accounts[terms.account_id], terms.instrument_id):
             found.append(Violation(t.REASON_CODE_HOLDINGS_FULL))
+        instrument = self._instruments[terms.instrument_id]
+        if instrument.kind == SPOT and not self._has_balance_room(
+            terms.account_id, instrument.base_asset_id
+        ):
+            found.append(Violation(t.REASON_CODE_BALANCES_FULL))
         return found
 
     # --- The largest quantity that passes ---

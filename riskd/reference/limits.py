@@ -24,6 +24,7 @@ from riskd.reference.state import (
     Usage,
     Violation,
     is_contract,
+    is_option,
 )
 from riskd.v1 import types_pb2 as t
 
@@ -331,7 +332,7 @@ class Limits(Levels):
     def _lot_greek(self, instrument_id: int, kind: int, now_ns: int) -> int | None:
         """Return g of an instrument in 10^-6 minor units; None when it is not known."""
         instrument = self._instruments[instrument_id]
-        if is_contract(instrument.kind):
+        if not is_option(instrument.kind):
             if kind != t.LIMIT_KIND_DELTA_MAX:
                 return 0
             if instrument_id not in self._marks:

@@ -5,7 +5,7 @@ from typing import Final
 
 from riskd.reference.ladder import Ladder
 from riskd.reference.numbers import COUNT_MAX, sign_of
-from riskd.reference.state import NONE, Position, PositionKey, Reason, is_option
+from riskd.reference.state import NONE, SPOT, Position, PositionKey, Reason, is_option
 from riskd.v1 import types_pb2 as t
 
 ENTRY_VALUE_MAX: Final = 2**62
@@ -71,11 +71,11 @@ class Loading(Ladder):
         return NONE
 
     def _is_load_valid(self, key: PositionKey, loaded: Position) -> bool:
-        has_wallet = self._is_isolated(key) and not is_option(
-            self._instruments[key.instrument_id].kind
-        )
+        kind = self._instruments[key.instrument_id].kind
+        has_wallet = self._is_isolated(key) and not is_option(kind)
         return (
-            sign_of(loaded.lots) in signs_of(key.position_side)
+            kind != SPOT
+            and sign_of(loaded.lots) in signs_of(key.position_side)
             and abs(loaded.lots) <= COUNT_MAX
             and 1 <= loaded.entry_value <= ENTRY_VALUE_MAX
             and 0 <= loaded.wallet <= (WALLET_MAX if has_wallet else 0)

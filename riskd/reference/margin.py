@@ -42,6 +42,12 @@ def lot_money(instrument: InstrumentRow, scale: int) -> Fraction:
 
 
 @lru_cache
+def base_of_lot(instrument: InstrumentRow, scale: int) -> Fraction:
+    """Return B = lot_size * 10^scale of a spot pair, scale that of its base asset."""
+    return instrument.lot_mantissa * Fraction(10) ** (instrument.lot_exponent + scale)
+
+
+@lru_cache
 def unit_value(instrument: InstrumentRow, scale: int) -> Fraction:
     """Return v of one lot, of an inverse contract Q U: its notional times the mark."""
     units = instrument.mark_units_per_tick
@@ -93,6 +99,10 @@ class Contract:
     def rates(self, sign: int, lots: int, notional: int | Fraction) -> Rates:
         """Return i, m and d of lots on a side, 1 long or -1 short, with their notional."""
         return rates_of(self.schedule, self.scale, self.open_interest, sign, abs(lots), notional)
+
+    def has_deduction(self, lots: int) -> bool:
+        """Return whether d fits: that of an amount a lot may not."""
+        return fits(self.rates(sign_of(lots), lots, 0).deduction)
 
     def is_entry_based(self) -> bool:
         return self.schedule.maintenance_basis == BASIS_ENTRY
@@ -165,6 +175,8 @@ def can_be_liquidated(
     contract: Contract, lots: int, entry_value: int, money: int, notional: Fraction
 ) -> bool:
     """Return whether equity is at or below the liquidation requirement, as fractions."""
+    if not contract.has_deduction(lots):
+        return False
     equity = money + contract.sigma(lots) * (notional - entry_value)
     if contract.is_entry_based():
         held = maintenance(contract, lots, entry_value, entry_value)
@@ -335,6 +347,8 @@ class Fill:
     cash_change: int
     deficit_change: int
     realised: int
+    base_change: int = 0
+    """Of a spot pair, in the base asset."""
 
     def fits(self, cash: int) -> bool:
         """Return whether all figures, and the cash after it, fit (M-3)."""
@@ -378,6 +392,19 @@ def fill_option(position: Position, sign: int, quantity: int, traded: Callable[[
         cash_change=-sign * traded(quantity),
         deficit_change=0,
         realised=closed.realised,
+    )
+
+
+def fill_spot(sign: int, quantity: int, one_lot: int, traded: Callable[[int], int]) -> Fill:
+    """Exchange money for the base asset, of which a lot is one_lot: no position is left."""
+    return Fill(
+        lots=0,
+        entry_value=0,
+        wallet=0,
+        cash_change=-sign * traded(quantity),
+        deficit_change=0,
+        realised=0,
+        base_change=sign * quantity * one_lot,
     )
 
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 from riskd.reference.ladder import Ladder
 from riskd.reference.margin import can_be_liquidated, initial
 from riskd.reference.numbers import ceil, fits
-from riskd.reference.state import NONE, Account, PositionKey, Reason, is_option
+from riskd.reference.state import NONE, SPOT, Account, PositionKey, Reason, is_option
 from riskd.v1 import types_pb2 as t
 
 
@@ -70,12 +70,14 @@ class Modes(Ladder):
     def _mode_reason(
         self, account_id: int, instrument_id: int, margin_mode: int, now_ns: int
     ) -> Reason:
-        """F-15, A-7 of options, S-10, S-11."""
+        """F-15, A-7 of options and spot, S-10, S-11."""
         if margin_mode not in (t.MARGIN_MODE_CROSS, t.MARGIN_MODE_ISOLATED):
             return t.REASON_CODE_MARGIN_MODE_MISMATCH
+        instrument = self._instruments[instrument_id]
+        if instrument.kind == SPOT:
+            return t.REASON_CODE_POSITION_NOT_FLAT
         if self._is_flat_in(account_id, instrument_id):
             return NONE
-        instrument = self._instruments[instrument_id]
         if is_option(instrument.kind):
             return t.REASON_CODE_POSITION_NOT_FLAT
         if self._mode(account_id, instrument_id) == margin_mode:

@@ -39,7 +39,7 @@ from riskd.reference.state import (
     Position,
     PositionKey,
     Reason,
-    is_option,
+    is_contract,
 )
 from riskd.v1 import types_pb2 as t
 
@@ -200,7 +200,7 @@ class Queries(Decisions, LimitQueries):
         account = self._accounts[key.account_id]
         status, price = self._liquidation(key, position, account.cash)
         row = row._replace(liquidation_status=status, liquidation_price=price)
-        if position.lots == 0 or is_option(self._instruments[key.instrument_id].kind):
+        if position.lots == 0 or not is_contract(self._instruments[key.instrument_id].kind):
             return row
         nearer = self._price_with_orders(key, position, row)
         row = row._replace(liquidation_price_with_orders=nearer)
@@ -256,7 +256,7 @@ class Queries(Decisions, LimitQueries):
         others = self._cross_others(key)
         if margin is None or (position.lots != 0 and key.instrument_id not in self._marks):
             return None
-        if others is None and (is_cross or is_option(instrument.kind)):
+        if others is None and (is_cross or not is_contract(instrument.kind)):
             return None
         notional = 0
         if position.lots != 0:
@@ -266,8 +266,8 @@ class Queries(Decisions, LimitQueries):
         if is_cross and others is not None:
             money = account.cash + others[0]
         lots, entry_value = position.lots, position.entry_value
-        if is_option(instrument.kind):
-            # The mode has no effect on options, and their profit does not count.
+        if not is_contract(instrument.kind):
+            # The mode has no effect on options and spot, and their profit does not count.
             assert others is not None
             equity = account.cash + others[0]
             part = self._pool_part(key, position)

@@ -7,7 +7,15 @@ from riskd.core.rows import InstrumentRow
 from riskd.reference.limits import Limits
 from riskd.reference.margin import Fill, lot_money, profit, tick_value
 from riskd.reference.numbers import COUNT_MAX, ceil, fits, floor
-from riskd.reference.state import INVERSE_OPTION, NONE, Position, PositionKey, Reason, is_option
+from riskd.reference.state import (
+    INVERSE_OPTION,
+    NONE,
+    SPOT,
+    Position,
+    PositionKey,
+    Reason,
+    is_option,
+)
 from riskd.v1 import types_pb2 as t
 
 
@@ -54,7 +62,7 @@ class Settlement(Limits):
         instrument = self._instruments.get(instrument_id)
         if instrument is None:
             return t.REASON_CODE_INSTRUMENT_UNKNOWN
-        if not 1 <= price <= COUNT_MAX:
+        if instrument.kind == SPOT or not 1 <= price <= COUNT_MAX:
             return t.REASON_CODE_DEFINITION_INVALID
         if self._is_settled(instrument_id):
             return t.REASON_CODE_INSTRUMENT_SETTLED

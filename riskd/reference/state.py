@@ -31,6 +31,7 @@ INVERSE_PERPETUAL: Final = 3
 LINEAR_FUTURE: Final = 4
 INVERSE_FUTURE: Final = 5
 INVERSE_OPTION: Final = 6
+SPOT: Final = 7
 QUANTO_PERPETUAL: Final = 8
 PERPETUALS: Final = (LINEAR_PERPETUAL, INVERSE_PERPETUAL, QUANTO_PERPETUAL)
 FUTURES: Final = (LINEAR_FUTURE, INVERSE_FUTURE)
@@ -181,7 +182,7 @@ def is_option(kind: int) -> bool:
 
 
 def is_contract(kind: int) -> bool:
-    """Return whether it is any kind but an option."""
+    """Return whether it is any kind but an option and spot."""
     return kind in PERPETUALS or kind in FUTURES
 
 
@@ -404,6 +405,8 @@ class State:
     ) -> int | None:
         """Return the side of the position that a request means; None if it is not valid (F-9)."""
         side = position_side or t.POSITION_SIDE_NET
+        if self._instruments[instrument_id].kind == SPOT:
+            return side if side == t.POSITION_SIDE_NET else None
         is_one_way = account.position_mode == t.POSITION_MODE_ONE_WAY
         is_known = t.POSITION_SIDE_NET <= side <= t.POSITION_SIDE_SHORT
         if is_known and is_one_way == (side == t.POSITION_SIDE_NET):

@@ -197,7 +197,6 @@ def test_a_future_expires() -> None:
         (INVERSE_PERPETUAL, {"lot_exponent": 10, "mark_units_per_tick": 10**4}),  # Q U = 10^22
         (INVERSE_PERPETUAL, {"multiplier_mantissa": 0}),
         (INVERSE_PERPETUAL, {"multiplier_exponent": 13}),
-        (7, {}),
         (9, {}),
     ],
 )

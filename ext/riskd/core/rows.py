@@ -70,6 +70,8 @@ class InstrumentRow(NamedTuple):
     """0 while it is not settled."""
     funding_time_ns: int = 0
     open_interest_lots: int = 0
+    base_asset_id: int = 0
+    """Of a spot pair."""
 
 
 class MarkRow(NamedTuple):
