@@ -10,6 +10,7 @@ import json
 import re
 import zlib
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from datetime import date, datetime
 from decimal import Decimal
 from io import BytesIO
@@ -18,13 +19,8 @@ from typing import BinaryIO, Final
 
 from riskd.rulebooks.keys import RULE
 from riskd.rulebooks.laws import validate
-from riskd.rulebooks.layouts import (
-    CCXT,
-    LAYOUTS,
-    detect,
-    is_linear_perpetual,
-    unified_name,
-)
+from riskd.rulebooks.layouts import LAYOUTS, detect
+from riskd.rulebooks.layouts.ccxt import CCXT, is_linear_perpetual, unified_name
 from riskd.rulebooks.loader import read_format, read_instrument
 from riskd.rulebooks.markets import (
     ASSET_SCALE,
@@ -219,16 +215,7 @@ def _layout(
         raise RulebookError(path, "maintenance_part", reason, maintenance_part)
     if tier_mode is None or tier_mode == how.tier_mode:
         return how
-    return Layout(
-        name=how.name,
-        what=how.what,
-        is_it=how.is_it,
-        markets=how.markets,
-        read=how.read,
-        keys=how.keys,
-        tier_mode=tier_mode,
-        mode_source="said when it was imported",
-    )
+    return replace(how, tier_mode=tier_mode, mode_source="said when it was imported")
 
 
 def _rule(

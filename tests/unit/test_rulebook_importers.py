@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from riskd.rulebooks import RulebookError, import_ccxt, load, loads, to_toml
-from riskd.rulebooks.layouts import is_linear_perpetual, unified_name
+from riskd.rulebooks.layouts.ccxt import is_linear_perpetual, unified_name
 
 TWO_SYMBOLS = Path(__file__).parent.parent / "data" / "ccxt_two_symbols.json"
 # The venue's whole file is not part of the project; beside a checkout it is tested too.
