@@ -20,6 +20,7 @@ from riskd.conform.inputs import (
     ENTRY,
     EQUITY,
     FEE,
+    FIRST_MARGIN,
     FLOOR,
     INITIAL_RATE,
     LEVERAGE,
@@ -137,6 +138,7 @@ def position_of(inputs: Inputs, **figures: Decimal | None) -> Position:
         "multiplier": number(inputs, CONTRACT_SIZE),
         "session_price": number(inputs, ("session_price", "session_avg_price")),
         "closing_fee": number(inputs, ("pos_comm", "posComm", "reserved_fee")),
+        "added_margin": number(inputs, ("extra_margin", "added_margin", "extra")),
         "open_loss": number(inputs, ("unrealised_loss_locked", "open_loss")),
         "tick": number(inputs, TICK),
     }
@@ -164,8 +166,8 @@ def _held(inputs: Inputs, venue: Venue, rule: Rule) -> tuple[Held, ...]:
 
 def _isolated(inputs: Inputs, venue: Venue, contract: Contract) -> Question:
     rule = _rule(venue, contract)
-    wallet = number(inputs, WALLET)
     own = number(inputs, OWN_MARGIN)
+    wallet = number(inputs, WALLET if own is not None else (*WALLET, *FIRST_MARGIN))
     figures: dict[str, Decimal | None] = {}
     if wallet is not None:
         figures["wallet"] = wallet
@@ -220,6 +222,9 @@ def _liquidation(model: str) -> Callable[[Inputs, Venue], Outputs]:
                 position, asked.schedule, rule, asked.others
             ),
             "bankruptcy_price": lambda: margin.bankruptcy_price_of(position, rule),
+            "worst_close_price": lambda: margin.bankruptcy_price_of(
+                position, replace(rule, fee_in_bankruptcy=True)
+            ),
             "closing_fee": lambda: margin.closing_fee_of(position, rule, venue.fee_step),
             "margin_ratio": lambda: margin.margin_ratio_of(position, asked.schedule, rule),
             "position_value": lambda: requirement().notional,
@@ -253,7 +258,9 @@ def _requirements(row: Inputs, venue: Venue, position: Position, rule: Rule) -> 
     if number(row, ("rate",)) is not None:
         # One rate for the requirement that is asked for, divided by the leverage.
         rate = need(row, ("rate",))
-        schedule = margin.leveraged_rates(rate, rate, position.leverage or 1)
+        # The standard model of an engine that has both leaves the leverage out.
+        standard = str(row.get("mode") or "").startswith("standard")
+        schedule = margin.leveraged_rates(rate, rate, 1 if standard else position.leverage or 1)
         position = replace(position, leverage=None)
     else:
         schedule = schedule_of(row, venue, rate_needed=False)
@@ -267,6 +274,7 @@ def _requirements(row: Inputs, venue: Venue, position: Position, rule: Rule) -> 
         "initial_margin": lambda: requirement().initial,
         "maintenance_margin": lambda: requirement().maintenance,
         "margin": lambda: requirement().initial,
+        "position_balance": lambda: requirement().initial,
         "unrealised_pnl": lambda: margin.profit_of(position, rule),
     }
     return _in_units(outputs, position, rule)

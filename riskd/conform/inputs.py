@@ -21,9 +21,17 @@ class NotCoveredError(Exception):
 SIDE = ("side", "position_side", "direction")
 QUANTITY = ("qty", "quantity", "size", "position_qty", "position_amt", "amount")
 CONTRACTS = ("contracts", "lots")
-CONTRACT_SIZE = ("lot_size", "contract_size", "contract_value", "ct_val", "multiplier")
+CONTRACT_SIZE = (
+    "lot_size",
+    "contract_size",
+    "contract_value",
+    "ct_val",
+    "face_value",
+    "face",
+    "multiplier",
+)
 ENTRY = ("entry", "entry_price", "avg_px", "avg_price", "open_price", "price")
-MARK = ("mark", "mark_price", "mark_px")
+MARK = ("mark", "mark_price", "mark_px", "oracle_price", "oracle")
 # Money without the position's profit.
 WALLET = (
     "isolated_wallet",
@@ -36,7 +44,9 @@ WALLET = (
 )
 # What the venue calls the position's margin: its rule says what is in it.
 OWN_MARGIN = ("isolated_margin", "position_margin", "pos_margin", "posMargin", "margin_used")
-EQUITY = ("equity", "equity_from_ratio", "account_value", "account_equity")
+# What the position needed when it was opened, without fees.
+FIRST_MARGIN = ("pos_init", "posInit")
+EQUITY = ("equity", "equity_from_ratio", "account_value", "account_equity", "total_equity")
 PROFIT = ("unrealised_pnl", "unrealized_pnl", "unrealized_profit", "upnl", "upl")
 NOTIONAL = ("notional", "notional_at_mark", "position_value", "value")
 INITIAL_RATE = ("im_rate", "imr_rate", "initial_rate", "initial_margin_rate")
@@ -73,7 +83,8 @@ FEE = (
 TICK = ("tick", "tick_size", "price_tick")
 STAKE = ("stake_quote", "stake", "stake_amount")
 # Words at the end of a name that only say the unit.
-UNITS = ("btc", "eth", "xbt", "sol", "coin", "usd", "usdt", "usdc", "quote", "base")
+UNITS = ("coin", "quote", "base", "btc", "xbt", "eth", "sol", "xrp", "usd", "usdt", "usdc")
+SATOSHI = ("sat", "sats", "satoshi")
 VOLATILITY = ("vol", "volatility", "sigma", "iv", "implied_vol", "mark_iv")
 TIME = ("time_years", "years", "time_to_expiry_years", "t")
 INTEREST = ("rate_cont", "rate", "r")
@@ -144,6 +155,8 @@ def without_units(inputs: Inputs) -> Inputs:
         stem, _, unit = name.rpartition("_")
         if unit in UNITS and stem:
             plain.setdefault(stem, value)
+        elif unit in SATOSHI and stem:
+            plain.setdefault(stem, margin.decimal(f"inputs.{name}", value).scaleb(-8))
     return plain
 
 

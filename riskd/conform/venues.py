@@ -154,6 +154,12 @@ VENUES: Mapping[str, Venue] = {
     ),
     # bybit.com/en/help-center: "Liquidation Price Calculation under Isolated Mode (UTA)", 2026.
     "Bybit (2026": Venue(isolated=_BYBIT_2025, fee_step=Decimal("1e-8"), domains=_FUTURES),
+    # A position report of 2026: the fee in the margin, at L and at bankruptcy.
+    "PointPay": Venue(
+        isolated=replace(_BYBIT_2025, fee_in_liquidation="at_liquidation"),
+        fee_step=Decimal("1e-8"),
+        domains=_FUTURES,
+    ),
     # Units of the tickers' Greeks, seen in captures. Below one day theta is not the formula's.
     "Deribit": Venue(
         isolated=Rule(),
@@ -191,11 +197,10 @@ VENUES: Mapping[str, Venue] = {
         ),
         domains=_FUTURES,
     ),
-    # The equity of the account; the worst close price leaves room for the taker fee.
+    # The equity of the account; the worst close price leaves room for the taker fee besides.
     "edgeX": Venue(
         isolated=Rule(
             wallet="equity",
-            fee_in_bankruptcy=True,
             liquidation_rounding="for_account",
             bankruptcy_rounding="for_account",
         ),

@@ -65,6 +65,9 @@ class Position:
     """What the venue calls the position's margin or the account's balance: Rule.wallet says what is
     in it. None: what the position needed at entry, its value over its leverage."""
 
+    added_margin: Decimal = Decimal(0)
+    """What was added since, where the wallet is not stated; not below 0."""
+
     leverage: Decimal | None = None
     """Chosen by the account, at least 1. None: requirements are those of the schedule alone."""
 
@@ -108,7 +111,14 @@ class Position:
                 raise ValueError(f"{name} {value} must be above 0")
         if self.entry_price is None and self.entry_value is None:
             raise ValueError("entry_price is missing")
-        for name in ("entry_value", "mark_value", "closing_fee", "open_loss", "open_interest"):
+        for name in (
+            "entry_value",
+            "mark_value",
+            "closing_fee",
+            "added_margin",
+            "open_loss",
+            "open_interest",
+        ):
             value = getattr(self, name)
             if value is not None and value < 0:
                 raise ValueError(f"{name} {value} must not be below 0")
@@ -361,6 +371,7 @@ class _Question:
             if self.position.leverage is None:
                 raise ValueError("wallet is missing, and so is the leverage that it comes from")
             money = self.entry_value / Fraction(self.position.leverage)
+            money += Fraction(self.position.added_margin)
             return money + self.closing_fee(self.entry_value) if self._has_fee() else money
         wallet = Fraction(self.position.wallet)
         if kind in ("margin_and_profit", "equity"):
