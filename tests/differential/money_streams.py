@@ -165,7 +165,7 @@ def setup() -> list[Command]:
     for account_id in ACCOUNTS:
         cash = 2**62 if account_id == RICH else (3 * 10**6, 10**5, 4 * 10**5)[account_id % 3]
         asset_id = COIN if account_id in IN_COIN else USDT
-        leverage = LEVERAGES[account_id % 4 + 3]
+        leverage = LEVERAGES[account_id % 3 + 4]
         mode = 1 + account_id % 2
         commands.append(("create_account", account_id, asset_id, mode, leverage, cash))
     commands += [("set_position_mode", account_id, 2) for account_id in HEDGED]
@@ -175,7 +175,7 @@ def setup() -> list[Command]:
     for asset_id, settlement_asset_id, index in ((COIN, USDT, "INDEX"), (USDT, COIN, "IN-COIN")):
         arguments = (asset_id, settlement_asset_id, ids[index], [(0, 900_000_000)], 0, BILLION)
         commands.append(call("define_collateral", *arguments, 0, 0, now_ns=START_NS))
-    commands.append(call("set_margin_levels", 1_200_000, 1_500_000, now_ns=START_NS))
+    commands.append(call("set_margin_levels", 2_000_000, 5_000_000, now_ns=START_NS))
     return commands
 
 
@@ -231,7 +231,7 @@ class MoneyStream:
             (9, self.mode),
             (1, self.levels),
             (10, self.evaluation),
-            (1, self.events),
+            (2, self.events),
             (2, self.collateral),
             (6, self.adjustment),
             (3, self.credit),
@@ -271,6 +271,11 @@ class MoneyStream:
             underlying_id = self.rows[ROLES[role].underlying].instrument_id
         return upsert(definition(role, number, underlying_id, self.now_ns))
 
+    def settled_id(self, engine: ReferenceEngine) -> int:
+        """Return an instrument that was settled, if there is one."""
+        rows = [row for row in engine.instruments() if row.settlement_price and row.asset_id == 1]
+        return self.rng.choice(rows).instrument_id if rows else 1
+
     def id_of(self, role: str) -> int:
         return self.rows[role].instrument_id
 
@@ -289,7 +294,7 @@ class MoneyStream:
         roles = self.rng.sample(sorted(ROLES), self.rng.choice((1, 3, 11, 11)))
         marks: list[Fields] = []
         for role in roles:
-            factor = self.rng.choice((0.8, 0.93, 0.98, 1, 1.01, 1.03, 1.1, 1.25))
+            factor = self.rng.choice((0.85, 0.95, 0.98, 0.99, 1, 1.01, 1.02, 1.06, 1.17))
             moved = max(1, round(self.marks[role] * factor))
             first = ROLES[role].mark
             if not first // 3 <= moved <= 3 * first:
@@ -303,6 +308,8 @@ class MoneyStream:
             if self.rng.random() < 0.02:
                 mark["instrument_id"] = self.rng.choice(engine.instruments()).instrument_id
             marks.append(mark)
+        if self.rng.random() < 0.7:
+            self.queue.append(call("evaluate_levels", 0, 20, self.now_ns))
         return ("marks", marks, self.now_ns)
 
     # Orders
@@ -449,7 +456,7 @@ class MoneyStream:
         if self.rng.random() < 0.08:
             account_id, role = RICH, "WIDE"
             lots = self.rng.choice((1, -1)) * self.rng.choice((7, 2**40, 2**52, COUNT_MAX))
-        if role == "PUT" and self.rng.random() < 0.9:
+        if role == "PUT" and self.rng.random() < 0.8:
             lots = abs(lots)
         at_mark = ROLES[role].value(lots, self.marks[role])
         entry = round(at_mark * self.rng.choice((0.9, 1, 1, 1.05)))
@@ -475,6 +482,7 @@ class MoneyStream:
                     {"account_id": 99},
                     {"instrument_id": 999},
                     {"instrument_id": self.rng.choice(engine.instruments()).instrument_id},
+                    {"instrument_id": self.settled_id(engine)},
                     {"position_side": self.rng.choice((1, 2, 3, 4))},
                     {"lots": self.rng.choice((0, COUNT_MAX + 1, -COUNT_MAX - 1))},
                     {"entry_value": self.rng.choice((0, -1, 2**62 + 1, 2**62))},
@@ -501,7 +509,7 @@ class MoneyStream:
                 (
                     {"instrument_id": 999},
                     {"instrument_id": self.id_of("CALL")},
-                    {"instrument_id": self.rng.choice(engine.instruments()).instrument_id},
+                    {"instrument_id": self.settled_id(engine)},
                     {"rate_ppb": self.rng.choice((BILLION + 1, -BILLION - 1))},
                     {"price": self.rng.choice((-1, COUNT_MAX, COUNT_MAX + 1))},
                     {"time_ns": self.rng.choice((0, 1, self.now_ns + 2 * BILLION))},
@@ -583,8 +591,8 @@ class MoneyStream:
     def levels(self, _: ReferenceEngine) -> Command:
         levels = self.rng.choice(
             (
-                *((1_200_000, 1_500_000), (1_100_000, 3_000_000), (2_000_000, 10_000_000)),
-                *((1_200_000, 1_500_000), (4_000_000, 4_000_001)),
+                *((2_000_000, 5_000_000), (1_100_000, 3_000_000), (3_000_000, 10_000_000)),
+                *((2_000_000, 5_000_000), (4_000_000, 4_000_001)),
                 *((0, 0), (0, 0), (0, 1_500_000), (1_000_000, 1_500_000), (1_500_000, 1_500_000)),
                 *((1_500_000, 10_000_001), (-1, 0), (2**40, 2**41)),
             )
@@ -600,9 +608,9 @@ class MoneyStream:
         return call("evaluate_levels", first, count, self.now_ns)
 
     def events(self, engine: ReferenceEngine) -> Command:
-        after = self.rng.randint(0, engine.revision)
+        after = self.rng.choice((0, 0, self.rng.randint(0, engine.revision)))
         account_id = self.rng.choice((0, 0, 1, 2, 99))
-        return call("risk_events", after, account_id, self.rng.choice((0, 1, 5, 1000)))
+        return call("risk_events", after, account_id, self.rng.choice((0, 1, 1000, 1000)))
 
     # Collateral and credit
 

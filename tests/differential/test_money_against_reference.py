@@ -1,0 +1,137 @@
+"""Streams about money into the compiled engine and its slow twin: equal bytes, equal state.
+
+RISKD_DIFFERENTIAL_SEEDS and RISKD_DIFFERENTIAL_COMMANDS say how many streams and how long they are.
+"""
+
+import os
+from collections import Counter
+from functools import cache
+from typing import Any
+
+import pytest
+
+from riskd.v1 import types_pb2 as t
+from tests.differential.money_streams import MoneyStream
+from tests.differential.streams import Command
+from tests.differential.test_engine_against_reference import reasons_in, run_stream
+
+SEEDS = int(os.environ.get("RISKD_DIFFERENTIAL_SEEDS", "8"))
+COMMANDS = int(os.environ.get("RISKD_DIFFERENTIAL_COMMANDS", "1500"))
+# What the streams are made to reach, by command.
+REASONS: dict[str, tuple[int, ...]] = {
+    "load_position": (
+        t.REASON_CODE_NONE,
+        t.REASON_CODE_ACCOUNT_UNKNOWN,
+        t.REASON_CODE_INSTRUMENT_UNKNOWN,
+        t.REASON_CODE_SETTLEMENT_ASSET_MISMATCH,
+        t.REASON_CODE_POSITION_SIDE_NOT_SUPPORTED,
+        t.REASON_CODE_POSITION_NOT_FLAT,
+        t.REASON_CODE_DEFINITION_INVALID,
+        t.REASON_CODE_SHORT_OPTION_NOT_PERMITTED,
+        t.REASON_CODE_INSTRUMENT_SETTLED,
+        t.REASON_CODE_POSITIONS_FULL,
+        t.REASON_CODE_HOLDINGS_FULL,
+    ),
+    "apply_funding": (
+        t.REASON_CODE_NONE,
+        t.REASON_CODE_INSTRUMENT_UNKNOWN,
+        t.REASON_CODE_DEFINITION_INVALID,
+        t.REASON_CODE_INSTRUMENT_SETTLED,
+        t.REASON_CODE_FUNDING_OUT_OF_ORDER,
+        t.REASON_CODE_MARK_MISSING,
+        t.REASON_CODE_MARGIN_OVERFLOWS,
+    ),
+    "settle_instrument": (
+        t.REASON_CODE_NONE,
+        t.REASON_CODE_INSTRUMENT_UNKNOWN,
+        t.REASON_CODE_DEFINITION_INVALID,
+        t.REASON_CODE_INSTRUMENT_SETTLED,
+        t.REASON_CODE_INSTRUMENT_NOT_EXPIRED,
+        t.REASON_CODE_MARGIN_OVERFLOWS,
+    ),
+    "change_margin_mode": (
+        t.REASON_CODE_NONE,
+        t.REASON_CODE_MARGIN_MODE_MISMATCH,
+        t.REASON_CODE_POSITION_NOT_FLAT,
+        t.REASON_CODE_MARK_MISSING,
+        t.REASON_CODE_MARK_STALE,
+        t.REASON_CODE_EXCEEDS_AVAILABLE,
+        t.REASON_CODE_BORN_LIQUIDATABLE_IN_MODE,
+        t.REASON_CODE_POSITIONS_FULL,
+    ),
+    "set_margin_levels": (t.REASON_CODE_NONE, t.REASON_CODE_DEFINITION_INVALID),
+    "define_collateral": (
+        t.REASON_CODE_NONE,
+        t.REASON_CODE_ASSET_UNKNOWN,
+        t.REASON_CODE_INSTRUMENT_UNKNOWN,
+        t.REASON_CODE_DEFINITION_INVALID,
+    ),
+    "adjust_collateral": (
+        t.REASON_CODE_NONE,
+        t.REASON_CODE_EXCEEDS_AVAILABLE,
+        t.REASON_CODE_MARK_MISSING,
+        t.REASON_CODE_MARK_STALE,
+        t.REASON_CODE_BALANCES_FULL,
+    ),
+    "set_credit_line": (
+        t.REASON_CODE_NONE,
+        t.REASON_CODE_ACCOUNT_UNKNOWN,
+        t.REASON_CODE_FIRM_UNKNOWN,
+        t.REASON_CODE_DEFINITION_INVALID,
+    ),
+    "marks": (t.REASON_CODE_INSTRUMENT_SETTLED,),
+}
+
+
+class Counts:
+    """What a stream has reached."""
+
+    def __init__(self) -> None:
+        self.reasons: Counter[tuple[str, int]] = Counter()
+        self.levels: Counter[tuple[int, int, bool]] = Counter()
+        """Level before and after, and whether it is that of a pool."""
+
+    def see(self, command: Command, outcome: Any) -> None:
+        self.reasons.update((command[0], reason) for reason in reasons_in(command, outcome))
+        if command[0] == "risk_events":
+            for each in outcome[0]:
+                self.levels[each.level_before, each.level_after, each.instrument_id == 0] += 1
+
+    def __iadd__(self, other: "Counts") -> "Counts":
+        self.reasons.update(other.reasons)
+        self.levels.update(other.levels)
+        return self
+
+
+@cache
+def counts_of(seed: int) -> Counts:
+    """Run a stream through both engines, once; fail where they differ."""
+    counts = Counts()
+    run_stream(MoneyStream(seed), COMMANDS, see=counts.see)
+    return counts
+
+
+@pytest.mark.parametrize("seed", range(SEEDS))
+def test_engine_and_reference_answer_alike_about_money(seed: int) -> None:
+    counts_of(seed)
+
+
+@pytest.mark.skipif(SEEDS * COMMANDS < 12_000, reason="streams this short reach less")
+def test_streams_reach_every_refusal_and_every_change_of_level() -> None:
+    counts = Counts()
+    for seed in range(SEEDS):
+        counts += counts_of(seed)
+    missing = [
+        (command, t.ReasonCode.Name(t.ReasonCode.ValueType(reason)))
+        for command, reasons in REASONS.items()
+        for reason in reasons
+        if counts.reasons[command, reason] == 0
+    ]
+    assert missing == []
+    changes = [(before, after) for before in range(3) for after in range(3) if before != after]
+    assert [
+        (*change, is_pool)
+        for change in changes
+        for is_pool in (True, False)
+        if counts.levels[*change, is_pool] == 0
+    ] == []
