@@ -661,10 +661,16 @@ class MoneyStream:
     def adjustment(self, engine: ReferenceEngine) -> Command:
         account_id = self.some_account()
         asset_id = self.rng.choice((USDT, COIN, COIN, COIN, ALT))
-        amounts = (1, 300, 5_000, 80_000, -1, -300, -5_000, -80_000)
+        amounts = (1, 301, 5_000, 80_000, -1, -301, -5_000, -80_000)
         if asset_id == COIN:
-            amounts = (1, 30, 700, 9_000, -1, -30, -700, -9_000)
+            amounts = (1, 31, 700, 9_000, -1, -31, -700, -9_000)
         amount = self.rng.choice(amounts)
+        summary = engine.summary(account_id)
+        if summary is not None and summary.cross_liquidation_requirement and amount % 2:
+            # To somewhere between the levels.
+            needed = summary.cross_liquidation_requirement * self.rng.choice((2, 3, 6)) // 2
+            equity = summary.cash + summary.cross_pnl + summary.collateral_value
+            asset_id, amount = summary.asset_id, needed - equity
         owed = [row for row in engine.balances(account_id) or [] if row.amount < 0]
         if owed and self.rng.random() < 0.5:
             asset_id, amount = owed[0].asset_id, -owed[0].amount
