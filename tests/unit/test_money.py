@@ -6,6 +6,7 @@ is the perpetual itself, 65,000.0 USDT: one minor unit of COIN is 650 of USDT.
 """
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -35,7 +36,7 @@ class Bank(Floor):
         """Change what account 1 has of an asset; return the reason."""
         return self.engine.adjust_collateral(1, asset_id, amount, False, NOW_NS)[0]
 
-    def define(self, tiers: tuple[tuple[int, int], ...] = HALF, **rest: int) -> None:
+    def define(self, tiers: tuple[tuple[int, int], ...] = HALF, **rest: Any) -> None:
         assert self.engine.define_collateral(COIN, 1, 1, tiers, **rest) == NONE
 
     def available(self) -> int | None:
@@ -301,7 +302,7 @@ def test_each_rule_of_a_definition_comes_in_its_order() -> None:
         tuple((place, 0) for place in range(9)),
     ):
         assert define(COIN, 1, 1, tiers) == invalid, tiers
-    for rest in (
+    bad: tuple[dict[str, Any], ...] = (
         {"cap": -1},
         {"cap": 2**62 + 1},
         {"liability_ppb": BILLION - 1},
@@ -309,7 +310,8 @@ def test_each_rule_of_a_definition_comes_in_its_order() -> None:
         {"interest_free": -1},
         {"interest_free": 2, "forced_conversion": 1},
         {"forced_conversion": 2**62 + 1},
-    ):
+    )
+    for rest in bad:
         assert define(COIN, 1, 1, HALF, **rest) == invalid, rest
     assert define(COIN, 1, 9, HALF) == t.REASON_CODE_INSTRUMENT_UNKNOWN
     assert define(COIN, 1, 2, HALF) == invalid
