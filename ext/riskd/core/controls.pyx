@@ -8,7 +8,7 @@ instruments is added up in a check, once, and only for a kind that asks for it.
 """
 
 from libc.math cimport fabs, rint
-from libc.stdint cimport INT64_MAX, UINT64_MAX, int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport UINT64_MAX, int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memset
 
 from riskd.core.black cimport Greeks, black76
@@ -36,7 +36,6 @@ from riskd.core.money cimport (
     clamp,
     debug_assert,
     fits,
-    floor_div,
     i128,
     larger,
     magnitude,

@@ -35,7 +35,6 @@ from riskd.core.money cimport (
     i128,
     larger,
     magnitude,
-    multiply,
 )
 from riskd.core.types cimport (
     FAMILY_OPEN_INTEREST,

@@ -11,7 +11,7 @@ in the place of c S, max(c, c T') in the place of c, T' the mark in coin. Everyt
 rounded up once.
 """
 
-from libc.stdint cimport int64_t, uint32_t
+from libc.stdint cimport int64_t
 
 from riskd.core.margin cimport Terms, beyond_money, scaled_up
 from riskd.core.money cimport PPB, ceil_div, i128, larger, multiply

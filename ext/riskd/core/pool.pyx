@@ -400,7 +400,8 @@ cdef void fill_of(
     cdef i128 signed_lots = lots if side == SIDE_BUY else -lots
     cdef i128 reduced = 0
     cdef Size size
-    cdef i128 opened, released, freed, credit, covered, paid, need, reduced_value, opened_value, value
+    cdef i128 opened, released, freed, credit, covered, paid, need
+    cdef i128 reduced_value, opened_value, value
     fill.lots = 0
     fill.entry_value = 0
     fill.wallet = 0

@@ -51,8 +51,9 @@ The end, 16 bytes
 Versions
     Structs only ever grow at their end, and zero is what an older program meant where it had no
     field (or is no number of ours, and means the one that `_complete` writes). So entries smaller
-    than ours get zeros behind them, and a table that is not there is empty. Entries larger than ours, and sections that are not known, are of a newer program, and
-    refused. A new format version is for all else.
+    than ours get zeros behind them, and a table that is not there is empty. Entries larger than
+    ours, and sections that are not known, are of a newer program, and refused. A new format version
+    is for all else.
 
 How it is written
     Under another name, synced, read back from the disk and compared, then renamed, and the

@@ -1,4 +1,5 @@
-"""What instruments are, and what lots of them are worth: of linear contracts and options p q tick_value, of inverse ones q Q / p.
+"""What instruments are, and what lots of them are worth: of linear contracts and options
+p q tick_value, of inverse ones q Q / p.
 
 An inverse contract has a tick value of 0 (docs/instruments.md). Orders and what is traded are
 measured in ticks here; marks are in margin.pxd.

@@ -19,8 +19,8 @@ ctypedef struct PositionChange:
 cdef void what_if_room(
     const Book *source, const Account *account, Capacities *room
 ) noexcept nogil
-# Copy definitions, marks and, unless NULL, an account without orders, firm, parent and limits. False
-# if there is no room for them any more.
+# Copy definitions, marks and, unless NULL, an account without orders, firm, parent and limits;
+# False if there is no room for them any more.
 cdef bint what_if_copy(Book *source, const Account *account, Book *target) noexcept nogil
 # Put what is given in the place of a position; working orders stay. False if the table is full.
 cdef bint what_if_put(Book *book, Account *account, const PositionChange *change) noexcept nogil

@@ -6,7 +6,7 @@ figure needs. What is asked is then decided by the code that decides for the sou
 """
 
 from libc.stdint cimport int64_t, uint8_t, uint32_t
-from libc.string cimport memcpy, memset
+from libc.string cimport memcpy
 
 from riskd.core.book cimport (
     TABLE_ACCOUNTS,
