@@ -91,7 +91,8 @@ def serve(account_count: int) -> None:
             ECHO_SERVICE: add_echo_service,
         },
         backend.commits,
-        lambda: keep_time(backend.commits, time.time_ns, settings.tick_interval_ms / 1000),
+        lambda: keep_time(backend.commits, time.time_ns, settings.tick_interval_ms / 1000, None),
+        lambda: None,
     )
     print(server.start(), flush=True)
     sys.stdin.read()

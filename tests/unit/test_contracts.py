@@ -48,7 +48,7 @@ class Desk:
         self._ids = 0
 
     def list(self, symbol: str, kind: int, **listing: int) -> tuple[int, int]:
-        numbers = {
+        numbers: dict[str, Any] = {
             "schedule_id": 1,
             "tick_mantissa": 1,
             "tick_exponent": 0,

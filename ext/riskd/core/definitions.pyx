@@ -247,7 +247,9 @@ cdef bint _option_lawful(const Book *book, row):
         and _in(row.interest_rate_ppb, -PPB, PPB)
         # An option that is settled in coin has its strike in the units of its underlying.
         and _in(
-            row.underlying_id, int(row.kind == INSTRUMENT_KIND_INVERSE_OPTION), book.instrument_count
+            row.underlying_id,
+            int(row.kind == INSTRUMENT_KIND_INVERSE_OPTION),
+            book.instrument_count,
         )
     )
 
