@@ -231,9 +231,9 @@ class MoneyStream:
             (9, self.mode),
             (1, self.levels),
             (10, self.evaluation),
-            (2, self.events),
+            (3, self.events),
             (2, self.collateral),
-            (6, self.adjustment),
+            (9, self.adjustment),
             (3, self.credit),
             (1.5, self.owner),
             (2, self.leverage),
@@ -504,6 +504,9 @@ class MoneyStream:
         }
         if role == "WIDE":
             fields["rate_ppb"] = self.rng.choice((1, BILLION, -BILLION))
+        unmarked = [each for each in CONTRACTS if engine.mark(self.id_of(each)) is None]
+        if unmarked and self.rng.random() < 0.3:
+            fields |= {"instrument_id": self.id_of(unmarked[0]), "price": 0}
         if self.rng.random() < 0.15:
             fields |= self.rng.choice(
                 (
@@ -608,6 +611,10 @@ class MoneyStream:
         return call("evaluate_levels", first, count, self.now_ns)
 
     def events(self, engine: ReferenceEngine) -> Command:
+        """Ask what changed, or what all of it comes to."""
+        if self.rng.random() < 0.3:
+            values = call("collateral_values", self.rng.choice((*ACCOUNTS, 99)))
+            return self.rng.choice((values, values, call("collateral"), call("margin_levels")))
         after = self.rng.choice((0, 0, self.rng.randint(0, engine.revision)))
         account_id = self.rng.choice((0, 0, 1, 2, 99))
         return call("risk_events", after, account_id, self.rng.choice((0, 1, 1000, 1000)))
