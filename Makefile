@@ -23,7 +23,7 @@ CHECKED := $(wildcard riskd benchmarks tests)
 TESTS := $(wildcard tests clients/python/tests)
 
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-debug test-crash test-differential simulate lint format bench proto wheel wheel-check constraints clean
+.PHONY: help demo test test-debug test-crash test-differential simulate lint format bench bench-listener proto wheel wheel-check constraints clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -49,6 +49,10 @@ simulate: $(READY) ## simulate clients, clock, disk faults and restarts from SEE
 
 bench: $(READY) ## run all benchmarks
 	$(BIN)/python benchmarks/run.py
+
+bench-listener: $(READY) ## measure the native door beside its peers, and draw build/bench/listener.html
+	.ci/require cc nghttp2 openssl grpc++
+	$(BIN)/python benchmarks/run.py listener
 
 lint: $(READY) $(VENV)/.stamp-buf-$(BUF_VERSION) ## check style, types, stubs and the proto contract
 	$(BIN)/ruff check

@@ -33,6 +33,10 @@ class Samples:
     def names(self, prefix: str = "") -> list[str]:
         return [name for name in self._rounds if name.startswith(prefix)]
 
+    def last(self, name: str) -> float:
+        """Return the figure of the latest round."""
+        return self._rounds[name][-1]
+
     def median(self, name: str) -> float:
         return statistics.median(self._rounds[name])
 

@@ -52,13 +52,15 @@ class Market:
     Serial numbers make every client order id and execution id a new one.
     """
 
-    def __init__(self, engine: Engine, listing_count: int, now_ns: int) -> None:
+    def __init__(
+        self, engine: Engine, listing_count: int, now_ns: int, first_account: int = 1
+    ) -> None:
         self.engine = engine
         self.now_ns = now_ns
         self.listings = _list(engine, listing_count)
         self._random = random.Random(20241024)
         self._serial = 0
-        self._accounts = 0
+        self._next_account = first_account
         self.call(METHOD_REPORT_MARKS, marks(self.listings, now_ns))
 
     def call(self, method: int, request: bytes) -> bytes:
@@ -114,10 +116,10 @@ class Market:
         """Add accounts that will hold so many positions."""
         traders = []
         for index in range(count):
-            self._accounts += 1
             first = index % len(self.listings)
             listings = (self.listings * 2)[first : first + positions]
-            trader = Trader(self._accounts, tuple(listings))
+            trader = Trader(self._next_account, tuple(listings))
+            self._next_account += 1
             reason = self.engine.create_account(
                 trader.account_id, 1, mode, LEVERAGE, cash_usdt * USDT
             )

@@ -8,7 +8,13 @@ from typing import Any
 
 import pytest
 
-RUN = Path(__file__).resolve().parents[2] / "benchmarks" / "run.py"
+ROOT = Path(__file__).resolve().parents[2]
+RUN = ROOT / "benchmarks" / "run.py"
+
+# Scripts import each other as benchmarks.*, from the repository, which is no package to install.
+sys.path.insert(0, str(ROOT))
+from benchmarks.listener import Latencies  # noqa: E402
+from benchmarks.peers.build import MissingError, build  # noqa: E402
 
 FIGURES = {
     "engine": {"check_isolated_ns", "check_cross_ns", "greeks_scalar_ns"},
@@ -64,6 +70,31 @@ def test_benchmark_prints_and_reports_its_figures(name: str, tmp_path: Path) -> 
         assert figures[figure] > 0
         assert f"| {figure} | {figures[figure]} |" in (tmp_path / "report.md").read_text()
     assert figures["ratios"]
+
+
+def test_listener_says_what_is_missing_and_measures_the_rest(tmp_path: Path) -> None:
+    try:
+        build("load")
+    except MissingError as error:
+        pytest.skip(str(error))
+    _, benchmark = run_quickly("listener", tmp_path)
+    figures = benchmark["figures"]
+    for peer in ("grpcio", "nghttp2_echo", "control"):
+        assert figures[f"{peer}_calls_per_s"] > 0
+        assert figures[f"{peer}_calls_per_cpu_s"] > 0
+    assert figures["tcp_pingpong_p50_us"] > 0
+    assert (figures["native_calls_per_s"] is None) == ("native" in figures["missing"])
+
+
+def test_histogram_of_the_c_programs_gives_the_percentiles_of_all_calls() -> None:
+    latencies = Latencies()
+    latencies.add([[1_000, 98], [5_000, 1]])
+    latencies.add([[1_000, 900], [900_000, 1]])
+    assert latencies.percentile_us(50) == 1.0
+    assert latencies.percentile_us(99.9) == 5.0
+    assert latencies.percentile_us(99.99) == 900.0
+    with pytest.raises(ValueError, match="no calls"):
+        Latencies().percentile_us(50)
 
 
 def test_unknown_benchmark_is_refused_with_the_names_that_there_are(tmp_path: Path) -> None:
