@@ -13,18 +13,25 @@ from typing import Any
 
 from riskd import margin
 from riskd.conform.inputs import (
+    ADDED_MARGIN,
     CEILING,
+    CLOSING_FEE,
     CONTRACT_SIZE,
     CONTRACTS,
     DEDUCTION,
     ENTRY,
+    ENTRY_VALUE,
     EQUITY,
     FEE,
     FIRST_MARGIN,
     FLOOR,
+    FROZEN_MAINTENANCE,
     INITIAL_RATE,
     LEVERAGE,
+    MARGIN_RATE,
+    MARGIN_RATIO,
     MARK,
+    MARK_VALUE,
     MAX_LEVERAGE,
     NOTIONAL,
     OWN_MARGIN,
@@ -38,11 +45,13 @@ from riskd.conform.inputs import (
     Inputs,
     NotCoveredError,
     Outputs,
+    find,
     items,
     mapping,
     need,
     number,
     side_sign,
+    spelled,
     with_position,
     without_units,
 )
@@ -119,48 +128,67 @@ def position_of(inputs: Inputs, **figures: Decimal | None) -> Position:
     sign = side_sign(inputs)
     size = number(inputs, (*QUANTITY, *CONTRACTS))
     value = number(inputs, NOTIONAL)
+    entry_value, mark_value = number(inputs, ENTRY_VALUE), number(inputs, MARK_VALUE)
     entry = number(inputs, (*ENTRY, *MARK))
     mark = number(inputs, MARK)
+    leverage = number(inputs, LEVERAGE)
+    rate = number(inputs, MARGIN_RATE)
     if size is None:
-        # A row that states a value need not say of how many contracts; then it is one.
-        size = need(inputs, QUANTITY) if value is None else Decimal(1)
-    if entry is None and value is None:
+        # What states a value, or margin as a part of it, need not say of how many; then it is one.
+        stated = (value, entry_value, mark_value, rate)
+        size = Decimal(1) if any(figure is not None for figure in stated) else _no_size(inputs)
+    if entry is None and value is None and entry_value is None and mark_value is None:
         need(inputs, ENTRY)
+    if entry is None:
+        # A row that states one price or value means it for both.
+        entry_value = next((v for v in (entry_value, value, mark_value) if v is not None), None)
+        mark_value = next((v for v in (mark_value, value, entry_value) if v is not None), None)
     given: dict[str, Decimal | None] = {
         "quantity": size if sign is None else size.copy_abs() * sign,
         "entry_price": entry,
-        # A row that states one price or value means it for both.
         "mark_price": entry if mark is None else mark,
-        "entry_value": value if entry is None else None,
-        "mark_value": value if entry is None else None,
-        "leverage": number(inputs, LEVERAGE),
+        "entry_value": entry_value,
+        "mark_value": mark_value,
+        "leverage": margin.leverage_of_rate(rate) if leverage is None and rate else leverage,
         "fee_rate": number(inputs, FEE),
         "multiplier": number(inputs, CONTRACT_SIZE),
         "session_price": number(inputs, ("session_price", "session_avg_price")),
-        "closing_fee": number(inputs, ("pos_comm", "posComm", "reserved_fee")),
-        "added_margin": number(inputs, ("extra_margin", "added_margin", "extra")),
+        "closing_fee": number(inputs, CLOSING_FEE),
+        "frozen_maintenance": number(inputs, FROZEN_MAINTENANCE),
+        "added_margin": number(inputs, ADDED_MARGIN),
         "open_loss": number(inputs, ("unrealised_loss_locked", "open_loss")),
         "tick": number(inputs, TICK),
     }
     return Position.of(**(given | figures))
 
 
+def _no_size(inputs: Inputs) -> Decimal:
+    return need(inputs, QUANTITY)
+
+
 def _stated_value(inputs: Inputs, rule: Rule) -> tuple[Position, Rule]:
     """Return the position of a row; a value that it states is on the venue's own basis."""
     value = number(inputs, NOTIONAL)
-    if value is None:
-        return position_of(inputs), rule
-    position = position_of(inputs, entry_value=value, mark_value=value)
-    return position, replace(rule, initial_basis="mark", maintenance_basis="mark")
+    figures: dict[str, Decimal | None] = {}
+    if value is not None:
+        figures = {
+            "entry_value": number(inputs, (*ENTRY_VALUE, *NOTIONAL)),
+            "mark_value": number(inputs, (*MARK_VALUE, *NOTIONAL)),
+        }
+    if rule.maintenance_basis == "session_average" and value is not None:
+        rule = replace(rule, maintenance_basis="mark")
+    return position_of(inputs, **figures), rule
 
 
 def _held(inputs: Inputs, venue: Venue, rule: Rule) -> tuple[Held, ...]:
+    symbol = inputs.get("symbol")
     rows = items("inputs.other_positions", inputs.get("other_positions") or [])
     shared = {name: inputs[name] for name in FEE if name in inputs}
     held = []
     for index, item in enumerate(rows):
         row = shared | dict(without_units(mapping(f"inputs.other_positions[{index}]", item)))
-        held.append(Held(position_of(row), schedule_of(row, venue), rule))
+        pair = symbol is not None and row.get("symbol") == symbol
+        held.append(Held(position_of(row), schedule_of(row, venue), rule, same_instrument=pair))
     return tuple(held)
 
 
@@ -175,15 +203,24 @@ def _isolated(inputs: Inputs, venue: Venue, contract: Contract) -> Question:
         rule = replace(rule, wallet="margin")
     elif own is not None:
         figures["wallet"] = own
+    if rule.initial_basis == "entry":
+        figures["entry_value"] = number(inputs, (*ENTRY_VALUE, *NOTIONAL))
     figures["unrealised_profit"] = number(inputs, PROFIT)
     if rule.fee_in_liquidation.startswith("at_"):
         figures["fee_rate"] = need(inputs, FEE)
-    return Question(position_of(inputs, **figures), schedule_of(inputs, venue), rule)
+    if contract == "inverse":
+        figures["value_step"] = venue.value_step
+    schedule = schedule_of(inputs, venue, rate_needed=number(inputs, FROZEN_MAINTENANCE) is None)
+    return Question(position_of(inputs, **figures), schedule, rule)
 
 
 def _cross(inputs: Inputs, venue: Venue, contract: Contract) -> Question:
     rule = _rule(venue, contract, "cross")
     equity = number(inputs, EQUITY)
+    ratio = number(inputs, MARGIN_RATIO)
+    if equity is None and ratio is not None and number(inputs, (*WALLET, *OWN_MARGIN)) is None:
+        schedule = schedule_of(inputs, venue)
+        equity = margin.equity_of_ratio(ratio, position_of(inputs), schedule, rule)
     wallet = need(inputs, (*WALLET, *OWN_MARGIN)) if equity is None else equity
     # Equity has the position's own profit up to its mark in it.
     rule = replace(rule, wallet="margin" if equity is None else "equity")
@@ -196,10 +233,23 @@ def _cross(inputs: Inputs, venue: Venue, contract: Contract) -> Question:
     return Question(position, schedule_of(inputs, venue), rule, others)
 
 
+# A size in quote currency is that of an inverse contract.
+_QUOTE_SIZES = ("contracts_usd", "face_usd", "face_value_usd", "ct_val_usd", "contract_size_usd")
+
+
+def _contract(model: str, inputs: Inputs) -> Contract:
+    """Return what the model's name says, else what the row's words and units do."""
+    if model.endswith(("linear", "inverse")):
+        return "inverse" if model.endswith("inverse") else "linear"
+    said = str(find(inputs, ("contract", "contract_type", "settlement", "type")) or "").lower()
+    is_inverse = inputs.get("inverse") is True or said.startswith(("inverse", "coin"))
+    return "inverse" if is_inverse or find(inputs, _QUOTE_SIZES) is not None else "linear"
+
+
 def liquidation_question(model: str, inputs: Inputs, venue: Venue) -> Question:
     """Return what a row of a liquidation model asks."""
-    row = without_units(with_position(inputs))
-    contract: Contract = "inverse" if model.endswith("inverse") else "linear"
+    row = without_units(with_position(spelled(inputs)))
+    contract = _contract(model, row)
     return (_cross if model.startswith("cross") else _isolated)(row, venue, contract)
 
 
@@ -223,9 +273,11 @@ def _liquidation(model: str) -> Callable[[Inputs, Venue], Outputs]:
             ),
             "bankruptcy_price": lambda: margin.bankruptcy_price_of(position, rule),
             "worst_close_price": lambda: margin.bankruptcy_price_of(
-                position, replace(rule, fee_in_bankruptcy=True)
+                position,
+                replace(rule, fee_in_bankruptcy=True, bankruptcy_rounding="against_account"),
             ),
             "closing_fee": lambda: margin.closing_fee_of(position, rule, venue.fee_step),
+            "pos_comm": lambda: margin.reserved_fee_of(position, rule),
             "margin_ratio": lambda: margin.margin_ratio_of(position, asked.schedule, rule),
             "position_value": lambda: requirement().notional,
             "notional": lambda: requirement().notional,
@@ -312,13 +364,13 @@ def maintenance_tier(inputs: Inputs, venue: Venue) -> Outputs:
 
     def rates() -> margin.Rates:
         by_quantity = rule.tier_key == "quantity"
-        size = need(row, (*QUANTITY, *CONTRACTS)) if by_quantity else Decimal(1)
+        size = need(row, (*QUANTITY, *CONTRACTS)).copy_abs() if by_quantity else Decimal(1)
         return margin.rates_of(schedule, size, 0 if by_quantity else notional(), rule)
 
     def notional() -> Decimal:
-        value = number(row, NOTIONAL)
+        value = number(row, (*NOTIONAL, *MARK_VALUE))
         if value is not None:
-            return value
+            return value.copy_abs()
         position, shown = _stated_value(row, rule)
         return margin.requirement_of(position, schedule, shown).notional
 

@@ -125,7 +125,9 @@ def _rule(inputs: Inputs, option: OptionVenue) -> OptionRule:
     }
     numbers = {field: _given(inputs, names) for field, names in stated.items()}
     changes: dict[str, Any] = {name: value for name, value in numbers.items() if value is not None}
-    return replace(option.rule, settlement=_settlement(inputs, option.rule), **changes)
+    coin = str(find(inputs, ("coin", "currency", "underlying_asset", "base_asset")) or "").upper()
+    rule = option.coins.get(coin, option.rule)
+    return replace(rule, settlement=_settlement(inputs, rule), **changes)
 
 
 def _size(inputs: Inputs) -> float:
@@ -324,7 +326,8 @@ def _legs(inputs: Inputs) -> tuple[list[str], list[float], list[float]]:
         kind = text(inputs, _KIND)
         for side, sign in (("short", -1.0), ("long", 1.0)):
             size = real(inputs, (f"{side}_qty", f"{side}_quantity"), 0.0)
-            if size != 0:
+            # A leg without a quantity is none, whether or not it has a strike.
+            if size != 0 or find(inputs, (f"{side}_strike",)) is not None:
                 legs.append((kind, real(inputs, (f"{side}_strike",)), sign * size))
     if not legs:
         raise ValueError("inputs: there are no legs")

@@ -58,9 +58,14 @@ def _gross(positions: Sequence[Inputs], rated: bool) -> Figure:
     )
 
 
+def _notional(inputs: Inputs) -> float:
+    """Return the notional; a short's may be stated below 0."""
+    return abs(real(inputs, ("notional", "position_notional")))
+
+
 def maintenance_rate(inputs: Inputs, _venue: Venue) -> Outputs:
     def notional() -> float:
-        return real(inputs, ("notional", "position_notional"))
+        return _notional(inputs)
 
     def rate() -> Figure:
         return margin.power_rate(
@@ -77,7 +82,7 @@ def maintenance_rate(inputs: Inputs, _venue: Venue) -> Outputs:
 def initial_rate(inputs: Inputs, _venue: Venue) -> Outputs:
     def rate() -> Figure:
         return margin.power_initial_rate(
-            real(inputs, ("notional", "position_notional")),
+            _notional(inputs),
             real(inputs, _BASE_INITIAL),
             real(inputs, _FACTOR, 0.0),
             real(inputs, ("max_leverage", "leverage")),
@@ -102,6 +107,11 @@ def _own_and_others(inputs: Inputs) -> tuple[Inputs | None, list[Inputs]]:
 
 def estimated_leverage(inputs: Inputs, _venue: Venue) -> Outputs:
     def leverage() -> Figure:
+        if inputs.get("order") is None:
+            positions = _positions(inputs, "positions")
+            return margin.account_leverage(
+                real(inputs, _COLLATERAL), _gross(positions, rated=False)
+            )
         own, others = _own_and_others(inputs)
         order = _order(inputs)
         price = real(order, ("price",))
@@ -134,12 +144,6 @@ def _side(inputs: Inputs) -> Side:
     raise ValueError(f"inputs.side must be buy or sell, got {side!r}")
 
 
-def _fee_rate(inputs: Inputs) -> float:
-    if find(inputs, ("taker_fee_bps",)) is not None:
-        return float(need(inputs, ("taker_fee_bps",)).scaleb(-4))
-    return real(inputs, _FEE, 0.0)
-
-
 def max_order_cross(inputs: Inputs, _venue: Venue) -> Outputs:
     def quantity() -> Figure:
         side = _side(inputs)
@@ -154,7 +158,7 @@ def max_order_cross(inputs: Inputs, _venue: Venue) -> Outputs:
             real(inputs, _COLLATERAL),
             real(inputs, ("other_im", "other_ims", "others_im"), 0.0),
             rate,
-            _fee_rate(inputs),
+            real(inputs, _FEE, 0.0),
             real(inputs, ("position_qty",), 0.0),
             abs(real(inputs, (*orders, "sell_orders_qty"), 0.0)),
             factor=real(inputs, _FACTOR, 0.0),
@@ -238,10 +242,14 @@ def cross_liquidation(inputs: Inputs, _venue: Venue) -> Outputs:
     def price() -> Figure | None:
         symbol = inputs.get("symbol")
         others = [
-            position
-            for name in ("other_positions", "positions", "others")
-            for position in _positions(inputs, name)
-            if symbol is None or position.get("symbol") != symbol
+            *_positions(inputs, "other_positions"),
+            *_positions(inputs, "others"),
+            # The position itself can be among these.
+            *(
+                position
+                for position in _positions(inputs, "positions")
+                if symbol is None or position.get("symbol") != symbol
+            ),
         ]
         found = margin.power_liquidation_price(
             real(inputs, _QUANTITY),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,7 +15,7 @@ from typing import Any
 
 from riskd import margin
 from riskd.conform.adapters import adapter_of
-from riskd.conform.inputs import NotCoveredError, mapping
+from riskd.conform.inputs import NotCoveredError, mapping, output, spelled
 from riskd.conform.venues import venue_of
 
 
@@ -180,12 +181,13 @@ def _check_row(row: Mapping[str, Any]) -> list[Failure]:
         raise ValueError(f"tolerance.value {tolerance} must not be below 0")
     failures: list[Failure] = []
     try:
-        outputs = adapter(row["inputs"], venue)
-        unknown = [name for name in row["expected"] if name not in outputs]
+        outputs = adapter(spelled(row["inputs"]), venue)
+        asked = {name: output(outputs, name) for name in row["expected"]}
+        unknown = [name for name, figure in asked.items() if figure is None]
         if unknown:
             raise NotCoveredError(", ".join(unknown))
         for name, expected in row["expected"].items():
-            got = outputs[name]()
+            got = asked[name]()
             for place, wanted, figure in _pairs(name, expected, got):
                 if not _within(place, wanted, figure, tolerance, kind == "rel"):
                     failures.append(Failure(row["id"], place, wanted, figure))
@@ -206,8 +208,10 @@ def _pairs(name: str, expected: Any, got: Any) -> Iterator[tuple[str, Any, Any]]
 
 
 def _within(name: str, expected: Any, got: Any, tolerance: Decimal, relative: bool) -> bool:
-    if expected is None or got is None:
-        return expected is None and got is None
+    if got is None or (isinstance(got, float | Decimal) and math.isinf(got)):
+        return _says_none(name, expected)
+    if expected is None:
+        return False
     if isinstance(got, list):
         return False
     # A word, such as the direction of a transfer.
@@ -216,6 +220,20 @@ def _within(name: str, expected: Any, got: Any, tolerance: Decimal, relative: bo
     wanted = margin.decimal(f"expected.{name}", expected)
     allowed = tolerance * wanted.copy_abs() if relative else tolerance
     return abs(Decimal(got) - wanted) <= allowed
+
+
+# What rows write for a figure that does not exist, or has no bound.
+_NO_FIGURE = ("", "none", "null", "n/a", "max", "inf", "infinity")
+_LARGEST = (2**63 - 1, 2**64 - 1, 2**128 - 1)
+
+
+def _says_none(name: str, expected: Any) -> bool:
+    """Whether a row means that there is no figure. A price not above 0 is none: venues print 0."""
+    if isinstance(expected, str):
+        return expected.lower() in _NO_FIGURE
+    if expected is None or expected in _LARGEST:
+        return True
+    return "price" in name and _is_number(expected) and bool(expected <= 0)
 
 
 def _is_number(value: Any) -> bool:

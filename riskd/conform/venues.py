@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 
 from riskd import margin
@@ -16,6 +16,8 @@ class OptionVenue:
     """A venue's rule for options, and how its rows are read."""
 
     rule: OptionRule
+    # Rules of single coins that differ.
+    coins: Mapping[str, OptionRule] = field(default_factory=dict)
     # The amount out of the money is measured against the forward, not the index.
     forward_first: bool = False
     # Names of the rule's rates; venues disagree about which is a and which is b.
@@ -37,6 +39,8 @@ class Venue:
     isolated: Rule | None = None
     # Where a pool's prices are not printed like an isolated position's.
     cross: Rule | None = None
+    # Where inverse contracts have rules of their own.
+    inverse: Rule | None = None
     inverse_cross: Rule | None = None
     option: OptionVenue | None = None
     # Modules adapters_<domain> that know the venue's rules; option pricing is the same everywhere.
@@ -47,6 +51,8 @@ class Venue:
     inverse_cross_tick: Decimal | None = None
     # A fee is rounded up to this step of the settlement currency.
     fee_step: Decimal | None = None
+    # The value of one inverse contract is a whole number of these.
+    value_step: Decimal | None = None
     # vega and theta without a unit in their names are per 0.01 and per day; rho is not comparable.
     greeks_per_point: bool = False
     # Gamma and theta of the last day are not compared: the venue scales at least one of them.
@@ -54,9 +60,10 @@ class Venue:
 
     def rule(self, contract: Contract, mode: str) -> Rule | None:
         """Return the record of linear or inverse contracts, isolated or cross."""
-        found = self.isolated
+        inverse = contract == "inverse"
+        found = (self.inverse if inverse else None) or self.isolated
         if mode == "cross":
-            found = (self.inverse_cross if contract == "inverse" else None) or self.cross or found
+            found = (self.inverse_cross if inverse else None) or self.cross or found
         return None if found is None else replace(found, contract=contract)
 
 
@@ -83,6 +90,12 @@ _BYBIT_2025 = replace(
     maintenance_basis="liquidation",
     fee_in_liquidation="at_bankruptcy",
     fee_in_bankruptcy=True,
+)
+_BYBIT_POOL = replace(
+    _BYBIT,
+    fee_in_liquidation="at_bankruptcy",
+    fee_in_bankruptcy=True,
+    bankruptcy_rounding="exact",
 )
 # Margin and maintenance with the fee of closing at bankruptcy, all of the entry value.
 _BITMEX = Rule(
@@ -136,21 +149,25 @@ VENUES: Mapping[str, Venue] = {
     ),
     # Position responses of API v2 and v3. A pool has no fee beside the position, it leaves room for
     # that of closing at its end: help.bybit.com/hc/en-us/articles/360039261334. BTCUSD's tick is
-    # 0.5, one satoshi the step of a fee. Tickers' Greeks: units seen in captures.
+    # 0.5, one satoshi the step of a fee. Tickers' Greeks: units seen in captures. Inverse contracts
+    # are those of the unified account, as in "Bybit (2026".
     "Bybit": Venue(
         isolated=_BYBIT,
-        inverse_cross=replace(
-            _BYBIT,
-            fee_in_liquidation="at_bankruptcy",
-            fee_in_bankruptcy=True,
-            bankruptcy_rounding="exact",
-        ),
+        inverse=_BYBIT_2025,
+        inverse_cross=_BYBIT_POOL,
         inverse_cross_tick=Decimal("0.5"),
         fee_step=Decimal("1e-8"),
         option=OptionVenue(rule=margin.BYBIT, fee_rate=0.0003, order_is_initial=True),
         domains=_BOTH,
         greeks_per_point=True,
         scales_last_day=True,
+    ),
+    "Bybit (legacy": Venue(
+        isolated=_BYBIT,
+        inverse_cross=_BYBIT_POOL,
+        inverse_cross_tick=Decimal("0.5"),
+        fee_step=Decimal("1e-8"),
+        domains=_FUTURES,
     ),
     # bybit.com/en/help-center: "Liquidation Price Calculation under Isolated Mode (UTA)", 2026.
     "Bybit (2026": Venue(isolated=_BYBIT_2025, fee_step=Decimal("1e-8"), domains=_FUTURES),
@@ -177,9 +194,14 @@ VENUES: Mapping[str, Venue] = {
     ),
     # support.kraken.com/hc/en-us/articles/360022835671
     "Kraken": Venue(isolated=Rule(), domains=_FUTURES),
-    # bitmex.com/app/isolatedMarginExamples, and a position response of 2018.
-    "BitMEX": Venue(isolated=_BITMEX, domains=_FUTURES),
-    # kucoin.com/support/4408061803033 and a position response: to April 2025.
+    # bitmex.com/app/isolatedMarginExamples, and position responses of 2018 and 2019, which print
+    # both prices from a contract's value in whole satoshi.
+    "BitMEX": Venue(
+        isolated=replace(_BITMEX, bankruptcy_rounding="against_account"),
+        value_step=Decimal("1e-8"),
+        domains=_FUTURES,
+    ),
+    # kucoin.com/support/4408061803033 and position responses: to April 2025.
     "KuCoin": Venue(isolated=_BITMEX, domains=_FUTURES),
     # kucoin.com/support/26694703491737: maintenance on the mark, a liquidation fee at L.
     "KuCoin (2025": Venue(isolated=_FEE_AT_LIQUIDATION, domains=_FUTURES),
@@ -197,7 +219,8 @@ VENUES: Mapping[str, Venue] = {
         ),
         domains=_FUTURES,
     ),
-    # The equity of the account; the worst close price leaves room for the taker fee besides.
+    # Asset responses: the equity of the account; the worst close price leaves room for the taker
+    # fee besides.
     "edgeX": Venue(
         isolated=Rule(
             wallet="equity",
@@ -213,7 +236,10 @@ VENUES: Mapping[str, Venue] = {
     "generic": Venue(isolated=Rule(), domains=_FUTURES),
     # Sources of the rules for options are beside them in riskd/margin/options.py, those of the
     # families below at the top of their modules of riskd/margin.
-    "bit.com": Venue(option=OptionVenue(rule=margin.BIT_COM, fee_rate=0.0003), domains=_OPTIONS),
+    "bit.com": Venue(
+        option=OptionVenue(rule=margin.BIT_COM, coins=margin.BIT_COM_COINS, fee_rate=0.0003),
+        domains=_OPTIONS,
+    ),
     "Aevo": Venue(option=OptionVenue(rule=margin.AEVO), domains=_OPTIONS),
     "Derive": Venue(option=OptionVenue(rule=margin.DERIVE), domains=_OPTIONS),
     "US": Venue(option=OptionVenue(rule=margin.REG_T), domains=_OPTIONS),
@@ -229,9 +255,10 @@ _ANY_VENUE = Venue()
 
 def venue_of(name: str) -> Venue:
     """Return the record whose key is the longest beginning of the name that ends with a word."""
+    words = name.lower()
     keys = [
         key
         for key in VENUES
-        if name.startswith(key) and not name[len(key) : len(key) + 1].isalnum()
+        if words.startswith(key.lower()) and not words[len(key) : len(key) + 1].isalnum()
     ]
     return VENUES[max(keys, key=len)] if keys else _ANY_VENUE

@@ -50,6 +50,11 @@ def not_negative(name: str, value: Number) -> Decimal:
     return result
 
 
+def quotient(dividend: Decimal, divisor: Decimal) -> Decimal:
+    """Return the quotient to as many digits as a number may have, halves to the even one."""
+    return Context(prec=_DIGITS_MAX).divide(dividend, divisor)
+
+
 def rounded_up(value: Fraction) -> Decimal:
     return to_decimal(value, ROUND_CEILING)
 

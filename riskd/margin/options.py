@@ -18,7 +18,7 @@ A long option is paid in full and needs nothing. Sources: beside each rule below
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Literal, get_args, get_type_hints
 
 import numpy as np
@@ -129,7 +129,7 @@ DERIBIT = OptionRule(
     put_initial_over_maintenance=1.0,
 )
 # hc.bitexch.dev/en/articles/9771460 and support.bit.com 4404914044441, of 2021 to 2023: the same
-# with settlement in coin; a, b, c of BTC and ETH, BCH has 0.25, 0.15, 0.125 and TON 0.6, 0.5, 0.4.
+# with settlement in coin; a, b, c of BTC and ETH.
 BIT_COM = OptionRule(
     initial_rate=0.15,
     initial_floor=0.10,
@@ -138,6 +138,11 @@ BIT_COM = OptionRule(
     call_initial_over_maintenance=1.0,
     put_initial_over_maintenance=1.0,
 )
+# Coins of the same venue with rates of their own.
+BIT_COM_COINS = {
+    "BCH": replace(BIT_COM, initial_rate=0.25, initial_floor=0.15, maintenance_rate=0.125),
+    "TON": replace(BIT_COM, initial_rate=0.6, initial_floor=0.5, maintenance_rate=0.4),
+}
 # okx.com/help/ii-option-margin of 2024-04: the reference is the forward of the same expiry; c is
 # 0.03 of BTC and 0.05 of ETH. In cash it is the same, and the rates count on the index.
 OKX = OptionRule(

@@ -43,6 +43,8 @@ from riskd.margin.schedules import (
 )
 
 _HALVINGS = 120
+# A venue's own figures are often printed from doubles: 2^-53 of each, a few times over.
+_STEP_TOLERANCE = Fraction(1, 10**15)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,7 +55,8 @@ class Position:
     """
 
     quantity: Decimal
-    """Contracts, above 0 long, below 0 short."""
+    """Contracts, above 0 long, below 0 short. 0: no position, which needs nothing and has no
+    liquidation price."""
 
     entry_price: Decimal | None = None
     """Average entry price, above 0. It or entry_value must be given."""
@@ -93,6 +96,10 @@ class Position:
     closing_fee: Decimal | None = None
     """The fee reserved for closing, where the venue states it. None: by the rate and leverage."""
 
+    frozen_maintenance: Decimal | None = None
+    """Maintenance margin at entry with the reserved fee, where the venue states it; for rules whose
+    maintenance_basis is entry. None: by the schedule."""
+
     open_loss: Decimal = Decimal(0)
     """Loss that the initial margin also covers, not below 0."""
 
@@ -102,10 +109,19 @@ class Position:
     tick: Decimal | None = None
     """Price step, above 0. None: prices are not rounded to one."""
 
+    value_step: Decimal | None = None
+    """Step of the value of one contract, above 0: values are the nearest to it, and a price that is
+    rounded is that of a whole number of steps, against the account. None: values are exact."""
+
     def __post_init__(self) -> None:
-        if self.quantity == 0:
-            raise ValueError("quantity must not be 0")
-        for name in ("entry_price", "mark_price", "session_price", "multiplier", "tick"):
+        for name in (
+            "entry_price",
+            "mark_price",
+            "session_price",
+            "multiplier",
+            "tick",
+            "value_step",
+        ):
             value = getattr(self, name)
             if value is not None and value <= 0:
                 raise ValueError(f"{name} {value} must be above 0")
@@ -115,6 +131,7 @@ class Position:
             "entry_value",
             "mark_value",
             "closing_fee",
+            "frozen_maintenance",
             "added_margin",
             "open_loss",
             "open_interest",
@@ -159,6 +176,8 @@ class Held:
     position: Position
     schedule: Schedule
     rule: Rule
+    same_instrument: bool = False
+    """The other side of a hedged pair: its price is the one that is looked for."""
 
 
 def value_of(position: Position, price: Number, rule: Rule) -> Decimal:
@@ -202,6 +221,8 @@ def requirement_of(position: Position, schedule: Schedule, rule: Rule) -> Requir
 
     The notional is at the mark. Raises ValueError if a figure that the rule uses is missing.
     """
+    if position.quantity == 0:
+        return Requirement(Decimal(0), Decimal(0), Decimal(0))
     question = _Question(position, schedule, rule)
     initial_value = question.entry_value
     if rule.initial_basis == "mark":
@@ -212,7 +233,7 @@ def requirement_of(position: Position, schedule: Schedule, rule: Rule) -> Requir
         initial = max(initial, initial_value / Fraction(position.leverage))
     maintenance = question.maintenance()
     if rule.fee_in_margin == "close_at_bankruptcy":
-        fee = question.closing_fee(initial_value)
+        fee = question.closing_fee(initial_value, question.sigma)
         initial, maintenance = initial + fee, maintenance + fee
     elif rule.fee_in_margin != "none":
         value = question.basis_value()
@@ -233,10 +254,24 @@ def margin_ratio_of(position: Position, schedule: Schedule, rule: Rule) -> Decim
     """
     question = _Question(position, schedule, rule)
     profit = question.sigma * (question.mark_value - question.entry_value)
-    required = question.maintenance() + question.frozen_fees() + question.phi * question.mark_value
+    required = question.liquidation_requirement()
     if required == 0:
         raise ValueError("the requirement is 0: there is no ratio")
     return to_decimal((question.money() + profit) / required, ROUND_FLOOR)
+
+
+def equity_of_ratio(ratio: Number, position: Position, schedule: Schedule, rule: Rule) -> Decimal:
+    """Return the equity at the mark that has this margin ratio, rounded down.
+
+    What is behind the position is not asked, so that the rule must not freeze a fee of it.
+    """
+    required = _Question(position, schedule, rule).liquidation_requirement()
+    return to_decimal(Fraction(decimal("ratio", ratio)) * required, ROUND_FLOOR)
+
+
+def reserved_fee_of(position: Position, rule: Rule) -> Decimal:
+    """Return the fee of closing that a wallet margin_and_fee holds, rounded up."""
+    return rounded_up(_Question(position, TierSchedule.flat(0), rule).fee_in_wallet())
 
 
 def closing_fee_of(position: Position, rule: Rule, step: Number | None = None) -> Decimal:
@@ -259,17 +294,29 @@ def liquidation_price_of(
     The position's own tier is the one at the returned price (rule.tier_price liquidation). Where
     the requirement jumps at a floor it is the first price, going from the mark (the entry price
     while there is no mark), at which equity is not above it. The others stay at their marks: their
-    profit counts for this position, their requirements against it.
+    profit counts for this position, their requirements against it. One on the same instrument moves
+    with this one: a hedged pair has one price, the first at which it is not above its requirement,
+    going from the mark to where the pair loses (down and up if it is balanced, the nearer counts).
     0 for a linear short and Infinity for an inverse long: liquidated at every price.
+    Raises ValueError for a pair of different contracts, or by a power law.
     """
     question = _Question(position, schedule, rule)
     pool = Fraction(0)
+    moving = [question]
     for other in others:
         at_mark = _Question(other.position, other.schedule, other.rule)
-        pool += at_mark.profit() - at_mark.liquidation_requirement()
-    return question.printed(
-        question.solve(question.money() + pool), rule.liquidation_rounding, rule.extra_ticks
-    )
+        if other.position.quantity == 0:
+            continue
+        if other.same_instrument:
+            moving.append(at_mark)
+        else:
+            pool += at_mark.profit() - at_mark.liquidation_requirement()
+    money = question.money() + pool
+    if len(moving) > 1:
+        return _price_of_pair(moving, money)
+    if position.quantity == 0:
+        return None
+    return question.printed(question.solve(money), rule.liquidation_rounding, rule.extra_ticks)
 
 
 def bankruptcy_price_of(position: Position, rule: Rule) -> Decimal | None:
@@ -277,6 +324,8 @@ def bankruptcy_price_of(position: Position, rule: Rule) -> Decimal | None:
 
     With rule.fee_in_bankruptcy equity is what the fee of closing there takes.
     """
+    if position.quantity == 0:
+        return None
     question = _Question(position, TierSchedule.flat(0), rule)
     return question.printed(question.bankruptcy_value(), rule.bankruptcy_rounding, 0)
 
@@ -292,6 +341,10 @@ class _Question:
     @property
     def sigma(self) -> int:
         return _sigma(self.position, self.rule)
+
+    @property
+    def size(self) -> Fraction:
+        return abs(Fraction(self.position.quantity)) * Fraction(self.position.multiplier)
 
     @property
     def entry_value(self) -> Fraction:
@@ -314,10 +367,10 @@ class _Question:
 
     def liquidation_requirement(self) -> Fraction:
         """What equity is compared with at the mark."""
-        fees = self.frozen_fees()
+        moving = Fraction(0) if self.is_frozen() else self.maintenance()
         if self.phi:
-            fees += self.phi * self.mark_value
-        return self.maintenance() + fees
+            moving += self.phi * self.mark_value
+        return self.frozen() + moving
 
     @property
     def phi(self) -> Fraction:
@@ -353,15 +406,15 @@ class _Question:
         terms = self.terms(value)
         return max(Fraction(0), terms.m * value - terms.d)
 
-    def closing_fee(self, value: Fraction) -> Fraction:
-        """The fee of closing at the bankruptcy price of the leverage."""
+    def closing_fee(self, value: Fraction, sigma: int) -> Fraction:
+        """The fee of closing at the bankruptcy price of the leverage of a side."""
         if self.position.closing_fee is not None:
             return Fraction(self.position.closing_fee)
         if self.position.fee_rate == 0:
             return Fraction(0)
         if self.position.leverage is None:
             raise ValueError("leverage is missing: the fee of closing at bankruptcy depends on it")
-        left = 1 - self.sigma / Fraction(self.position.leverage)
+        left = 1 - sigma / Fraction(self.position.leverage)
         return Fraction(self.position.fee_rate) * value * left
 
     def money(self) -> Fraction:
@@ -372,7 +425,7 @@ class _Question:
                 raise ValueError("wallet is missing, and so is the leverage that it comes from")
             money = self.entry_value / Fraction(self.position.leverage)
             money += Fraction(self.position.added_margin)
-            return money + self.closing_fee(self.entry_value) if self._has_fee() else money
+            return money + self.fee_in_wallet() if self._has_fee() else money
         wallet = Fraction(self.position.wallet)
         if kind in ("margin_and_profit", "equity"):
             return wallet - self.profit()
@@ -381,10 +434,15 @@ class _Question:
     def _has_fee(self) -> bool:
         return self.rule.wallet == "margin_and_fee"
 
+    def fee_in_wallet(self) -> Fraction:
+        """The closing fee in a wallet margin_and_fee; a reserved one is that of the worse side."""
+        reserved = self.rule.fee_in_liquidation == "reserved"
+        return self.closing_fee(self.entry_value, -1 if reserved else self.sigma)
+
     def _reserved_fee(self) -> Fraction:
         """The closing fee inside the wallet, which no loss may use up."""
         if self.rule.fee_in_liquidation == "reserved" and self._has_fee():
-            return self.closing_fee(self.entry_value)
+            return self.fee_in_wallet()
         return Fraction(0)
 
     def frozen_fees(self) -> Fraction:
@@ -394,6 +452,17 @@ class _Question:
             return rate * max(Fraction(0), self.bankruptcy_value())
         return self._reserved_fee()
 
+    def is_frozen(self) -> bool:
+        """Whether maintenance does not move with the price."""
+        return self.rule.maintenance_basis in ("entry", "session_average")
+
+    def frozen(self) -> Fraction:
+        """A: the part of the requirement that does not move with the price."""
+        stated = self.position.frozen_maintenance
+        if stated is not None and self.rule.maintenance_basis == "entry":
+            return Fraction(stated)
+        return self.frozen_fees() + (self.maintenance() if self.is_frozen() else 0)
+
     def bankruptcy_value(self) -> Fraction:
         """N of M + sigma (N - V) = f N, a reserved fee taken off M."""
         rate = Fraction(self.position.fee_rate) if self.rule.fee_in_bankruptcy else Fraction(0)
@@ -402,18 +471,25 @@ class _Question:
 
     def solve(self, money: Fraction) -> Fraction:
         """Return N of the liquidation equation; not above 0 if there is none."""
-        money -= self.frozen_fees()
-        if self.rule.maintenance_basis in ("entry", "session_average"):
-            return self._root(money - self.maintenance(), Terms(Fraction(0), Fraction(0)))
-        if not moves_with_notional(self.schedule, self.rule):
-            return self._root(money, self.terms(self.entry_value))
-        if self.rule.tier_price == "entry":
-            return self._root(money, self.terms(self.entry_value))
-        if self.rule.tier_price == "mark":
-            return self._root(money, self.terms(self.mark_value))
+        money -= self.frozen()
+        if not self.has_moving_tiers():
+            return self._root(money, self.terms_at(self.entry_value))
         if isinstance(self.schedule, PowerLaw):
             return self._bisect(money)
         return self._search(money)
+
+    def has_moving_tiers(self) -> bool:
+        """Whether the terms are those of the value that is looked for."""
+        moves = moves_with_notional(self.schedule, self.rule)
+        return moves and self.rule.tier_price == "liquidation" and not self.is_frozen()
+
+    def terms_at(self, value: Fraction) -> Terms:
+        """The terms of the liquidation equation at a value."""
+        if self.is_frozen():
+            return Terms(Fraction(0), Fraction(0))
+        if self.rule.tier_price == "mark" and moves_with_notional(self.schedule, self.rule):
+            return self.terms(self.mark_value)
+        return self.terms(self.entry_value if self.rule.tier_price == "entry" else value)
 
     def _root(self, money: Fraction, terms: Terms) -> Fraction:
         rate = terms.m + self.phi
@@ -484,16 +560,89 @@ class _Question:
             if self.sigma > 0:
                 return None
             return Decimal("Infinity") if is_long else Decimal(0)
-        size = abs(Fraction(self.position.quantity)) * Fraction(self.position.multiplier)
-        price = notional / size if self.rule.contract == "linear" else size / notional
+        linear = self.rule.contract == "linear"
+        price = notional / self.size if linear else self.size / notional
         tick = self.position.tick
         if tick is not None:
             unit = Fraction(tick)
+            if self.position.value_step is not None:
+                price = self._price_of_step(notional, Fraction(self.position.value_step))
             if rounding != "exact":
                 price = _steps(price / unit, rounding, is_long=is_long) * unit
             price += extra_ticks * (unit if is_long else -unit)
         # A short's price that is rounded away is liquidated at every price.
         return max(Decimal(0), to_decimal(price, ROUND_CEILING if is_long else ROUND_FLOOR))
+
+    def _price_of_step(self, notional: Fraction, step: Fraction) -> Fraction:
+        """The price of the next whole value of one contract, against the account."""
+        count = abs(Fraction(self.position.quantity))
+        is_long = self.position.quantity > 0
+        grows = self.rule.contract == "linear"
+        steps = _steps(notional / count / step, "up" if is_long == grows else "down", is_long=True)
+        value = steps * step
+        multiplier = Fraction(self.position.multiplier)
+        return value / multiplier if grows else multiplier / value
+
+
+def _price_of_pair(legs: Sequence[_Question], money: Fraction) -> Decimal | None:
+    """Return the price that the legs of one instrument share, rounded for the side of the pair.
+
+    In u, the price of a linear contract and the inverse of an inverse one's, each leg's value is
+    its size times u and equity less requirement is a line between the floors of the tiers.
+    """
+    first = legs[0]
+    for leg in legs:
+        if leg.rule.contract != first.rule.contract:
+            raise ValueError(f"a pair of {first.rule.contract} and {leg.rule.contract} contracts")
+        if isinstance(leg.schedule, PowerLaw):
+            raise ValueError("the pair's schedule is a power law, whose values have no lines")
+    money -= sum((leg.frozen() for leg in legs), Fraction(0))
+    mark = next((leg for leg in legs if leg.has_mark()), None)
+    begin = first.entry_value / first.size if mark is None else mark.mark_value / mark.size
+    net = sum(leg.sigma * leg.size for leg in legs)
+    ends = []
+    if net >= 0:
+        ends.append(_end_of_pair(legs, money, begin, falling=True))
+    if net <= 0:
+        ends.append(_end_of_pair(legs, money, begin, falling=False))
+    found = [end for end in ends if end is not None]
+    if not found:
+        return None
+    end = min(found, key=lambda u: abs(u - begin))
+    quantity = sum((leg.position.quantity for leg in legs), Decimal(0))
+    side = next((leg for leg in legs if leg.position.quantity * quantity > 0), first)
+    return side.printed(end * side.size, side.rule.liquidation_rounding, side.rule.extra_ticks)
+
+
+def _end_of_pair(
+    legs: Sequence[_Question], money: Fraction, begin: Fraction, *, falling: bool
+) -> Fraction | None:
+    """Return the first u from `begin` at which equity is not above the requirement, or None."""
+    floors = {Fraction(0)}
+    for leg in legs:
+        if leg.has_moving_tiers() and isinstance(leg.schedule, TierSchedule):
+            floors |= {Fraction(tier.floor) / leg.size for tier in leg.schedule.tiers}
+    if falling:
+        edges: list[Fraction | None] = [*sorted((u for u in floors if u < begin), reverse=True)]
+    else:
+        edges = [*sorted(u for u in floors if u > begin), None]
+    near = begin
+    for far in edges:
+        # The terms of the span: a floor itself is of the tier below.
+        inside = near + 1 if far is None else max(near, far)
+        gap, slope = money, Fraction(0)
+        for leg in legs:
+            terms = leg.terms_at(leg.size * inside)
+            gap += terms.d - leg.sigma * leg.entry_value
+            slope += leg.size * (leg.sigma - terms.m - leg.phi)
+        if gap + slope * near <= 0:
+            return near
+        if far is None:
+            return -gap / slope if slope < 0 else None
+        if gap + slope * far <= 0:
+            return -gap / slope
+        near = far
+    return None
 
 
 def _sigma(position: Position, rule: Rule) -> int:
@@ -504,8 +653,12 @@ def _sigma(position: Position, rule: Rule) -> int:
 def _value(position: Position, price: Fraction, rule: Rule) -> Fraction:
     if price <= 0:
         raise ValueError(f"price {float(price)} must be above 0")
-    size = abs(Fraction(position.quantity)) * Fraction(position.multiplier)
-    return size * price if rule.contract == "linear" else size / price
+    count, multiplier = abs(Fraction(position.quantity)), Fraction(position.multiplier)
+    one = multiplier * price if rule.contract == "linear" else multiplier / price
+    if position.value_step is not None:
+        step = Fraction(position.value_step)
+        one = _steps(one / step, "nearest", is_long=True) * step
+    return count * one
 
 
 def _entry_value(position: Position, rule: Rule) -> Fraction:
@@ -516,7 +669,10 @@ def _entry_value(position: Position, rule: Rule) -> Fraction:
 
 
 def _steps(count: Fraction, rounding: Rounding, *, is_long: bool) -> int:
-    """Return a number of steps as a whole one."""
+    """Return a number of steps as a whole one; figures that were doubles once may miss it."""
+    whole = round(count)
+    if abs(count - whole) <= abs(count) * _STEP_TOLERANCE:
+        return whole
     if rounding == "nearest":
         return int((count + Fraction(1, 2)) // 1)
     up = {"up": True, "down": False, "against_account": is_long, "for_account": not is_long}

@@ -79,6 +79,17 @@ def order_fee(quantity: ArrayLike, price: ArrayLike, rate: ArrayLike) -> Figure:
 
 
 @overflow_is_checked
+def account_leverage(collateral: ArrayLike, notional: ArrayLike) -> Figure:
+    """Return notional / collateral. Raises ValueError if collateral is not above 0."""
+    numbers = floats(
+        Field("collateral", collateral, ABOVE_ZERO), Field("notional", notional, FROM_ZERO)
+    )
+    numbers.require()
+    money, notionals = numbers.arrays
+    return numbers.computed(notionals / money)
+
+
+@overflow_is_checked
 def leverage_after_order(
     collateral: ArrayLike,
     other_notional: ArrayLike,
@@ -224,7 +235,7 @@ def max_order_cross(
     safety: ArrayLike = SAFETY,
     quantity_max: ArrayLike | None = None,
 ) -> Figure:
-    """Return the largest order that free collateral allows; below 0 none does.
+    """Return the largest order that free collateral allows, 0 at the least.
 
         (collateral - others) / (mark * (rate + 2 fee)) * safety -/+ position - orders
         (((collateral - others) / factor)^(1 / (1 + power)) / mark -/+ position - orders)
@@ -260,7 +271,7 @@ def max_order_cross(
     largest = np.where(counts, np.minimum(largest, by_power), largest)
     if quantity_max is not None:
         largest = np.minimum(largest, most)
-    return numbers.computed(largest)
+    return numbers.computed(np.maximum(largest, 0.0))
 
 
 @overflow_is_checked

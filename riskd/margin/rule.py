@@ -61,7 +61,8 @@ class Rule:
     fee_in_liquidation: FeeInLiquidation = "none"
     """The fee that the liquidation price leaves room for. at_liquidation: on the value at L.
     at_bankruptcy: on the value at the bankruptcy price. reserved: as frozen at entry beside the
-    margin; a wallet margin_and_fee is used up but for it."""
+    margin; a wallet margin_and_fee is used up but for it. Then it is rate times value times
+    (1 + 1 / leverage) for both sides."""
 
     fee_in_margin: FeeInMargin = "none"
     """What initial and maintenance margin add. taker: rate times value; taker_in_maintenance: only

@@ -21,10 +21,11 @@ from itertools import pairwise
 from typing import Self
 
 from riskd.margin.decimals import (
-    EXACT,
     Number,
     decimal,
     not_negative,
+    positive,
+    quotient,
     rounded_up,
     to_decimal,
 )
@@ -163,10 +164,14 @@ def leveraged_rates(
     if factor < 1:
         raise ValueError(f"leverage {factor} must not be below 1")
     rates = [
-        not_negative("rate", EXACT.divide(decimal("rate", rate), factor))
-        for rate in (maintenance_rate, initial_rate)
+        quotient(not_negative("rate", rate), factor) for rate in (maintenance_rate, initial_rate)
     ]
     return TierSchedule((Tier(Decimal(0), rates[0], rates[1], Decimal(0)),))
+
+
+def leverage_of_rate(rate: Number) -> Decimal:
+    """Return 1 / rate, to 64 digits: what margin of this part of the value is a leverage of."""
+    return quotient(_ONE, positive("rate", rate))
 
 
 @dataclass(frozen=True, slots=True)

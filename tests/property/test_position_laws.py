@@ -14,6 +14,7 @@ from riskd.margin import (
     Tier,
     TierSchedule,
     bankruptcy_price_of,
+    equity_of_ratio,
     isolated_liquidation_price,
     leverage_tiers,
     liquidation_price_of,
@@ -303,6 +304,16 @@ def test_the_margin_ratio_is_one_at_the_liquidation_price(
     assert abs(ratio - 1) < Decimal("1e-12")
 
 
+@given(positions(), tiers(), contracts, decimals("0.01", "50", 2))
+def test_the_equity_of_a_ratio_has_that_ratio(
+    position: Position, schedule: TierSchedule, rule: Rule, ratio: Decimal
+) -> None:
+    equity = equity_of_ratio(ratio, position, schedule, rule)
+    held = replace(position, wallet=equity)
+    got = margin_ratio_of(held, schedule, replace(rule, wallet="equity"))
+    assert abs(got - ratio) <= ratio * Decimal("1e-25")
+
+
 @given(positions(), st.lists(positions(), max_size=3), tiers())
 def test_a_pool_is_one_wallet_less_what_the_others_need(
     position: Position, others: list[Position], schedule: TierSchedule
@@ -321,6 +332,61 @@ def test_a_pool_is_one_wallet_less_what_the_others_need(
     assert (pooled is None) == (single is None)
     if pooled is not None and single is not None:
         assert abs(pooled - single) <= Decimal("1e-18") * max(pooled, Decimal(1))
+
+
+@st.composite
+def pairs(draw: st.DrawFn) -> tuple[Position, Position]:
+    """A long and a short of one instrument at one mark, with one wallet."""
+    mark = draw(prices)
+    one = replace(draw(positions()), mark_price=mark)
+    size = draw(sizes) * (-1 if one.quantity > 0 else 1)
+    return one, Position(quantity=size, entry_price=draw(prices), mark_price=mark)
+
+
+@given(pairs(), tiers(), tiers(), st.sampled_from([LINEAR, INVERSE, WHOLE]))
+def test_a_hedged_pair_has_one_price_the_first_from_the_mark(
+    pair: tuple[Position, Position], schedule: TierSchedule, other: TierSchedule, rule: Rule
+) -> None:
+    """Whatever side is asked: before it the pair stands, a step further it does not."""
+    one, two = pair
+    assert one.mark_price is not None
+    price = liquidation_price_of(
+        one, schedule, rule, [Held(two, other, rule, same_instrument=True)]
+    )
+    swapped = liquidation_price_of(
+        replace(two, wallet=one.wallet),
+        other,
+        rule,
+        [Held(replace(one, wallet=None), schedule, rule, same_instrument=True)],
+    )
+    if price is None or price.is_infinite():
+        assert swapped == price
+    else:
+        assert swapped is not None
+        assert abs(price - swapped) <= CLOSE * max(price, Decimal(1))
+
+    def room(at_price: Decimal) -> Fraction:
+        bare = replace(two, wallet=Decimal(0))
+        return equity_less_requirement(one, schedule, rule, at_price) + equity_less_requirement(
+            bare, other, rule, at_price
+        )
+
+    if room(one.mark_price) <= 0:
+        assert price is not None
+        assert abs(price - one.mark_price) <= CLOSE * one.mark_price
+        return
+    if price is None or price.is_infinite() or price == 0:
+        # A short side gains without end where a coin's price falls, a long inverse one where it
+        # rises: only there a pair cannot be liquidated.
+        far = Decimal("1e15") if rule.contract == "inverse" else Decimal("1e-15")
+        assert room(one.mark_price * far) > 0
+        return
+    step = (price - one.mark_price) / 16
+    for index in range(16):
+        assert room(one.mark_price + index * step) > 0
+    past = price * (1 + (Decimal("-1e-20") if price < one.mark_price else Decimal("1e-20")))
+    scale = largest_value(one, price) + largest_value(two, price) + Fraction(one.wallet or 0)
+    assert room(past) <= scale / 10**18
 
 
 @given(positions(), tiers(), fees)

@@ -95,10 +95,11 @@ def test_bitmex_and_kucoin_inverse(
 ) -> None:
     """liqValue = cost - (posMargin - posMaint), bankruptValue = cost - posInit, price = n / value.
 
-    posMargin = posInit + posComm, posMaint = m cost + posComm; cost is negative for a long.
+    posMargin = posInit + posComm, posComm = f cost (1 + 1/lambda), posMaint = m cost + posComm;
+    cost is negative for a long.
     """
     cost = -side * n / entry
-    init, comm = abs(cost) / leverage, abs(cost) * (1 + side / leverage) * f
+    init, comm = abs(cost) / leverage, abs(cost) * (1 + 1 / leverage) * f
     position = Position(
         quantity=side * n,
         entry_price=entry,

@@ -79,6 +79,9 @@ def test_the_vectors_beside_the_repository_pass_where_they_are_covered(
         FLAT,
         {"position": FLAT},
         {**FLAT, "side": "BUY"},
+        {**FLAT, "side": "both"},
+        {"posSide": "net", "currentQty": 2, "avgPx": 100, "isolatedWallet": 20, "mmr_pct": 1},
+        {**FLAT, "mmr": None, "maintenanceMarginRateBps": 100},
         {**FLAT, "qty": "2.0", "maint_amount": 0},
         {"qty": 2, "entry_price": 100, "leverage": 10, "mmr": 0.01},
         {"side": "long", "lots": 20, "lot_size": 0.1, "entry": 100, "wallet": 20, "mmr": 0.01},
@@ -119,10 +122,21 @@ def test_a_figure_out_of_tolerance_fails_with_its_difference() -> None:
     ]
 
 
-def test_an_expected_null_is_met_only_by_no_figure() -> None:
-    row = {**ROW, "expected": {"liquidation_price": None}}
+@pytest.mark.parametrize("none", [None, "", "0", 0, -3.2, "MAX", 2**64 - 1])
+def test_no_figure_meets_what_rows_write_for_none_and_nothing_else(none: Any) -> None:
+    row = {**ROW, "expected": {"liquidation_price": none}}
+    rich = {**row, "inputs": {**FLAT, "margin_quote": 200}}
     assert check(row).total().failed == 1
-    assert check({**row, "inputs": {**FLAT, "margin_quote": 200}}).total().passed == 1
+    assert check(rich).total().passed == (none != "0")
+    # A price that is not there is not any price.
+    assert check({**rich, "expected": {"liquidation_price": 90.9}}).total().failed == 1
+
+
+@pytest.mark.parametrize(
+    "name", ["liq_price", "liqPx", "liquidationPrice", "liquidation_price_usd"]
+)
+def test_an_output_goes_by_several_names(name: str) -> None:
+    assert check({**ROW, "expected": {name: 90.9090909}}).total().passed == 1
 
 
 @pytest.mark.parametrize(
@@ -136,7 +150,7 @@ def test_an_expected_null_is_met_only_by_no_figure() -> None:
         ({**ROW, "tolerance": {"kind": "abs"}}, "tolerance.value must be a number, got None"),
         ({**ROW, "inputs": {**FLAT, "mmr": None}}, "flat inputs: inputs.mmr is missing"),
         ({**ROW, "inputs": {**FLAT, "qty": "x"}}, "inputs.qty must be a number, got 'x'"),
-        ({**ROW, "inputs": {**FLAT, "qty": 0}}, "quantity must not be 0"),
+        ({**ROW, "inputs": {**FLAT, "qty": 0}}, "expected 90.909090899999995, got None"),
         ({**ROW, "inputs": {**FLAT, "entry": 0}}, "entry_price 0 must be above 0"),
         ({**ROW, "inputs": {**FLAT, "side": "up"}}, "inputs.side must be long or short, got 'up'"),
         ({**ROW, "inputs": {**FLAT, "tiers": 5}}, "inputs.tiers must be a list, got 5"),
@@ -195,7 +209,8 @@ def test_json_has_totals_groups_and_failures(
 
 def test_the_longest_name_of_a_venue_counts() -> None:
     assert conform.venue_of("Gate/OKX (via freqtrade)") is conform.VENUES["Gate"]
-    assert conform.venue_of("Bybit (legacy)") is conform.VENUES["Bybit"]
+    assert conform.venue_of("Bybit (legacy inverse)") is conform.VENUES["Bybit (legacy"]
+    assert conform.venue_of("bybit") is conform.VENUES["Bybit"]
     assert conform.venue_of("Bybit (2026 help)") is conform.VENUES["Bybit (2026"]
     assert conform.venue_of("Gateway").domains == ()
 

@@ -39,12 +39,20 @@ def rows() -> list[dict[str, Any]]:
     found: dict[str, dict[str, Any]] = {}
     for line in lines:
         row = json.loads(line, parse_float=Decimal)
+        if "liquidation_price" not in row["expected"]:
+            continue
         try:
             adapter = adapter_of(row["model"], venue_of(row["venue"]))
         except NotCoveredError:
             continue
         if adapter is MODELS.get(row["model"]) and not row["inputs"].get("other_positions"):
-            found[row["id"]] = row
+            asked = liquidation_question(row["model"], row["inputs"], venue_of(row["venue"]))
+            position = asked.position
+            # What only the exact functions take: fees and values as a venue printed them.
+            if (position.closing_fee, position.frozen_maintenance, position.value_step) == (
+                None,
+            ) * 3:
+                found[row["id"]] = row
     return list(found.values())
 
 
@@ -60,7 +68,6 @@ def columns(position: Position, copies: int) -> dict[str, Any]:
 @pytest.mark.parametrize("row", rows(), ids=lambda row: str(row["id"]))
 def test_a_vector_has_the_same_price_in_an_array(row: dict[str, Any]) -> None:
     asked = liquidation_question(row["model"], row["inputs"], venue_of(row["venue"]))
-    assert "liquidation_price" in row["expected"]
     # A profit that the venue states is one of the figures that arrays take from the prices.
     position = replace(asked.position, unrealised_profit=None)
     exact = margin.liquidation_price_of(position, asked.schedule, asked.rule)

@@ -247,6 +247,11 @@ cdef inline double closing_fee(const Position *position, double sigma, double va
     return position.fee_rate * value * (1.0 - sigma / position.leverage)
 
 
+# A reserved fee is that of the worse side, whose value grows up to its bankruptcy, for both.
+cdef inline double side_of_fee(const Switches *rule, double sigma) noexcept nogil:
+    return -1.0 if rule.fee_in_liquidation == LIQUIDATION_FEE_RESERVED else sigma
+
+
 cdef int requirement_of(
     const Position *position, const Schedule *schedule, const Switches *rule,
     double *initial, double *maintenance,
@@ -296,7 +301,7 @@ cdef inline double money_of(
     if not rule.has_wallet:
         money = value / position.leverage
         if rule.wallet == WALLET_WITH_FEE:
-            money += closing_fee(position, sigma, value)
+            money += closing_fee(position, side_of_fee(rule, sigma), value)
         return money
     if rule.wallet == WALLET_WITH_PROFIT:
         return position.wallet - sigma * (value_at(position, rule, position.mark_price) - value)
@@ -308,7 +313,7 @@ cdef inline double reserved_fee(
 ) noexcept nogil:
     if rule.fee_in_liquidation != LIQUIDATION_FEE_RESERVED or rule.wallet != WALLET_WITH_FEE:
         return 0.0
-    return closing_fee(position, sigma, value)
+    return closing_fee(position, side_of_fee(rule, sigma), value)
 
 
 cdef inline double bankruptcy_value(
