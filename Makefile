@@ -23,7 +23,7 @@ CHECKED := $(wildcard riskd benchmarks tests)
 TESTS := $(wildcard tests clients/python/tests)
 
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-debug test-crash test-differential simulate lint format bench bench-listener proto wheel wheel-check constraints clean
+.PHONY: help demo test test-debug test-crash test-differential simulate lint format conformance bench bench-listener proto wheel wheel-check constraints clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -70,6 +70,9 @@ format: $(VENV)/.stamp-tools $(VENV)/.stamp-buf-$(BUF_VERSION) ## rewrite Python
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 	$(BUF) format --write proto
+
+conformance: $(READY) ## write the tables of docs/conformance.md
+	$(SANITIZED) $(BIN)/python .ci/conformance.py
 
 proto: $(VENV)/.stamp-tools ## generate the protobuf code
 	$(BIN)/python .ci/generate_proto.py

@@ -54,9 +54,8 @@ class Count:
         self.not_covered += other.not_covered
 
 
-# Sources of a group that the conformance table names; the rows have them all.
-_SOURCES_SHOWN = 2
 _LINE_NUMBER = re.compile(r"(:\d+|#\S+)$")
+_GITHUB = re.compile(r"github:(?P<repository>[\w.-]+/[\w.-]+)@(?P<commit>[0-9a-f]+):(?P<path>\S+)$")
 
 
 @dataclass(slots=True)
@@ -66,6 +65,18 @@ class Report:
     groups: dict[tuple[str, str], Count] = field(default_factory=dict)
     failures: list[Failure] = field(default_factory=list)
     sources: dict[tuple[str, str], list[str]] = field(default_factory=dict)
+    # The widest tolerance of each kind.
+    tolerances: dict[tuple[str, str], dict[str, Decimal]] = field(default_factory=dict)
+
+    def note(self, group: tuple[str, str], row: Mapping[str, Any]) -> None:
+        """Remember where a row of a group is from, and how near it must be met."""
+        source = _LINE_NUMBER.sub("", str(row.get("source", ""))).strip(" ;")
+        sources = self.sources.setdefault(group, [])
+        if source and source not in sources:
+            sources.append(source)
+        kind, value = _tolerance(row)
+        widest = self.tolerances.setdefault(group, {})
+        widest[kind] = max(value, widest.get(kind, value))
 
     def total(self) -> Count:
         total = Count()
@@ -89,24 +100,45 @@ class Report:
         )
 
     def markdown(self) -> str:
-        """Return the conformance table, and every row that did not pass with what is wrong."""
-        lines = ["| venue | model | rows | passed | source |", "|---|---|---:|---:|---|"]
-        for (venue, model), count in [*self.groups.items(), (("total", ""), self.total())]:
-            sources = self.sources.get((venue, model), [])
-            shown = "; ".join(sources[:_SOURCES_SHOWN])
-            if len(sources) > _SOURCES_SHOWN:
-                shown += f"; {len(sources) - _SOURCES_SHOWN} more"
-            cells = (venue, model, str(count.rows), str(count.passed), shown)
-            lines.append(f"| {' | '.join(cell.replace('|', ' ') for cell in cells)} |")
-        lines += ["", "Rows that did not pass:", ""]
+        """Return the conformance table by venue, its sources, and what did not pass and why."""
+        lines = [
+            "| venue | model | rows | passed | precision | sources |",
+            "|---|---|---:|---:|---|---|",
+        ]
+        numbers: dict[str, int] = {}
+        for group in sorted(self.groups, key=_by_name):
+            count = self.groups[group]
+            found = [
+                numbers.setdefault(source, len(numbers) + 1)
+                for source in self.sources.get(group, [])
+            ]
+            widest = self.tolerances.get(group, {})
+            precision = [
+                f"{float(value):.3g} {kind}" if value else "exact" for kind, value in widest.items()
+            ]
+            cells = (
+                *(name.replace("|", " ") for name in group),
+                str(count.rows),
+                str(count.passed),
+                ", ".join(precision),
+                ", ".join(map(str, sorted(found))),
+            )
+            lines.append(f"| {' | '.join(cells)} |")
+        total = self.total()
+        lines += [f"| **total** | | **{total.rows}** | **{total.passed}** | | |", ""]
+        if numbers:
+            lines += ["Sources:", ""]
+            lines += [f"{number}. {_link(source)}" for source, number in numbers.items()]
+            lines.append("")
+        if total.passed == total.rows:
+            return "\n".join([*lines, "Every row passed."])
+        lines += ["Rows that did not pass:", ""]
         lines += [f"* {failure.line()}" for failure in self.failures]
         lines += [
             f"* {count.not_covered} of {venue}, {model}: not covered"
             for (venue, model), count in self.groups.items()
             if count.not_covered
         ]
-        if lines[-1] == "":
-            lines[-2:] = ["Every row passed."]
         return "\n".join(lines)
 
     def json(self) -> dict[str, Any]:
@@ -137,10 +169,7 @@ def check(lines: Sequence[tuple[str, bytes]]) -> Report:
         try:
             row = _row(line)
             venue, model = row["venue"], row["model"]
-            sources = report.sources.setdefault((venue, model), [])
-            source = _LINE_NUMBER.sub("", str(row.get("source", ""))).strip(" ;")
-            if source and source not in sources:
-                sources.append(source)
+            report.note((venue, model), row)
             failures = _check_row(row)
         except NotCoveredError:
             outcome = Count(rows=1, not_covered=1)
@@ -169,16 +198,37 @@ def _row(line: bytes) -> dict[str, Any]:
     return row
 
 
+def _tolerance(row: Mapping[str, Any]) -> tuple[str, Decimal]:
+    """Return kind and width. Raises ValueError, naming the field."""
+    kind = row["tolerance"].get("kind")
+    if kind not in ("abs", "rel"):
+        raise ValueError(f"tolerance.kind must be abs or rel, got {kind!r}")
+    value = margin.decimal("tolerance.value", row["tolerance"].get("value"))
+    if value < 0:
+        raise ValueError(f"tolerance.value {value} must not be below 0")
+    return kind, value
+
+
+def _by_name(group: tuple[str, str]) -> tuple[str, str]:
+    venue, model = group
+    return venue.lower(), model
+
+
+def _link(source: str) -> str:
+    """Return a source as Markdown: a file of a public repository is a link to it."""
+    found = _GITHUB.match(source)
+    if found is None:
+        return f"<{source}>" if source.startswith("https://") and " " not in source else source
+    place = f"{found['repository']}/blob/{found['commit']}/{found['path']}"
+    name = "/".join(found["path"].split("/")[-2:])
+    return f"[{found['repository']}@{found['commit'][:8]}](https://github.com/{place}) `{name}`"
+
+
 def _check_row(row: Mapping[str, Any]) -> list[Failure]:
     """Return the outputs of one row that are out of tolerance. Raises NotCoveredError."""
     venue = venue_of(row["venue"])
     adapter = adapter_of(row["model"], venue)
-    kind = row["tolerance"].get("kind")
-    if kind not in ("abs", "rel"):
-        raise ValueError(f"tolerance.kind must be abs or rel, got {kind!r}")
-    tolerance = margin.decimal("tolerance.value", row["tolerance"].get("value"))
-    if tolerance < 0:
-        raise ValueError(f"tolerance.value {tolerance} must not be below 0")
+    kind, tolerance = _tolerance(row)
     failures: list[Failure] = []
     try:
         outputs = adapter(spelled(row["inputs"]), venue)

@@ -231,18 +231,17 @@ def test_markdown_has_a_line_for_each_group_and_names_what_did_not_pass(
     rows = [
         {**ROW, "source": "github:owner/name@0ae3e3b1:tests/test_margin.py:12"},
         {**ROW, "id": "wrong", "expected": {"liquidation_price": 91}, "source": "a page; "},
-        {**ROW, "id": "new", "venue": "any", "model": "unheard_of"},
+        {**ROW, "id": "new", "venue": "other", "model": "unheard_of"},
     ]
     path.write_text("\n".join(json.dumps(row) for row in rows))
     assert conform.main([str(path), "--markdown"]) == 1
     table = capsys.readouterr().out
-    assert (
-        "| Binance USD-M | isolated_liquidation_linear | 2 | 1 |"
-        " github:owner/name@0ae3e3b1:tests/test_margin.py; a page |" in table
-    )
-    assert "| total |  | 3 | 1 |  |" in table
+    assert "| Binance USD-M | isolated_liquidation_linear | 2 | 1 | 1e-07 abs | 1, 2 |\n" in table
+    assert "| **total** | | **3** | **1** | | |\n" in table
+    blob = "https://github.com/owner/name/blob/0ae3e3b1/tests/test_margin.py"
+    assert f"1. [owner/name@0ae3e3b1]({blob}) `tests/test_margin.py`\n2. a page\n" in table
     assert "* FAILED wrong liquidation_price: expected 91, got " in table
-    assert "* 1 of any, unheard_of: not covered" in table
+    assert "* 1 of other, unheard_of: not covered" in table
     path.write_text(json.dumps(ROW))
     assert conform.main([str(path), "--markdown"]) == 0
     assert capsys.readouterr().out.endswith("\n\nEvery row passed.\n")
