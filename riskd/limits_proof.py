@@ -42,6 +42,16 @@ VOLATILITY_PPB = 500_000_000
 
 _PERPETUAL = instrument_service_pb2.INSTRUMENT_KIND_LINEAR_PERPETUAL
 _OPTION = instrument_service_pb2.INSTRUMENT_KIND_LINEAR_OPTION
+_COIN_OPTION = instrument_service_pb2.INSTRUMENT_KIND_INVERSE_OPTION
+_OPTIONS = frozenset({_OPTION, _COIN_OPTION})
+_INVERSE = frozenset(
+    {
+        instrument_service_pb2.INSTRUMENT_KIND_INVERSE_PERPETUAL,
+        instrument_service_pb2.INSTRUMENT_KIND_INVERSE_FUTURE,
+    }
+)
+# What an instrument has become, and what none is created with.
+_STATE = ("instrument_id", "settlement_price", "funding_time_ns", "open_interest_lots")
 _MINIMA = (types_pb2.LIMIT_KIND_ORDER_QUANTITY_MIN, types_pb2.LIMIT_KIND_ORDER_NOTIONAL_MIN)
 _COLLARS = (types_pb2.LIMIT_KIND_COLLAR_PPB, types_pb2.LIMIT_KIND_COLLAR_TICKS)
 _LISTS = (types_pb2.LIMIT_KIND_DENIED, types_pb2.LIMIT_KIND_ALLOWED)
@@ -145,13 +155,15 @@ class _Prover:
     def _report_mark(self, row: "InstrumentRow") -> None:
         """Report the mark of an instrument anew, or one if there is none."""
         mark = self._engine.mark(row.instrument_id)
-        units = row.strike_units or MARK_TICKS * row.mark_units_per_tick
+        units = MARK_TICKS * row.mark_units_per_tick
+        if row.kind == _OPTION:
+            units = row.strike_units
         report = market_data_service_pb2.Mark(
             instrument_id=row.instrument_id,
             mark_price=mark.price if mark else units,
             time_ns=max(self._now_ns, mark.time_ns if mark else 0),
         )
-        if row.kind == _OPTION:
+        if row.kind in _OPTIONS:
             if not (mark and mark.volatility_ppb):
                 report.implied_volatility_ppb = VOLATILITY_PPB
             if not (mark and mark.forward) and not row.underlying_id:
@@ -203,7 +215,7 @@ class _Prover:
                 account.position_mode == types_pb2.POSITION_MODE_HEDGE,
                 gateway_id,
                 steps,
-                instrument.kind == _OPTION,
+                instrument.kind in _OPTIONS,
                 max(1, -(-mark.price // instrument.mark_units_per_tick)),
             )
 
@@ -215,6 +227,7 @@ class _Prover:
                 each
                 for each in self._engine.instruments()
                 if each.asset_id == asset_id
+                and not each.settlement_price
                 and (not each.expiry_ns or each.expiry_ns > self._now_ns)
                 and self._is_of(row, each)
             ]
@@ -234,34 +247,42 @@ class _Prover:
             }
             return instrument.instrument_id not in allowed
         if row.kind in _CURVED:
-            return instrument.kind == _OPTION
-        if row.kind == types_pb2.LIMIT_KIND_LEVERAGE_MAX and instrument.kind == _OPTION:
+            return instrument.kind in _OPTIONS
+        if row.kind == types_pb2.LIMIT_KIND_LEVERAGE_MAX and instrument.kind in _OPTIONS:
             return False
         return row.instrument_id in (0, instrument.instrument_id)
 
     def _make_instrument(self, row: "LimitRow", asset_id: int) -> None:
         """Create what is missing: an option, or an instrument that is not allowed."""
-        like = next(
-            (
-                each
-                for each in self._engine.instruments()
-                if each.asset_id == asset_id and each.kind == _PERPETUAL
-            ),
-            None,
-        )
-        if like is None:
-            raise ProofError("there is no perpetual in the asset of the limit")
+        contracts = [
+            each
+            for each in self._engine.instruments()
+            if each.asset_id == asset_id and each.kind not in _OPTIONS and each.schedule_id
+        ]
+        if not contracts:
+            raise ProofError("there is no contract in the asset of the limit")
+        like = min(contracts, key=lambda each: each.kind != _PERPETUAL)
         fields = like._asdict()
-        del fields["instrument_id"]
+        for name in _STATE:
+            del fields[name]
         fields["symbol"] = f"{SYMBOL}-{next(self._ids)}"
+        if like.expiry_ns:
+            fields["expiry_ns"] = self._now_ns + YEAR_NS
         if row.kind in _CURVED:
             fields |= {
                 "kind": _OPTION,
                 "schedule_id": 0,
+                "base_asset_id": 0,
                 "expiry_ns": self._now_ns + YEAR_NS,
                 "strike_units": MARK_TICKS * like.mark_units_per_tick,
                 "option_type": instrument_service_pb2.OPTION_TYPE_CALL,
             }
+            if like.kind in _INVERSE:
+                # Of one coin, in steps of a ten-thousandth of it.
+                steps = {"tick_mantissa": 1, "tick_exponent": -4}
+                lots = {"lot_mantissa": 1, "lot_exponent": 0, "mark_units_per_tick": 1}
+                fields |= {"kind": _COIN_OPTION, "underlying_id": like.instrument_id}
+                fields |= steps | lots | {"multiplier_mantissa": 1, "multiplier_exponent": 0}
         _, instrument_id = self._engine.upsert_instrument(**fields)
         made = next(
             (each for each in self._engine.instruments() if each.instrument_id == instrument_id),

@@ -365,7 +365,7 @@ class Stream:
             (0.5, self.bad_batch),
             (3, self.bad_order),
             (2, self.edge_order),
-            (10, self.amendment),
+            (40 if any(scope == 3 for scope, _ in self.not_normal) else 10, self.amendment),
             (2, self.bad_amendment),
             (4, self.repeat),
             (20, self.execution),
@@ -678,8 +678,10 @@ class Stream:
             if {(3, each.account_id), (4, each.instrument_id), (2, each.gateway_id)}
             & set(self.not_normal)
         ]
+        # Accounts are many, so that one of a stopped account is rare.
+        rare = [each for each in stopped if (3, each.account_id) in self.not_normal]
         part_filled = [each for each in working if each.remaining < each.quantity]
-        choices = self.rng.choice((working, stopped or working, part_filled or working))
+        choices = self.rng.choice((working, rare or stopped or working, part_filled or working))
         return self.rng.choice(choices) if choices else None
 
     def amendment_fields(self, order: Order) -> Fields:

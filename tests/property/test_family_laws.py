@@ -369,7 +369,7 @@ def test_buckets_do_not_mix(deposit: int, base: int, quote: int, isolated: int) 
     shortage=st.integers(1, 10**12),
     ratio=st.integers(100, 5000),
     fee=st.integers(0, 5000),
-    price=st.integers(10**4, 10**11),
+    price=st.integers(10**6, 10**11),
 )
 def test_closing_the_amount_frees_the_shortage_to_a_unit_of_the_amount(
     shortage: int, ratio: int, fee: int, price: int

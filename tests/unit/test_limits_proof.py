@@ -186,4 +186,4 @@ def test_limit_without_instruments_does_not_hide_the_others() -> None:
     engine.set_limit(3, 99, 0, kind, 5, 0, 1, NOW_NS)
     first, second = limits_proof.prove(engine, NOW_NS)
     assert first.ok
-    assert (second.ok, second.reason) == (False, "there is no perpetual in the asset of the limit")
+    assert (second.ok, second.reason) == (False, "there is no contract in the asset of the limit")
