@@ -36,12 +36,15 @@ class Desk:
         leverage: int,
         cash: int = 10 * COIN,
         kind: int = INVERSE,
+        fee_ppb: int = 0,
+        basis: int = 1,
         **listing: int,
     ) -> None:
-        self.engine = Engine(accounts_max=2, positions_max=4, orders_max=64, answer_bytes=1 << 16)
+        self.engine = Engine(accounts_max=2, positions_max=4, orders_max=100, answer_bytes=1 << 16)
         self.engine.create_asset("BTC", 8)
         tiers = [(0, 0, maintenance_ppb, 5000)]
-        assert self.engine.upsert_schedule("inverse", 1, tiers) == (t.REASON_CODE_NONE, 1)
+        taken = self.engine.upsert_schedule("inverse", 1, tiers, 0, fee_ppb, 1, basis)
+        assert taken == (t.REASON_CODE_NONE, 1)
         listing = {"tick_mantissa": 5, "tick_exponent": -1, "mark_units_per_tick": 100} | listing
         assert self.list("BTCUSD", kind, **listing) == (t.REASON_CODE_NONE, 1)
         assert self.engine.create_account(1, 1, mode, leverage, cash) == t.REASON_CODE_NONE
@@ -57,8 +60,8 @@ class Desk:
         }
         return self.engine.upsert_instrument(symbol, kind, 1, **(numbers | listing))
 
-    def mark(self, units: int) -> None:
-        mark = market_pb.Mark(instrument_id=1, mark_price=units, time_ns=NOW_NS)
+    def mark(self, units: int, instrument_id: int = 1) -> None:
+        mark = market_pb.Mark(instrument_id=instrument_id, mark_price=units, time_ns=NOW_NS)
         request = market_pb.ReportMarksRequest(marks=[mark])
         self.engine.handle(METHOD_REPORT_MARKS, request.SerializeToString(), NOW_NS)
 
@@ -86,11 +89,16 @@ class Desk:
         """Place an order and fill it at its price."""
         placed = self.order(side, price_ticks, lots)
         assert placed.decision == t.DECISION_ACCEPTED, placed
+        return self.fill(placed.reservation_id, price_ticks, lots)
+
+    def fill(
+        self, reservation_id: int, price_ticks: int, lots: int
+    ) -> orders_pb.ReportExecutionResponse:
         self._ids += 1
         request = orders_pb.ReportExecutionRequest(
             gateway_id=1,
             execution_id=self._ids,
-            reservation_id=placed.reservation_id,
+            reservation_id=reservation_id,
             kind=orders_pb.EXECUTION_KIND_FILL,
             price_ticks=price_ticks,
             quantity_lots=lots,
@@ -126,6 +134,180 @@ def test_an_inverse_long_is_margined_and_liquidated_as_kraken_shows() -> None:
     # In mark units of half a cent: 1000 * 1.01 / 0.135 and 1000 / 0.135.
     assert position.liquidation_price == 1_010_000 * 200 // 135
     assert position.bankruptcy_price == -(-1_000_000 * 200 // 135)
+
+
+def test_an_inverse_long_with_maintenance_by_entry_is_liquidated_as_bybit_shows() -> None:
+    """5 USD at 1x are liquidated at 3608 and bankrupt at 3599 (bybit-live-inverse-1)."""
+    desk = Desk(5_000_000, ISOLATED, 100, basis=2)
+    desk.mark(14_394 * 100)
+    for _ in range(5):
+        filled = desk.trade(BUY, 14_394, 1)
+    position = desk.position()
+    assert position.entry_value == 69_470
+    # Each lot takes along the satoshi that it loses to rounding.
+    assert position.isolated_wallet == 69_475
+    assert position.maintenance == 348
+    assert filled.liquidation_price_ticks == 3608 * 2
+    assert -(-position.bankruptcy_price // 100) == 3599 * 2
+    desk.mark(10_000 * 100)
+    assert desk.position().maintenance == 348
+
+
+def test_a_cross_inverse_long_pays_its_closing_fee_as_bybit_shows() -> None:
+    """10,000 USD at 8000 with half a coin: 5739.5 (bybit-inverse-cross-8000)."""
+    desk = Desk(5_000_000, CROSS, 5000, COIN // 2, fee_ppb=750_000, basis=2)
+    desk.mark(16_000 * 100)
+    filled = desk.trade(BUY, 16_000, 10_000)
+    assert filled.liquidation_price_ticks == 11_479
+
+
+def test_a_short_option_in_coin_holds_its_rule_and_its_mark() -> None:
+    """15 per cent less what it is out of the money, at least 10, and 7.5 to keep; by hand.
+
+    A call struck at 11,000 with the coin at 10,000 and a mark of 0.05: a - otm / S is 0.05, so 0.1;
+    with the mark 0.15 coins a lot, 0.125 to keep.
+    """
+    desk = Desk(10_000_000, CROSS, 1000)
+    rule = desk.engine.upsert_option_rule("coin", 1, 150_000_000, 100_000_000, 75_000_000)
+    assert rule == (t.REASON_CODE_NONE, 2)
+    listed = desk.list(
+        "BTC-CALL",
+        instrument_pb.INSTRUMENT_KIND_INVERSE_OPTION,
+        schedule_id=0,
+        tick_mantissa=5,
+        tick_exponent=-4,
+        expiry_ns=NOW_NS + YEAR_NS,
+        strike_units=22_000 * 100,
+        option_type=instrument_pb.OPTION_TYPE_CALL,
+        underlying_id=1,
+        option_rule_id=2,
+    )
+    assert listed == (t.REASON_CODE_NONE, 2)
+    desk.mark(20_000 * 100)
+    desk.mark(100, instrument_id=2)
+    placed = desk.order(SELL, 100, 2, instrument_id=2)
+    assert placed.decision == t.DECISION_ACCEPTED
+    assert placed.initial_margin_minor == 30_000_000
+    desk.fill(placed.reservation_id, 100, 2)
+    assert desk.cash() == 10 * COIN + 10_000_000
+    position = desk.position()
+    assert position.lots == -2
+    assert position.initial_margin == 30_000_000
+    assert position.maintenance == 25_000_000
+    assert position.liquidation_status == t.LIQUIDATION_STATUS_UNSPECIFIED
+    # In the money otm is 0: 0.15 and the mark.
+    desk.mark(22_000 * 100)
+    assert desk.position().initial_margin == 40_000_000
+
+
+def test_an_option_without_a_rule_cannot_be_sold_short() -> None:
+    desk = Desk(10_000_000, CROSS, 1000)
+    desk.list(
+        "BTC-CALL",
+        instrument_pb.INSTRUMENT_KIND_INVERSE_OPTION,
+        schedule_id=0,
+        expiry_ns=NOW_NS + YEAR_NS,
+        strike_units=22_000 * 100,
+        option_type=instrument_pb.OPTION_TYPE_CALL,
+        underlying_id=1,
+    )
+    desk.mark(1, instrument_id=2)
+    placed = desk.order(SELL, 1, 1, instrument_id=2)
+    assert placed.reason == t.REASON_CODE_SHORT_OPTION_NOT_PERMITTED
+
+
+def test_a_position_has_at_most_64_protective_orders() -> None:
+    desk = Desk(10_000_000, CROSS, 1000)
+    desk.mark(20_000 * 100)
+    desk.trade(BUY, 20_000, 100)
+    stop: dict[str, Any] = {
+        "order_type": t.ORDER_TYPE_STOP,
+        "trigger_price_ticks": 19_000,
+        "flags": orders_pb.ORDER_FLAG_REDUCE_ONLY,
+    }
+    placed = [desk.order(SELL, 0, 100, **stop) for _ in range(64)]
+    assert all(each.decision == t.DECISION_ACCEPTED for each in placed)
+    assert desk.order(SELL, 0, 100, **stop).reason == t.REASON_CODE_PROTECTIVE_ORDERS_MAX
+    desk.engine.cancel_orders(1, 0, 0, 0, 0, [placed[1].reservation_id], False, NOW_NS)
+    assert desk.order(SELL, 0, 100, **stop).decision == t.DECISION_ACCEPTED
+
+
+class Spot(Desk):
+    """1000 USD of 2 digits and 5 coins of 8, on lots of a thousandth of a coin in cents."""
+
+    def __init__(self) -> None:
+        self.engine = Engine(accounts_max=2, positions_max=4, orders_max=64, answer_bytes=1 << 16)
+        self.engine.create_asset("BTC", 8)
+        self.engine.create_asset("USD", 2)
+        listed = self.engine.upsert_instrument(
+            "BTC-USD",
+            instrument_pb.INSTRUMENT_KIND_SPOT,
+            2,
+            0,
+            10,
+            0,
+            1,
+            -3,
+            taker_fee_ppb=1_000_000,
+            base_asset_id=1,
+        )
+        assert listed == (t.REASON_CODE_NONE, 1)
+        assert self.engine.create_account(1, 2, CROSS, 1000, 100_000) == t.REASON_CODE_NONE
+        assert self.engine.adjust_collateral(1, 1, 5 * COIN, False, NOW_NS)[0] == 1
+        self._ids = 0
+        self.mark(1000)
+
+    def coins(self) -> int:
+        rows = self.engine.balances(1)
+        assert rows is not None
+        return dict(rows)[1]
+
+
+def test_spot_changes_one_asset_for_another() -> None:
+    """50 thousandths at 10,000 are 500 dollars; the fee of a thousandth is reserved beside them."""
+    desk = Spot()
+    placed = desk.order(BUY, 1000, 50)
+    assert placed.decision == t.DECISION_ACCEPTED
+    assert placed.reserved_minor == 50_000 + 50
+    assert placed.liquidation_status == t.LIQUIDATION_STATUS_UNSPECIFIED
+    desk.fill(placed.reservation_id, 1000, 50)
+    assert desk.cash() == 50_000
+    assert desk.coins() == 5 * COIN + COIN // 20
+    sold = desk.trade(SELL, 1000, 100)
+    assert sold.realised_pnl_minor == 0
+    assert sold.position_lots == 0
+    assert desk.cash() == 150_000
+    assert desk.coins() == 5 * COIN - COIN // 20
+
+
+def test_spot_sells_need_what_they_sell_and_keep_it() -> None:
+    desk = Spot()
+    assert desk.order(SELL, 1000, 3000).decision == t.DECISION_ACCEPTED
+    refused = desk.order(SELL, 1000, 2001)
+    assert refused.reason == t.REASON_CODE_BALANCE_INSUFFICIENT
+    assert refused.max_quantity_lots == 2000
+    violation = refused.detail.violations[0]
+    assert (violation.limit, violation.use, violation.order_use) == (
+        5 * COIN,
+        3 * COIN,
+        2001 * COIN // 1000,
+    )
+    over = desk.engine.adjust_collateral(1, 1, -2 * COIN - 1, False, NOW_NS)
+    assert over[0] == t.REASON_CODE_EXCEEDS_AVAILABLE
+    assert desk.engine.adjust_collateral(1, 1, -2 * COIN, False, NOW_NS)[0] == t.REASON_CODE_NONE
+
+
+def test_nothing_of_spot_can_be_reduced_or_levered() -> None:
+    desk = Spot()
+    reducing = desk.order(SELL, 1000, 1, flags=orders_pb.ORDER_FLAG_REDUCE_ONLY)
+    assert reducing.reason == t.REASON_CODE_REDUCE_ONLY_WOULD_INCREASE
+    engine = desk.engine
+    assert engine.set_leverage(1, 1, 200, False, NOW_NS)[0] == t.REASON_CODE_LEVERAGE_OUT_OF_RANGE
+    assert engine.change_margin_mode(1, 1, ISOLATED, False, NOW_NS)[0] == (
+        t.REASON_CODE_POSITION_NOT_FLAT
+    )
+    assert engine.transfer_margin(1, 1, 1, False, NOW_NS)[0] == t.REASON_CODE_NO_ISOLATED_POSITION
+    assert engine.load_position(1, 1, 0, 1, 1, 0)[0] == t.REASON_CODE_DEFINITION_INVALID
 
 
 def test_a_long_wins_less_coin_than_a_short_of_the_same_price_change_loses() -> None:
@@ -199,7 +381,7 @@ def test_an_order_of_an_amount_of_coin_is_as_many_contracts_as_it_can_come_to() 
         (QUANTO, {"multiplier_exponent": -8}, "NONE"),
         (QUANTO, {"multiplier_exponent": -9}, "DEFINITION_INVALID"),
         (QUANTO, {"underlying_id": 1}, "DEFINITION_INVALID"),
-        (instrument_pb.INSTRUMENT_KIND_SPOT, {}, "DEFINITION_INVALID"),
+        (instrument_pb.INSTRUMENT_KIND_SPOT, {}, "ASSET_UNKNOWN"),
     ],
 )
 def test_kinds_have_their_numbers(kind: int, listing: dict[str, int], reason: str) -> None:

@@ -14,6 +14,7 @@ from riskd.core.book cimport (
     balance_has_room,
     balance_of,
     balance_set,
+    base_held,
     collateral_find,
     firm_find,
     gateway_set,
@@ -109,7 +110,8 @@ cdef uint32_t _adjust_balance(
         return REASON_AMOUNT_OUT_OF_RANGE
     if asset_id == 0 or asset_id > book.asset_count:
         return REASON_ASSET_UNKNOWN
-    if amount < 0 and balance < 0:
+    # What spot orders sell stays.
+    if amount < 0 and balance < base_held(book, account, asset_id, NULL):
         return REASON_EXCEEDS_AVAILABLE
     is_paid_out = amount < 0 and collateral_find(book, asset_id, account.asset_id) != NULL
     if is_paid_out and pool.mark_reason != REASON_NONE:

@@ -52,6 +52,7 @@ from riskd.core.book cimport (
 from riskd.core.controls cimport (
     controls_count_execution,
     controls_count_order,
+    controls_move_peaks,
     controls_raise_peaks,
     controls_uncount,
     Tally,
@@ -708,6 +709,7 @@ ctypedef struct Booking:
     i128 cash
     i128 deficit
     i128 balance
+    i128 base_balance           # of spot
     i128 traded
     i128 realised               # what the day's profit changes by
 
@@ -927,6 +929,7 @@ cdef uint32_t _figure_booking(
         fill.realised_pnl += undone.realised_pnl
         fill.cash_change += undone.cash_change
         fill.deficit += undone.deficit
+        fill.base_change += undone.base_change
     if target.instrument.settlement_price != 0:
         settle_fill(&terms, fill)
     booking.realised = fill.realised_pnl + fill.deficit
@@ -939,12 +942,22 @@ cdef uint32_t _figure_booking(
     else:
         booking.cash -= request.fee_minor
         booking.realised -= request.fee_minor
+    booking.base_balance = 0
+    if terms.is_spot:
+        booking.base_balance = fill.base_change + balance_of(
+            book, account, target.instrument.base_asset_id
+        )
+        if request.fee_asset_id == target.instrument.base_asset_id:
+            # The fee is taken from the same balance.
+            booking.base_balance -= request.fee_minor
+            booking.balance = 0
     if not (
         fill.fits
         and fits(fill.realised_pnl)
         and fits(booking.cash)
         and fits(booking.deficit)
         and fits(booking.balance)
+        and fits(booking.base_balance)
     ):
         return REASON_MARGIN_OVERFLOWS
     booking.traded = 0
@@ -956,9 +969,32 @@ cdef uint32_t _figure_booking(
         return REASON_POSITIONS_FULL
     if not level_has_room(book, account, target.instrument_id):
         return REASON_HOLDINGS_FULL
-    if booking.balance != 0 and not balance_has_room(book, account, request.fee_asset_id):
-        return REASON_BALANCES_FULL
-    return REASON_NONE
+    return REASON_NONE if _has_room_for_balances(book, request, target, booking) else (
+        REASON_BALANCES_FULL
+    )
+
+
+cdef bint _has_room_for_balances(
+    const Book *book, const ExecutionRequest *request, const Target *target, const Booking *booking
+) noexcept nogil:
+    """C-7: each balance that will not be 0 needs a row."""
+    cdef const Account *account = target.account
+    cdef uint32_t base_asset_id = target.instrument.base_asset_id
+    cdef bint base_fits = booking.base_balance == 0 or balance_has_room(
+        book, account, base_asset_id
+    )
+    cdef bint fee_fits = booking.balance == 0 or balance_has_room(
+        book, account, request.fee_asset_id
+    )
+    if not base_fits or not fee_fits:
+        return False
+    # The last row does for one of them.
+    return book.balance_capacity - book.balance_count != 1 or (
+        booking.base_balance == 0
+        or booking.balance == 0
+        or balance_of(book, account, base_asset_id) != 0
+        or balance_of(book, account, request.fee_asset_id) != 0
+    )
 
 
 cdef void _book_fill(
@@ -981,8 +1017,14 @@ cdef void _book_fill(
     position.wallet = <int64_t>booking.fill.wallet
     account.cash = <int64_t>booking.cash
     book.assets[target.instrument.asset_id - 1].deficit = <int64_t>booking.deficit
-    if _fee_is_foreign(request, account):
+    if _fee_is_foreign(request, account) and (
+        request.fee_asset_id != target.instrument.base_asset_id
+    ):
         balance_set(book, account, request.fee_asset_id, <int64_t>booking.balance)
+    if target.instrument.base_asset_id != 0:
+        balance_set(
+            book, account, target.instrument.base_asset_id, <int64_t>booking.base_balance
+        )
     if request.kind == EXECUTION_KIND_FILL and not target.closes_all:
         if target.order != NULL:
             _take_off(position, target.order, <int64_t>request.quantity_lots, target.instrument)
@@ -992,6 +1034,9 @@ cdef void _book_fill(
     level_count_fill(book, account, booking.traded, booking.realised, now_ns)
     if may_be_limited(account):
         controls_count_execution(book, account, now_ns)
+        if target.instrument.base_asset_id != 0:
+            # What is bought or sold is no loss or profit.
+            controls_move_peaks(book, account, booking.fill.cash_change)
         controls_raise_peaks(book, account)
 
 

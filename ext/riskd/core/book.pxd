@@ -6,6 +6,7 @@ Tables over flat memory.
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
 from riskd.core.index cimport Index
+from riskd.core.money cimport i128
 from riskd.core.types cimport (
     Account,
     ClosedOrder,
@@ -283,6 +284,9 @@ cdef bint lease_set(
     Book *book, uint32_t gateway_id, uint64_t end_ns, uint32_t action
 ) noexcept nogil
 
+cdef i128 base_held(
+    const Book *book, const Account *account, uint32_t asset_id, const Position *left_out
+) noexcept nogil
 cdef int64_t balance_of(
     const Book *book, const Account *account, uint32_t asset_id
 ) noexcept nogil

@@ -19,7 +19,7 @@ from riskd.core.index cimport (
     index_drop as _index_drop,
     index_hash as _hash,
 )
-from riskd.core.money cimport debug_assert
+from riskd.core.money cimport debug_assert, i128
 from riskd.core.orders cimport is_protective
 from riskd.core.types cimport (
     ASSETS_MAX,
@@ -53,6 +53,7 @@ from riskd.core.types cimport (
     RiskEvent,
     Schedule,
 )
+from riskd.core.value cimport is_spot
 
 cdef extern from "core.h" nogil:
     void size_is "riskd_size_is"(AnswerHead object, int size) noexcept
@@ -873,11 +874,13 @@ cdef Position *position_find(
 cdef bint takes_position_side(
     const Book *book, const Account *account, uint32_t instrument_id, uint32_t position_side
 ) noexcept nogil:
-    """F-9: NET or none in one-way mode, LONG or SHORT in hedge mode.
+    """F-9: NET or none in one-way mode and of spot, LONG or SHORT in hedge mode.
 
     Also a side that is open in the other mode: a late fill can leave one, and it must be closed.
     """
     cdef const Position *position
+    if is_spot(&book.instruments[instrument_id - 1]):
+        return position_side <= POSITION_SIDE_NET
     if account.position_mode == POSITION_MODE_HEDGE:
         if position_side == POSITION_SIDE_LONG or position_side == POSITION_SIDE_SHORT:
             return True
@@ -1263,6 +1266,23 @@ cdef uint32_t _balance_place(
     ):
         place = _candidate(&book.balance_index, tag, &at)
     return place
+
+
+cdef i128 base_held(
+    const Book *book, const Account *account, uint32_t asset_id, const Position *left_out
+) noexcept nogil:
+    """Return what the working sells of spot need of an asset, but for one position's (or NULL)."""
+    cdef const Position *position
+    cdef const Instrument *instrument
+    cdef uint32_t place = account.first_position
+    cdef i128 held = 0
+    while place != NOWHERE:
+        position = &book.positions[place]
+        place = position.next_of_account
+        instrument = &book.instruments[position.instrument_id - 1]
+        if position != left_out and instrument.base_asset_id == asset_id:
+            held += <i128>position.sell.lots * instrument.base_value
+    return held
 
 
 cdef int64_t balance_of(

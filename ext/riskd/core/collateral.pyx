@@ -131,6 +131,7 @@ cdef bint _is_index(const Instrument *instrument, settlement_asset_id):
         INSTRUMENT_KIND_LINEAR_PERPETUAL,
         INSTRUMENT_KIND_LINEAR_FUTURE,
         INSTRUMENT_KIND_QUANTO_PERPETUAL,
+        INSTRUMENT_KIND_SPOT,
     )
 
 

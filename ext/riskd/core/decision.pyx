@@ -15,6 +15,9 @@ from riskd.core.book cimport (
     Gateway,
     account_find,
     account_place,
+    balance_has_room,
+    balance_of,
+    base_held,
     gateway_find,
     instrument_find,
     position_find,
@@ -102,6 +105,7 @@ from riskd.core.pool cimport (
 from riskd.core.types cimport *
 from riskd.core.value cimport (
     is_inverse,
+    is_option,
     least_lots_of,
     mark_reason_of,
     order_value_of,
@@ -541,7 +545,9 @@ cdef void _figure(const Case *case, i128 lots, Figures *figures) noexcept nogil:
         figures.open_loss,
         &figures.fill,
     )
-    if not fits(case.others.cash + figures.fill.cash_change):
+    if not fits(case.others.cash + figures.fill.cash_change) or (
+        case.terms.is_spot and not fits(_base_of(case) + figures.fill.base_change)
+    ):
         figures.fill.fits = False
     if case.terms.margin_mode == MARGIN_MODE_CROSS or case.terms.is_option:
         unknown = UNKNOWN_EQUITY
@@ -574,6 +580,11 @@ cdef void _figure(const Case *case, i128 lots, Figures *figures) noexcept nogil:
         and fits(figures.equity)
         and fits(figures.requirement)
     )
+
+
+cdef inline i128 _base_of(const Case *case) noexcept nogil:
+    """Return what the account has of the base asset of a spot instrument."""
+    return balance_of(case.book, case.account, case.instrument.base_asset_id)
 
 
 cdef void _figure_short(const Case *case, Figures *figures) noexcept nogil:
@@ -711,7 +722,7 @@ cdef uint32_t _evaluate(
         _violate(detail, &first, REASON_POSITION_SIDE_WOULD_TURN, case.reducible, 0, lots)
         if detail == NULL:
             return first
-    if case.terms.is_option and case.terms.rule == NULL and (
+    if case.terms.is_option and case.terms.rule == NULL and not case.terms.is_spot and (
         case.order.side == SIDE_SELL and not figures.reducing
     ):
         _violate(detail, &first, REASON_SHORT_OPTION_NOT_PERMITTED, case.reducible, 0, lots)
@@ -827,6 +838,21 @@ cdef uint32_t _evaluate(
         )
         if detail == NULL:
             return first
+    if case.terms.is_spot and case.order.side == SIDE_SELL:
+        bound = base_held(
+            case.book, case.account, instrument.base_asset_id, case.position
+        ) + <i128>case.holding.sell.lots * instrument.base_value
+        if _base_of(case) < bound - figures.fill.base_change:
+            _violate(
+                detail,
+                &first,
+                REASON_BALANCE_INSUFFICIENT,
+                _base_of(case),
+                bound,
+                -figures.fill.base_change,
+            )
+            if detail == NULL:
+                return first
     if case.terms.is_option:
         if case.terms.rule != NULL and figures.fill.lots < 0 and (
             figures.equity <= figures.requirement
@@ -896,6 +922,10 @@ cdef void _check_room(const Case *case, DecisionDetail *detail, uint32_t *first)
         _violate(detail, first, REASON_POSITIONS_FULL, 0, 0, 0)
     if not level_has_room(book, case.account, case.order.instrument_id):
         _violate(detail, first, REASON_HOLDINGS_FULL, 0, 0, 0)
+    if case.terms.is_spot and not balance_has_room(
+        book, case.account, case.instrument.base_asset_id
+    ):
+        _violate(detail, first, REASON_BALANCES_FULL, 0, 0, 0)
 
 
 # --- how much would have passed --------------------------------------------------------------
@@ -956,6 +986,7 @@ cdef inline bint _has_largest(uint32_t reason) noexcept nogil:
         or reason == REASON_MARGIN_INSUFFICIENT
         or reason == REASON_BORN_LIQUIDATABLE
         or reason == REASON_MARGIN_OVERFLOWS
+        or reason == REASON_BALANCE_INSUFFICIENT
         or controls_has_largest(reason)
     )
 
@@ -1090,7 +1121,7 @@ cdef uint32_t _decide(Case *case, i128 lots, OrderReply *reply, Hold *hold) noex
     if reached and order.view >= DECISION_VIEW_MARGIN:
         reply.has_detail = True
         _explain(case, &figures, &reply.detail)
-        if order.view == DECISION_VIEW_FULL and case.terms.is_option:
+        if order.view == DECISION_VIEW_FULL and is_option(case.instrument):
             _explain_greeks(case, &reply.detail)
     if reason != REASON_NONE:
         _report_sums(&case.current, reply)

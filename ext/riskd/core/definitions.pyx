@@ -23,6 +23,7 @@ _INVERSE = {INSTRUMENT_KIND_INVERSE_PERPETUAL, INSTRUMENT_KIND_INVERSE_FUTURE}
 _KINDS = {
     INSTRUMENT_KIND_LINEAR_PERPETUAL,
     INSTRUMENT_KIND_QUANTO_PERPETUAL,
+    INSTRUMENT_KIND_SPOT,
 } | _OPTIONS | _FUTURES | _INVERSE
 
 
@@ -75,6 +76,7 @@ cdef bint _same_contract(const Instrument *a, const Instrument *b) noexcept nogi
         and a.option_type == b.option_type
         and a.interest_rate_ppb == b.interest_rate_ppb
         and a.underlying_id == b.underlying_id
+        and a.base_asset_id == b.base_asset_id
     )
 
 
@@ -263,10 +265,18 @@ cdef bint _contract_lawful(row):
     )
 
 
-cdef tuple _values(row, scale):
-    """Return (tick value, quotient, coin value), or None if one is not whole or too large."""
+cdef tuple _values(row, scale, base_scale):
+    """Return (tick value, quotient, coin value, base value), or None if one is not whole or too
+    large.
+    """
     exponent = row.lot_exponent + row.multiplier_exponent + scale
-    coin_value = 0
+    coin_value = base_value = 0
+    if row.kind == INSTRUMENT_KIND_SPOT:
+        base_value = _whole_power(row.lot_mantissa, row.lot_exponent + base_scale)
+        if base_value is None or base_value > 1 << 40:
+            return None
+        if (row.multiplier_mantissa, row.multiplier_exponent) != (1, 0):
+            return None
     if row.kind == INSTRUMENT_KIND_INVERSE_OPTION:
         coin_value = _whole_power(row.lot_mantissa * row.multiplier_mantissa, exponent)
         if coin_value is None or coin_value > 1 << 60:
@@ -279,19 +289,19 @@ cdef tuple _values(row, scale):
         )
         if quotient is None or not 1 <= quotient <= 1 << 60:
             return None
-        return None if quotient * row.mark_units_per_tick > _QUOTIENT_MAX else (0, quotient, 0)
+        return None if quotient * row.mark_units_per_tick > _QUOTIENT_MAX else (0, quotient, 0, 0)
     tick_value = _whole_power(
         row.tick_mantissa * row.lot_mantissa * row.multiplier_mantissa,
         row.tick_exponent + exponent,
     )
     if tick_value is None or not 1 <= tick_value <= 1 << 40:
         return None
-    return tick_value, 0, coin_value
+    return tick_value, 0, coin_value, base_value
 
 
 cdef _write_instrument(const Book *book, Instrument *instrument, row, bytes symbol, values):
     """Write a lawful definition into a fresh instrument without a mark."""
-    tick_value, quotient, coin_value = values
+    tick_value, quotient, coin_value, base_value = values
     divisor = math.gcd(tick_value, row.mark_units_per_tick)
     scale = book.assets[row.asset_id - 1].scale
     memset(instrument, 0, sizeof(Instrument))
@@ -302,6 +312,8 @@ cdef _write_instrument(const Book *book, Instrument *instrument, row, bytes symb
     instrument.tick_value = tick_value
     instrument.quotient = quotient
     instrument.coin_value = coin_value
+    instrument.base_value = base_value
+    instrument.base_asset_id = row.base_asset_id
     instrument.units_per_tick = row.mark_units_per_tick
     instrument.value_numerator = tick_value // divisor
     instrument.value_denominator = row.mark_units_per_tick // divisor
@@ -347,6 +359,17 @@ cdef bint _is_schedule_of(const Book *book, schedule_id, asset_id, bint is_rule)
     return schedule.asset_id == asset_id and (
         (schedule.ladder.family == FAMILY_OPTION_RULE) == is_rule
     )
+
+
+cdef uint32_t _base_reason(const Book *book, row) except 0:
+    """A-12, A-9: the base asset of spot, and of nothing else."""
+    if row.kind != INSTRUMENT_KIND_SPOT:
+        return REASON_NONE if row.base_asset_id == 0 else REASON_DEFINITION_INVALID
+    if not _in(row.base_asset_id, 1, book.asset_count):
+        return REASON_ASSET_UNKNOWN
+    if row.base_asset_id == row.asset_id or row.option_rule_id != 0:
+        return REASON_DEFINITION_INVALID
+    return REASON_NONE
 
 
 cdef uint32_t _schedule_reason(const Book *book, row) except 0:
@@ -402,7 +425,10 @@ cdef tuple define_instrument(Book *book, dict ids, row):
         return REASON_DEFINITION_INVALID, 0
     if not _in(row.asset_id, 1, book.asset_count):
         return REASON_ASSET_UNKNOWN, 0
-    if row.kind in _OPTIONS:
+    reason = _base_reason(book, row)
+    if reason != REASON_NONE:
+        return reason, 0
+    if row.kind in _OPTIONS or row.kind == INSTRUMENT_KIND_SPOT:
         reason = _rule_reason(book, row)
     else:
         reason = _schedule_reason(book, row)
@@ -410,7 +436,10 @@ cdef tuple define_instrument(Book *book, dict ids, row):
         return reason, 0
     if not _numbers_lawful(book, row):
         return REASON_DEFINITION_INVALID, 0
-    values = _values(row, book.assets[row.asset_id - 1].scale)
+    base_scale = 0
+    if row.base_asset_id != 0:
+        base_scale = book.assets[row.base_asset_id - 1].scale
+    values = _values(row, book.assets[row.asset_id - 1].scale, base_scale)
     if values is None:
         return REASON_DEFINITION_INVALID, 0
     _write_instrument(book, &instrument, row, encoded, values)

@@ -255,6 +255,7 @@ class Engine:
         multiplier_mantissa: int = 1,
         multiplier_exponent: int = 0,
         option_rule_id: int = 0,
+        base_asset_id: int = 0,
         *,
         now_ns: int = 0,
         actor: str = "riskd",

@@ -801,6 +801,7 @@ cdef class Engine:
         multiplier_mantissa=1,
         multiplier_exponent=0,
         option_rule_id=0,
+        base_asset_id=0,
         *,
         now_ns=0,
         actor="riskd",
@@ -832,6 +833,7 @@ cdef class Engine:
             "multiplier_mantissa": multiplier_mantissa,
             "multiplier_exponent": multiplier_exponent,
             "option_rule_id": option_rule_id,
+            "base_asset_id": base_asset_id,
         }
         return self._change("upsert_instrument", arguments, now_ns, actor)
 

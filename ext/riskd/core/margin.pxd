@@ -23,7 +23,8 @@ ctypedef struct Terms:
     const Instrument *underlying    # of such an option
     uint32_t scale                  # of the asset
     uint32_t margin_mode
-    bint is_option
+    bint is_option                  # or spot: paid for in full
+    bint is_spot
     bint is_plain                   # the tiered family at the mark
 
 # A position and the money behind it. `wallet` is the isolated wallet, or for cross what the pool

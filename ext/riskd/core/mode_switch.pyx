@@ -171,7 +171,7 @@ cdef uint32_t change_margin_mode(
     terms_of(book, account, instrument, settings, &terms)
     after = outcome[0]
     is_open = is_engaged(book, account, instrument_id)
-    if is_open and terms.is_option:
+    if terms.is_spot or (is_open and terms.is_option):
         return REASON_POSITION_NOT_FLAT
     if is_open and terms.margin_mode == mode:
         return REASON_NONE

@@ -54,6 +54,7 @@ ctypedef struct Fill:
     i128 cash_change
     i128 realised_pnl
     i128 deficit
+    i128 base_change                # of spot
     bint fits
 
 cdef i128 mark_value_up(const Terms *terms, i128 lots, int64_t price) noexcept nogil

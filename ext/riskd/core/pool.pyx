@@ -59,7 +59,14 @@ from riskd.core.types cimport (
     Position,
     WorkingSum,
 )
-from riskd.core.value cimport is_inverse, is_option, mark_reason_of, traded_of, value_of
+from riskd.core.value cimport (
+    is_inverse,
+    is_option,
+    is_spot,
+    mark_reason_of,
+    traded_of,
+    value_of,
+)
 
 cdef i128 mark_value_up(const Terms *terms, i128 lots, int64_t price) noexcept nogil:
     """Nup: the value of lots at a mark, rounded up."""
@@ -94,7 +101,8 @@ cdef void terms_of(
     if is_inverse(instrument):
         terms.unit.quotient = <i128>instrument.quotient * instrument.units_per_tick
     terms.margin_mode = own_mode if own_mode != 0 else account.margin_mode
-    terms.is_option = is_option(instrument)
+    terms.is_spot = is_spot(instrument)
+    terms.is_option = terms.is_spot or is_option(instrument)
     terms.rule = NULL
     terms.scale = book.assets[instrument.asset_id - 1].scale
     if terms.is_option:
@@ -229,6 +237,8 @@ cdef void share_of(const Terms *terms, const Holding *holding, Share *share) noe
             _share_of_option(terms, holding, share)
             return
         share.initial_margin = holding.buy.value + _fee_of(terms, &holding.buy)
+        if terms.is_spot:
+            share.initial_margin += _fee_of(terms, &holding.sell)
         if holding.lots < 0:
             share.unknown = UNKNOWN_MARGIN
         return
@@ -408,8 +418,15 @@ cdef void fill_of(
     fill.cash_change = 0
     fill.realised_pnl = 0
     fill.deficit = 0
+    fill.base_change = 0
     fill.fits = False
     if not value_of(instrument, price_ticks, lots, &value) or not fits(value):
+        return
+    if terms.is_spot:
+        # One asset for another: there is no position.
+        fill.cash_change = -value if side == SIDE_BUY else value
+        fill.base_change = signed_lots * instrument.base_value
+        fill.fits = fits(fill.base_change)
         return
     fill.lots = holding.lots + signed_lots
     fill.entry_value = holding.entry_value

@@ -52,7 +52,7 @@ from riskd.core.pool cimport (
     unrealised_pnl_at,
 )
 from riskd.core.types cimport *
-from riskd.core.value cimport is_inverse, is_option
+from riskd.core.value cimport is_inverse, is_option, is_spot
 
 cdef extern from *:
     """
@@ -125,7 +125,7 @@ cdef bint _is_loadable(
     const Terms *terms, uint32_t position_side, int64_t lots, int64_t entry_value, int64_t wallet
 ) noexcept nogil:
     """A-9."""
-    if lots == 0 or lots > NUMBER_MAX or lots < -NUMBER_MAX:
+    if terms.is_spot or lots == 0 or lots > NUMBER_MAX or lots < -NUMBER_MAX:
         return False
     if position_side == POSITION_SIDE_LONG and lots < 0:
         return False
@@ -303,7 +303,7 @@ cdef uint32_t apply_funding(
     memset(&done, 0, sizeof(Funding))
     if instrument == NULL:
         return REASON_INSTRUMENT_UNKNOWN
-    if is_option(instrument) or instrument.expiry_ns != 0:
+    if is_option(instrument) or is_spot(instrument) or instrument.expiry_ns != 0:
         return REASON_DEFINITION_INVALID
     if rate_ppb > PPB or rate_ppb < -PPB or price < 0 or price > NUMBER_MAX:
         return REASON_DEFINITION_INVALID
@@ -467,7 +467,7 @@ cdef uint32_t check_settlement(
     memset(&found, 0, sizeof(Settlement))
     if instrument == NULL:
         return REASON_INSTRUMENT_UNKNOWN
-    if price < 1 or price > NUMBER_MAX:
+    if price < 1 or price > NUMBER_MAX or is_spot(instrument):
         return REASON_DEFINITION_INVALID
     if instrument.settlement_price != 0:
         return REASON_INSTRUMENT_SETTLED

@@ -162,6 +162,7 @@ cdef enum InstrumentKind:
     INSTRUMENT_KIND_LINEAR_FUTURE = 4
     INSTRUMENT_KIND_INVERSE_FUTURE = 5
     INSTRUMENT_KIND_INVERSE_OPTION = 6
+    INSTRUMENT_KIND_SPOT = 7
     INSTRUMENT_KIND_QUANTO_PERPETUAL = 8
 
 # Margin schedules, docs/instruments.md.
@@ -388,6 +389,9 @@ ctypedef struct Instrument:
     int32_t multiplier_exponent
     uint32_t option_rule_id         # a schedule of family OPTION_RULE; 0 = cannot be short
     int64_t coin_value              # of options in coin: minor units of one lot per coin
+    int64_t base_value              # of spot: minor units of the base asset in one lot
+    uint32_t base_asset_id          # of spot
+    uint32_t reserved_too
 
 ctypedef struct WorkingSum:
     int64_t lots

@@ -11,6 +11,7 @@ from riskd.core.money cimport ceil_div, floor_div, i128, multiply
 from riskd.core.types cimport (
     INSTRUMENT_KIND_INVERSE_OPTION,
     INSTRUMENT_KIND_LINEAR_OPTION,
+    INSTRUMENT_KIND_SPOT,
     REASON_MARK_MISSING,
     REASON_MARK_STALE,
     REASON_NONE,
@@ -24,6 +25,9 @@ cdef inline bint is_option(const Instrument *instrument) noexcept nogil:
         instrument.kind == INSTRUMENT_KIND_LINEAR_OPTION
         or instrument.kind == INSTRUMENT_KIND_INVERSE_OPTION
     )
+
+cdef inline bint is_spot(const Instrument *instrument) noexcept nogil:
+    return instrument.kind == INSTRUMENT_KIND_SPOT
 
 cdef inline bint is_inverse(const Instrument *instrument) noexcept nogil:
     return instrument.tick_value == 0

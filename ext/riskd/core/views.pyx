@@ -146,6 +146,7 @@ cdef instrument_row(Book *book, uint32_t index):
         row.settlement_price,
         row.funding_time_ns,
         row.open_interest_lots,
+        row.base_asset_id,
     )
 
 
