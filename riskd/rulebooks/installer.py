@@ -110,6 +110,7 @@ class RuleEngine(Protocol):
         multiplier_mantissa: int = ...,
         multiplier_exponent: int = ...,
         option_rule_id: int = ...,
+        base_asset_id: int = ...,
     ) -> tuple[int, int]: ...
     def upsert_option_rule(
         self,
@@ -156,6 +157,7 @@ IMMUTABLE: Final = (
     "option_type",
     "multiplier_mantissa",
     "multiplier_exponent",
+    "base_asset_id",
 )
 
 
@@ -225,8 +227,10 @@ class _Installer:
             if rule.symbol not in instruments:
                 continue
             held = _normal(instruments[rule.symbol])
-            asset_row = assets.get(rule.settlement_asset)
-            ids = InstrumentIds(asset=asset_row.asset_id if asset_row else 0)
+            ids = InstrumentIds(
+                asset=self._assets.get(rule.settlement_asset, 0),
+                base_asset=self._assets.get(rule.base_asset or "", 0),
+            )
             wanted = self._arguments(rule.symbol, ids)
             for key in IMMUTABLE:
                 if held[key] != wanted[key]:
@@ -320,6 +324,7 @@ class _Installer:
                 self._schedules[rule.margin_schedule] if rule.margin_schedule else 0,
                 self._instruments[rule.underlying] if rule.underlying else 0,
                 self._schedules[rule.option_rule] if rule.option_rule else 0,
+                self._assets[rule.base_asset] if rule.base_asset else 0,
             )
             arguments = self._arguments(rule.symbol, ids)
             row = rows.get(rule.symbol)

@@ -18,7 +18,6 @@ from riskd.rulebooks.schema import (
     LEVERAGE_PLACES,
     ONE,
     RATE_PLACES,
-    SPOT,
     TIERED,
     ZERO,
     InstrumentRule,
@@ -407,8 +406,6 @@ def collateral_terms(rulebook: Rulebook, rule: ParameterRule) -> CollateralTerms
 def check_instrument(rulebook: Rulebook, rule: InstrumentRule) -> None:
     """Raise UnsupportedError for an instrument that no engine can trade."""
     key = f"instrument.{key_text(rule.symbol)}"
-    if rule.kind == SPOT:
-        raise UnsupportedError(f"{key}.kind", rule.kind)
     if rule.isolated_only:
         raise UnsupportedError(f"{key}.isolated_only", "true")
     if rule.option_rule is not None and rule.kind != INVERSE_OPTION and rule.underlying:
@@ -458,6 +455,7 @@ def instrument_arguments(
         "multiplier_mantissa": multiplier_mantissa,
         "multiplier_exponent": multiplier_exponent,
         "option_rule_id": ids.option_rule,
+        "base_asset_id": ids.base_asset,
     }
 
 
@@ -469,6 +467,7 @@ class InstrumentIds:
     schedule: int = 0
     underlying: int = 0
     option_rule: int = 0
+    base_asset: int = 0
 
 
 def _lots(quantity: Decimal | None, lot_size: Decimal) -> int:

@@ -8,7 +8,7 @@ import pytest
 
 from riskd.core.engine import Engine
 from riskd.reference import ReferenceEngine
-from riskd.rulebooks import ApplyError, apply, load, loads, names, unsupported
+from riskd.rulebooks import ApplyError, Rulebook, apply, load, loads, names, unsupported
 from riskd.v1 import types_pb2
 
 SCOPE_INSTRUMENT = 4
@@ -291,6 +291,16 @@ option_rule = "SHORT"
 source = "made up"
 as_of = 2026-01-01
 """
+SPOT = """
+[instrument.BTC-SPOT]
+kind = "spot"
+settlement_asset = "USD"
+base_asset = "BTC"
+tick_size = "0.01"
+lot_size = "0.0001"
+source = "made up"
+as_of = 2026-01-01
+"""
 CONTRACT = """
 [instrument.BTC-{schedule}]
 kind = "linear_perpetual"
@@ -304,7 +314,7 @@ as_of = 2026-01-01
 FAMILIES = ("LINEAR", "CONTRACT", "SQRT", "POWER", "INTEREST", "RISK")
 
 
-FULL_BOOK = FULL + "".join(CONTRACT.format(schedule=each) for each in FAMILIES) + OPTION
+FULL_BOOK = FULL + "".join(CONTRACT.format(schedule=each) for each in FAMILIES) + OPTION + SPOT
 
 
 def test_everything_goes_into_an_engine_in_its_units_and_nothing_twice(kind: str) -> None:
@@ -345,6 +355,21 @@ def test_everything_goes_into_an_engine_in_its_units_and_nothing_twice(kind: str
     assert option.option_rule_id == rule.schedule_id
     # The strike counts in the mark units of the underlying, 0.01.
     assert option.strike_units == 8_000_000
+    spot = instruments["BTC-SPOT"]
+    assert [row.symbol for row in engine.assets()][spot.base_asset_id - 1] == "BTC"
+    assert spot.schedule_id == 0
+
+
+def test_a_spot_pair_keeps_its_base_asset(kind: str) -> None:
+    engine = new_engine(kind)
+    book = loads(FULL_BOOK)
+    apply(book, engine)
+    held = engine.state_lines()
+    spot = replace(book.instrument("BTC-SPOT"), symbol="BTC-27DEC30")
+    other = Rulebook("other", "A pair", book.provenance, book.assets, instruments=(spot,))
+    with pytest.raises(ApplyError, match="instrument BTC-27DEC30: kind is 7, the engine has it"):
+        apply(other, engine)
+    assert engine.state_lines() == held
 
 
 UNSUPPORTED = [
