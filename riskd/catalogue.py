@@ -27,9 +27,10 @@ if TYPE_CHECKING:
 ENTRY_VALUE_MAX = 2**62
 
 # Numbers of proto/riskd/v1: INSTRUMENT_KIND_INVERSE_PERPETUAL and _FUTURE, _LINEAR_ and
-# _INVERSE_OPTION.
+# _INVERSE_OPTION, _SPOT.
 _INVERSE_CONTRACTS = (3, 5)
 _OPTIONS = (2, 6)
+_SPOT = 7
 
 _Found = TypeVar("_Found")
 
@@ -82,6 +83,11 @@ class Instrument:
     def is_option(self) -> bool:
         """Whether it is an option."""
         return self.kind in _OPTIONS
+
+    @property
+    def is_spot(self) -> bool:
+        """Whether it is a pair of assets that are exchanged, without a position."""
+        return self.kind == _SPOT
 
     @property
     def tick_size(self) -> Decimal:

@@ -252,9 +252,9 @@ def _inputs(engine: Engine, subjects: _Subjects, time_ns: int) -> pb.DecisionInp
     above = [row for each in parents if (row := engine.account(each)) is not None]
     instruments = dict(subjects.instruments)
     for account in named:
-        rows = engine.positions(account.account_id) or []
-        inputs.positions.extend(messages.position(row, rows, account) for row in rows)
-        instruments |= {row.instrument_id: None for row in rows}
+        positions = messages.positions(account.account_id)
+        inputs.positions.extend(positions)
+        instruments |= {row.instrument_id: None for row in positions}
     accounts = {row.account_id: row for row in (*named, *above)}
     inputs.accounts.extend(messages.account(row) for row in accounts.values())
     _add_market(inputs, engine, messages, instruments)

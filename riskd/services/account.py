@@ -128,8 +128,8 @@ class AccountService(AccountServiceServicer):
         backend = self._backend
         instrument, asset = self._position(request.account_id, request.instrument_id)
         row = self._backend.account(request.account_id)
-        side = self._backend.position_side(row, request.position_side)
-        amount = _read_amount(request.amount, asset)
+        side = self._backend.position_side(row, request.position_side, instrument)
+        amount = _read_amount(request.amount, instrument.asset)
         reason, wallet, available = backend.change(
             context,
             request,
@@ -145,7 +145,7 @@ class AccountService(AccountServiceServicer):
                 reason, request.account_id, asset, instrument, amount=amount, side=side
             )
         return pb.TransferMarginResponse(
-            isolated_wallet=asset.amount(wallet),
+            isolated_wallet=instrument.asset.amount(wallet),
             available=self._available(request.account_id, asset, available),
             revision=self._backend.engine.revision,
         )
@@ -170,10 +170,10 @@ class AccountService(AccountServiceServicer):
         if reason != types_pb2.REASON_CODE_NONE:
             raise self._refusal(reason, request.account_id, asset, instrument)
         return pb.ChangeMarginModeResponse(
-            isolated_wallet=asset.amount(wallet),
+            isolated_wallet=instrument.asset.amount(wallet),
             available=self._available(request.account_id, asset, available),
             revision=self._backend.engine.revision,
-            cash_flow=asset.amount(cash_flow),
+            cash_flow=instrument.asset.amount(cash_flow),
         )
 
     def SetLeverage(
@@ -301,16 +301,19 @@ class AccountService(AccountServiceServicer):
         backend = self._backend
         instrument, asset = self._position(request.account_id, request.instrument_id)
         row = backend.account(request.account_id)
-        side = backend.position_side(row, request.position_side)
+        side = backend.position_side(row, request.position_side, instrument)
         with reading(types_pb2.REASON_CODE_DEFINITION_INVALID):
             lots = instrument.lots(request.quantity, "quantity", -NUMBER_MAX)
-            entry_value = asset.minor(request.entry_value, "entry_value", 1, ENTRY_VALUE_MAX)
-            wallet = asset.minor(
+            money = instrument.asset
+            entry_value = money.minor(request.entry_value, "entry_value", 1, ENTRY_VALUE_MAX)
+            wallet = money.minor(
                 request.isolated_wallet or "0", "isolated_wallet", 0, ENTRY_VALUE_MAX
             )
         check_quantity(lots, side, "quantity", request.quantity)
         if lots == 0:
             raise invalid("quantity", request.quantity, "not 0")
+        if instrument.is_spot:
+            raise invalid("instrument_id", instrument.symbol, "no SPOT pair: it has no position")
         if wallet and not self._is_isolated(row, instrument):
             raise invalid("isolated_wallet", request.isolated_wallet, "empty: it is not isolated")
         reason, _, available = backend.change(
@@ -383,19 +386,15 @@ class AccountService(AccountServiceServicer):
         return account.margin_mode == types_pb2.MARGIN_MODE_ISOLATED
 
     def _position(self, account_id: int, instrument_id: int) -> tuple[Instrument, Asset]:
-        """Return the instrument and the settlement asset of a request on a position, or refuse."""
+        """Return the instrument and the account's asset of a request on a position, or refuse.
+
+        What is of the position is in the instrument's asset, what is available in the account's.
+        """
         row = self._backend.account(account_id)
         instrument = self._backend.instrument(instrument_id)
         held = self._backend.asset_of(row.asset_id)
-        if instrument.asset != held:
-            raise RefusalError(
-                types_pb2.REASON_CODE_SETTLEMENT_ASSET_MISMATCH,
-                f"instrument {instrument.symbol} settles in {instrument.asset.symbol}, account "
-                f"{account_id} in {held.symbol}",
-                field="instrument_id",
-                value=instrument.asset.symbol,
-                bound=held.symbol,
-            )
+        if not self._backend.can_trade(row, instrument):
+            raise _mismatch(row.account_id, instrument, held)
         return instrument, held
 
     def _account(self, account_id: int) -> pb.Account:
@@ -443,6 +442,13 @@ class AccountService(AccountServiceServicer):
                 text = "the account table is full: setting accounts_max is its size"
             case types_pb2.REASON_CODE_POSITIONS_FULL:
                 text = "the position table is full: setting positions_max is its size"
+            case types_pb2.REASON_CODE_SETTLEMENT_ASSET_MISMATCH if asset and instrument:
+                return _mismatch(account_id, instrument, asset)
+            case types_pb2.REASON_CODE_EXCEEDS_AVAILABLE if (
+                instrument and asset and instrument.asset != asset
+            ):
+                symbol = instrument.asset.symbol
+                text = f"that needs more than the balance of {symbol}, or than is available"
             case types_pb2.REASON_CODE_EXCEEDS_AVAILABLE if asset and summary:
                 free = asset.amount(min(summary.available, summary.cash))
                 numbers |= {"available": free, "asset": asset.symbol}
@@ -456,7 +462,8 @@ class AccountService(AccountServiceServicer):
                         f"initial margin at leverage {leverage_text(leverage)} exceeds available "
                         f"{free} ({asset.symbol})"
                     )
-            case types_pb2.REASON_CODE_EXCEEDS_REMOVABLE_MARGIN if asset and position:
+            case types_pb2.REASON_CODE_EXCEEDS_REMOVABLE_MARGIN if instrument and position:
+                asset = instrument.asset
                 wallet = asset.amount(position.isolated_wallet)
                 taken = asset.amount(abs(amount))
                 numbers |= {
@@ -471,6 +478,8 @@ class AccountService(AccountServiceServicer):
                 )
             case types_pb2.REASON_CODE_NO_ISOLATED_POSITION if instrument:
                 text = f"account {account_id} has no isolated position on {instrument.symbol}"
+            case types_pb2.REASON_CODE_POSITION_NOT_FLAT if instrument and instrument.is_spot:
+                text = f"{instrument.symbol} is a SPOT pair: it has no margin mode"
             case types_pb2.REASON_CODE_POSITION_NOT_FLAT if instrument and position:
                 numbers |= {
                     "quantity": instrument.quantity(position.lots),
@@ -630,6 +639,17 @@ class AccountService(AccountServiceServicer):
             ids.add(instrument.instrument_id)
         missing = [each for each in sorted(ids) if self._backend.engine.mark(each) is None]
         return [self._backend.instrument(each).symbol for each in missing]
+
+
+def _mismatch(account_id: int, instrument: Instrument, held: Asset) -> RefusalError:
+    return RefusalError(
+        types_pb2.REASON_CODE_SETTLEMENT_ASSET_MISMATCH,
+        f"instrument {instrument.symbol} settles in {instrument.asset.symbol}, account "
+        f"{account_id} in {held.symbol}",
+        field="instrument_id",
+        value=instrument.asset.symbol,
+        bound=held.symbol,
+    )
 
 
 def _read_amount(text: str, asset: Asset) -> int:

@@ -103,9 +103,20 @@ class Backend:
             )
         return instrument
 
-    def position_side(self, account: "AccountRow", position_side: int) -> int:
+    def can_trade(self, account: "AccountRow", instrument: Instrument) -> bool:
+        """Return whether an instrument settles in the account's asset, or in its collateral."""
+        pair = instrument.asset.asset_id, account.asset_id
+        return pair[0] == pair[1] or any(
+            (row.asset_id, row.settlement_asset_id) == pair for row in self.engine.collateral()
+        )
+
+    def position_side(
+        self, account: "AccountRow", position_side: int, instrument: Instrument
+    ) -> int:
         """Return which position of an account is meant: NET where it is not set, or refuse."""
-        is_hedged = account.position_mode == types_pb2.POSITION_MODE_HEDGE
+        is_hedged = (
+            account.position_mode == types_pb2.POSITION_MODE_HEDGE and not instrument.is_spot
+        )
         if position_side not in (_HEDGE_SIDES if is_hedged else _ONE_WAY_SIDES):
             raise _bad_position_side(
                 position_side,

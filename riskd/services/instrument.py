@@ -55,7 +55,7 @@ _PERPETUALS = (
     pb.INSTRUMENT_KIND_INVERSE_PERPETUAL,
     pb.INSTRUMENT_KIND_QUANTO_PERPETUAL,
 )
-_KINDS = (*_PERPETUALS, *_FUTURES, *_OPTIONS)
+_KINDS = (*_PERPETUALS, *_FUTURES, *_OPTIONS, pb.INSTRUMENT_KIND_SPOT)
 
 # Arguments of Engine.upsert_instrument that cannot change, and the field that each comes from.
 _IMMUTABLE = {
@@ -73,7 +73,9 @@ _IMMUTABLE = {
     "expiry_ns": "expiry_time_ns",
     "interest_rate_ppb": "interest_rate",
     "underlying_id": "underlying_instrument_id",
+    "base_asset_id": "base_asset",
 }
+_OPTION_FIELDS = ("strike", "option_type", "underlying_instrument_id", "option_rule")
 _DEFAULTS = {"multiplier_mantissa": 1}
 
 
@@ -282,6 +284,9 @@ class InstrumentService(InstrumentServiceServicer):
     ) -> pb.SettleInstrumentResponse:
         backend = self._backend
         instrument = backend.instrument(request.instrument_id)
+        if instrument.is_spot:
+            bound = "a contract or an option, it is a SPOT pair"
+            raise invalid("instrument_id", instrument.symbol, bound)
         with reading(_INVALID):
             price = self._strikes(instrument).mark_units(request.price, "price")
         row = backend.change(
@@ -430,10 +435,15 @@ class InstrumentService(InstrumentServiceServicer):
             )
             _check_value(instrument, steps)
             arguments = _read_limits(instrument, steps)
-            if instrument.kind in _OPTIONS:
+            if steps.is_option:
                 arguments |= self._read_option(instrument, steps)
+            elif steps.is_spot:
+                arguments |= self._read_spot(instrument, steps)
             else:
                 arguments |= self._read_contract(instrument, asset)
+        if instrument.base_asset and not steps.is_spot:
+            kind = _kind_name(instrument.kind)
+            raise invalid("instrument.base_asset", instrument.base_asset, f"not set for a {kind}")
         if not 0 <= instrument.trading_state <= types_pb2.TRADING_STATE_HALTED:
             raise invalid(
                 "instrument.trading_state",
@@ -459,13 +469,7 @@ class InstrumentService(InstrumentServiceServicer):
 
     def _read_contract(self, instrument: pb.Instrument, asset: Asset) -> dict[str, int]:
         kind = _kind_name(instrument.kind)
-        for field in ("strike", "option_type", "underlying_instrument_id", "option_rule"):
-            if getattr(instrument, field):
-                value = getattr(instrument, field)
-                raise invalid(f"instrument.{field}", value, f"not set for a {kind}")
-        if read_rate(instrument.interest_rate, "instrument.interest_rate", -PPB, PPB):
-            value = instrument.interest_rate
-            raise invalid("instrument.interest_rate", value, f"empty or 0 for a {kind}")
+        _check_not_set(instrument, _OPTION_FIELDS)
         expiry_ns = instrument.expiry_time_ns
         if instrument.kind in _FUTURES:
             _check_expiry(expiry_ns)
@@ -475,6 +479,23 @@ class InstrumentService(InstrumentServiceServicer):
             "instrument.margin_schedule", instrument.margin_schedule, asset, is_rule=False
         )
         return {"schedule_id": schedule_id, "expiry_ns": expiry_ns}
+
+    def _read_spot(self, instrument: pb.Instrument, steps: Instrument) -> dict[str, int]:
+        _check_not_set(instrument, (*_OPTION_FIELDS, "margin_schedule", "expiry_time_ns"))
+        if (steps.multiplier_mantissa, steps.multiplier_exponent) != (1, 0):
+            raise invalid("instrument.multiplier", instrument.multiplier, "empty or 1 for a SPOT")
+        base = self._backend.asset(instrument.base_asset, "instrument.base_asset")
+        if base == steps.asset:
+            raise invalid("instrument.base_asset", base.symbol, "another than settlement_asset")
+        exponent = steps.lot_exponent + base.scale
+        value, rest = divmod(
+            steps.lot_mantissa * int(10 ** max(exponent, 0)), int(10 ** max(-exponent, 0))
+        )
+        if rest or not 1 <= value <= TICK_VALUE_MAX:
+            unit = f"{money_text(1, base.scale)} {base.symbol}"
+            bound = f"1 to 2^40 whole minor units of {unit}"
+            raise invalid("instrument.lot_size", instrument.lot_size, bound)
+        return {"schedule_id": 0, "base_asset_id": base.asset_id}
 
     def _definition(self, field: str, name: str, asset: Asset, *, is_rule: bool) -> int:
         """Return the id of a schedule or an option rule in an asset, or refuse."""
@@ -607,6 +628,18 @@ def _read_limits(instrument: pb.Instrument, steps: Instrument) -> dict[str, int]
 
 def _kind_name(kind: int) -> str:
     return enum_name(pb.InstrumentKind.items(), kind, "INSTRUMENT_KIND_")
+
+
+def _check_not_set(instrument: pb.Instrument, fields: tuple[str, ...]) -> None:
+    """Refuse what an instrument of this kind does not have."""
+    kind = _kind_name(instrument.kind)
+    for field in fields:
+        if getattr(instrument, field):
+            value = getattr(instrument, field)
+            raise invalid(f"instrument.{field}", value, f"not set for a {kind}")
+    if read_rate(instrument.interest_rate, "instrument.interest_rate", -PPB, PPB):
+        value = instrument.interest_rate
+        raise invalid("instrument.interest_rate", value, f"empty or 0 for a {kind}")
 
 
 def _check_expiry(expiry_ns: int) -> None:

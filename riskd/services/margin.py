@@ -47,10 +47,8 @@ class MarginService(MarginServiceServicer):
         backend = self._backend
         revision = backend.engine.revision
         account = backend.account(request.account_id)
-        rows = backend.engine.positions(request.account_id) or []
         return pb.ListPositionMarginsResponse(
-            positions=[backend.messages.position(row, rows, account) for row in rows],
-            revision=revision,
+            positions=backend.messages.positions(account.account_id), revision=revision
         )
 
     def ComputeLiquidationPrice(
@@ -59,12 +57,10 @@ class MarginService(MarginServiceServicer):
         backend = self._backend
         revision = backend.engine.revision
         account = backend.account(request.account_id)
-        backend.instrument(request.instrument_id)
-        side = backend.position_side(account, request.position_side)
-        rows = backend.engine.positions(request.account_id) or []
-        for row in rows:
-            if (row.instrument_id, row.position_side) == (request.instrument_id, side):
-                position = backend.messages.position(row, rows, account)
+        instrument = backend.instrument(request.instrument_id)
+        side = backend.position_side(account, request.position_side, instrument)
+        for position in backend.messages.positions(account.account_id):
+            if (position.instrument_id, position.position_side) == (request.instrument_id, side):
                 return pb.ComputeLiquidationPriceResponse(
                     liquidation_status=position.liquidation_status,
                     liquidation_price=position.liquidation_price,
@@ -80,8 +76,8 @@ class MarginService(MarginServiceServicer):
     ) -> pb.ComputeMaxOrderSizeResponse:
         backend = self._backend
         account = backend.account(request.account_id)
-        side = backend.position_side(account, request.position_side)
         instrument = backend.instrument(request.instrument_id)
+        side = backend.position_side(account, request.position_side, instrument)
         if request.side not in (types_pb2.SIDE_BUY, types_pb2.SIDE_SELL):
             raise _unknown("side", types_pb2.Side.items(), request.side, "BUY or SELL")
         price_ticks = 0

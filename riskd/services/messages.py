@@ -1,7 +1,7 @@
 """Rows of the engine as messages of the contract: integers to decimal text, ids to symbols."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from riskd import limits
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
         MarkRow,
         PositionRow,
         ScheduleRow,
+        SummaryRow,
     )
     from riskd.core.rows import CollateralRow, RiskEventRow
 
@@ -165,6 +166,7 @@ class Messages:
             underlying_instrument_id=row.underlying_id,
             multiplier=multiplier,
             option_rule=self._catalogue.schedule_name(row.option_rule_id),
+            base_asset=self.asset_of(row.base_asset_id).symbol if row.base_asset_id else "",
             settlement_price=(
                 strikes.mark_price(row.settlement_price) if row.settlement_price else ""
             ),
@@ -234,15 +236,22 @@ class Messages:
                 ),
             )
 
-    def position(
-        self, row: "PositionRow", rows: Sequence["PositionRow"], account: "AccountRow"
+    def positions(self, account_id: int) -> list[margin_service_pb2.PositionMargin]:
+        """Return all positions of an account that the engine has."""
+        rows = self._engine.positions(account_id) or []
+        summary = self._engine.summary(account_id)
+        assert summary is not None, "accounts are never removed"
+        return [self._position(row, summary) for row in rows]
+
+    def _position(
+        self, row: "PositionRow", summary: "SummaryRow"
     ) -> margin_service_pb2.PositionMargin:
-        """Return a position of an account; rows are all of its positions."""
-        asset = self.asset_of(account.asset_id)
+        """Return a position of the account with these sums."""
         instrument = self.instrument_of(row.instrument_id)
+        asset = instrument.asset
         is_isolated = row.margin_mode == types_pb2.MARGIN_MODE_ISOLATED
         position = margin_service_pb2.PositionMargin(
-            account_id=account.account_id,
+            account_id=summary.account_id,
             instrument_id=row.instrument_id,
             symbol=instrument.symbol,
             position_side=types_pb2.PositionSide.ValueType(row.position_side),
@@ -264,13 +273,11 @@ class Messages:
             position.initial_margin = asset.amount(row.initial_margin)
             position.maintenance_margin = asset.amount(row.maintenance)
             # The pool backs all cross positions, and is compared with what all of them need.
-            backed = (
-                [row]
-                if is_isolated
-                else [each for each in rows if each.margin_mode == types_pb2.MARGIN_MODE_CROSS]
-            )
-            requirement = sum(each.liquidation_requirement for each in backed)
-            position.margin_ratio = margin_ratio(requirement, row.equity)
+            if is_isolated:
+                position.margin_ratio = margin_ratio(row.liquidation_requirement, row.equity)
+            elif summary.known:
+                requirement = summary.cross_liquidation_requirement
+                position.margin_ratio = margin_ratio(requirement, row.equity)
             position.liquidatable = row.liquidatable
             position.liquidation_status = types_pb2.LiquidationStatus.ValueType(
                 row.liquidation_status
@@ -318,7 +325,10 @@ class Messages:
         """Return a change of a margin level."""
         account = self._engine.account(row.account_id)
         assert account is not None, "accounts are never removed"
-        amount = self.asset_of(account.asset_id).amount
+        asset = self.asset_of(account.asset_id)
+        if row.instrument_id:
+            asset = self.instrument_of(row.instrument_id).asset
+        amount = asset.amount
         return margin_service_pb2.RiskEvent(
             revision=row.revision,
             time_ns=row.time_ns,

@@ -52,10 +52,8 @@ def simulate(
     portfolio.take_marks(request)
     decisions = [portfolio.decide(order, index) for index, order in enumerate(request.orders)]
     account_id = portfolio.account_id
-    account = portfolio.account()
-    rows = portfolio.engine.positions(account_id) or []
     summary = portfolio.messages.summary(account_id)
-    positions = [portfolio.messages.position(row, rows, account) for row in rows]
+    positions = portfolio.messages.positions(account_id)
     summary.account_id = request.account_id
     if request.account_id and summary.credit_line:
         # A copy has no firm: its line is what the firm leaves of it.
@@ -178,8 +176,8 @@ class _Portfolio:
         seen: dict[tuple[int, int], str] = {}
         for index, position in enumerate(request.positions):
             at = f"positions[{index}]"
-            instrument = self._instrument(position.instrument_id, at)
-            side = self._side(account, position.position_side, at)
+            instrument = self._held(account, position.instrument_id, at)
+            side = self._side(account, position.position_side, instrument, at)
             before = seen.setdefault((instrument.instrument_id, side), at)
             if before != at:
                 bound = f"another instrument or position side than {before}"
@@ -198,10 +196,12 @@ class _Portfolio:
                 self.account_id, taken._replace(margin_mode=mode, leverage=leverage)
             )
 
-    def _instrument(self, instrument_id: int, at: str) -> Instrument:
-        """Return an instrument that the account can have, or refuse."""
+    def _held(self, account: "AccountRow", instrument_id: int, at: str) -> Instrument:
+        """Return an instrument of which the account can have a position, or refuse."""
         found = self._known(instrument_id, at)
-        if found.asset != self.asset:
+        if found.is_spot:
+            raise invalid(f"{at}.instrument_id", found.symbol, "no SPOT pair: it has no position")
+        if not self.backend.can_trade(account, found):
             raise RefusalError(
                 types_pb2.REASON_CODE_SETTLEMENT_ASSET_MISMATCH,
                 f"{at}.instrument_id: {found.symbol} settles in {found.asset.symbol}, the account "
@@ -223,9 +223,11 @@ class _Portfolio:
             )
         return self.messages.instrument_of(instrument_id)
 
-    def _side(self, account: "AccountRow", position_side: int, at: str) -> int:
+    def _side(
+        self, account: "AccountRow", position_side: int, instrument: Instrument, at: str
+    ) -> int:
         try:
-            return self.backend.position_side(account, position_side)
+            return self.backend.position_side(account, position_side, instrument)
         except RefusalError as refusal:
             field = f"{at}.position_side"
             raise RefusalError(
@@ -306,7 +308,7 @@ class _Portfolio:
         wallet = 0
         if has_wallet:
             with reading(types_pb2.REASON_CODE_AMOUNT_OUT_OF_RANGE):
-                wallet = self.asset.minor(
+                wallet = instrument.asset.minor(
                     position.isolated_wallet, f"{at}.isolated_wallet", 0, ENTRY_VALUE_MAX
                 )
         return WhatIfPosition(instrument.instrument_id, side, lots, entry_value, wallet)
@@ -366,8 +368,8 @@ class _Portfolio:
     def decide(self, order: pb.SimulatedOrder, index: int) -> pb.SimulatedDecision:
         """Check and reserve an order as the service would."""
         at = f"orders[{index}]"
-        instrument = self._instrument(order.instrument_id, at)
-        side = self._side(self.account(), order.position_side, at)
+        instrument = self._known(order.instrument_id, at)
+        side = self._side(self.account(), order.position_side, instrument, at)
         if order.side not in (types_pb2.SIDE_BUY, types_pb2.SIDE_SELL):
             name = enum_name(types_pb2.Side.items(), order.side, "SIDE_")
             raise _of(types_pb2.REASON_CODE_SIDE_INVALID, f"{at}.side", name, "BUY or SELL")
