@@ -359,7 +359,7 @@ class InstrumentService(InstrumentServiceServicer):
             raise invalid(
                 f"{at}.index_instrument_id",
                 index.symbol,
-                f"a linear contract in {settlement.symbol}",
+                f"a linear contract or SPOT in {settlement.symbol}",
             )
         if not 1 <= len(collateral.tiers) <= COLLATERAL_TIERS_MAX:
             count = f"{len(collateral.tiers)} tiers"

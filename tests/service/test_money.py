@@ -423,7 +423,7 @@ def test_a_future_has_an_expiry_and_a_quanto_a_multiplier(market: Rig) -> None:
 @pytest.mark.parametrize(
     ("fields", "text"),
     [
-        ({"kind": 7}, "instrument.kind is 'SPOT': must be one of LINEAR_PERPETUAL"),
+        ({"kind": 9}, "instrument.kind is '9': must be one of LINEAR_PERPETUAL"),
         ({"multiplier": "0"}, "instrument.multiplier is '0': must be above 0"),
         (
             {"multiplier": "0.0000001"},
@@ -780,7 +780,7 @@ def test_collateral_is_of_a_linear_contract_in_the_settlement_asset(bnb: Rig) ->
     )
     failure = bnb.fail(bnb.instruments.DefineCollateral, request)
     assert failure.message == (
-        "collateral.index_instrument_id is 'BTC-INV': must be a linear contract in USDT"
+        "collateral.index_instrument_id is 'BTC-INV': must be a linear contract or SPOT in USDT"
     )
 
 
@@ -1089,3 +1089,168 @@ def test_an_option_in_coin_has_its_strike_in_its_underlyings_price(market: Rig) 
         )
     )
     assert shown.positions[0].initial_margin == "0.2"
+
+
+# --- spot -------------------------------------------------------------------------------------
+
+
+def spot_pair(**fields: Any) -> pb.Instrument:
+    values: dict[str, Any] = {
+        "symbol": "BTC-USDT",
+        "kind": pb.INSTRUMENT_KIND_SPOT,
+        "settlement_asset": "USDT",
+        "base_asset": "BTC",
+        "tick_size": "0.5",
+        "lot_size": "0.001",
+        "mark_units_per_tick": 1,
+    }
+    return pb.Instrument(**(values | fields))
+
+
+@pytest.fixture
+def spot(market: Rig) -> Rig:
+    """BTC-USDT is instrument 2, at 60000; account 7 has 10000 USDT and no BTC."""
+    market.instruments.CreateAsset(pb.CreateAssetRequest(symbol="BTC", scale=8))
+    assert upsert(market, spot_pair()).instrument_id == 2
+    mark(market, 2, 120_000)
+    return market
+
+
+def trade(rig: Rig, number: int, side: types_pb2.Side.ValueType, lots: int) -> orders_pb.Violation:
+    """Order on the pair at 60000 and fill it; return what stopped it, if anything did."""
+    reply = rig.orders.CheckOrder(
+        orders_pb.CheckOrderRequest(
+            account_id=7,
+            instrument_id=2,
+            client_order_id=number,
+            gateway_id=3,
+            side=side,
+            order_type=types_pb2.ORDER_TYPE_LIMIT,
+            price_ticks=120_000,
+            quantity_lots=lots,
+            view=orders_pb.DECISION_VIEW_FULL,
+        )
+    )
+    if reply.decision != types_pb2.DECISION_ACCEPTED:
+        return reply.detail.violations[0]
+    rig.orders.ReportExecution(
+        orders_pb.ReportExecutionRequest(
+            reservation_id=reply.reservation_id,
+            instrument_id=2,
+            execution_id=number,
+            gateway_id=3,
+            kind=orders_pb.EXECUTION_KIND_FILL,
+            quantity_lots=lots,
+            price_ticks=120_000,
+        )
+    )
+    return orders_pb.Violation()
+
+
+def test_a_spot_pair_exchanges_two_balances(spot: Rig) -> None:
+    listed = spot.instruments.ListInstruments(pb.ListInstrumentsRequest()).instruments[1]
+    assert (listed.base_asset, listed.margin_schedule) == ("BTC", "")
+    method, changes = last_change(spot)
+    assert (method, changes["base_asset"]) == ("UpsertInstrument", ("", "BTC"))
+    lacks = trade(spot, 1, types_pb2.SIDE_SELL, 1)
+    # 0.001 BTC at a scale of 8
+    assert lacks.reason == types_pb2.REASON_CODE_BALANCE_INSUFFICIENT
+    assert (lacks.limit, lacks.use, lacks.order_use) == (0, 0, 100_000)
+    assert not trade(spot, 2, types_pb2.SIDE_BUY, 100).reason
+    found = spot.accounts.GetAccount(accounts_pb.GetAccountRequest(account_id=7)).account
+    assert (found.cash, [(row.asset, row.amount) for row in found.balances]) == (
+        "4000",
+        [("BTC", "0.1")],
+    )
+    assert all(row.quantity == "0" for row in positions(spot))
+    copied = spot.margins.SimulatePortfolio(
+        margins_pb.SimulatePortfolioRequest(
+            account_id=7,
+            orders=[
+                margins_pb.SimulatedOrder(
+                    instrument_id=2, side=types_pb2.SIDE_SELL, quantity="0.1", price="60000"
+                ),
+                margins_pb.SimulatedOrder(
+                    instrument_id=2, side=types_pb2.SIDE_SELL, quantity="0.001", price="60000"
+                ),
+            ],
+        )
+    )
+    assert [row.reason for row in copied.decisions] == [
+        types_pb2.REASON_CODE_NONE,
+        types_pb2.REASON_CODE_BALANCE_INSUFFICIENT,
+    ]
+    assert not trade(spot, 3, types_pb2.SIDE_SELL, 100).reason
+    found = spot.accounts.GetAccount(accounts_pb.GetAccountRequest(account_id=7)).account
+    assert (found.cash, list(found.balances)) == ("10000", [])
+
+
+def test_a_spot_pair_has_no_position(spot: Rig) -> None:
+    requests = (
+        (
+            spot.accounts.LoadPosition,
+            accounts_pb.LoadPositionRequest(
+                account_id=7, instrument_id=2, quantity="1", entry_value="60000"
+            ),
+            "instrument_id is 'BTC-USDT': must be no SPOT pair: it has no position",
+        ),
+        (
+            spot.accounts.ChangeMarginMode,
+            accounts_pb.ChangeMarginModeRequest(
+                account_id=7, instrument_id=2, margin_mode=ISOLATED
+            ),
+            "BTC-USDT is a SPOT pair: it has no margin mode",
+        ),
+        (
+            spot.instruments.ApplyFunding,
+            pb.ApplyFundingRequest(instrument_id=2, rate="0.01", time_ns=NOW_NS),
+            "instrument_id is '2': must be a perpetual, it is SPOT",
+        ),
+        (
+            spot.instruments.SettleInstrument,
+            pb.SettleInstrumentRequest(instrument_id=2, price="60000"),
+            "instrument_id is 'BTC-USDT': must be a contract or an option, it is a SPOT pair",
+        ),
+        (
+            spot.margins.SimulatePortfolio,
+            margins_pb.SimulatePortfolioRequest(
+                account_id=7,
+                positions=[margins_pb.SimulatedPosition(instrument_id=2, quantity="1")],
+            ),
+            "positions[0].instrument_id is 'BTC-USDT': must be no SPOT pair: it has no position",
+        ),
+    )
+    for method, request, text in requests:
+        assert spot.fail(method, request).message == text
+
+
+@pytest.mark.parametrize(
+    ("fields", "text"),
+    [
+        ({"base_asset": ""}, "instrument.base_asset '' is unknown"),
+        ({"base_asset": "USDT"}, "instrument.base_asset is 'USDT': must be another than settle"),
+        ({"multiplier": "2"}, "instrument.multiplier is '2': must be empty or 1 for a SPOT"),
+        ({"margin_schedule": "BTC"}, "instrument.margin_schedule is 'BTC': must be not set for a"),
+        ({"expiry_time_ns": 5}, "instrument.expiry_time_ns is '5': must be not set for a SPOT"),
+        ({"strike": "5"}, "instrument.strike is '5': must be not set for a SPOT"),
+        (
+            {"lot_size": "0.000000001", "tick_size": "1000"},
+            "instrument.lot_size is '0.000000001': must be 1 to 2^40 whole minor units of "
+            "0.00000001 BTC",
+        ),
+    ],
+)
+def test_a_spot_pair_out_of_bounds_is_refused_by_field(
+    spot: Rig, fields: dict[str, Any], text: str
+) -> None:
+    request = pb.UpsertInstrumentRequest(instrument=spot_pair(symbol="NEW", **fields))
+    failure = spot.fail(spot.instruments.UpsertInstrument, request)
+    assert failure.message.startswith(text)
+
+
+def test_a_spot_pair_keeps_its_base_asset(spot: Rig) -> None:
+    spot.instruments.CreateAsset(pb.CreateAssetRequest(symbol="ETH", scale=8))
+    request = pb.UpsertInstrumentRequest(instrument=spot_pair(base_asset="ETH"))
+    failure = spot.fail(spot.instruments.UpsertInstrument, request)
+    assert failure.reason == "FIELD_IMMUTABLE"
+    assert failure.message == "instrument BTC-USDT: base_asset is BTC and cannot change to ETH"

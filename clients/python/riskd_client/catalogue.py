@@ -26,10 +26,11 @@ class CatalogueIncompleteError(LookupError):
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """An instrument with the scale of its settlement asset: all that conversion needs."""
+    """An instrument with the scales of its settlement and base asset: all that conversion needs."""
 
     instrument: Instrument
     scale: int
+    base_scale: int = 0
 
     def price_ticks(self, price: Amount, field: str = "price") -> int:
         """Return price in ticks. Raises OffTick, OutOfRange, InvalidInput or TypeError."""
@@ -168,10 +169,10 @@ class Catalogue:
         """Add or replace an instrument, and return it. Before loading nothing is kept."""
         with self._writing:
             old = self._snapshot
-            if old is not None and instrument.settlement_asset not in old.assets:
+            if old is not None and not _assets_of(instrument) <= old.assets.keys():
                 self._snapshot = replace(old, is_outdated=True)
             elif old is not None:
-                listing = Listing(instrument, old.assets[instrument.settlement_asset].scale)
+                listing = _list(instrument, old.assets)
                 self._snapshot = replace(
                     old,
                     by_symbol={**old.by_symbol, instrument.symbol: listing},
@@ -185,10 +186,17 @@ class Catalogue:
         return self._snapshot
 
 
+def _assets_of(instrument: Instrument) -> set[str]:
+    return {instrument.settlement_asset, *filter(None, [instrument.base_asset])}
+
+
+def _list(instrument: Instrument, assets: dict[str, Asset]) -> Listing:
+    base = instrument.base_asset
+    scale = assets[instrument.settlement_asset].scale
+    return Listing(instrument, scale, assets[base].scale if base else 0)
+
+
 def _index(assets: dict[str, Asset], instruments: Iterable[Instrument]) -> _Snapshot:
-    by_symbol = {
-        instrument.symbol: Listing(instrument, assets[instrument.settlement_asset].scale)
-        for instrument in instruments
-    }
+    by_symbol = {instrument.symbol: _list(instrument, assets) for instrument in instruments}
     by_id = {listing.instrument.instrument_id: listing for listing in by_symbol.values()}
     return _Snapshot(assets, by_symbol, by_id)

@@ -512,6 +512,7 @@ def _instrument_message(instrument: Instrument) -> instrument_pb.Instrument:
         underlying_instrument_id=instrument.underlying_instrument_id,
         multiplier=number("multiplier"),
         option_rule=instrument.option_rule,
+        base_asset=instrument.base_asset,
     )
 
 
@@ -529,6 +530,7 @@ _UNITS: dict[Reason, Unit] = {
     Reason.EXCEEDS_POSITION_NOTIONAL_MAX: Unit.MONEY,
     Reason.MARGIN_INSUFFICIENT: Unit.MONEY,
     Reason.BORN_LIQUIDATABLE: Unit.MONEY,
+    Reason.BALANCE_INSUFFICIENT: Unit.BASE_MONEY,
     Reason.POSITION_SIDE_WOULD_TURN: Unit.QUANTITY,
     Reason.LIMIT_ORDER_QUANTITY_MIN: Unit.QUANTITY,
     Reason.LIMIT_ORDER_QUANTITY_MAX: Unit.QUANTITY,
@@ -566,6 +568,7 @@ _SIZED = frozenset(
         Reason.MARGIN_INSUFFICIENT,
         Reason.BORN_LIQUIDATABLE,
         Reason.MARGIN_OVERFLOWS,
+        Reason.BALANCE_INSUFFICIENT,
         Reason.POSITION_SIDE_WOULD_TURN,
         Reason.LIMIT_ORDER_QUANTITY_MAX,
         Reason.LIMIT_ORDER_NOTIONAL_MAX,
@@ -604,6 +607,7 @@ def _violation(message: order_pb.Violation, listing: Listing) -> Violation:
         Unit.QUANTITY: listing.quantity,
         Unit.PRICE: listing.price,
         Unit.MONEY: listing.money,
+        Unit.BASE_MONEY: lambda minor: money(minor, listing.base_scale),
         Unit.COUNT: Decimal,
         Unit.LEVERAGE: lambda hundredths: money(hundredths, 2),
         Unit.SHARE: lambda ppb: money(ppb, 9),
@@ -864,6 +868,7 @@ def read_instrument(message: instrument_pb.Instrument) -> Instrument:
         settlement_price=_optional(message.settlement_price),
         funding_time_ns=message.funding_time_ns,
         open_interest=_optional(message.open_interest),
+        base_asset=message.base_asset,
     )
 
 

@@ -531,6 +531,7 @@ class Instrument:
     settlement_price: Decimal | None = None
     funding_time_ns: int = 0
     open_interest: Decimal | None = None
+    base_asset: str = ""
 
     def __post_init__(self) -> None:
         _normalise(self, "tick_size", "lot_size", "order_quantity_min", "order_quantity_max")
@@ -581,6 +582,8 @@ class Unit(Enum):
     QUANTITY = "quantity"
     PRICE = "price"
     MONEY = "money"
+    BASE_MONEY = "base money"
+    """Of the base asset of a SPOT pair."""
     COUNT = "count"
     """Orders, or orders or executions a second."""
     LEVERAGE = "leverage"

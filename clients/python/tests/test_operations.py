@@ -690,6 +690,39 @@ def test_an_instrument_reads_as_it_was_written(operations: Operations) -> None:
     assert read == replace(BTC, price_collar_rate=Decimal("0.05"))
 
 
+def test_a_spot_pair_counts_what_a_sale_lacks_in_its_base_asset(operations: Operations) -> None:
+    operations.catalogue.add_asset(Asset(5, "BTC", 8))
+    spot = replace(BTC, symbol="BTC-USDT", kind=InstrumentKind.SPOT, base_asset="BTC")
+    message = operations.upsert_instrument(spot).request.instrument
+    assert message.base_asset == "BTC"
+    call = operations.upsert_instrument(spot)
+    assert call.read(instrument_pb.UpsertInstrumentResponse(instrument=message)) == replace(
+        spot, instrument_id=0
+    )
+    lacks = order_pb.Violation(
+        reason=types_pb.REASON_CODE_BALANCE_INSUFFICIENT, limit=150_000_000, use=1, order_use=-1
+    )
+    reply = order_pb.CheckOrderResponse(
+        decision=types_pb.DECISION_REJECTED,
+        reason=types_pb.REASON_CODE_BALANCE_INSUFFICIENT,
+        max_quantity_lots=1500,
+        detail=order_pb.DecisionDetail(violations=[lacks]),
+    )
+    decision = read_decision(reply, operations.catalogue.listing("BTC-USDT"), 42)
+    assert decision.max_quantity == Decimal("1.5")
+    assert decision.detail is not None
+    (violation,) = decision.detail.violations
+    assert violation.unit is Unit.BASE_MONEY
+    assert (violation.limit, violation.use) == (Decimal("1.5"), Decimal("0.00000001"))
+
+
+def test_a_pair_of_an_unloaded_base_asset_asks_for_loading_again(operations: Operations) -> None:
+    spot = replace(BTC, symbol="X-USDT", kind=InstrumentKind.SPOT, base_asset="X", instrument_id=9)
+    operations.catalogue.add_instrument(spot)
+    with pytest.raises(CatalogueIncompleteError):
+        operations.catalogue.listing("X-USDT")
+
+
 def test_a_definition_with_a_float_is_refused_where_it_is_written() -> None:
     with pytest.raises(TypeError, match=r"initial_rate is 0\.01"):
         MarginTier(
