@@ -793,7 +793,7 @@ def change_instrument(**values: Any) -> Callable[[instruments.Instrument], None]
         ({"symbol": ""}, "DEFINITION_INVALID", "instrument.symbol"),
         ({"symbol": "A B"}, "DEFINITION_INVALID", "instrument.symbol is 'A B'"),
         ({"kind": 0}, "DEFINITION_INVALID", "instrument.kind is 'UNSPECIFIED'"),
-        ({"kind": 7}, "DEFINITION_INVALID", "instrument.kind is 'SPOT'"),
+        ({"kind": 9}, "DEFINITION_INVALID", "instrument.kind is '9'"),
         ({"settlement_asset": "XYZ"}, "ASSET_UNKNOWN", "instrument.settlement_asset 'XYZ'"),
         ({"margin_schedule": "XYZ"}, "SCHEDULE_UNKNOWN", "the schedules are BTC"),
         ({"tick_size": "0"}, "DEFINITION_INVALID", "instrument.tick_size is '0'"),

@@ -693,7 +693,8 @@ def test_an_instrument_reads_as_it_was_written(operations: Operations) -> None:
 def test_a_spot_pair_counts_what_a_sale_lacks_in_its_base_asset(operations: Operations) -> None:
     operations.catalogue.add_asset(Asset(5, "BTC", 8))
     spot = replace(BTC, symbol="BTC-USDT", kind=InstrumentKind.SPOT, base_asset="BTC")
-    message = operations.upsert_instrument(spot).request.instrument
+    request: Any = operations.upsert_instrument(spot).request
+    message = request.instrument
     assert message.base_asset == "BTC"
     call = operations.upsert_instrument(spot)
     assert call.read(instrument_pb.UpsertInstrumentResponse(instrument=message)) == replace(
