@@ -15,6 +15,8 @@ cdef tuple define_option_rule(
     initial_min_ppb,
     maintenance_ppb,
     put_maintenance,
+    parameter_d,
+    parameter_e,
 )
 cdef tuple define_instrument(Book *book, dict ids, row)
 cdef uint32_t define_account(

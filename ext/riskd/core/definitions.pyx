@@ -27,6 +27,10 @@ _KINDS = {
 } | _OPTIONS | _FUTURES | _INVERSE
 
 
+cdef bint _is_contract(kind):
+    return kind not in _OPTIONS and kind != INSTRUMENT_KIND_SPOT
+
+
 cdef bint _in(value, low, high):
     """Whether a value from Python is a whole number within bounds."""
     return isinstance(value, int) and low <= value <= high
@@ -77,6 +81,7 @@ cdef bint _same_contract(const Instrument *a, const Instrument *b) noexcept nogi
         and a.interest_rate_ppb == b.interest_rate_ppb
         and a.underlying_id == b.underlying_id
         and a.base_asset_id == b.base_asset_id
+        and a.isolated_only == b.isolated_only
     )
 
 
@@ -122,11 +127,13 @@ cdef tuple define_schedule(Book *book, dict ids, row):
         and _in(row.parameter_a, -INT64_MAX, INT64_MAX)
         and _in(row.parameter_b, -INT64_MAX, INT64_MAX)
         and _in(row.parameter_c, -INT64_MAX, INT64_MAX)
+        and _in(row.closing_fee, CLOSING_FEE_NONE, CLOSING_FEE_AT_BANKRUPTCY)
     ):
         return REASON_DEFINITION_INVALID, 0
     schedule.ladder.count = <uint32_t>len(row.tiers)
     schedule.ladder.family = row.family
     schedule.ladder.basis = row.maintenance_basis
+    schedule.ladder.closing_fee = row.closing_fee
     schedule.ladder.notional_max = row.notional_max
     schedule.ladder.liquidation_fee_ppb = row.liquidation_fee_ppb
     schedule.parameter_a = row.parameter_a
@@ -159,6 +166,8 @@ cdef tuple define_option_rule(
     initial_min_ppb,
     maintenance_ppb,
     put_maintenance,
+    parameter_d,
+    parameter_e,
 ):
     """Create an option rule, or change one."""
     cdef Schedule rule
@@ -172,7 +181,9 @@ cdef tuple define_option_rule(
         _in(initial_ppb, 0, PPB)
         and _in(initial_min_ppb, 0, initial_ppb)
         and _in(maintenance_ppb, 0, PPB)
-        and _in(put_maintenance, 0, 1)
+        and _in(put_maintenance, PUT_MAINTENANCE_NONE, PUT_MAINTENANCE_ALL)
+        and (parameter_d == 0 or _in(parameter_d, PPB, <int64_t>PPB * 10))
+        and _in(parameter_e, 0, PPB)
     ):
         return REASON_DEFINITION_INVALID, 0
     rule.asset_id = asset_id
@@ -186,6 +197,8 @@ cdef tuple define_option_rule(
     rule.parameter_b = put_maintenance
     # The reference price: the mark of the underlying.
     rule.parameter_c = 1
+    rule.parameter_d = parameter_d
+    rule.parameter_e = parameter_e
     return _enter_schedule(book, ids, name, encoded, &rule)
 
 
@@ -235,6 +248,7 @@ cdef bint _numbers_lawful(const Book *book, row):
         and _in(row.taker_fee_ppb, 0, PPB)
         and _in(row.mark_age_max_ns, 0, INT64_MAX)
         and _in(row.trading_state, 0, TRADING_STATE_HALTED)
+        and _in(row.isolated_only, 0, int(_is_contract(row.kind)))
         and (_option_lawful(book, row) if row.kind in _OPTIONS else _contract_lawful(row))
     )
 
@@ -314,6 +328,7 @@ cdef _write_instrument(const Book *book, Instrument *instrument, row, bytes symb
     instrument.coin_value = coin_value
     instrument.base_value = base_value
     instrument.base_asset_id = row.base_asset_id
+    instrument.isolated_only = row.isolated_only
     instrument.units_per_tick = row.mark_units_per_tick
     instrument.value_numerator = tick_value // divisor
     instrument.value_denominator = row.mark_units_per_tick // divisor
@@ -428,10 +443,10 @@ cdef tuple define_instrument(Book *book, dict ids, row):
     reason = _base_reason(book, row)
     if reason != REASON_NONE:
         return reason, 0
-    if row.kind in _OPTIONS or row.kind == INSTRUMENT_KIND_SPOT:
-        reason = _rule_reason(book, row)
-    else:
+    if _is_contract(row.kind):
         reason = _schedule_reason(book, row)
+    else:
+        reason = _rule_reason(book, row)
     if reason != REASON_NONE:
         return reason, 0
     if not _numbers_lawful(book, row):

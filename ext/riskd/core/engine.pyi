@@ -193,6 +193,7 @@ class Engine:
         parameter_a: int = 0,
         parameter_b: int = 0,
         parameter_c: int = 0,
+        closing_fee: int = 0,
         *,
         now_ns: int = 0,
         actor: str = "riskd",
@@ -209,11 +210,13 @@ class Engine:
         initial_min_ppb: int,
         maintenance_ppb: int,
         put_maintenance: int = 0,
+        parameter_d: int = 0,
+        parameter_e: int = 0,
         *,
         now_ns: int = 0,
         actor: str = "riskd",
     ) -> tuple[int, int]:
-        """Let the options that name it be short; put_maintenance is 0 or 1.
+        """Let the options that name it be short; put_maintenance is 0 to 2.
 
         It is a row of `schedules()` too. Return (reason, id).
         """
@@ -256,6 +259,7 @@ class Engine:
         multiplier_exponent: int = 0,
         option_rule_id: int = 0,
         base_asset_id: int = 0,
+        isolated_only: int = 0,
         *,
         now_ns: int = 0,
         actor: str = "riskd",

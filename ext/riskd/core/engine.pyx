@@ -755,6 +755,7 @@ cdef class Engine:
         parameter_a=0,
         parameter_b=0,
         parameter_c=0,
+        closing_fee=CLOSING_FEE_NONE,
         *,
         now_ns=0,
         actor="riskd",
@@ -770,6 +771,7 @@ cdef class Engine:
             "parameter_a": parameter_a,
             "parameter_b": parameter_b,
             "parameter_c": parameter_c,
+            "closing_fee": closing_fee,
         }
         return self._change("upsert_schedule", arguments, now_ns, actor)
 
@@ -802,6 +804,7 @@ cdef class Engine:
         multiplier_exponent=0,
         option_rule_id=0,
         base_asset_id=0,
+        isolated_only=0,
         *,
         now_ns=0,
         actor="riskd",
@@ -834,6 +837,7 @@ cdef class Engine:
             "multiplier_exponent": multiplier_exponent,
             "option_rule_id": option_rule_id,
             "base_asset_id": base_asset_id,
+            "isolated_only": isolated_only,
         }
         return self._change("upsert_instrument", arguments, now_ns, actor)
 
@@ -845,6 +849,8 @@ cdef class Engine:
         initial_min_ppb,
         maintenance_ppb,
         put_maintenance=0,
+        parameter_d=0,
+        parameter_e=0,
         *,
         now_ns=0,
         actor="riskd",
@@ -856,6 +862,8 @@ cdef class Engine:
             "initial_min_ppb": initial_min_ppb,
             "maintenance_ppb": maintenance_ppb,
             "put_maintenance": put_maintenance,
+            "parameter_d": parameter_d,
+            "parameter_e": parameter_e,
         }
         return self._change("upsert_option_rule", arguments, now_ns, actor)
 
@@ -1392,7 +1400,7 @@ def _upsert_schedule(
 
 def _upsert_option_rule(
     Engine engine, now_ns, *, name, asset_id, initial_ppb, initial_min_ppb, maintenance_ppb,
-    put_maintenance=0
+    put_maintenance=0, parameter_d=0, parameter_e=0
 ):
     return define_option_rule(
         &engine._book,
@@ -1403,6 +1411,8 @@ def _upsert_option_rule(
         initial_min_ppb,
         maintenance_ppb,
         put_maintenance,
+        parameter_d,
+        parameter_e,
     )
 
 

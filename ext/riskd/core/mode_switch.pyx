@@ -168,6 +168,8 @@ cdef uint32_t change_margin_mode(
     outcome.wallet = clamp(wallets)
     if mode != MARGIN_MODE_CROSS and mode != MARGIN_MODE_ISOLATED:
         return REASON_MARGIN_MODE_MISMATCH
+    if instrument.isolated_only and mode == MARGIN_MODE_CROSS:
+        return REASON_ISOLATED_ONLY
     terms_of(book, account, instrument, settings, &terms)
     after = outcome[0]
     is_open = is_engaged(book, account, instrument_id)

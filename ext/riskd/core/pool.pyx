@@ -101,6 +101,8 @@ cdef void terms_of(
     if is_inverse(instrument):
         terms.unit.quotient = <i128>instrument.quotient * instrument.units_per_tick
     terms.margin_mode = own_mode if own_mode != 0 else account.margin_mode
+    if instrument.isolated_only:
+        terms.margin_mode = MARGIN_MODE_ISOLATED
     terms.is_spot = is_spot(instrument)
     terms.is_option = terms.is_spot or is_option(instrument)
     terms.rule = NULL

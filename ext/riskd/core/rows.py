@@ -36,6 +36,9 @@ class ScheduleRow(NamedTuple):
     parameter_a: int = 0
     parameter_b: int = 0
     parameter_c: int = 0
+    closing_fee: int = 0
+    parameter_d: int = 0
+    parameter_e: int = 0
 
 
 class InstrumentRow(NamedTuple):
@@ -72,6 +75,7 @@ class InstrumentRow(NamedTuple):
     open_interest_lots: int = 0
     base_asset_id: int = 0
     """Of a spot pair."""
+    isolated_only: int = 0
 
 
 class MarkRow(NamedTuple):

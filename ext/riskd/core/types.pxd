@@ -178,9 +178,22 @@ cdef enum Family:
     FAMILY_RISK_FACTOR = 9
     FAMILY_OPTION_RULE = 20
 
+# Of option rules: whose maintenance is at least its rate of the option's own mark.
+cdef enum PutMaintenance:
+    PUT_MAINTENANCE_NONE = 0
+    PUT_MAINTENANCE_PUTS = 1
+    PUT_MAINTENANCE_ALL = 2
+
 cdef enum MaintenanceBasis:
     MAINTENANCE_BASIS_MARK = 1
     MAINTENANCE_BASIS_ENTRY = 2
+
+# What a schedule asks for the fee of closing.
+cdef enum ClosingFee:
+    CLOSING_FEE_NONE = 0
+    CLOSING_FEE_IN_MAINTENANCE = 1
+    CLOSING_FEE_RESERVED = 2
+    CLOSING_FEE_AT_BANKRUPTCY = 3
 
 cdef enum MarginLevel:
     MARGIN_LEVEL_SAFE = 0
@@ -292,6 +305,7 @@ cdef enum Reason:
     REASON_BATCH_PARTLY_ANSWERED = 200
     REASON_BATCH_ORDER_REJECTED = 201
     REASON_BORN_LIQUIDATABLE_IN_MODE = 210
+    REASON_ISOLATED_ONLY = 211
     REASON_LIMIT_ORDER_QUANTITY_MIN = 220
     REASON_LIMIT_ORDER_QUANTITY_MAX = 221
     REASON_LIMIT_ORDER_NOTIONAL_MIN = 222
@@ -332,7 +346,8 @@ ctypedef struct Ladder:
     uint32_t count
     uint8_t family
     uint8_t basis
-    uint16_t reserved
+    uint8_t closing_fee
+    uint8_t reserved
 
 ctypedef struct Schedule:
     Ladder ladder
@@ -343,6 +358,8 @@ ctypedef struct Schedule:
     int64_t parameter_a
     int64_t parameter_b
     int64_t parameter_c
+    int64_t parameter_d
+    int64_t parameter_e
 
 ctypedef struct Mark:
     int64_t price                   # mark units; 0 = never reported
@@ -379,7 +396,7 @@ ctypedef struct Instrument:
     uint8_t kind
     uint8_t option_type
     uint8_t trading_state
-    uint8_t reserved
+    uint8_t isolated_only
     char symbol[NAME_SIZE]
     int64_t multiplier_mantissa
     int64_t quotient                # of inverse contracts: minor units of one lot at 1 tick

@@ -110,6 +110,9 @@ cdef schedule_row(Book *book, uint32_t index):
         schedule.parameter_a,
         schedule.parameter_b,
         schedule.parameter_c,
+        ladder.closing_fee,
+        schedule.parameter_d,
+        schedule.parameter_e,
     )
 
 
@@ -147,6 +150,7 @@ cdef instrument_row(Book *book, uint32_t index):
         row.funding_time_ns,
         row.open_interest_lots,
         row.base_asset_id,
+        row.isolated_only,
     )
 
 
@@ -339,6 +343,9 @@ cdef list _definition_lines(Book *book):
                         row.parameter_a,
                         row.parameter_b,
                         row.parameter_c,
+                        row.closing_fee,
+                        row.parameter_d,
+                        row.parameter_e,
                     ),
                 ),
             )} {tiers}",
