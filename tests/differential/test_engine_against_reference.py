@@ -1,14 +1,15 @@
 """Long seeded streams into the compiled engine and its slow twin: equal bytes, equal state.
 
-RISKD_DIFFERENTIAL_SEEDS and RISKD_DIFFERENTIAL_COMMANDS say how many streams and how long they are.
-A failure prints its seed and the shortest stream that still fails.
+RISKD_DIFFERENTIAL_SEEDS and RISKD_DIFFERENTIAL_COMMANDS say how many seeds and how many commands of
+each; these come in rounds, for a market wears out: accounts lose what they have, contracts expire.
+A failure prints the shortest stream that still fails.
 """
 
 import copy
 import os
 import pprint
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +24,7 @@ from tests.differential.streams import BTC, CALL, ETH, SETTINGS_ROOMY, Command, 
 
 SEEDS = int(os.environ.get("RISKD_DIFFERENTIAL_SEEDS", "20"))
 COMMANDS = int(os.environ.get("RISKD_DIFFERENTIAL_COMMANDS", "2000"))
+ROUND_COMMANDS = 5_000
 SETUP_COMMANDS = 60
 GREEKS = (
     "price_pico",
@@ -286,12 +288,20 @@ def run_stream(
     )
 
 
+def rounds(make: Callable[[int], Any], seed: int, count: int) -> Iterator[tuple[Any, int]]:
+    """Yield the streams of a seed, with how many commands each is for."""
+    for number, start in enumerate(range(0, count, ROUND_COMMANDS)):
+        # Settings go by the seed modulo 4.
+        yield make(seed + 10_001 * number), min(ROUND_COMMANDS, count - start)
+
+
 # --- Tests ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("seed", range(SEEDS))
 def test_engine_and_reference_answer_alike(seed: int) -> None:
-    run_stream(Stream(seed), COMMANDS)
+    for stream, count in rounds(Stream, seed, COMMANDS):
+        run_stream(stream, count)
 
 
 class BrokenEngine(ReferenceEngine):

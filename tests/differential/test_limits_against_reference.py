@@ -1,6 +1,6 @@
 """Streams about limits into the compiled engine and its slow twin: equal bytes, equal state.
 
-RISKD_LIMIT_SEEDS and RISKD_LIMIT_COMMANDS say how many streams and how long they are.
+RISKD_DIFFERENTIAL_SEEDS and RISKD_DIFFERENTIAL_COMMANDS say how many seeds and commands of each.
 """
 
 import os
@@ -14,10 +14,15 @@ from riskd.v1 import types_pb2 as t
 from tests.differential.limit_streams import LimitStream
 from tests.differential.odd_limit_streams import OddLimitStream
 from tests.differential.streams import Command
-from tests.differential.test_engine_against_reference import decision_in, reasons_in, run_stream
+from tests.differential.test_engine_against_reference import (
+    decision_in,
+    reasons_in,
+    rounds,
+    run_stream,
+)
 
-SEEDS = int(os.environ.get("RISKD_LIMIT_SEEDS", "12"))
-COMMANDS = int(os.environ.get("RISKD_LIMIT_COMMANDS", "1500"))
+SEEDS = int(os.environ.get("RISKD_DIFFERENTIAL_SEEDS", "12"))
+COMMANDS = int(os.environ.get("RISKD_DIFFERENTIAL_COMMANDS", "1500"))
 ODD_SEEDS = max(1, SEEDS // 3)
 
 LIMIT_REASONS = {each for each in t.ReasonCode.values() if 220 <= each <= 242}
@@ -78,20 +83,22 @@ class Counts:
 
 @cache
 def counts_of(seed: int) -> Counts:
-    """Run a stream through both engines, once; fail where they differ."""
+    """Run the streams of a seed through both engines, once; fail where they differ."""
     counts = Counts()
-    run_stream(LimitStream(seed), COMMANDS, see=counts.see)
+    for stream, count in rounds(LimitStream, seed, COMMANDS):
+        run_stream(stream, count, see=counts.see)
     return counts
 
 
 @pytest.mark.parametrize("seed", range(SEEDS))
-def test_engine_and_reference_limit_alike(seed: int) -> None:
+def test_engine_and_reference_answer_alike_under_limits(seed: int) -> None:
     counts_of(seed)
 
 
 @pytest.mark.parametrize("seed", range(ODD_SEEDS))
-def test_engine_and_reference_limit_alike_what_is_odd_or_extreme(seed: int) -> None:
-    run_stream(OddLimitStream(seed), COMMANDS)
+def test_engine_and_reference_answer_alike_about_what_is_odd_or_extreme(seed: int) -> None:
+    for stream, count in rounds(OddLimitStream, seed, COMMANDS):
+        run_stream(stream, count)
 
 
 @pytest.mark.skipif(SEEDS * COMMANDS < 18_000, reason="streams this short reach less")

@@ -1,6 +1,6 @@
 """Streams about money into the compiled engine and its slow twin: equal bytes, equal state.
 
-RISKD_DIFFERENTIAL_SEEDS and RISKD_DIFFERENTIAL_COMMANDS say how many streams and how long they are.
+RISKD_DIFFERENTIAL_SEEDS and RISKD_DIFFERENTIAL_COMMANDS say how many seeds and commands of each.
 """
 
 import os
@@ -13,7 +13,7 @@ import pytest
 from riskd.v1 import types_pb2 as t
 from tests.differential.money_streams import MoneyStream
 from tests.differential.streams import Command
-from tests.differential.test_engine_against_reference import reasons_in, run_stream
+from tests.differential.test_engine_against_reference import reasons_in, rounds, run_stream
 
 SEEDS = int(os.environ.get("RISKD_DIFFERENTIAL_SEEDS", "8"))
 COMMANDS = int(os.environ.get("RISKD_DIFFERENTIAL_COMMANDS", "1500"))
@@ -105,9 +105,10 @@ class Counts:
 
 @cache
 def counts_of(seed: int) -> Counts:
-    """Run a stream through both engines, once; fail where they differ."""
+    """Run the streams of a seed through both engines, once; fail where they differ."""
     counts = Counts()
-    run_stream(MoneyStream(seed), COMMANDS, see=counts.see)
+    for stream, count in rounds(MoneyStream, seed, COMMANDS):
+        run_stream(stream, count, see=counts.see)
     return counts
 
 
