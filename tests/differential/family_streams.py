@@ -41,8 +41,10 @@ RULES = {USDT: 9, COIN: 10}  # their ids: schedules 1 to 8 come before them
 
 LINEAR, QUANTO, FUTURE, INVERSE, DATED, COARSE = 1, 2, 3, 4, 5, 6
 CALL, PUT, BARE, COIN_CALL, COIN_PUT, UNMARKED, BARE_COIN = 7, 8, 9, 10, 11, 12, 13
-IN_USDT = (LINEAR, LINEAR, QUANTO, FUTURE, CALL, CALL, PUT, PUT, BARE, UNMARKED)
-IN_COIN = (INVERSE, INVERSE, DATED, COARSE, COIN_CALL, COIN_CALL, COIN_PUT, COIN_PUT, BARE_COIN)
+SPOT, SMALL_SPOT, COIN_SPOT = 14, 15, 16
+IN_USDT = (LINEAR, LINEAR, QUANTO, FUTURE, CALL, CALL, PUT, PUT, BARE, SPOT, SPOT, SMALL_SPOT)
+IN_COIN = (INVERSE, DATED, COARSE, COIN_CALL, COIN_CALL, COIN_PUT, COIN_PUT, BARE_COIN, COIN_SPOT)
+SPOTS = (SPOT, SMALL_SPOT, COIN_SPOT)
 CONTRACTS = (LINEAR, QUANTO, FUTURE, INVERSE, DATED, COARSE, UNMARKED)
 OPTIONS = (CALL, PUT, BARE, COIN_CALL, COIN_PUT, BARE_COIN)
 EXPIRY_NS = START_NS + 3000 * BILLION
@@ -130,6 +132,9 @@ DEFINITIONS: list[Definition] = [
     ),
     perpetual("UNMARKED", 4, (1, -1, 1, -3, 1), taker_fee_ppb=100_000),
     option("BARE-COIN", (5, -4, 1, -1, 1), 264_000, kind=6, asset_id=COIN, underlying_id=INVERSE),
+    perpetual("SPOT", 0, (5, -1, 1, -2, 2), kind=7, base_asset_id=COIN, **COSTS),
+    perpetual("SMALL-SPOT", 0, (1, 0, 3, -3, 1), kind=7, base_asset_id=COIN, order_lots_min=2),
+    perpetual("COIN-SPOT", 0, (1, -7, 10, 0, 10), kind=7, asset_id=COIN, base_asset_id=USDT),
 ]
 MARKS = {
     LINEAR: 6_500_000,
@@ -144,6 +149,9 @@ MARKS = {
     COIN_CALL: 400,
     COIN_PUT: 700,
     BARE_COIN: 40,
+    SPOT: 260_000,
+    SMALL_SPOT: 65_000,
+    COIN_SPOT: 1_540,
 }
 ACCOUNTS = range(1, 15)
 OF_COIN = range(8, 15)
@@ -181,6 +189,10 @@ class FamilyStream(Stream):
                 cash = 2**62
             arguments = (account_id, asset_id, 1 + account_id % 2, leverage, cash)
             commands.append(("create_account", *arguments))
+            other_id, coins = (USDT, 10**8) if asset_id == COIN else (COIN, 10**8)
+            if self.rng.random() < 0.7:
+                deposit = (account_id, other_id, self.rng.randrange(1, 50) * coins)
+                commands.append(("adjust_collateral", *deposit, False, self.now_ns))
         commands += [("set_position_mode", account_id, 2) for account_id in HEDGED]
         return commands
 
@@ -224,7 +236,7 @@ class FamilyStream(Stream):
         return self.rng.choice(ACCOUNTS)
 
     def some_instrument(self, account_id: int) -> int:
-        if self.rng.random() < 0.01:
+        if self.rng.random() < 0.02:
             return UNMARKED
         return self.rng.choice(IN_COIN if account_id in OF_COIN else IN_USDT)
 
@@ -233,7 +245,7 @@ class FamilyStream(Stream):
         if held and draw < 0.35:
             return max(1, round(held * self.rng.choice((0.1, 0.5, 1, 1, 1.1, 2))))
         if draw < (0.8 if self.is_extreme else 0.99):
-            largest = 2.5 if instrument_id in (*OPTIONS, QUANTO, DATED) else 3.5
+            largest = 2.5 if instrument_id in (*OPTIONS, *SPOTS, QUANTO, DATED) else 3.5
             return int(10 ** self.rng.uniform(0, largest))
         return self.rng.choice((2**20, 2**33, 2**45, COUNT_MAX - 1, COUNT_MAX))
 
@@ -244,6 +256,8 @@ class FamilyStream(Stream):
             fields["side"] = self.rng.choice((1, 2))
             if fields["position_side"] > 1 and not fields["flags"] & 5:
                 fields["position_side"] = 1 + fields["side"]
+        if fields["instrument_id"] in SPOTS and self.rng.random() < 0.9:
+            fields["position_side"] = self.rng.choice((0, 1))
         return fields
 
     def marks_command(self, instrument_ids: list[int]) -> Command:
@@ -389,6 +403,7 @@ class FamilyStream(Stream):
                 {"tick_exponent": self.rng.choice((-12, 3, 12))},
                 {"lot_exponent": self.rng.choice((-12, 3, 12))},
                 {"asset_id": self.rng.choice((1, 2))},
+                {"base_asset_id": self.rng.choice((0, 1, 2, 3))},
                 {"strike_units": 1, "option_type": 1, "expiry_ns": LATER_NS},
             )
         )
@@ -402,6 +417,11 @@ class FamilyStream(Stream):
         account_id = self.some_account()
         asset_id = COIN if account_id in OF_COIN else USDT
         amount = self.some_amount(engine, account_id)
+        if self.rng.random() < 0.4:
+            # All of a balance, or about as much as sells of spot take of it.
+            asset_id = USDT if asset_id == COIN else COIN
+            held = sum(row.amount for row in engine.balances(account_id) or [])
+            amount = self.rng.choice((-held, -held // 2, -1, 10**6, 10**9))
         return ("adjust_collateral", account_id, asset_id, amount, self.is_trial(), self.now_ns)
 
     def query(self, engine: ReferenceEngine) -> Command:

@@ -111,7 +111,7 @@ def queries(index: int) -> list[Command]:
     commands.append(("gateways",))
     commands += [("accounts", 0, 1000), ("assets",), ("schedules",), ("instruments",)]
     commands += [("trading_states",), ("working_reservations", 1, 0, 10**6), ("revision",)]
-    commands += [("mark", each) for each in range(1, 15)]
+    commands += [("mark", each) for each in range(1, 20)]
     for number in range(4):
         choice = index // 100 * 4 + number
         account_id, instrument_id = 1 + choice % 8, 1 + choice % 7

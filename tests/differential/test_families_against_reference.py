@@ -17,6 +17,7 @@ from tests.differential.family_streams import (
     CONTRACTS,
     FAMILIES,
     OPTIONS,
+    SPOTS,
     FamilyStream,
 )
 from tests.differential.streams import Command
@@ -34,6 +35,7 @@ REASONS = {
     t.REASON_CODE_MARGIN_INSUFFICIENT,
     t.REASON_CODE_BORN_LIQUIDATABLE,
     t.REASON_CODE_MARGIN_OVERFLOWS,
+    t.REASON_CODE_BALANCE_INSUFFICIENT,
     t.REASON_CODE_DEFINITION_INVALID,
     t.REASON_CODE_FIELD_IMMUTABLE,
     t.REASON_CODE_SCHEDULE_UNKNOWN,
@@ -98,6 +100,7 @@ def test_streams_reach_all_kinds_and_families() -> None:
     name = t.ReasonCode.Name
     assert [name(each) for each in sorted(REASONS - set(counts.reasons))] == []
     assert set(FAMILIES) <= set(counts.families)
+    assert all(counts.accepted[each] for each in SPOTS)
     traded = [each for each in (*CONTRACTS, *OPTIONS) if counts.accepted[each]]
     assert len(traded) >= len(CONTRACTS) + len(OPTIONS) - 1  # One instrument has no mark.
     sides = {(each, is_long) for each, is_long in counts.sides}
