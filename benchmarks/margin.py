@@ -2,17 +2,16 @@
 
 Arrays of tiered positions, long and short, in the twelve tiers of a real ladder, through
 riskd.margin.Calculator: bounds checked, results in new arrays. Peers in the same rounds, results
-compared: the same formulas in NumPy on whole arrays (searchsorted and a table look-up), and again
-in blocks that stay in the cache, with the tier counted by comparisons, which is the fastest that we
-could write. And one margin of one position in one call from Python, against the same call
-of nautilus_trader, a public trading engine (one margin of its two, without tiers), if that is
-installed: `pip install nautilus_trader`.
+compared: the same formulas in NumPy on whole arrays, and again in blocks that stay in the cache,
+which is the fastest that we could write. And both margins of one position in one call from Python,
+against the same call of nautilus_trader, a public trading engine (one margin of its two, without
+tiers), which is installed in an environment of its own (benchmarks/peers/nautilus.py).
 """
 
+import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
 from time import perf_counter_ns
 
@@ -22,6 +21,7 @@ from numpy.typing import NDArray
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.harness import Json, Samples, no_collection, print_figures, quick_asked
+from benchmarks.peers.nautilus import RELEASE, Peer, install
 from riskd.margin import Calculator, Requirements, Tier, TierSchedule
 
 Floats = NDArray[np.float64]
@@ -79,7 +79,11 @@ class Portfolio:
 
 
 class InNumpy:
-    """The formulas of riskd/margin/positions.py for linear contracts, vectorised."""
+    """The formulas of riskd/margin/positions.py for linear contracts, vectorised.
+
+    A position's tier is counted by comparisons with the floors: with a dozen of them that is twice
+    as fast as searchsorted.
+    """
 
     def __init__(self) -> None:
         self.floors, self.rates, leverages = np.array(TIERS, dtype=float).T
@@ -87,79 +91,54 @@ class InNumpy:
         self.initial_rates = np.ceil(1e9 / leverages - 1e-6) / 1e9
         steps = np.diff(self.rates, prepend=0.0)
         self.deductions = np.cumsum(self.floors * steps)
-        owed = self.rates * self.floors - self.deductions
-        self.owed = owed
-        self.falling, self.rising = self.floors - owed, self.floors + owed
+        self.owed = self.rates * self.floors - self.deductions
 
     def requirements(self, book: Portfolio) -> tuple[Floats, Floats]:
         value = np.abs(book.quantity) * book.mark_price
-        tier = np.searchsorted(self.floors, value) - 1
-        return self._requirements(book, value, tier)
+        count = np.zeros(len(value), np.int8)
+        for floor in self.floors[1:]:
+            count += value > floor
+        tier = count.astype(np.intp)
+        initial = np.maximum(value / book.leverage, self.initial_rates[tier] * value)
+        return initial, self.rates[tier] * value - self.deductions[tier]
 
     def liquidation_prices(self, book: Portfolio) -> Floats:
         size, sign = np.abs(book.quantity), np.sign(book.quantity)
         y = size * book.entry_price - sign * book.wallet
-        tier = np.where(sign > 0, np.searchsorted(self.falling, y), np.searchsorted(self.rising, y))
-        return self._prices(size, sign, y, tier - 1)
+        count = np.zeros(len(y), np.int8)
+        for floor, owed in zip(self.floors[1:], self.owed[1:], strict=True):
+            count += y > floor - sign * owed
+        tier = count.astype(np.intp)
+        notional = (y - sign * self.deductions[tier]) / (1 - sign * self.rates[tier])
+        return np.where(notional > 0, notional / size, np.where(sign > 0, np.nan, 0.0))
 
     def requirements_in_blocks(self, book: Portfolio) -> tuple[Floats, Floats]:
         count = len(book.quantity)
         initial, maintenance = np.empty(count), np.empty(count)
         for start in range(0, count, BLOCK):
             rows = slice(start, start + BLOCK)
-            part = book.part(rows)
-            value = np.abs(part.quantity) * part.mark_price
-            tier = np.zeros(len(value), np.int8)
-            for floor in self.floors[1:]:
-                tier += value > floor
-            found = self._requirements(part, value, tier.astype(np.intp))
-            initial[rows], maintenance[rows] = found
+            initial[rows], maintenance[rows] = self.requirements(book.part(rows))
         return initial, maintenance
 
     def liquidation_prices_in_blocks(self, book: Portfolio) -> Floats:
         prices = np.empty(len(book.quantity))
         for start in range(0, len(prices), BLOCK):
             rows = slice(start, start + BLOCK)
-            part = book.part(rows)
-            size, sign = np.abs(part.quantity), np.sign(part.quantity)
-            y = size * part.entry_price - sign * part.wallet
-            tier = np.zeros(len(y), np.int8)
-            for floor, owed in zip(self.floors[1:], self.owed[1:], strict=True):
-                tier += y > floor - sign * owed
-            prices[rows] = self._prices(size, sign, y, tier.astype(np.intp))
+            prices[rows] = self.liquidation_prices(book.part(rows))
         return prices
 
-    def _requirements(
-        self, book: Portfolio, value: Floats, tier: NDArray[np.intp]
-    ) -> tuple[Floats, Floats]:
-        initial = np.maximum(value / book.leverage, self.initial_rates[tier] * value)
-        return initial, self.rates[tier] * value - self.deductions[tier]
 
-    def _prices(self, size: Floats, sign: Floats, y: Floats, tier: NDArray[np.intp]) -> Floats:
-        notional = (y - sign * self.deductions[tier]) / (1 - sign * self.rates[tier])
-        return np.where(notional > 0, notional / size, np.where(sign > 0, np.nan, 0.0))
-
-
-def nautilus_call() -> tuple[Callable[[], object] | None, str]:
-    """Return a call of nautilus_trader's own margin, and its version or why there is none."""
+def nautilus(quick: bool) -> tuple[Peer | None, str]:
+    """Return nautilus_trader, installed if need be, and its release or why it is not there."""
     try:
-        package = import_module("nautilus_trader")
-        accounts = import_module("nautilus_trader.accounting.accounts.margin")
-        providers = import_module("nautilus_trader.test_kit.providers")
-        events = import_module("nautilus_trader.test_kit.stubs.events")
-    except ImportError as error:
-        return None, f"not installed: {error}"
-    instrument = providers.TestInstrumentProvider.btcusdt_perp_binance()
-    state = events.TestEventStubs.margin_account_state()
-    account = accounts.MarginAccount(state, calculate_account_state=False)
-    quantity, price = instrument.make_qty(1.5), instrument.make_price(60_000)
-    return (
-        lambda: account.calculate_margin_init(instrument, quantity, price),
-        f"nautilus_trader {package.__version__}",
-    )
+        if not quick:
+            install()
+        return Peer(), RELEASE
+    except (OSError, subprocess.CalledProcessError) as error:
+        return None, f"{error}"
 
 
-def measure(rounds: int, count: int, calls: int) -> Json:
+def measure(rounds: int, count: int, calls: int, peer: Peer | None, peer_is: str) -> Json:
     schedule = TierSchedule(
         tuple(
             Tier.of(floor, str(rate), initial_rate=f"{1 / leverage + 4.999e-10:.9f}")
@@ -177,7 +156,6 @@ def measure(rounds: int, count: int, calls: int) -> Json:
         "entry_price": book.entry_price,
         "wallet": book.wallet,
     }
-    nautilus, nautilus_is = nautilus_call()
     check(calculator.requirements(marks), numpy.requirements(book))
     check(calculator.requirements(marks), numpy.requirements_in_blocks(book))
     prices = calculator.liquidation_prices(entries).price
@@ -196,8 +174,8 @@ def measure(rounds: int, count: int, calls: int) -> Json:
         for name, case in cases.items():
             samples.add(f"{name}_per_s", count / (time_once(case) / 1e9))
         samples.add("margin_call_ns", time_calls(lambda: calculator.margin(1.5, 60_000, 10), calls))
-        if nautilus is not None:
-            samples.add("nautilus_call_ns", time_calls(nautilus, calls))
+        if peer is not None:
+            samples.add("nautilus_call_ns", peer.time(calls))
     figures: Json = samples.medians()
     ratios: Json = {
         "numpy_ratio": samples.ratio("liquidation_prices_per_s", "numpy_liquidation_prices_per_s"),
@@ -207,7 +185,7 @@ def measure(rounds: int, count: int, calls: int) -> Json:
         ),
         "numpy_blocks_margins_ratio": samples.ratio("margins_per_s", "numpy_blocks_margins_per_s"),
         "nautilus_ratio": None
-        if nautilus is None
+        if peer is None
         else samples.ratio("nautilus_call_ns", "margin_call_ns"),
     }
     figures.setdefault("nautilus_call_ns", None)
@@ -215,7 +193,7 @@ def measure(rounds: int, count: int, calls: int) -> Json:
         **figures,
         "numpy_ratio": ratios["numpy_ratio"],
         "nautilus_ratio": ratios["nautilus_ratio"],
-        "nautilus": nautilus_is,
+        "nautilus": peer_is,
         "positions": count,
         "tiers": len(TIERS),
         "rounds": rounds,
@@ -249,7 +227,12 @@ def time_calls(call: Callable[[], object], calls: int) -> float:
 def main() -> None:
     quick = quick_asked(__doc__)
     rounds, count, calls = (1, 20_000, 100) if quick else (21, 1_000_000, 20_000)
-    print_figures(measure(rounds, count, calls))
+    peer, peer_is = nautilus(quick)
+    try:
+        print_figures(measure(rounds, count, calls, peer, peer_is))
+    finally:
+        if peer is not None:
+            peer.close()
 
 
 if __name__ == "__main__":

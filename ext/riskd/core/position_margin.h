@@ -1,4 +1,5 @@
-/* Which tier: the loop over tiers for eight positions at a time, in the machine's widest vectors. */
+/* Blocks of positions in the machine's widest vectors: sizes and values, tiers, requirements and
+ * prices of plain rules. Figures of one call do not overlap. */
 #ifndef RISKD_POSITION_MARGIN_H
 #define RISKD_POSITION_MARGIN_H
 
@@ -66,6 +67,78 @@ static int riskd_all_within(const double *figures, double low, double high, int 
         sum += kept[lane];
     }
     return sum == 2 * (int64_t)count;
+}
+
+/* Sizes, values at a price and the signs of the profit: sigma. */
+RISKD_VARIANTS
+static void riskd_values(const double *restrict quantity, const double *restrict multiplier,
+                         const double *restrict price, int inverse, int count,
+                         double *restrict size, double *restrict value, double *restrict sign) {
+    if (inverse) {
+        for (int i = 0; i < count; i++) {
+            size[i] = __builtin_fabs(quantity[i]) * multiplier[i];
+            value[i] = size[i] / price[i];
+            sign[i] = __builtin_copysign(1.0, -quantity[i]);
+        }
+    } else {
+        for (int i = 0; i < count; i++) {
+            size[i] = __builtin_fabs(quantity[i]) * multiplier[i];
+            value[i] = size[i] * price[i];
+            sign[i] = __builtin_copysign(1.0, quantity[i]);
+        }
+    }
+}
+
+/* initial = max(i N, N / leverage), maintenance = max(m N - d, 0), by each position's tier. */
+RISKD_VARIANTS
+static void riskd_requirements(const double *restrict value, const double *restrict leverage,
+                               const int64_t *restrict tier, const double *restrict initial_rates,
+                               const double *restrict maintenance_rates,
+                               const double *restrict deductions, int count,
+                               double *restrict initial, double *restrict maintenance) {
+    for (int i = 0; i < count; i++) {
+        const double least = value[i] / leverage[i];
+        const double needed = initial_rates[tier[i]] * value[i];
+        const double kept = maintenance_rates[tier[i]] * value[i] - deductions[tier[i]];
+        initial[i] = needed > least ? needed : least;
+        maintenance[i] = kept > 0.0 ? kept : 0.0;
+    }
+}
+
+/* What the value at entry leaves for the loss: V - sigma M. */
+RISKD_VARIANTS
+static void riskd_changes(const double *restrict value, const double *restrict sign,
+                          const double *restrict wallet, int count, double *restrict change) {
+    for (int i = 0; i < count; i++) {
+        change[i] = value[i] - sign[i] * wallet[i];
+    }
+}
+
+/* Both sides of (1 - sigma rate) N = change - sigma d, by each position's tier. */
+RISKD_VARIANTS
+static void riskd_terms(const double *restrict sign, const int64_t *restrict tier,
+                        const double *restrict deductions, const double *restrict rates, int count,
+                        double *restrict change, double *restrict part) {
+    for (int i = 0; i < count; i++) {
+        change[i] = change[i] - sign[i] * deductions[tier[i]];
+        part[i] = 1.0 - sign[i] * rates[tier[i]];
+    }
+}
+
+/* N / size of a linear contract, size / N of an inverse one. */
+RISKD_VARIANTS
+static void riskd_prices(const double *restrict change, const double *restrict part,
+                         const double *restrict size, int inverse, int count,
+                         double *restrict price) {
+    if (inverse) {
+        for (int i = 0; i < count; i++) {
+            price[i] = size[i] * part[i] / change[i];
+        }
+    } else {
+        for (int i = 0; i < count; i++) {
+            price[i] = change[i] / (part[i] * size[i]);
+        }
+    }
 }
 
 #endif

@@ -71,6 +71,26 @@ cdef extern from "position_margin.h":
         const double *keys, const double *signs, const double *floors, const double *owed,
         int tiers, int count, int64_t *below
     ) nogil
+    void riskd_values(
+        const double *quantity, const double *multiplier, const double *price, int inverse,
+        int count, double *size, double *value, double *sign
+    ) nogil
+    void riskd_requirements(
+        const double *value, const double *leverage, const int64_t *tier,
+        const double *initial_rates, const double *maintenance_rates, const double *deductions,
+        int count, double *initial, double *maintenance
+    ) nogil
+    void riskd_changes(
+        const double *value, const double *sign, const double *wallet, int count, double *change
+    ) nogil
+    void riskd_terms(
+        const double *sign, const int64_t *tier, const double *deductions, const double *rates,
+        int count, double *change, double *part
+    ) nogil
+    void riskd_prices(
+        const double *change, const double *part, const double *size, int inverse, int count,
+        double *price
+    ) nogil
     bint riskd_all_within(const double *figures, double low, double high, int count) nogil
 
 cdef enum:
@@ -92,7 +112,6 @@ cdef struct Block:
     double value[BLOCK]
     double first[BLOCK]
     double second[BLOCK]
-    double third[BLOCK]
     int64_t tier[BLOCK]
 
 # A schedule's tables with one liquidation fee rate in them.
@@ -583,7 +602,6 @@ cdef inline const double *read_column(
 cdef inline bint read_block(
     const Column *columns, int price_field, Py_ssize_t start, int count, int inverse, Block *block
 ) noexcept nogil:
-    cdef int i
     cdef int lanes = (count + 7) & ~7
     cdef const double *quantity = read_column(
         &columns[FIELD_QUANTITY], start, count, 1.0, block.quantity
@@ -594,16 +612,9 @@ cdef inline bint read_block(
     cdef const double *price = read_column(
         &columns[price_field], start, count, 1.0, block.price
     )
-    if inverse:
-        for i in range(lanes):
-            block.size[i] = fabs(quantity[i]) * multiplier[i]
-            block.value[i] = block.size[i] / price[i]
-            block.sign[i] = copysign(1.0, -quantity[i])
-    else:
-        for i in range(lanes):
-            block.size[i] = fabs(quantity[i]) * multiplier[i]
-            block.value[i] = block.size[i] * price[i]
-            block.sign[i] = copysign(1.0, quantity[i])
+    riskd_values(
+        quantity, multiplier, price, inverse, lanes, block.size, block.value, block.sign
+    )
     return (
         riskd_all_within(price, LEAST, DBL_MAX, lanes)
         # The multiplier is one figure for all, and was looked at. Quantities are finite where sizes
@@ -633,10 +644,7 @@ cdef bint requirements_of_block(
     const Column *columns, Py_ssize_t start, int count, const Schedule *schedule,
     const Switches *rule, Block *block, double *initial, double *maintenance,
 ) noexcept nogil:
-    cdef int i
     cdef int lanes = (count + 7) & ~7
-    cdef double least
-    cdef double needed
     cdef const double *leverage = read_column(
         &columns[FIELD_LEVERAGE], start, count, 1.0, block.other
     )
@@ -645,17 +653,10 @@ cdef bint requirements_of_block(
     if not riskd_all_within(leverage, 1.0, INFINITY, lanes):
         return False
     riskd_tiers_below(block.value, schedule.floors, schedule.tier_count, lanes, block.tier)
-    for i in range(lanes):
-        block.first[i] = schedule.initial[block.tier[i]]
-        block.second[i] = schedule.maintenance[block.tier[i]]
-        block.third[i] = schedule.deduction[block.tier[i]]
-    for i in range(count):
-        least = block.value[i] / leverage[i]
-        needed = block.first[i] * block.value[i]
-        initial[start + i] = needed if needed > least else least
-    for i in range(count):
-        needed = block.second[i] * block.value[i] - block.third[i]
-        maintenance[start + i] = needed if needed > 0.0 else 0.0
+    riskd_requirements(
+        block.value, leverage, block.tier, schedule.initial, schedule.maintenance,
+        schedule.deduction, count, initial + start, maintenance + start,
+    )
     return True
 
 
@@ -701,18 +702,14 @@ cdef bint liquidation_prices_of_block(
         return False
     if not riskd_all_within(wallet, -DBL_MAX, DBL_MAX, lanes):
         return False
-    for i in range(lanes):
-        block.first[i] = block.value[i] - block.sign[i] * wallet[i]
+    riskd_changes(block.value, block.sign, wallet, lanes, block.first)
     riskd_signed_tiers_below(
         block.first, block.sign, schedule.floors, tables.owed, schedule.tier_count, lanes,
         block.tier,
     )
-    for i in range(lanes):
-        block.second[i] = schedule.deduction[block.tier[i]]
-        block.third[i] = tables.rate[block.tier[i]]
-    for i in range(lanes):
-        block.first[i] = block.first[i] - block.sign[i] * block.second[i]
-        block.third[i] = 1.0 - block.sign[i] * block.third[i]
+    riskd_terms(
+        block.sign, block.tier, schedule.deduction, tables.rate, lanes, block.first, block.second
+    )
     if not riskd_all_within(block.first, -DBL_MAX, DBL_MAX, lanes):
         return False
     if (
@@ -722,12 +719,9 @@ cdef bint liquidation_prices_of_block(
     ):
         # Every position has a price and no price is rounded.
         memset(status + start, LIQUIDATION_STATUS_AT_PRICE, <size_t>count)
-        if rule.inverse:
-            for i in range(count):
-                price[start + i] = block.size[i] * block.third[i] / block.first[i]
-        else:
-            for i in range(count):
-                price[start + i] = block.first[i] / (block.third[i] * block.size[i])
+        riskd_prices(
+            block.first, block.second, block.size, rule.inverse, count, price + start
+        )
         return True
     for i in range(count):
         read_first(columns, start + i, &position)
@@ -737,7 +731,7 @@ cdef bint liquidation_prices_of_block(
             status[start + i] = LIQUIDATION_STATUS_NO_POSITION
             continue
         print_price(
-            &position, rule, block.sign[i], block.first[i] / block.third[i],
+            &position, rule, block.sign[i], block.first[i] / block.second[i],
             rule.liquidation_rounding, rule.extra_ticks, &price[start + i], &status[start + i],
         )
     return True
