@@ -94,6 +94,7 @@ clean: ## remove everything that was built, installed or generated
 
 $(VENV)/.stamp-tools: .ci/constraints.txt .ci/require
 	.ci/require python cc
+	.ci/require nghttp2 openssl || echo 'riskd is built without its native listener' >&2
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r .ci/constraints.txt
 	@touch $@

@@ -36,6 +36,12 @@ SANITIZE = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
 FLAGS += ["-O1", "-g", "-DRISKD_DEBUG=1", "-fno-wrapv", *SANITIZE] if DEBUG else ["-O3"]
 FLAGS += ["-Werror"] if WERROR else []
 
+# What pkg-config calls them, and their libraries.
+SYSTEM_PACKAGES = {
+    "session": {"libnghttp2": ["nghttp2"]},
+    "listener": {"libnghttp2": ["nghttp2"]},
+}
+
 DIRECTIVES = {
     "language_level": 3,
     "boundscheck": DEBUG,
@@ -55,9 +61,24 @@ def remember_flags() -> Path:
     return path
 
 
+def libraries_of(module: str) -> list[str] | None:
+    """Return the system libraries of a module of the core; None if one is not there.
+
+    Without them everything else is built, and `riskd serve` says that there is no native door.
+    """
+    packages = SYSTEM_PACKAGES.get(module, {})
+    command = ["pkg-config", "--exists", *packages]
+    try:
+        found = not packages or subprocess.run(command, check=False).returncode == 0
+    except FileNotFoundError:
+        found = False
+    return [library for each in packages.values() for library in each] if found else None
+
+
 def core_extensions() -> list[Extension]:
     """Return one extension riskd.core.<module> for each .pyx file of the core."""
     flags = remember_flags()
+    libraries = {path: libraries_of(path.stem) for path in sorted(CORE.glob("*.pyx"))}
     headers = [str(path) for path in sorted(CORE.glob("*.h"))]
     extensions = [
         Extension(
@@ -67,8 +88,10 @@ def core_extensions() -> list[Extension]:
             depends=[*headers, str(flags)],
             extra_compile_args=FLAGS,
             extra_link_args=SANITIZE if DEBUG else [],
+            libraries=each,
         )
-        for path in sorted(CORE.glob("*.pyx"))
+        for path, each in libraries.items()
+        if each is not None
     ]
     return cythonize(
         extensions,

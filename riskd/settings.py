@@ -21,6 +21,7 @@ from typing import Any, Literal, cast
 
 ENVIRONMENT_PREFIX = "RISKD_"
 CONFIG_VARIABLE = "RISKD_CONFIG"
+LISTENER_ADDRESSES_MAX = 8
 
 Kind = Literal["integer", "boolean", "text", "list"]
 Value = int | bool | str | tuple[str, ...]
@@ -69,10 +70,27 @@ class Settings:
         "127.0.0.1:50051",
         "Address of the control server, host:port; port 0 takes a free one.",
     )
+    listener_addresses: tuple[str, ...] = _setting(
+        ("127.0.0.1:50052",),
+        "Addresses of the native listener, each host:port, [IPv6]:port or unix:path; port 0 takes "
+        "a free one, none at all turns it off.",
+    )
     allow_plaintext_off_loopback: bool = _setting(
         False,
-        "Accept a control_address that other machines can reach, although nothing is encrypted or "
+        "Accept addresses that other machines can reach, although nothing is encrypted or "
         "authenticated.",
+    )
+    listener_connections_max: int = _setting(
+        1024,
+        "Connections of the native listener; one more is closed at once.",
+        minimum=1,
+        maximum=65_536,
+    )
+    listener_calls_max: int = _setting(
+        4096,
+        "Calls in work at the native listener; one more gets RESOURCE_EXHAUSTED.",
+        minimum=1,
+        maximum=1_000_000,
     )
     worker_threads: int = _setting(
         8, "Threads that answer calls of the control server.", minimum=1, maximum=256
@@ -193,12 +211,24 @@ class Settings:
 
     def __post_init__(self) -> None:
         """Check what needs more than one value."""
-        host, _ = parse_address(self.control_address)
-        if not self.allow_plaintext_off_loopback and not is_loopback(host):
+        if len(self.listener_addresses) > LISTENER_ADDRESSES_MAX:
             raise SettingsError(
-                f"control_address {self.control_address!r} is not loopback and there is no TLS: "
-                "use 127.0.0.1 or set allow_plaintext_off_loopback = true"
+                f"listener_addresses has {len(self.listener_addresses)} addresses: "
+                f"must have at most {LISTENER_ADDRESSES_MAX}"
             )
+        addresses = [("control_address", self.control_address)]
+        addresses += [
+            ("listener_addresses", address)
+            for address in self.listener_addresses
+            if not address.startswith("unix:")
+        ]
+        for name, address in addresses:
+            host, _ = parse_address(address, name)
+            if not self.allow_plaintext_off_loopback and not is_loopback(host):
+                raise SettingsError(
+                    f"{name} {address!r} is not loopback and there is no TLS: "
+                    "use 127.0.0.1 or set allow_plaintext_off_loopback = true"
+                )
 
 
 @dataclass(frozen=True, slots=True)
@@ -317,8 +347,8 @@ def specifications() -> list[Specification]:
     ]
 
 
-def parse_address(address: str) -> tuple[str, int]:
-    """Return host and port of "host:port" or "[IPv6]:port"."""
+def parse_address(address: str, name: str = "control_address") -> tuple[str, int]:
+    """Return host and port of "host:port" or "[IPv6]:port", the value of the setting so named."""
     host, separator, port = address.rpartition(":")
     if host.startswith("[") and host.endswith("]"):
         host = host[1:-1]
@@ -326,8 +356,7 @@ def parse_address(address: str) -> tuple[str, int]:
         separator = ""
     if not separator or not host or not re.fullmatch("[0-9]{1,5}", port) or int(port) > 65535:
         raise SettingsError(
-            f"control_address is {address!r}: must be host:port, port 0 to 65535, "
-            "IPv6 as [::1]:50051"
+            f"{name} is {address!r}: must be host:port, port 0 to 65535, IPv6 as [::1]:50051"
         )
     return host, int(port)
 
@@ -385,7 +414,8 @@ def load(
     try:
         settings = Settings(**cast(dict[str, Any], values))
     except SettingsError as error:
-        raise SettingsError(f"{error} (from {origins['control_address']})") from None
+        name = str(error).partition(" ")[0]
+        raise SettingsError(f"{error} (from {origins[name]})") from None
     return LoadedSettings(settings, origins, tuple(_warnings(environment, by_name)))
 
 

@@ -13,6 +13,7 @@ from riskd.core.black import black76_greeks
 from riskd.core.engine import Engine, ReplayError
 from riskd.core.journal import JournalDamagedError, JournalFailedError
 from riskd.explain import Explainer
+from riskd.native import NativeDoor
 from riskd.rulebooks import Rulebook, has_versions, installer, loader
 from riskd.rulebooks.installer import RuleEngine
 from riskd.server import ControlServer
@@ -249,13 +250,16 @@ def serving(
         server.stop()
 
 
-def serve_until_signal(settings: Settings, announce: Callable[[int], None]) -> None:
-    """Serve until SIGTERM or SIGINT; announce is called with the port once calls are answered.
+def serve_until_signal(settings: Settings, announce: Callable[[int, list[str]], None]) -> None:
+    """Serve until SIGTERM or SIGINT; announce is called once calls are answered.
+
+    It gets the port of the control server, and what there is to say about the native listener.
 
     A second signal kills the process. Only the main thread can call this.
     """
     engine, trail = build_audited_engine(settings)
     server = build_server(settings, engine, trail=trail)
+    native = NativeDoor(settings, engine)
     asked_to_stop = threading.Event()
 
     def on_signal(number: int, frame: FrameType | None) -> None:
@@ -266,12 +270,15 @@ def serve_until_signal(settings: Settings, announce: Callable[[int], None]) -> N
     previous = {number: signal.signal(number, on_signal) for number in _SIGNALS}
     keeper = build_keeper(settings)
     try:
-        announce(server.start())
+        lines = native.start()
+        announce(server.start(), lines)
         if keeper is not None:
             keeper.start()
         asked_to_stop.wait()
+        native.begin_stop()
         server.stop()
     finally:
+        native.stop()
         if keeper is not None:
             keeper.stop()
         for number, handler in previous.items():

@@ -46,12 +46,14 @@ def run(arguments: argparse.Namespace) -> int:
 
         host, _ = settings.parse_address(loaded.settings.control_address)
 
-        def announce(port: int) -> None:
+        def announce(port: int, native: list[str]) -> None:
             print(f"riskd {__version__}")
             print("\n".join(f"  {line}" for line in loaded.effective_lines()))
             for warning in loaded.warnings:
                 print(f"warning: {warning}", file=sys.stderr)
             print(_kept(loaded.settings))
+            print(f"control server: {settings.join_address(host, port)}, plain text")
+            print("\n".join(native))
             print(f"serving on {settings.join_address(host, port)}", flush=True)
 
         with logs.to_standard_error(loaded.settings.log_level):

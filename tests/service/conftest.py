@@ -148,6 +148,10 @@ def rig(new_rig: Callable[..., Rig], clock: Clock) -> Rig:
 @pytest.fixture
 def market(rig: Rig) -> Rig:
     """A service with asset USDT, schedule BTC, instrument BTC-PERP at 60000, account 7."""
+    return open_market(rig)
+
+
+def open_market(rig: Rig) -> Rig:
     rig.instruments.CreateAsset(instruments_pb.CreateAssetRequest(symbol="USDT", scale=6))
     rig.instruments.UpsertMarginSchedule(
         instruments_pb.UpsertMarginScheduleRequest(schedule=btc_schedule())

@@ -97,6 +97,11 @@ class Engine:
         The reply must not leave before durable_sequence is at least the sequence: 0 if nothing is
         kept. Raises JournalFullError without waiting for room.
         """
+    def door(self) -> object:
+        """Return the engine as native threads use it, a capsule that must not outlive it.
+
+        Once open_journal is done, if it is to be used at all.
+        """
     def open_journal(
         self,
         directory: str | os.PathLike[str],

@@ -46,7 +46,7 @@ import json
 import os
 import sys
 
-from riskd.core.journal import JournalDamagedError, JournalFailedError
+from riskd.core.journal import JournalDamagedError, JournalFailedError, JournalFullError
 from riskd.core.rows import (
     CollateralRow,
     FundingRow,
@@ -59,6 +59,7 @@ from riskd.core.snapshot import SnapshotInvalidError, snapshot_head, snapshot_pa
 
 cimport cython
 from cpython.exc cimport PyErr_CheckSignals
+from cpython.pycapsule cimport PyCapsule_New
 from libc.stdint cimport INT64_MAX, UINT32_MAX, UINT64_MAX, int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcmp, memcpy, memset
 
@@ -117,6 +118,7 @@ from riskd.core.definitions cimport (
     define_option_rule,
     define_schedule,
 )
+from riskd.core.hot cimport HotDoor, HotHead, pthread_mutex_t
 from riskd.core.journal cimport (
     JOURNAL_FULL,
     JOURNAL_OK,
@@ -126,6 +128,7 @@ from riskd.core.journal cimport (
     JournalState,
     Scan,
     journal_append,
+    journal_call,
     journal_crc32c,
     journal_durable,
     journal_make_room,
@@ -160,31 +163,14 @@ from riskd.core.views cimport (
     working_reservation_ids,
 )
 from riskd.core.what_if cimport PositionChange, what_if_copy, what_if_put, what_if_room
-from riskd.core.wire cimport (
-    FAULT_EMPTY,
-    FAULT_OUT_OF_RANGE,
-    FAULT_TOO_MANY,
-    FAULT_TRUNCATED,
-    FAULT_UNKNOWN_FIELD,
-    FAULT_VARINT_TOO_LONG,
-    FAULT_WIRE_TYPE,
-    Malformed,
-    Writer,
-)
+from riskd.core.wire cimport MALFORMED_TEXT_SIZE, Malformed, Writer, malformed_text
 
 cdef extern from "<pthread.h>" nogil:
-    ctypedef struct pthread_mutex_t:
-        pass
     int pthread_mutex_init(pthread_mutex_t *mutex, const void *attributes)
     int pthread_mutex_lock(pthread_mutex_t *mutex)
     int pthread_mutex_trylock(pthread_mutex_t *mutex)
     int pthread_mutex_unlock(pthread_mutex_t *mutex)
     int pthread_mutex_destroy(pthread_mutex_t *mutex)
-
-# What a hot record has before its request.
-cdef struct HotHead:
-    uint32_t reply_checksum
-    uint32_t reply_size
 
 cdef enum:
     KIND_CHANGE = 64
@@ -217,23 +203,10 @@ class MalformedRequestError(ValueError):
     """
 
 
-_FAULTS = {
-    FAULT_TRUNCATED: "is truncated",
-    FAULT_UNKNOWN_FIELD: "is not a field of the message",
-    FAULT_WIRE_TYPE: "has the wrong wire type",
-    FAULT_VARINT_TOO_LONG: "is a varint of more than 64 bits",
-    FAULT_OUT_OF_RANGE: "is outside the range of its type",
-    FAULT_TOO_MANY: (
-        f"is repeated too often: at most {MARKS_PER_REPORT_MAX} marks"
-        f" or {ORDERS_PER_BATCH_MAX} orders"
-    ),
-    FAULT_EMPTY: "is missing: at least one is needed",
-}
-
-
 cdef object _malformed_error(const Malformed *malformed):
-    what = f"field {malformed.field}" if malformed.field else "field number"
-    return MalformedRequestError(f"{what} {_FAULTS[malformed.fault]}")
+    cdef char text[MALFORMED_TEXT_SIZE]
+    malformed_text(malformed, text)
+    return MalformedRequestError(text.decode("ascii"))
 
 
 class ReplayError(Exception):
@@ -286,6 +259,8 @@ cdef class Engine:
     # What sees changes that are replayed, or None.
     cdef object _watcher
     cdef bint _is_what_if
+    # Of native threads.
+    cdef HotDoor _door
     cdef dict _asset_ids
     cdef dict _schedule_ids
     cdef dict _instrument_ids
@@ -349,8 +324,20 @@ cdef class Engine:
 
     def submit(self, method, request, now_ns):
         cdef uint64_t sequence = 0
-        reply = self._take(method, request, now_ns, False, &sequence)
+        try:
+            reply = self._take(method, request, now_ns, False, &sequence)
+        except JournalFullError:
+            journal_call(self._log, 0)
+            raise
+        if self._log != NULL and sequence > journal_durable(self._log):
+            journal_call(self._log, sequence)
         return reply, sequence
+
+    def door(self):
+        self._door = HotDoor(
+            &self._mutex, &self._book, self._log, &self._sequence, &self._time_ns
+        )
+        return PyCapsule_New(&self._door, "riskd.core.hot.HotDoor", NULL)
 
     cdef bytes _take(
         self, uint32_t method, bytes request, uint64_t now_ns, bint waits, uint64_t *sequence

@@ -71,18 +71,25 @@ cdef struct JournalState:
     bint idle
     bint closing
     bint ended
+    # A batch is on its way to disk, from the writer or from `journal_release`.
+    bint busy
+    # Who reads the commit file waits for no record after this one.
+    uint64_t awaited_sequence
     int failed_errno
     uint32_t failed_call
     uint64_t failed_segment
-    # The writer thread's own.
+    # Of whoever made it busy.
     JournalBuffer writing
     uint64_t segment_sequence
     uint64_t segment_size
     int segment_file
     # Constant while it is open.
     int directory_file
-    # An eventfd that becomes readable with each batch that is durable, and at the end.
+    # An eventfd that becomes readable with each batch that is durable, and at the end; once
+    # `journal_attach` was called, only with those that `journal_call` asked for.
     int commit_file
+    # Of the native door, readable with each batch that it did not write itself, and at the end; -1.
+    int native_file
     uint32_t durability
     uint64_t buffer_size_max
     uint64_t segment_size_max
@@ -127,6 +134,29 @@ cdef uint32_t journal_append(
 # OK if a payload of the size has room now; with `waits`, it is waited for as append does. Who alone
 # appends can rely on it until the next append.
 cdef uint32_t journal_make_room(JournalState *state, uint64_t size, bint waits) noexcept nogil
+
+# Many records under one lock, which is held from `hold` to `release`: `put` is `append` that does
+# not wait, and `release` has the batch written, by the caller's own thread if it only has to be
+# handed to the kernel.
+cdef uint32_t journal_hold(JournalState *state) noexcept nogil
+cdef uint32_t journal_room(const JournalState *state, uint64_t size) noexcept nogil
+cdef uint64_t journal_put(
+    JournalState *state,
+    uint32_t kind,
+    uint64_t time_ns,
+    uint64_t revision,
+    const uint8_t *prefix,
+    size_t prefix_size,
+    const uint8_t *rest,
+    size_t rest_size,
+) noexcept nogil
+cdef void journal_release(JournalState *state) noexcept nogil
+
+# From now on the commit file wakes only who called; file becomes readable instead. -1 ends it.
+cdef void journal_attach(JournalState *state, int file) noexcept nogil
+
+# Make the commit file readable when the record is durable, or with the next batch if it is 0.
+cdef void journal_call(JournalState *state, uint64_t sequence) noexcept nogil
 
 # OK, FAILED or CLOSED.
 cdef uint32_t journal_status(JournalState *state) noexcept nogil

@@ -43,6 +43,9 @@ How it is written
     Any error of a system call is for ever: what a failed sync left behind is not known, and the
     next sync would say that all is well (the kernel marks the pages clean). So it is never retried.
 
+    The native door appends a round of records under one lock, and where a write() is all that they
+    need its own thread does it (`journal_release`). Only one thread at a time has a batch.
+
 What is torn, what is damaged
     A record is bad if its end is beyond the file's, its size is beyond the bound, or its checksum
     is wrong. It is TORN, the trace of a write that did not finish, if it is in the last segment and
@@ -420,6 +423,87 @@ cdef uint32_t journal_make_room(JournalState *state, uint64_t size, bint waits) 
     return status
 
 
+cdef uint32_t journal_hold(JournalState *state) noexcept nogil:
+    pthread_mutex_lock(&state.mutex)
+    return state.status
+
+
+cdef uint32_t journal_room(const JournalState *state, uint64_t size) noexcept nogil:
+    if size > state.payload_size_max:
+        return JOURNAL_PAYLOAD_TOO_LARGE
+    if state.status != JOURNAL_OK:
+        return state.status
+    if state.filling.size + _record_size(size) > state.buffer_size_max:
+        return JOURNAL_FULL
+    return JOURNAL_OK
+
+
+cdef uint64_t journal_put(
+    JournalState *state,
+    uint32_t kind,
+    uint64_t time_ns,
+    uint64_t revision,
+    const uint8_t *prefix,
+    size_t prefix_size,
+    const uint8_t *rest,
+    size_t rest_size,
+) noexcept nogil:
+    debug_assert(journal_room(state, prefix_size + rest_size) == JOURNAL_OK)
+    return _put(state, kind, time_ns, revision, prefix, prefix_size, rest, rest_size)
+
+
+cdef inline bint _can_write_now(const JournalState *state) noexcept nogil:
+    """Whether a write() of the caller's is all that the batch needs: no sync, no new segment.
+
+    A write takes a microsecond, waking the writer and being woken by it twenty.
+    """
+    return (
+        state.durability == DURABILITY_PROCESS
+        and state.status == JOURNAL_OK
+        and state.idle
+        and not state.busy
+        and state.filling.size > 0
+        and state.segment_file >= 0
+        and state.segment_size + state.filling.size <= state.segment_size_max
+    )
+
+
+cdef void journal_release(JournalState *state) noexcept nogil:
+    cdef bint wake
+    if _can_write_now(state):
+        _commit(state, False)
+    # Others may have appended meanwhile, and a close may have begun.
+    wake = state.idle and not state.busy and (
+        state.filling.size > 0 or state.closing or state.status == JOURNAL_FAILED
+    )
+    if wake:
+        state.idle = False
+    pthread_mutex_unlock(&state.mutex)
+    if wake:
+        pthread_cond_signal(&state.filled)
+
+
+cdef void journal_attach(JournalState *state, int file) noexcept nogil:
+    pthread_mutex_lock(&state.mutex)
+    state.native_file = file
+    state.awaited_sequence = 0 if file >= 0 else UINT64_MAX
+    # Who called before is woken with the next batch; one may already be done.
+    eventfd_write(state.commit_file, 1)
+    pthread_mutex_unlock(&state.mutex)
+
+
+cdef void journal_call(JournalState *state, uint64_t sequence) noexcept nogil:
+    pthread_mutex_lock(&state.mutex)
+    if sequence == 0:
+        sequence = state.next_sequence
+    if sequence > state.awaited_sequence:
+        state.awaited_sequence = sequence
+    # Nothing is on its way, so nothing would wake the caller.
+    if state.durable_sequence + 1 == state.next_sequence:
+        eventfd_write(state.commit_file, 1)
+    pthread_mutex_unlock(&state.mutex)
+
+
 cdef uint32_t journal_status(JournalState *state) noexcept nogil:
     cdef uint32_t status
     pthread_mutex_lock(&state.mutex)
@@ -539,40 +623,56 @@ cdef bint _write_batch(JournalState *state) noexcept nogil:
     return state.durability != DURABILITY_MACHINE or _sync(state)
 
 
+cdef void _commit(JournalState *state, bint is_writer) noexcept nogil:
+    """Take the batch that fills and make it durable. Under the mutex, which is let go meanwhile."""
+    cdef JournalBuffer batch = state.filling
+    cdef uint64_t number = state.batch
+    cdef uint64_t before = state.durable_sequence
+    cdef bint written
+    debug_assert(not state.busy and batch.size > 0)
+    state.busy = True
+    state.filling = state.writing
+    state.filling.size = 0
+    state.writing = batch
+    state.taken_sequence = state.next_sequence - 1
+    state.batch += 1
+    pthread_cond_broadcast(&state.emptied)
+    pthread_mutex_unlock(&state.mutex)
+    written = _write_batch(state)
+    pthread_mutex_lock(&state.mutex)
+    state.busy = False
+    if not written:
+        debug_assert(state.status == JOURNAL_FAILED)
+        return
+    _store(&state.durable_sequence, state.taken_sequence, _RELEASE)
+    pthread_cond_broadcast(&state.reached[number & 1])
+    if state.awaited_sequence > before:
+        eventfd_write(state.commit_file, 1)
+    if is_writer and state.native_file >= 0:
+        eventfd_write(state.native_file, 1)
+
+
 cdef void *_run(void *argument) noexcept nogil:
     """The writer thread: whole batches until it is closed and drained, or fails."""
     cdef JournalState *state = <JournalState *>argument
-    cdef JournalBuffer batch
-    cdef uint64_t number
-    cdef bint written = True
     pthread_mutex_lock(&state.mutex)
-    while written:
-        while state.filling.size == 0 and not state.closing:
+    while True:
+        while state.busy or (
+            state.filling.size == 0 and not state.closing and state.status != JOURNAL_FAILED
+        ):
             state.idle = True
             pthread_cond_wait(&state.filled, &state.mutex)
         state.idle = False
-        if state.filling.size == 0:
+        if state.filling.size == 0 or state.status == JOURNAL_FAILED:
             break
-        batch = state.filling
-        state.filling = state.writing
-        state.filling.size = 0
-        state.writing = batch
-        state.taken_sequence = state.next_sequence - 1
-        number = state.batch
-        state.batch += 1
-        pthread_cond_broadcast(&state.emptied)
-        pthread_mutex_unlock(&state.mutex)
-        written = _write_batch(state)
-        pthread_mutex_lock(&state.mutex)
-        if written:
-            _store(&state.durable_sequence, state.taken_sequence, _RELEASE)
-            pthread_cond_broadcast(&state.reached[number & 1])
-            eventfd_write(state.commit_file, 1)
+        _commit(state, True)
     state.ended = True
     pthread_cond_broadcast(&state.reached[0])
     pthread_cond_broadcast(&state.reached[1])
     pthread_cond_broadcast(&state.emptied)
     eventfd_write(state.commit_file, 1)
+    if state.native_file >= 0:
+        eventfd_write(state.native_file, 1)
     pthread_mutex_unlock(&state.mutex)
     return NULL
 
@@ -1183,6 +1283,8 @@ cdef class Journal:
         self.state.directory_file = -1
         self.state.segment_file = -1
         self.state.commit_file = -1
+        self.state.native_file = -1
+        self.state.awaited_sequence = UINT64_MAX
         self.state.status = JOURNAL_CLOSED
         self.state.ended = True
         self._lock_file = -1

@@ -44,6 +44,12 @@ ctypedef struct MarkRefusal:
     uint32_t index
     uint32_t reason
 
+cdef enum:
+    MALFORMED_TEXT_SIZE = 128
+
+# Say what is wrong, for a person; at most MALFORMED_TEXT_SIZE with the zero at the end.
+cdef void malformed_text(const Malformed *malformed, char *text) noexcept nogil
+
 cdef bint decode_order(
     const uint8_t *start, size_t size, OrderRequest *order, Malformed *malformed
 ) noexcept nogil

@@ -10,11 +10,13 @@ any protobuf library writes the same bytes.
 """
 
 from libc.stdint cimport INT32_MAX, UINT32_MAX, int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdio cimport snprintf
 from libc.string cimport memcpy, memset
 
 from riskd.core.money cimport debug_assert
 from riskd.core.types cimport (
     BATCH_MODE_ALL_OR_NONE,
+    MARKS_PER_REPORT_MAX,
     ORDERS_PER_BATCH_MAX,
     AmendmentRequest,
     BatchRequest,
@@ -160,6 +162,40 @@ cdef inline bint _message(
     if not _take(cursor, size[0], start):
         return _fail(malformed, FAULT_TRUNCATED, field)
     return True
+
+
+cdef const char *_fault_text(uint32_t fault) noexcept nogil:
+    if fault == FAULT_TRUNCATED:
+        return "is truncated"
+    if fault == FAULT_UNKNOWN_FIELD:
+        return "is not a field of the message"
+    if fault == FAULT_WIRE_TYPE:
+        return "has the wrong wire type"
+    if fault == FAULT_VARINT_TOO_LONG:
+        return "is a varint of more than 64 bits"
+    if fault == FAULT_OUT_OF_RANGE:
+        return "is outside the range of its type"
+    debug_assert(fault == FAULT_EMPTY)
+    return "is missing: at least one is needed"
+
+
+cdef void malformed_text(const Malformed *malformed, char *text) noexcept nogil:
+    cdef char name[24]
+    if malformed.field == 0:
+        snprintf(name, sizeof(name), "field number")
+    else:
+        snprintf(name, sizeof(name), "field %u", malformed.field)
+    if malformed.fault == FAULT_TOO_MANY:
+        snprintf(
+            text,
+            MALFORMED_TEXT_SIZE,
+            "%s is repeated too often: at most %d marks or %d orders",
+            name,
+            <int>MARKS_PER_REPORT_MAX,
+            <int>ORDERS_PER_BATCH_MAX,
+        )
+    else:
+        snprintf(text, MALFORMED_TEXT_SIZE, "%s %s", name, _fault_text(malformed.fault))
 
 
 # --- decode ----------------------------------------------------------------------------------

@@ -1,0 +1,54 @@
+"""The hot requests of native threads: an engine without its Python object."""
+
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
+
+from riskd.core.book cimport Book
+from riskd.core.journal cimport JournalState
+from riskd.core.wire cimport Malformed, Writer
+
+cdef extern from "<pthread.h>" nogil:
+    ctypedef struct pthread_mutex_t:
+        pass
+
+cdef struct HotDoor:
+    # An engine's own; valid as long as the engine. Everything is under the mutex.
+    pthread_mutex_t *mutex
+    Book *book
+    # NULL: nothing is kept.
+    JournalState *log
+    uint64_t *sequence
+    uint64_t *time_ns
+
+# What a hot record has before its request.
+cdef struct HotHead:
+    uint32_t reply_checksum
+    uint32_t reply_size
+
+cdef enum HotVerdict:
+    # Zero is never a verdict.
+    HOT_ANSWERED = 1
+    HOT_MALFORMED = 2
+    HOT_TOO_LARGE = 3
+    # The journal has no room: nothing was done; it can be tried again after a commit.
+    HOT_FULL = 4
+    HOT_FAILED = 5
+
+# A round: begin, any number of requests, end. Begin and end take and give back the engine's lock
+# and the journal's; end has the journal written.
+cdef void hot_begin(const HotDoor *door) noexcept nogil
+cdef uint32_t hot_apply(
+    const HotDoor *door,
+    uint32_t method,
+    const uint8_t *request,
+    size_t size,
+    uint64_t now_ns,
+    Writer *writer,
+    Malformed *malformed,
+) noexcept nogil
+cdef void hot_end(const HotDoor *door) noexcept nogil
+
+# The record that must be durable before what a request of this round was answered may be seen.
+cdef uint64_t hot_sequence(const HotDoor *door) noexcept nogil
+# The last sequence that is durable, and whether nothing will become so any more.
+cdef uint64_t hot_durable(const HotDoor *door) noexcept nogil
+cdef bint hot_has_failed(const HotDoor *door) noexcept nogil

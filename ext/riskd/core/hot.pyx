@@ -1,0 +1,92 @@
+"""The hot requests of native threads.
+
+One lock for all requests of a round, and one for all their records: that is what a round costs.
+Whoever holds the locks needs no GIL, so no Python thread can keep them from being given back.
+The answers are those of `Engine.submit`, byte for byte, and so are the records.
+"""
+
+from libc.stdint cimport UINT64_MAX, uint8_t, uint32_t, uint64_t
+
+from riskd.core.apply cimport engine_apply
+from riskd.core.journal cimport (
+    JOURNAL_FULL,
+    JOURNAL_OK,
+    JOURNAL_PAYLOAD_TOO_LARGE,
+    journal_crc32c,
+    journal_durable,
+    journal_hold,
+    journal_put,
+    journal_release,
+    journal_room,
+    journal_status,
+)
+
+cdef extern from "<pthread.h>" nogil:
+    int pthread_mutex_lock(pthread_mutex_t *mutex)
+    int pthread_mutex_unlock(pthread_mutex_t *mutex)
+
+
+cdef void hot_begin(const HotDoor *door) noexcept nogil:
+    pthread_mutex_lock(door.mutex)
+    if door.log != NULL:
+        journal_hold(door.log)
+
+
+cdef uint32_t hot_apply(
+    const HotDoor *door,
+    uint32_t method,
+    const uint8_t *request,
+    size_t size,
+    uint64_t now_ns,
+    Writer *writer,
+    Malformed *malformed,
+) noexcept nogil:
+    cdef uint64_t revision = door.book.revision
+    cdef HotHead head
+    cdef uint32_t status
+    if door.log != NULL:
+        status = journal_room(door.log, sizeof(HotHead) + size)
+        if status == JOURNAL_PAYLOAD_TOO_LARGE:
+            return HOT_TOO_LARGE
+        if status != JOURNAL_OK:
+            return HOT_FULL if status == JOURNAL_FULL else HOT_FAILED
+    if now_ns < door.time_ns[0]:
+        now_ns = door.time_ns[0]
+    if not engine_apply(door.book, method, request, size, now_ns, writer, malformed):
+        return HOT_MALFORMED
+    if door.book.revision != revision:
+        door.time_ns[0] = now_ns
+        if door.log != NULL:
+            head.reply_checksum = journal_crc32c(writer.start, writer.size)
+            head.reply_size = <uint32_t>writer.size
+            door.sequence[0] = journal_put(
+                door.log,
+                method,
+                now_ns,
+                door.book.revision,
+                <const uint8_t *>&head,
+                sizeof(HotHead),
+                request,
+                size,
+            )
+    return HOT_ANSWERED
+
+
+cdef void hot_end(const HotDoor *door) noexcept nogil:
+    # The journal's lock may be let go for a write and taken again, so the engine's goes first: what
+    # others append meanwhile is in the next batch.
+    pthread_mutex_unlock(door.mutex)
+    if door.log != NULL:
+        journal_release(door.log)
+
+
+cdef uint64_t hot_sequence(const HotDoor *door) noexcept nogil:
+    return door.sequence[0]
+
+
+cdef uint64_t hot_durable(const HotDoor *door) noexcept nogil:
+    return UINT64_MAX if door.log == NULL else journal_durable(door.log)
+
+
+cdef bint hot_has_failed(const HotDoor *door) noexcept nogil:
+    return door.log != NULL and journal_status(door.log) != JOURNAL_OK

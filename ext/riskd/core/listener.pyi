@@ -1,0 +1,37 @@
+"""The native door: OrderRiskService and health over gRPC, in a thread without the GIL."""
+
+from typing import Self
+
+from riskd.core.engine import Engine
+
+class Listener:
+    """A gRPC server for an engine: listen on addresses, start once, stop once.
+
+    Once it was made, it is the one door that the engine's journal wakes by itself; the engine must
+    outlive it, and its journal must be open before and close after it.
+    """
+
+    def __new__(
+        cls,
+        engine: Engine,
+        *,
+        connections_max: int = ...,
+        calls_max: int = ...,
+        streams_per_connection_max: int = ...,
+        message_bytes_max: int = ...,
+        buffered_bytes_max: int = ...,
+        room_wait_ms_max: int = ...,
+        time_ns: int = ...,
+    ) -> Self:
+        """Make a listener; time_ns is the time of all calls, 0: the clock's."""
+    def listen(self, address: str) -> str:
+        """Listen on host:port, [IPv6]:port or unix:path; return the address with its port.
+
+        Raises ValueError if it is none of these, OSError if it cannot be listened on.
+        """
+    def start(self) -> None:
+        """Begin to answer. Raises OSError if there is no thread for it."""
+    def stop(self, grace_ms: int = ...) -> None:
+        """Refuse new calls, let those in work finish for so long, and close everything."""
+    def counts(self) -> dict[str, int]:
+        """Return what was counted since the start, by name."""

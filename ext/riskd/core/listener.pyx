@@ -1,0 +1,642 @@
+"""The native door's sockets: one thread, one epoll, no GIL.
+
+A round of the thread: take what has come on each connection, decide all whole requests under one
+lock, have the journal written once, send what may leave. session.pyx says what a session answers;
+here is how its bytes come and go.
+
+Fairness: a connection gives at most one buffer of bytes a round. A connection whose client does not
+take its answers is not read until it does, and is closed when that takes too long.
+"""
+
+import errno
+import os
+import re
+import socket
+
+from libc cimport errno as c_errno
+from libc.errno cimport EAGAIN, ECONNABORTED, EINTR
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.stdlib cimport calloc, free, malloc
+from libc.string cimport memcpy
+
+from cpython.pycapsule cimport PyCapsule_GetPointer
+
+from riskd.core.hot cimport HotDoor
+from riskd.core.journal cimport journal_attach
+from riskd.core.session cimport (
+    Front,
+    Limits,
+    Session,
+    front_close,
+    front_commit,
+    front_decide,
+    front_dirty,
+    front_drain,
+    front_open,
+    front_tick,
+    limits_default,
+    session_close,
+    session_drain,
+    session_feed,
+    session_is_over,
+    session_open,
+    session_take,
+    session_tick,
+)
+
+cdef extern from "<time.h>" nogil:
+    ctypedef long time_t
+    cdef struct timespec:
+        time_t tv_sec
+        long tv_nsec
+    int CLOCK_MONOTONIC, CLOCK_REALTIME
+    int clock_gettime(int clock, timespec *now)
+
+cdef extern from "<signal.h>" nogil:
+    ctypedef struct sigset_t:
+        pass
+    int SIG_SETMASK
+    int sigfillset(sigset_t *signals)
+    int pthread_sigmask(int how, const sigset_t *signals, sigset_t *before)
+
+cdef extern from "<pthread.h>" nogil:
+    ctypedef unsigned long pthread_t
+    int pthread_create(
+        pthread_t *thread,
+        const void *attributes,
+        void *(*run)(void *) noexcept nogil,
+        void *argument,
+    )
+    int pthread_join(pthread_t thread, void **result)
+
+cdef extern from *:
+    """
+    #ifndef _GNU_SOURCE
+    #define _GNU_SOURCE 1
+    #endif
+    #include <netinet/in.h>
+    #include <netinet/tcp.h>
+    #include <sys/epoll.h>
+    #include <sys/eventfd.h>
+    #include <sys/socket.h>
+    #include <unistd.h>
+    /* glibc declares it only for _GNU_SOURCE, which Python's headers may come too late for. */
+    extern int accept4(int file, struct sockaddr *address, socklen_t *size, int flags);
+    """
+    ctypedef union epoll_data_t:
+        uint64_t u64
+    cdef struct epoll_event:
+        uint32_t events
+        epoll_data_t data
+    int EPOLL_CLOEXEC, EPOLL_CTL_ADD, EPOLL_CTL_MOD, EPOLL_CTL_DEL
+    uint32_t EPOLLIN, EPOLLOUT, EPOLLERR, EPOLLHUP
+    int epoll_create1(int flags) nogil
+    int epoll_ctl(int epoll, int operation, int file, epoll_event *event) nogil
+    int epoll_wait(int epoll, epoll_event *events, int count, int timeout_ms) nogil
+    int EFD_CLOEXEC, EFD_NONBLOCK
+    int eventfd(unsigned int count, int flags) nogil
+    int eventfd_write(int file, uint64_t count) nogil
+    int eventfd_read(int file, uint64_t *count) nogil
+    int SOCK_CLOEXEC, SOCK_NONBLOCK, IPPROTO_TCP, TCP_NODELAY, MSG_NOSIGNAL
+    int accept4(int file, void *address, void *size, int flags) nogil
+    int setsockopt(int file, int level, int name, const void *value, unsigned int size) nogil
+    Py_ssize_t recv(int file, void *start, size_t size, int flags) nogil
+    Py_ssize_t send(int file, const void *start, size_t size, int flags) nogil
+    int close(int file) nogil
+    uint32_t _load "__atomic_load_n"(const uint32_t *place, int order) nogil
+    uint64_t _load_long "__atomic_load_n"(const uint64_t *place, int order) nogil
+    void _store "__atomic_store_n"(uint32_t *place, uint32_t value, int order) nogil
+    enum:
+        _ACQUIRE "__ATOMIC_ACQUIRE"
+        _RELEASE "__ATOMIC_RELEASE"
+        _RELAXED "__ATOMIC_RELAXED"
+
+cdef enum:
+    SOCKETS_MAX = 8
+    EVENTS_MAX = 256
+    ACCEPTS_PER_ROUND_MAX = 64
+    READ_SIZE = 1 << 16
+    WRITE_SIZE = 1 << 16
+    TICK_MS = 100
+    BACKLOG = 1024
+    # Places in an event's data, before those of connections.
+    EVENT_WAKE = 0
+    EVENT_COMMIT = 1
+    EVENT_SOCKETS = 2
+    EVENT_CONNECTIONS = 16
+
+cdef uint64_t SECOND_NS = 1_000_000_000
+# A client that takes nothing for so long is gone, or an attack.
+cdef uint64_t STUCK_NS = 20_000_000_000
+
+# The thread's state; it only grows.
+cdef enum Phase:
+    PHASE_SERVING = 1
+    PHASE_DRAINING = 2
+    PHASE_ENDING = 3
+
+cdef struct Connection:
+    Session session
+    Connection *next
+    int file
+    bint is_open
+    # What the socket did not take, and since when.
+    uint8_t *left
+    size_t left_size
+    size_t left_sent
+    uint64_t stuck_ns
+
+cdef struct State:
+    Front front
+    Connection *connections
+    Connection *free
+    # Closed in this round: an event of it may still be on its way.
+    Connection *closed
+    uint32_t connections_max
+    uint32_t connections_count
+    int epoll
+    int wake_file
+    int commit_file
+    int sockets[SOCKETS_MAX]
+    uint32_t sockets_count
+    # 0: the clock's.
+    uint64_t fixed_time_ns
+    uint64_t ticked_ns
+    uint64_t end_ns
+    # Written by Python.
+    uint32_t phase
+    uint64_t grace_ns
+    uint64_t connections_opened
+    uint64_t connections_refused
+    uint64_t rounds
+    uint8_t incoming[READ_SIZE]
+    uint8_t outgoing[WRITE_SIZE]
+
+
+# --- time ------------------------------------------------------------------------------------
+
+cdef inline uint64_t _now_ns(int clock) noexcept nogil:
+    cdef timespec now
+    clock_gettime(clock, &now)
+    return <uint64_t>now.tv_sec * SECOND_NS + <uint64_t>now.tv_nsec
+
+
+cdef inline void _read_clocks(State *state) noexcept nogil:
+    state.front.now_ns = _now_ns(CLOCK_MONOTONIC)
+    state.front.time_ns = state.fixed_time_ns
+    if state.fixed_time_ns == 0:
+        state.front.time_ns = _now_ns(CLOCK_REALTIME)
+
+
+# --- connections -----------------------------------------------------------------------------
+
+cdef void _watch(
+    State *state, Connection *connection, int operation, uint32_t events
+) noexcept nogil:
+    cdef epoll_event event
+    event.events = events
+    event.data.u64 = EVENT_CONNECTIONS + <uint64_t>(connection - state.connections)
+    epoll_ctl(state.epoll, operation, connection.file, &event)
+
+
+cdef void _close_connection(State *state, Connection *connection) noexcept nogil:
+    if not connection.is_open:
+        return
+    session_close(&connection.session)
+    close(connection.file)
+    free(connection.left)
+    connection.left = NULL
+    connection.left_size = 0
+    connection.is_open = False
+    connection.next = state.closed
+    state.closed = connection
+    state.connections_count -= 1
+
+
+cdef void _free_closed(State *state) noexcept nogil:
+    cdef Connection *connection
+    while state.closed != NULL:
+        connection = state.closed
+        state.closed = connection.next
+        connection.next = state.free
+        state.free = connection
+
+
+cdef void _open_connection(State *state, int file) noexcept nogil:
+    cdef Connection *connection = state.free
+    cdef int one = 1
+    if connection == NULL or _load(&state.phase, _ACQUIRE) != PHASE_SERVING:
+        state.connections_refused += 1
+        close(file)
+        return
+    state.free = connection.next
+    # It fails on a Unix socket, which has nothing to delay.
+    setsockopt(file, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one))
+    connection.file = file
+    connection.left = NULL
+    connection.left_size = 0
+    connection.left_sent = 0
+    if not session_open(&connection.session, &state.front, connection):
+        connection.next = state.free
+        state.free = connection
+        close(file)
+        return
+    connection.is_open = True
+    state.connections_count += 1
+    state.connections_opened += 1
+    _watch(state, connection, EPOLL_CTL_ADD, EPOLLIN)
+
+
+cdef void _accept(State *state, int listening) noexcept nogil:
+    cdef int file
+    cdef int _index
+    for _index in range(ACCEPTS_PER_ROUND_MAX):
+        file = accept4(listening, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK)
+        if file >= 0:
+            _open_connection(state, file)
+        elif c_errno.errno != EINTR and c_errno.errno != ECONNABORTED:
+            return
+
+
+cdef bint _write(
+    Connection *connection, const uint8_t *start, size_t size, size_t *written
+) noexcept nogil:
+    """Write what the socket takes; False if it is broken."""
+    cdef Py_ssize_t taken
+    written[0] = 0
+    while written[0] < size:
+        taken = send(connection.file, start + written[0], size - written[0], MSG_NOSIGNAL)
+        if taken >= 0:
+            written[0] += <size_t>taken
+        elif c_errno.errno == EAGAIN:
+            return True
+        elif c_errno.errno != EINTR:
+            return False
+    return True
+
+
+cdef bint _write_left(State *state, Connection *connection) noexcept nogil:
+    """Go on with what the socket did not take; False if it is broken."""
+    cdef size_t written
+    if not _write(
+        connection,
+        connection.left + connection.left_sent,
+        connection.left_size - connection.left_sent,
+        &written,
+    ):
+        return False
+    connection.left_sent += written
+    if written > 0:
+        connection.stuck_ns = state.front.now_ns
+    if connection.left_sent == connection.left_size:
+        free(connection.left)
+        connection.left = NULL
+        connection.left_size = 0
+        connection.left_sent = 0
+        _watch(state, connection, EPOLL_CTL_MOD, EPOLLIN)
+    return True
+
+
+cdef bint _keep(State *state, Connection *connection, size_t written, size_t size) noexcept nogil:
+    """Keep what the socket did not take; the client is not read until it is gone."""
+    connection.left = <uint8_t *>malloc(size - written)
+    if connection.left == NULL:
+        return False
+    memcpy(connection.left, state.outgoing + written, size - written)
+    connection.left_size = size - written
+    connection.left_sent = 0
+    connection.stuck_ns = state.front.now_ns
+    _watch(state, connection, EPOLL_CTL_MOD, EPOLLOUT)
+    return True
+
+
+cdef void _flush(State *state, Connection *connection) noexcept nogil:
+    """Send what a session has, as far as the socket takes it."""
+    cdef size_t size, written
+    if not connection.is_open:
+        return
+    if connection.left_size > 0 and not _write_left(state, connection):
+        _close_connection(state, connection)
+        return
+    while connection.left_size == 0:
+        size = session_take(&connection.session, state.outgoing, WRITE_SIZE)
+        if size == 0:
+            break
+        if not _write(connection, state.outgoing, size, &written) or (
+            written < size and not _keep(state, connection, written, size)
+        ):
+            _close_connection(state, connection)
+            return
+    if connection.left_size == 0 and session_is_over(&connection.session):
+        _close_connection(state, connection)
+
+
+cdef void _read(State *state, Connection *connection) noexcept nogil:
+    """Feed what has come, at most one buffer of it."""
+    cdef Py_ssize_t size = recv(connection.file, state.incoming, READ_SIZE, 0)
+    if size < 0 and (c_errno.errno == EAGAIN or c_errno.errno == EINTR):
+        return
+    if size <= 0:
+        _close_connection(state, connection)
+    elif not session_feed(&connection.session, state.incoming, <size_t>size):
+        # What it has to say about that, if anything, is sent; then it is over.
+        _flush(state, connection)
+        _close_connection(state, connection)
+
+
+# --- rounds ----------------------------------------------------------------------------------
+
+cdef void _tick(State *state) noexcept nogil:
+    """Look at all times, once in TICK_MS."""
+    cdef Connection *connection
+    cdef uint32_t index
+    state.ticked_ns = state.front.now_ns
+    front_tick(&state.front)
+    for index in range(state.connections_max):
+        connection = &state.connections[index]
+        if not connection.is_open:
+            continue
+        if not session_tick(&connection.session) or (
+            connection.left_size > 0 and state.front.now_ns - connection.stuck_ns > STUCK_NS
+        ):
+            _close_connection(state, connection)
+
+
+cdef void _begin_drain(State *state) noexcept nogil:
+    cdef uint32_t index
+    state.end_ns = state.front.now_ns + state.grace_ns
+    front_drain(&state.front)
+    for index in range(state.sockets_count):
+        close(state.sockets[index])
+    state.sockets_count = 0
+    for index in range(state.connections_max):
+        if state.connections[index].is_open:
+            session_drain(&state.connections[index].session)
+
+
+cdef void _handle(State *state, const epoll_event *event) noexcept nogil:
+    cdef uint64_t place = event.data.u64
+    cdef uint64_t count
+    cdef Connection *connection
+    if place == EVENT_WAKE:
+        eventfd_read(state.wake_file, &count)
+    elif place == EVENT_COMMIT:
+        eventfd_read(state.commit_file, &count)
+        front_commit(&state.front)
+    elif place < EVENT_CONNECTIONS:
+        if place - EVENT_SOCKETS < state.sockets_count:
+            _accept(state, state.sockets[place - EVENT_SOCKETS])
+    else:
+        connection = &state.connections[place - EVENT_CONNECTIONS]
+        if connection.is_open and event.events & EPOLLOUT:
+            _flush(state, connection)
+        if connection.is_open and event.events & (EPOLLIN | EPOLLERR | EPOLLHUP):
+            _read(state, connection)
+
+
+cdef bint _send_all(State *state) noexcept nogil:
+    """Send what sessions have; True if anything was sent."""
+    cdef Session *session = front_dirty(&state.front)
+    cdef bint any = session != NULL
+    while session != NULL:
+        _flush(state, <Connection *>session.owner)
+        session = front_dirty(&state.front)
+    return any
+
+
+cdef void _round(State *state, int timeout_ms) noexcept nogil:
+    cdef epoll_event events[EVENTS_MAX]
+    cdef int count = epoll_wait(state.epoll, events, EVENTS_MAX, timeout_ms)
+    cdef int index
+    _read_clocks(state)
+    for index in range(count):
+        _handle(state, &events[index])
+    if state.front.now_ns - state.ticked_ns >= TICK_MS * <uint64_t>1_000_000:
+        _tick(state)
+    while front_decide(&state.front):
+        _send_all(state)
+    _send_all(state)
+    _free_closed(state)
+    state.rounds += 1
+
+
+cdef void *_run(void *argument) noexcept nogil:
+    cdef State *state = <State *>argument
+    cdef bint is_draining = False
+    _read_clocks(state)
+    state.ticked_ns = state.front.now_ns
+    while True:
+        _round(state, TICK_MS)
+        if not is_draining and _load(&state.phase, _ACQUIRE) == PHASE_DRAINING:
+            is_draining = True
+            _begin_drain(state)
+            _send_all(state)
+        if is_draining and (
+            state.connections_count == 0 or state.front.now_ns >= state.end_ns
+        ):
+            return NULL
+
+
+# --- for Python ------------------------------------------------------------------------------
+
+_ADDRESS = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([^:\[\]]+)):([0-9]{1,5})", re.ASCII)
+
+
+def _open_socket(address):
+    """Return a listening socket."""
+    if address.startswith("unix:"):
+        listening = socket.socket(socket.AF_UNIX)
+        target = address.removeprefix("unix:")
+    else:
+        match = _ADDRESS.fullmatch(address)
+        if match is None or int(match[3]) > 65535:
+            raise ValueError(
+                f"address {address!r}: must be host:port, [IPv6]:port or unix:path,"
+                " port 0 to 65535"
+            )
+        family, kind, protocol, _, target = socket.getaddrinfo(
+            match[1] or match[2], int(match[3]), type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        listening = socket.socket(family, kind, protocol)
+    try:
+        if listening.family == socket.AF_UNIX:
+            _remove_stale(target)
+        else:
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if listening.family == socket.AF_INET6:
+            listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        listening.bind(target)
+        listening.listen(BACKLOG)
+        listening.setblocking(False)
+    except BaseException:
+        listening.close()
+        raise
+    return listening
+
+
+def _remove_stale(path):
+    """Remove the socket that a server left behind which is gone: nobody answers there."""
+    with socket.socket(socket.AF_UNIX) as probe:
+        found = probe.connect_ex(path)
+    if found == errno.ECONNREFUSED:
+        os.unlink(path)
+    elif found != errno.ENOENT:
+        raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE), path)
+
+
+def _name_of(listening):
+    """Return the address that a socket has, as it was given."""
+    if listening.family == socket.AF_UNIX:
+        return "unix:" + listening.getsockname()
+    host, port = listening.getsockname()[:2]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+cdef class Listener:
+    cdef State *_state
+    cdef pthread_t _thread
+    cdef object _engine
+    cdef list _paths
+    cdef bint _is_running
+
+    def __cinit__(
+        self,
+        engine,
+        *,
+        connections_max=1024,
+        calls_max=4096,
+        streams_per_connection_max=256,
+        message_bytes_max=1 << 20,
+        buffered_bytes_max=64 << 20,
+        room_wait_ms_max=10_000,
+        time_ns=0,
+    ):
+        cdef Limits limits = limits_default()
+        cdef State *state
+        cdef uint32_t index
+        limits.calls_max = calls_max
+        limits.streams_per_connection_max = streams_per_connection_max
+        limits.message_size_max = message_bytes_max
+        limits.buffered_size_max = buffered_bytes_max
+        limits.room_wait_ns = room_wait_ms_max * 1_000_000
+        self._paths = []
+        self._engine = engine
+        state = self._state = <State *>calloc(1, sizeof(State))
+        if state == NULL:
+            raise MemoryError("no memory for a listener")
+        state.epoll = state.wake_file = state.commit_file = -1
+        state.fixed_time_ns = time_ns
+        state.phase = PHASE_SERVING
+        state.connections_max = connections_max
+        state.connections = <Connection *>calloc(state.connections_max, sizeof(Connection))
+        capsule = engine.door()
+        if state.connections == NULL or not front_open(
+            &state.front,
+            <const HotDoor *>PyCapsule_GetPointer(capsule, "riskd.core.hot.HotDoor"),
+            &limits,
+        ):
+            raise MemoryError("the pools of connections and calls do not fit in memory")
+        index = state.connections_max
+        while index > 0:
+            index -= 1
+            state.connections[index].next = state.free
+            state.free = &state.connections[index]
+        state.epoll = epoll_create1(EPOLL_CLOEXEC)
+        state.wake_file = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)
+        state.commit_file = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)
+        if state.epoll < 0 or state.wake_file < 0 or state.commit_file < 0:
+            raise OSError(c_errno.errno, os.strerror(c_errno.errno))
+        self._add(state.wake_file, EVENT_WAKE)
+        self._add(state.commit_file, EVENT_COMMIT)
+        if state.front.door.log != NULL:
+            journal_attach(state.front.door.log, state.commit_file)
+
+    def __dealloc__(self):
+        cdef State *state = self._state
+        if state == NULL:
+            return
+        self._end(0)
+        if state.front.door.log != NULL:
+            journal_attach(state.front.door.log, -1)
+        for file in (state.epoll, state.wake_file, state.commit_file):
+            if file >= 0:
+                close(file)
+        front_close(&state.front)
+        free(state.connections)
+        free(state)
+
+    cdef int _add(self, int file, uint64_t place) except -1:
+        cdef epoll_event event
+        event.events = EPOLLIN
+        event.data.u64 = place
+        if epoll_ctl(self._state.epoll, EPOLL_CTL_ADD, file, &event) != 0:
+            raise OSError(c_errno.errno, os.strerror(c_errno.errno))
+        return 0
+
+    def listen(self, address):
+        cdef State *state = self._state
+        if self._is_running or state.phase != PHASE_SERVING:
+            raise ValueError("addresses are listened on before the start")
+        if state.sockets_count == SOCKETS_MAX:
+            raise ValueError(f"at most {SOCKETS_MAX} addresses can be listened on")
+        listening = _open_socket(address)
+        name = _name_of(listening)
+        if listening.family == socket.AF_UNIX:
+            self._paths.append(listening.getsockname())
+        state.sockets[state.sockets_count] = listening.detach()
+        state.sockets_count += 1
+        return name
+
+    def start(self):
+        cdef State *state = self._state
+        cdef sigset_t all_signals, before
+        cdef uint32_t index
+        cdef int error
+        if self._is_running or state.phase != PHASE_SERVING:
+            raise ValueError("a listener is started once")
+        for index in range(state.sockets_count):
+            self._add(state.sockets[index], EVENT_SOCKETS + index)
+        sigfillset(&all_signals)
+        pthread_sigmask(SIG_SETMASK, &all_signals, &before)
+        error = pthread_create(&self._thread, NULL, _run, state)
+        pthread_sigmask(SIG_SETMASK, &before, NULL)
+        if error != 0:
+            raise OSError(error, os.strerror(error))
+        self._is_running = True
+
+    def stop(self, grace_ms=0):
+        self._end(grace_ms)
+        for path in self._paths:
+            if os.path.exists(path):
+                os.unlink(path)
+        self._paths.clear()
+
+    cdef _end(self, grace_ms):
+        """End the thread, and close all that is open."""
+        cdef State *state = self._state
+        cdef uint32_t index
+        state.grace_ns = <uint64_t>grace_ms * 1_000_000
+        _store(&state.phase, PHASE_DRAINING, _RELEASE)
+        if self._is_running:
+            self._is_running = False
+            eventfd_write(state.wake_file, 1)
+            with nogil:
+                pthread_join(self._thread, NULL)
+        for index in range(state.sockets_count):
+            close(state.sockets[index])
+        state.sockets_count = 0
+        for index in range(state.connections_max if state.connections != NULL else 0):
+            _close_connection(state, &state.connections[index])
+
+    def counts(self):
+        cdef State *state = self._state
+        return {
+            "calls_begun": _load_long(&state.front.calls_begun, _RELAXED),
+            "calls_answered": _load_long(&state.front.calls_answered, _RELAXED),
+            "calls_refused": _load_long(&state.front.calls_refused, _RELAXED),
+            "calls_overloaded": _load_long(&state.front.calls_overloaded, _RELAXED),
+            "connections_abused": _load_long(&state.front.sessions_abused, _RELAXED),
+            "connections_opened": _load_long(&state.connections_opened, _RELAXED),
+            "connections_refused": _load_long(&state.connections_refused, _RELAXED),
+            "rounds": _load_long(&state.rounds, _RELAXED),
+        }

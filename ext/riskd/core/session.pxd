@@ -1,0 +1,161 @@
+"""gRPC over HTTP/2 without sockets: bytes in, calls to the engine, bytes out.
+
+A Front is what all sessions of one thread share; a Session is one connection, a Call one stream.
+"""
+
+from libc.stdint cimport int32_t, uint8_t, uint32_t, uint64_t
+
+from riskd.core.apply cimport REPLY_SIZE_MAX
+from riskd.core.hot cimport HotDoor
+from riskd.core.http2 cimport nghttp2_option, nghttp2_session, nghttp2_session_callbacks
+
+cdef enum CallState:
+    CALL_FREE = 0
+    # Its request is on its way.
+    CALL_RECEIVING = 1
+    # Its request is whole and waits for its turn.
+    CALL_READY = 2
+    # It is decided and waits for the journal.
+    CALL_WAITING = 3
+    # Its reply is on its way.
+    CALL_ANSWERING = 4
+    # It has its status, and what still comes of its request is thrown away.
+    CALL_REFUSED = 5
+    # A stream of answers that may go on.
+    CALL_WATCHING = 6
+
+cdef enum:
+    PREFIX_SIZE = 5
+    # Requests and replies up to this need no memory of their own.
+    CALL_INLINE_SIZE = 512
+    # Types of RFC 9113 have the numbers 0 to 9.
+    FRAME_TYPES = 16
+
+cdef struct Limits:
+    uint32_t calls_max
+    uint32_t streams_per_connection_max
+    uint32_t message_size_max
+    uint32_t header_size_max
+    uint32_t resets_per_s_max
+    uint64_t buffered_size_max
+    uint64_t request_wait_ns
+    uint64_t room_wait_ns
+    uint64_t handshake_ns
+    uint64_t idle_ns
+    uint64_t age_ns
+    uint64_t keepalive_ns
+    uint64_t keepalive_wait_ns
+
+cdef struct Call:
+    Session *session
+    # Neighbours in the free list or in a queue.
+    Call *next
+    Call *previous
+    Call *session_next
+    Call *session_previous
+    uint64_t began_ns
+    # 0: none.
+    uint64_t deadline_ns
+    # The record that must be durable before the reply leaves.
+    uint64_t sequence
+    # The message, or what is sent of a reply: inline_, or memory of its own.
+    uint8_t *bytes
+    uint32_t capacity
+    uint32_t size
+    uint32_t sent
+    uint32_t message_size
+    uint32_t prefix_size
+    uint32_t header_size
+    int32_t stream
+    uint32_t state
+    uint32_t method
+    # What is wrong with the headers; 0 if nothing is.
+    uint32_t fault
+    bint is_post
+    bint has_content_type
+    bint is_due
+    uint8_t prefix[8]
+    # Last: it is not cleared.
+    uint8_t inline_[CALL_INLINE_SIZE]
+
+cdef struct Queue:
+    Call *first
+    Call *last
+
+cdef struct Session:
+    nghttp2_session *http
+    Front *front
+    Call *calls
+    uint32_t calls_count
+    # The socket that it belongs to.
+    void *owner
+    Session *dirty_next
+    bint is_dirty
+    # What nghttp2 gave and the taker had no room for.
+    const uint8_t *left
+    size_t left_size
+    uint64_t opened_ns
+    uint64_t heard_ns
+    uint64_t pinged_ns
+    uint64_t drained_ns
+    uint64_t busy_ns
+    # Frames received within the second that began then, by type.
+    uint64_t second_ns
+    uint32_t frames[FRAME_TYPES]
+    uint32_t empty_frames
+    uint32_t continuations
+    # Whether the client's first frame came; whether GOAWAY was announced, and sent.
+    bint has_begun
+    bint is_draining
+    bint has_goaway
+    # Nothing more is read; it is closed once what is to be sent is sent.
+    bint is_broken
+
+cdef struct Front:
+    HotDoor door
+    Limits limits
+    nghttp2_session_callbacks *callbacks
+    nghttp2_option *option
+    Call *calls
+    Call *free
+    Queue ready
+    Queue waiting
+    Session *dirty
+    uint64_t buffered_size
+    # Of this round: monotonic, and since 1970.
+    uint64_t now_ns
+    uint64_t time_ns
+    bint is_draining
+    bint has_failed
+    uint64_t calls_begun
+    uint64_t calls_answered
+    uint64_t calls_refused
+    uint64_t calls_overloaded
+    uint64_t sessions_abused
+    uint8_t reply[REPLY_SIZE_MAX]
+
+cdef Limits limits_default() noexcept nogil
+cdef bint front_open(Front *front, const HotDoor *door, const Limits *limits) noexcept nogil
+cdef void front_close(Front *front) noexcept nogil
+# Decide what is ready, answer what may leave; True if more is ready and can be decided now.
+cdef bint front_decide(Front *front) noexcept nogil
+# Answer what became durable, or refuse everything once nothing will.
+cdef void front_commit(Front *front) noexcept nogil
+# End calls that took too long.
+cdef void front_tick(Front *front) noexcept nogil
+# Take no new calls from now on.
+cdef void front_drain(Front *front) noexcept nogil
+# Return a session that has something to send, or NULL.
+cdef Session *front_dirty(Front *front) noexcept nogil
+
+cdef bint session_open(Session *session, Front *front, void *owner) noexcept nogil
+cdef void session_close(Session *session) noexcept nogil
+# Take bytes of the client; False if the connection has to be closed.
+cdef bint session_feed(Session *session, const uint8_t *start, size_t size) noexcept nogil
+# Give bytes for the client; 0 if there are none now.
+cdef size_t session_take(Session *session, uint8_t *start, size_t capacity) noexcept nogil
+# Whether nothing will be sent or read any more.
+cdef bint session_is_over(Session *session) noexcept nogil
+cdef void session_drain(Session *session) noexcept nogil
+# Look at the times of a session; False if it has to be closed.
+cdef bint session_tick(Session *session) noexcept nogil

@@ -1,0 +1,1118 @@
+"""gRPC over HTTP/2 without sockets: bytes in, calls to the engine, bytes out.
+
+A round: `session_feed` for each connection that has bytes, `front_decide` once for all whole
+requests, `session_take` for each session that has something to send. docs/listener.md has the
+whole picture.
+
+Every Call comes from a pool of fixed size; a request beyond it is refused without one. Small
+messages live in their Call, large ones in memory that is counted against a bound.
+
+Sources: RFC 9113 (HTTP/2), https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md,
+https://github.com/grpc/grpc/blob/master/doc/statuscodes.md
+"""
+
+from libc.stdint cimport UINT64_MAX, int32_t, uint8_t, uint32_t, uint64_t
+from libc.stdio cimport snprintf
+from libc.stdlib cimport calloc, free, realloc
+from libc.string cimport memcmp, memcpy, memset, strlen
+
+from cpython.bytes cimport PyBytes_FromStringAndSize
+from cpython.pycapsule cimport PyCapsule_GetPointer
+
+from riskd.core.apply cimport (
+    HOT_BATCH_CHECK_ORDERS,
+    HOT_CHECK_AMENDMENT,
+    HOT_CHECK_ORDER,
+    HOT_GET_RESERVATION,
+    HOT_REPORT_EXECUTION,
+)
+from riskd.core.grpc_text cimport *
+from riskd.core.hot cimport (
+    HOT_ANSWERED,
+    HOT_FAILED,
+    HOT_FULL,
+    HOT_MALFORMED,
+    HOT_TOO_LARGE,
+    hot_apply,
+    hot_begin,
+    hot_durable,
+    hot_end,
+    hot_has_failed,
+    hot_sequence,
+)
+from riskd.core.http2 cimport *
+from riskd.core.money cimport debug_assert
+from riskd.core.wire cimport MALFORMED_TEXT_SIZE, Malformed, Writer, malformed_text
+
+cdef enum:
+    # After the numbers of the engine's hot methods.
+    METHOD_UNKNOWN = 0
+    METHOD_HEALTH_CHECK = 32
+    METHOD_HEALTH_WATCH = 33
+
+# What is wrong with a request's headers.
+cdef enum HeaderFault:
+    HEADER_FAULT_NONE = 0
+    HEADER_FAULT_TIMEOUT = 1
+    HEADER_FAULT_ENCODING = 2
+    HEADER_FAULT_CONTENT_TYPE = 3
+    HEADER_FAULT_TOO_LARGE = 4
+
+cdef enum:
+    # Calls decided under one lock.
+    ROUND_CALLS_MAX = 256
+    # A connection that sends this much of headers in one block wants no answer.
+    HEADER_SIZE_HARD_MAX = 1 << 18
+    CONTINUATIONS_MAX = 32
+    CONNECTION_WINDOW_SIZE = 1 << 22
+    # Memory of a large message grows by at least this.
+    BUFFER_SIZE_MIN = 16384
+    # RFC 9113, 6.5.2: what a header counts beyond its bytes.
+    HEADER_OVERHEAD = 32
+    # Frames a second that do nothing for a call. A client that measures its bandwidth pings once
+    # in a round trip, but only while it gets data, and that sets the count back.
+    SETTINGS_PER_S_MAX = 32
+    PINGS_PER_S_MAX = 100
+    PRIORITIES_PER_S_MAX = 1000
+    EMPTY_FRAMES_PER_S_MAX = 1000
+    WINDOW_UPDATES_PER_S_MAX = 100_000
+    # Between the announcement of GOAWAY and GOAWAY: what was on its way then is still taken.
+    GOAWAY_NS = 100_000_000
+    HEALTH_SERVING = 1
+    HEALTH_NOT_SERVING = 2
+    HEALTH_SERVICE_UNKNOWN = 3
+
+cdef uint64_t SECOND_NS = 1_000_000_000
+
+
+# --- what is written of HTTP/2 headers -------------------------------------------------------
+
+cdef inline nghttp2_nv _header(
+    const char *name, size_t name_size, const void *value, size_t value_size, uint8_t flags
+) noexcept nogil:
+    cdef nghttp2_nv header
+    header.name = <uint8_t *>name
+    header.value = <uint8_t *>value
+    header.namelen = name_size
+    header.valuelen = value_size
+    header.flags = flags
+    return header
+
+
+cdef inline nghttp2_nv _constant(const char *name, const char *value) noexcept nogil:
+    return _header(
+        name,
+        strlen(name),
+        value,
+        strlen(value),
+        <uint8_t>(NGHTTP2_NV_FLAG_NO_COPY_NAME | NGHTTP2_NV_FLAG_NO_COPY_VALUE),
+    )
+
+
+cdef nghttp2_nv REPLY_HEADERS[2]
+REPLY_HEADERS[0] = _constant(":status", "200")
+REPLY_HEADERS[1] = _constant("content-type", "application/grpc")
+
+cdef nghttp2_nv OK_TRAILERS[1]
+OK_TRAILERS[0] = _constant("grpc-status", "0")
+
+cdef const char *STATUSES[17]
+STATUSES[:] = [
+    "0", "1", "2", "3", "4", "5", "6", "7", "8", "9", "10", "11", "12", "13", "14", "15", "16"
+]
+
+
+# --- queues and the pool ---------------------------------------------------------------------
+
+cdef inline void _push(Queue *queue, Call *call) noexcept nogil:
+    call.next = NULL
+    call.previous = queue.last
+    if queue.last != NULL:
+        queue.last.next = call
+    else:
+        queue.first = call
+    queue.last = call
+
+
+cdef inline void _unlink(Queue *queue, Call *call) noexcept nogil:
+    if call.previous != NULL:
+        call.previous.next = call.next
+    else:
+        queue.first = call.next
+    if call.next != NULL:
+        call.next.previous = call.previous
+    else:
+        queue.last = call.previous
+
+
+cdef inline Call *_call_open(Session *session, int32_t stream) noexcept nogil:
+    """Return a call of the pool, or NULL."""
+    cdef Front *front = session.front
+    cdef Call *call = front.free
+    if call == NULL:
+        return NULL
+    debug_assert(call.state == CALL_FREE)
+    front.free = call.next
+    # All but the bytes of a message.
+    memset(call, 0, sizeof(Call) - CALL_INLINE_SIZE)
+    call.session = session
+    call.stream = stream
+    call.state = CALL_RECEIVING
+    call.began_ns = front.now_ns
+    call.bytes = call.inline_
+    call.capacity = CALL_INLINE_SIZE
+    call.session_next = session.calls
+    if session.calls != NULL:
+        session.calls.session_previous = call
+    session.calls = call
+    session.calls_count += 1
+    front.calls_begun += 1
+    return call
+
+
+cdef void _drop_bytes(Front *front, Call *call) noexcept nogil:
+    if call.bytes != call.inline_:
+        front.buffered_size -= call.capacity
+        free(call.bytes)
+        call.bytes = call.inline_
+        call.capacity = CALL_INLINE_SIZE
+
+
+cdef void _call_close(Call *call) noexcept nogil:
+    cdef Session *session = call.session
+    cdef Front *front = session.front
+    if call.state == CALL_READY:
+        _unlink(&front.ready, call)
+    elif call.state == CALL_WAITING:
+        _unlink(&front.waiting, call)
+    _drop_bytes(front, call)
+    if call.session_previous != NULL:
+        call.session_previous.session_next = call.session_next
+    else:
+        debug_assert(session.calls == call)
+        session.calls = call.session_next
+    if call.session_next != NULL:
+        call.session_next.session_previous = call.session_previous
+    session.calls_count -= 1
+    session.busy_ns = front.now_ns
+    call.state = CALL_FREE
+    call.next = front.free
+    front.free = call
+
+
+cdef bint _make_room(Front *front, Call *call, uint32_t wanted, bint is_bounded) noexcept nogil:
+    """Give a call bytes for so much, keeping what is there; False if there is no memory for it."""
+    cdef uint32_t capacity = call.capacity
+    cdef uint8_t *bytes_
+    if wanted <= call.capacity:
+        return True
+    if capacity < BUFFER_SIZE_MIN:
+        capacity = BUFFER_SIZE_MIN
+    while capacity < wanted:
+        capacity *= 2
+    if is_bounded and front.buffered_size + capacity > front.limits.buffered_size_max:
+        return False
+    bytes_ = <uint8_t *>realloc(call.bytes if call.bytes != call.inline_ else NULL, capacity)
+    if bytes_ == NULL:
+        return False
+    if call.bytes == call.inline_:
+        memcpy(bytes_, call.inline_, CALL_INLINE_SIZE)
+        front.buffered_size += capacity
+    else:
+        front.buffered_size += capacity - call.capacity
+    call.bytes = bytes_
+    call.capacity = capacity
+    return True
+
+
+cdef inline void _mark_dirty(Session *session) noexcept nogil:
+    if not session.is_dirty:
+        session.is_dirty = True
+        session.dirty_next = session.front.dirty
+        session.front.dirty = session
+
+
+cdef Session *front_dirty(Front *front) noexcept nogil:
+    cdef Session *session = front.dirty
+    if session != NULL:
+        front.dirty = session.dirty_next
+        session.is_dirty = False
+    return session
+
+
+# --- answers ---------------------------------------------------------------------------------
+
+cdef Py_ssize_t _read_reply(
+    nghttp2_session *http,
+    int32_t stream,
+    uint8_t *start,
+    size_t size,
+    uint32_t *flags,
+    nghttp2_data_source *source,
+    void *user,
+) noexcept nogil:
+    """Give nghttp2 the next bytes of a reply, and the trailers after the last."""
+    cdef Call *call = <Call *>source.ptr
+    cdef uint32_t left = call.size - call.sent
+    debug_assert(call.stream == stream and call.session == user)
+    if size > left:
+        size = left
+    memcpy(start, call.bytes + call.sent, size)
+    call.sent += <uint32_t>size
+    if call.sent < call.size:
+        return <Py_ssize_t>size
+    if call.state == CALL_WATCHING:
+        return <Py_ssize_t>size if size > 0 else <Py_ssize_t>NGHTTP2_ERR_DEFERRED
+    flags[0] = NGHTTP2_DATA_FLAG_EOF | NGHTTP2_DATA_FLAG_NO_END_STREAM
+    if nghttp2_submit_trailer(http, stream, OK_TRAILERS, 1) != 0:
+        return NGHTTP2_ERR_CALLBACK_FAILURE
+    return <Py_ssize_t>size
+
+
+cdef void _send_reply(Call *call) noexcept nogil:
+    """Send the bytes of a call, whose state says whether they are all."""
+    cdef nghttp2_data_provider provider
+    cdef Session *session = call.session
+    debug_assert(call.state == CALL_ANSWERING or call.state == CALL_WATCHING)
+    provider.source.ptr = call
+    provider.read_callback = _read_reply
+    if nghttp2_submit_response(session.http, call.stream, REPLY_HEADERS, 2, &provider) != 0:
+        session.is_broken = True
+    session.front.calls_answered += 1
+    _mark_dirty(session)
+
+
+cdef void _put_prefix(Call *call, uint32_t size) noexcept nogil:
+    call.bytes[0] = 0
+    call.bytes[1] = <uint8_t>(size >> 24)
+    call.bytes[2] = <uint8_t>(size >> 16)
+    call.bytes[3] = <uint8_t>(size >> 8)
+    call.bytes[4] = <uint8_t>size
+
+
+cdef bint _put_message(Front *front, Call *call, const uint8_t *start, size_t size) noexcept nogil:
+    """Put a message in the place of the request; False if there is no memory for it."""
+    cdef uint32_t total = <uint32_t>size + PREFIX_SIZE
+    if not _make_room(front, call, total, False):
+        return False
+    _put_prefix(call, <uint32_t>size)
+    memcpy(call.bytes + PREFIX_SIZE, start, size)
+    call.size = total
+    call.sent = 0
+    return True
+
+
+cdef void _refuse_stream(
+    Session *session, int32_t stream, uint32_t code, const char *text, const char *reason
+) noexcept nogil:
+    """Answer a stream with a status and nothing else (Trailers-Only)."""
+    cdef uint8_t message[ENCODED_SIZE_MAX]
+    cdef uint8_t details[DETAILS_SIZE_MAX]
+    cdef nghttp2_nv headers[6]
+    cdef size_t count = 4
+    cdef size_t size
+    debug_assert(GRPC_OK < code < 17)
+    headers[0] = REPLY_HEADERS[0]
+    headers[1] = REPLY_HEADERS[1]
+    headers[2] = _constant("grpc-status", STATUSES[code])
+    size = encode_message(text, message)
+    headers[3] = _header("grpc-message", 12, message, size, NGHTTP2_NV_FLAG_NO_COPY_NAME)
+    if reason != NULL:
+        size = encode_details(code, text, reason, details)
+        headers[count] = _header(
+            "grpc-status-details-bin", 23, details, size, NGHTTP2_NV_FLAG_NO_COPY_NAME
+        )
+        count += 1
+    if code == GRPC_UNIMPLEMENTED:
+        headers[count] = _constant("grpc-accept-encoding", "identity")
+        count += 1
+    if nghttp2_submit_response(session.http, stream, headers, count, NULL) != 0:
+        session.is_broken = True
+    session.front.calls_refused += 1
+    _mark_dirty(session)
+
+
+cdef void _refuse(Call *call, uint32_t code, const char *text, const char *reason) noexcept nogil:
+    debug_assert(call.state == CALL_RECEIVING)
+    call.state = CALL_REFUSED
+    _drop_bytes(call.session.front, call)
+    _refuse_stream(call.session, call.stream, code, text, reason)
+
+
+cdef void _refuse_http(Call *call, const char *status) noexcept nogil:
+    """Answer what is not gRPC."""
+    cdef nghttp2_nv headers[1]
+    headers[0] = _constant(":status", status)
+    call.state = CALL_REFUSED
+    if nghttp2_submit_response(call.session.http, call.stream, headers, 1, NULL) != 0:
+        call.session.is_broken = True
+    call.session.front.calls_refused += 1
+    _mark_dirty(call.session)
+
+
+cdef void _refuse_expired(Call *call) noexcept nogil:
+    _refuse(call, GRPC_DEADLINE_EXCEEDED, "the deadline had passed: nothing was done", NULL)
+
+
+# --- health ----------------------------------------------------------------------------------
+
+cdef uint32_t _health_of(Front *front, const uint8_t *request, size_t size) noexcept nogil:
+    """Return the state of the service that a HealthCheckRequest names; 0 if it is none."""
+    cdef bint is_known = size == 0
+    # One field: service = 1, a string shorter than 128 bytes.
+    if size >= 2 and request[0] == 0x0A and request[1] < 0x80 and request[1] == size - 2:
+        is_known = (
+            size == 2
+            or _is(request + 2, size - 2, "riskd.v1.OrderRiskService")
+            or _is(request + 2, size - 2, "grpc.health.v1.Health")
+        )
+    elif size != 0:
+        return 0
+    if not is_known:
+        return HEALTH_SERVICE_UNKNOWN
+    if front.is_draining or front.has_failed:
+        return HEALTH_NOT_SERVING
+    return HEALTH_SERVING
+
+
+cdef void _answer_health(Call *call) noexcept nogil:
+    cdef Front *front = call.session.front
+    cdef uint32_t health = _health_of(front, call.bytes, call.size)
+    cdef uint8_t message[2]
+    if health == 0:
+        _refuse(call, GRPC_INVALID_ARGUMENT, "not a HealthCheckRequest", "REQUEST_MALFORMED")
+        return
+    if health == HEALTH_SERVICE_UNKNOWN and call.method == METHOD_HEALTH_CHECK:
+        _refuse(call, GRPC_NOT_FOUND, "unknown service", NULL)
+        return
+    # HealthCheckResponse.status = 1.
+    message[0] = 0x08
+    message[1] = <uint8_t>health
+    _put_message(front, call, message, 2)
+    call.state = CALL_ANSWERING if call.method == METHOD_HEALTH_CHECK else CALL_WATCHING
+    _send_reply(call)
+
+
+cdef void _tell_watchers(Session *session) noexcept nogil:
+    """Say NOT_SERVING to who watches, and end these streams."""
+    cdef Call *call = session.calls
+    cdef uint8_t message[2]
+    message[0] = 0x08
+    message[1] = HEALTH_NOT_SERVING
+    while call != NULL:
+        if call.state == CALL_WATCHING:
+            if call.sent < call.size:
+                # Its last byte at least is not sent: what goes out is already the new state.
+                call.bytes[call.size - 1] = HEALTH_NOT_SERVING
+            else:
+                _put_message(session.front, call, message, 2)
+            call.state = CALL_ANSWERING
+            nghttp2_session_resume_data(session.http, call.stream)
+            _mark_dirty(session)
+        call = call.session_next
+
+
+# --- requests --------------------------------------------------------------------------------
+
+cdef inline bint _is(const uint8_t *start, size_t size, const char *text) noexcept nogil:
+    return size == strlen(text) and memcmp(start, text, size) == 0
+
+
+cdef uint32_t _method_of(const uint8_t *path, size_t size) noexcept nogil:
+    if _is(path, size, "/riskd.v1.OrderRiskService/CheckOrder"):
+        return HOT_CHECK_ORDER
+    if _is(path, size, "/riskd.v1.OrderRiskService/BatchCheckOrders"):
+        return HOT_BATCH_CHECK_ORDERS
+    if _is(path, size, "/riskd.v1.OrderRiskService/ReportExecution"):
+        return HOT_REPORT_EXECUTION
+    if _is(path, size, "/riskd.v1.OrderRiskService/CheckAmendment"):
+        return HOT_CHECK_AMENDMENT
+    if _is(path, size, "/riskd.v1.OrderRiskService/GetReservation"):
+        return HOT_GET_RESERVATION
+    if _is(path, size, "/grpc.health.v1.Health/Check"):
+        return METHOD_HEALTH_CHECK
+    if _is(path, size, "/grpc.health.v1.Health/Watch"):
+        return METHOD_HEALTH_WATCH
+    return METHOD_UNKNOWN
+
+
+cdef bint _is_grpc(const uint8_t *value, size_t size) noexcept nogil:
+    """Whether a content type is that of gRPC with protobuf."""
+    if size < 16 or memcmp(value, <const char *>"application/grpc", 16) != 0:
+        return False
+    value += 16
+    size -= 16
+    if size >= 6 and memcmp(value, <const char *>"+proto", 6) == 0:
+        value += 6
+        size -= 6
+    return size == 0 or value[0] == c";"
+
+
+cdef int _on_begin_frame(
+    nghttp2_session *http, const nghttp2_frame_hd *head, void *user
+) noexcept nogil:
+    """Count frames before their content costs anything; a block of headers has few."""
+    cdef Session *session = <Session *>user
+    if head.type != NGHTTP2_CONTINUATION:
+        session.continuations = 0
+        return 0
+    session.continuations += 1
+    if session.continuations <= CONTINUATIONS_MAX:
+        return 0
+    session.front.sessions_abused += 1
+    return NGHTTP2_ERR_CALLBACK_FAILURE
+
+
+cdef int _on_begin_headers(
+    nghttp2_session *http, const nghttp2_frame *frame, void *user
+) noexcept nogil:
+    cdef Session *session = <Session *>user
+    cdef Call *call
+    if frame.hd.type != NGHTTP2_HEADERS or frame.headers.cat != NGHTTP2_HCAT_REQUEST:
+        return 0
+    call = _call_open(session, frame.hd.stream_id)
+    if call != NULL:
+        nghttp2_session_set_stream_user_data(http, frame.hd.stream_id, call)
+    return 0
+
+
+cdef int _on_header(
+    nghttp2_session *http,
+    const nghttp2_frame *frame,
+    const uint8_t *name,
+    size_t name_size,
+    const uint8_t *value,
+    size_t value_size,
+    uint8_t flags,
+    void *user,
+) noexcept nogil:
+    cdef Session *session = <Session *>user
+    cdef Call *call = <Call *>nghttp2_session_get_stream_user_data(http, frame.hd.stream_id)
+    cdef size_t size = name_size + value_size + HEADER_OVERHEAD
+    cdef uint64_t timeout_ns = 0
+    if call == NULL:
+        return 0
+    if call.header_size + size > HEADER_SIZE_HARD_MAX:
+        session.front.sessions_abused += 1
+        return NGHTTP2_ERR_CALLBACK_FAILURE
+    call.header_size += <uint32_t>size
+    if call.header_size > session.front.limits.header_size_max:
+        call.fault = HEADER_FAULT_TOO_LARGE
+        return 0
+    # Trailers of a request say nothing.
+    if frame.hd.type != NGHTTP2_HEADERS or frame.headers.cat != NGHTTP2_HCAT_REQUEST:
+        return 0
+    if _is(name, name_size, ":path"):
+        call.method = _method_of(value, value_size)
+    elif _is(name, name_size, ":method"):
+        call.is_post = _is(value, value_size, "POST")
+    elif _is(name, name_size, "content-type"):
+        call.has_content_type = _is_grpc(value, value_size)
+    elif _is(name, name_size, "grpc-encoding"):
+        if not _is(value, value_size, "identity"):
+            call.fault = HEADER_FAULT_ENCODING
+    elif _is(name, name_size, "grpc-timeout"):
+        if not parse_timeout(value, value_size, &timeout_ns):
+            call.fault = HEADER_FAULT_TIMEOUT
+        call.deadline_ns = session.front.now_ns + timeout_ns
+        call.is_due = timeout_ns == 0
+    return 0
+
+
+cdef void _begin(Call *call) noexcept nogil:
+    """Look at the headers of a call, all of which have come."""
+    cdef Front *front = call.session.front
+    if call.fault == HEADER_FAULT_TOO_LARGE:
+        _refuse(call, GRPC_RESOURCE_EXHAUSTED, "the request's metadata is too large", NULL)
+    elif not call.is_post:
+        _refuse_http(call, "405")
+    elif not call.has_content_type:
+        _refuse_http(call, "415")
+    elif call.method == METHOD_UNKNOWN:
+        _refuse(call, GRPC_UNIMPLEMENTED, "unknown service or method", NULL)
+    elif call.fault == HEADER_FAULT_TIMEOUT:
+        _refuse(call, GRPC_INTERNAL, "grpc-timeout is malformed", NULL)
+    elif call.fault == HEADER_FAULT_ENCODING:
+        _refuse(call, GRPC_UNIMPLEMENTED, "grpc-encoding is not supported: use identity", NULL)
+    elif call.is_due:
+        _refuse_expired(call)
+    elif front.is_draining and call.session.has_goaway:
+        _refuse(call, GRPC_UNAVAILABLE, "the service is stopping", "SERVICE_STOPPING")
+
+
+cdef bint _begin_message(Call *call) noexcept nogil:
+    """Look at the five bytes before a message; False if the call is refused for them."""
+    cdef Front *front = call.session.front
+    cdef char text[MESSAGE_SIZE_MAX]
+    cdef uint64_t size = (
+        <uint64_t>call.prefix[1] << 24
+        | <uint64_t>call.prefix[2] << 16
+        | <uint64_t>call.prefix[3] << 8
+        | call.prefix[4]
+    )
+    if call.prefix[0] == 1:
+        # Identity was named or nothing: else the headers would have been refused.
+        _refuse(call, GRPC_INTERNAL, "a message is compressed, without a grpc-encoding", NULL)
+        return False
+    if call.prefix[0] != 0:
+        _refuse(call, GRPC_INTERNAL, "a message's first byte is neither 0 nor 1", NULL)
+        return False
+    if size > front.limits.message_size_max:
+        snprintf(
+            text, MESSAGE_SIZE_MAX, "request of %llu bytes exceeds %u",
+            <unsigned long long>size, front.limits.message_size_max,
+        )
+        _refuse(call, GRPC_RESOURCE_EXHAUSTED, text, NULL)
+        return False
+    call.message_size = <uint32_t>size
+    return True
+
+
+cdef void _receive(Call *call, const uint8_t *start, size_t size) noexcept nogil:
+    """Take bytes of a request."""
+    cdef Front *front = call.session.front
+    cdef size_t part
+    while size > 0 and call.state == CALL_RECEIVING:
+        if call.prefix_size < PREFIX_SIZE:
+            part = min(size, <size_t>PREFIX_SIZE - call.prefix_size)
+            memcpy(call.prefix + call.prefix_size, start, part)
+            call.prefix_size += <uint32_t>part
+            if call.prefix_size == PREFIX_SIZE and not _begin_message(call):
+                return
+        else:
+            part = min(size, <size_t>call.message_size - call.size)
+            if part == 0:
+                _refuse(call, GRPC_UNIMPLEMENTED, "the call has several request messages", NULL)
+                return
+            if not _make_room(front, call, call.size + <uint32_t>part, True):
+                _refuse(
+                    call, GRPC_RESOURCE_EXHAUSTED, "no room for a large request now", "CALLS_FULL"
+                )
+                return
+            memcpy(call.bytes + call.size, start, part)
+            call.size += <uint32_t>part
+        start += part
+        size -= part
+
+
+cdef void _complete(Call *call) noexcept nogil:
+    """The client has sent all that it will."""
+    if call.state != CALL_RECEIVING:
+        return
+    if call.prefix_size == 0:
+        _refuse(call, GRPC_UNIMPLEMENTED, "the call has no request message", NULL)
+    elif call.prefix_size < PREFIX_SIZE or call.size < call.message_size:
+        _refuse(call, GRPC_INTERNAL, "the request ends inside a message", NULL)
+    elif call.method == METHOD_HEALTH_CHECK or call.method == METHOD_HEALTH_WATCH:
+        _answer_health(call)
+    else:
+        call.state = CALL_READY
+        _push(&call.session.front.ready, call)
+
+
+cdef bint _is_flood(Session *session, const nghttp2_frame *frame) noexcept nogil:
+    """Count a frame; True if there were too many of its kind within a second."""
+    cdef Front *front = session.front
+    cdef uint32_t kind = frame.hd.type
+    cdef uint32_t count
+    if front.now_ns - session.second_ns >= SECOND_NS:
+        session.second_ns = front.now_ns
+        session.empty_frames = 0
+        memset(session.frames, 0, sizeof(session.frames))
+    if kind == NGHTTP2_DATA:
+        if frame.hd.length == 0 and not frame.hd.flags & NGHTTP2_FLAG_END_STREAM:
+            session.empty_frames += 1
+        return session.empty_frames > EMPTY_FRAMES_PER_S_MAX
+    if kind >= FRAME_TYPES or kind == NGHTTP2_HEADERS:
+        return False
+    session.frames[kind % FRAME_TYPES] += 1
+    count = session.frames[kind % FRAME_TYPES]
+    if kind == NGHTTP2_RST_STREAM:
+        return count > front.limits.resets_per_s_max
+    if kind == NGHTTP2_PING:
+        return count > PINGS_PER_S_MAX
+    if kind == NGHTTP2_SETTINGS:
+        return count > SETTINGS_PER_S_MAX
+    if kind == NGHTTP2_PRIORITY:
+        return count > PRIORITIES_PER_S_MAX
+    return kind == NGHTTP2_WINDOW_UPDATE and count > WINDOW_UPDATES_PER_S_MAX
+
+
+cdef int _on_frame(nghttp2_session *http, const nghttp2_frame *frame, void *user) noexcept nogil:
+    cdef Session *session = <Session *>user
+    cdef Call *call
+    session.has_begun = True
+    if _is_flood(session, frame):
+        session.front.sessions_abused += 1
+        nghttp2_session_terminate_session(http, NGHTTP2_ENHANCE_YOUR_CALM)
+        return 0
+    if frame.hd.type != NGHTTP2_HEADERS and frame.hd.type != NGHTTP2_DATA:
+        return 0
+    call = <Call *>nghttp2_session_get_stream_user_data(http, frame.hd.stream_id)
+    if frame.hd.type == NGHTTP2_HEADERS and frame.headers.cat == NGHTTP2_HCAT_REQUEST:
+        if call == NULL:
+            session.front.calls_overloaded += 1
+            _refuse_stream(
+                session,
+                frame.hd.stream_id,
+                GRPC_RESOURCE_EXHAUSTED,
+                "as many calls are in work as can be: nothing was done",
+                "CALLS_FULL",
+            )
+            return 0
+        _begin(call)
+    if call != NULL and frame.hd.flags & NGHTTP2_FLAG_END_STREAM:
+        _complete(call)
+    return 0
+
+
+cdef int _on_data(
+    nghttp2_session *http,
+    uint8_t flags,
+    int32_t stream,
+    const uint8_t *start,
+    size_t size,
+    void *user,
+) noexcept nogil:
+    cdef Call *call = <Call *>nghttp2_session_get_stream_user_data(http, stream)
+    if call != NULL:
+        _receive(call, start, size)
+    # A request has its room, or is thrown away: both make the window free again.
+    return nghttp2_session_consume(http, stream, size)
+
+
+cdef int _on_close(
+    nghttp2_session *http, int32_t stream, uint32_t error, void *user
+) noexcept nogil:
+    cdef Call *call = <Call *>nghttp2_session_get_stream_user_data(http, stream)
+    if call != NULL:
+        _call_close(call)
+    return 0
+
+
+cdef int _on_sent(nghttp2_session *http, const nghttp2_frame *frame, void *user) noexcept nogil:
+    cdef Session *session = <Session *>user
+    if frame.hd.type != NGHTTP2_HEADERS and frame.hd.type != NGHTTP2_DATA:
+        return 0
+    # A client that is answered may well ask whether the line is still as fast.
+    session.frames[<uint32_t>NGHTTP2_PING] = 0
+    if (
+        frame.hd.flags & NGHTTP2_FLAG_END_STREAM
+        and nghttp2_session_get_stream_remote_close(http, frame.hd.stream_id) == 0
+    ):
+        # RFC 9113, 8.1: the answer is whole, the rest of the request is not wanted.
+        return nghttp2_submit_rst_stream(
+            http, NGHTTP2_FLAG_NONE, frame.hd.stream_id, NGHTTP2_NO_ERROR
+        )
+    return 0
+
+
+# --- rounds ----------------------------------------------------------------------------------
+
+cdef void _refuse_queued(
+    Queue *queue, Call *call, uint32_t code, const char *text, const char *reason
+) noexcept nogil:
+    _unlink(queue, call)
+    call.state = CALL_RECEIVING
+    _refuse(call, code, text, reason)
+
+
+cdef bint _decide(Front *front, Call *call) noexcept nogil:
+    """Decide the first ready call; False if the journal has no room for it now."""
+    cdef Malformed malformed
+    cdef Writer writer
+    cdef char text[MALFORMED_TEXT_SIZE]
+    cdef uint32_t verdict
+    debug_assert(call.state == CALL_READY)
+    if call.deadline_ns != 0 and call.deadline_ns <= front.now_ns:
+        _refuse_queued(
+            &front.ready, call, GRPC_DEADLINE_EXCEEDED, "the deadline had passed: nothing was done",
+            NULL,
+        )
+        return True
+    writer.start = front.reply
+    writer.capacity = REPLY_SIZE_MAX
+    verdict = hot_apply(
+        &front.door, call.method, call.bytes, call.size, front.time_ns, &writer, &malformed
+    )
+    if verdict == HOT_ANSWERED:
+        _unlink(&front.ready, call)
+        call.state = CALL_WAITING
+        _push(&front.waiting, call)
+        call.sequence = hot_sequence(&front.door)
+        if not _put_message(front, call, writer.start, writer.size):
+            _refuse_queued(
+                &front.waiting, call, GRPC_INTERNAL,
+                "no memory for the reply: what was decided is on record, ask again", NULL,
+            )
+        return True
+    if verdict == HOT_FULL:
+        if front.now_ns - call.began_ns < front.limits.room_wait_ns:
+            return False
+        _refuse_queued(
+            &front.ready, call, GRPC_RESOURCE_EXHAUSTED,
+            "nothing was done: the journal's buffer was full for too long", "JOURNAL_FULL",
+        )
+        return True
+    if verdict == HOT_MALFORMED:
+        malformed_text(&malformed, text)
+        _refuse_queued(
+            &front.ready, call, GRPC_INVALID_ARGUMENT, text, "REQUEST_MALFORMED"
+        )
+        return True
+    if verdict == HOT_TOO_LARGE:
+        _refuse_queued(
+            &front.ready, call, GRPC_INVALID_ARGUMENT, "the request is too large to be recorded",
+            "REQUEST_MALFORMED",
+        )
+        return True
+    debug_assert(verdict == HOT_FAILED)
+    front.has_failed = True
+    return False
+
+
+cdef void _answer_durable(Front *front) noexcept nogil:
+    cdef uint64_t durable = hot_durable(&front.door)
+    cdef Call *call = front.waiting.first
+    while call != NULL and call.sequence <= durable:
+        _unlink(&front.waiting, call)
+        call.state = CALL_ANSWERING
+        _send_reply(call)
+        call = front.waiting.first
+
+
+cdef void _refuse_all(Front *front, Queue *queue) noexcept nogil:
+    while queue.first != NULL:
+        _refuse_queued(
+            queue,
+            queue.first,
+            GRPC_UNAVAILABLE,
+            "the journal has failed or is closed: whether this call was done is known after a"
+            " restart; repeat it then",
+            "JOURNAL_FAILED",
+        )
+
+
+cdef bint front_decide(Front *front) noexcept nogil:
+    cdef uint32_t decided = 0
+    cdef bint is_full = False
+    if front.ready.first == NULL:
+        return False
+    hot_begin(&front.door)
+    while front.ready.first != NULL and decided < ROUND_CALLS_MAX and not is_full:
+        # Replies that nobody takes may not fill the memory.
+        is_full = (
+            front.buffered_size > front.limits.buffered_size_max
+            or not _decide(front, front.ready.first)
+        )
+        decided += 1
+    hot_end(&front.door)
+    front_commit(front)
+    return front.ready.first != NULL and not is_full
+
+
+cdef void front_commit(Front *front) noexcept nogil:
+    _answer_durable(front)
+    if front.waiting.first != NULL and not front.has_failed:
+        front.has_failed = hot_has_failed(&front.door)
+        # What was made durable just before the failure.
+        _answer_durable(front)
+    if front.has_failed:
+        _refuse_all(front, &front.waiting)
+        _refuse_all(front, &front.ready)
+
+
+cdef void front_tick(Front *front) noexcept nogil:
+    """A request that does not come, and a reply that nobody takes, give their places back."""
+    cdef Call *call
+    cdef uint32_t index
+    for index in range(front.limits.calls_max):
+        call = &front.calls[index]
+        if call.state == CALL_RECEIVING:
+            if call.deadline_ns != 0 and call.deadline_ns <= front.now_ns:
+                _refuse_expired(call)
+            elif front.now_ns - call.began_ns > front.limits.request_wait_ns:
+                _refuse(call, GRPC_DEADLINE_EXCEEDED, "no whole request within the time", NULL)
+        elif call.state == CALL_ANSWERING or call.state == CALL_REFUSED:
+            if front.now_ns - call.began_ns > 6 * front.limits.request_wait_ns:
+                nghttp2_submit_rst_stream(
+                    call.session.http, NGHTTP2_FLAG_NONE, call.stream, NGHTTP2_CANCEL
+                )
+                _mark_dirty(call.session)
+
+
+cdef void front_drain(Front *front) noexcept nogil:
+    front.is_draining = True
+
+
+cdef bint front_open(Front *front, const HotDoor *door, const Limits *limits) noexcept nogil:
+    cdef uint32_t index
+    memset(front, 0, sizeof(Front))
+    front.door = door[0]
+    front.limits = limits[0]
+    front.calls = <Call *>calloc(limits.calls_max, sizeof(Call))
+    if (
+        front.calls == NULL
+        or nghttp2_session_callbacks_new(&front.callbacks) != 0
+        or nghttp2_option_new(&front.option) != 0
+    ):
+        return False
+    index = limits.calls_max
+    while index > 0:
+        index -= 1
+        front.calls[index].next = front.free
+        front.free = &front.calls[index]
+    nghttp2_session_callbacks_set_on_begin_frame_callback(front.callbacks, _on_begin_frame)
+    nghttp2_session_callbacks_set_on_begin_headers_callback(front.callbacks, _on_begin_headers)
+    nghttp2_session_callbacks_set_on_header_callback(front.callbacks, _on_header)
+    nghttp2_session_callbacks_set_on_frame_recv_callback(front.callbacks, _on_frame)
+    nghttp2_session_callbacks_set_on_data_chunk_recv_callback(front.callbacks, _on_data)
+    nghttp2_session_callbacks_set_on_stream_close_callback(front.callbacks, _on_close)
+    nghttp2_session_callbacks_set_on_frame_send_callback(front.callbacks, _on_sent)
+    nghttp2_option_set_no_auto_window_update(front.option, 1)
+    # Closed streams are kept only for priorities, which we have no use for.
+    nghttp2_option_set_no_closed_streams(front.option, 1)
+    return True
+
+
+cdef void front_close(Front *front) noexcept nogil:
+    nghttp2_session_callbacks_del(front.callbacks)
+    nghttp2_option_del(front.option)
+    free(front.calls)
+    memset(front, 0, sizeof(Front))
+
+
+# --- sessions --------------------------------------------------------------------------------
+
+cdef bint session_open(Session *session, Front *front, void *owner) noexcept nogil:
+    cdef nghttp2_settings_entry settings[2]
+    memset(session, 0, sizeof(Session))
+    session.front = front
+    session.owner = owner
+    session.opened_ns = front.now_ns
+    session.heard_ns = front.now_ns
+    session.busy_ns = front.now_ns
+    session.second_ns = front.now_ns
+    if nghttp2_session_server_new3(
+        &session.http, front.callbacks, session, front.option, NULL
+    ) != 0:
+        session.http = NULL
+        return False
+    settings[0].settings_id = NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS
+    settings[0].value = front.limits.streams_per_connection_max
+    settings[1].settings_id = NGHTTP2_SETTINGS_MAX_HEADER_LIST_SIZE
+    settings[1].value = front.limits.header_size_max
+    if (
+        nghttp2_submit_settings(session.http, NGHTTP2_FLAG_NONE, settings, 2) != 0
+        or nghttp2_session_set_local_window_size(
+            session.http, NGHTTP2_FLAG_NONE, 0, CONNECTION_WINDOW_SIZE
+        ) != 0
+    ):
+        session_close(session)
+        return False
+    _mark_dirty(session)
+    return True
+
+
+cdef void session_close(Session *session) noexcept nogil:
+    cdef Session **place = &session.front.dirty
+    while session.calls != NULL:
+        _call_close(session.calls)
+    if session.is_dirty:
+        while place[0] != session:
+            place = &place[0].dirty_next
+        place[0] = session.dirty_next
+        session.is_dirty = False
+    nghttp2_session_del(session.http)
+    session.http = NULL
+
+
+cdef bint session_feed(Session *session, const uint8_t *start, size_t size) noexcept nogil:
+    session.heard_ns = session.front.now_ns
+    session.pinged_ns = 0
+    if session.is_broken:
+        return False
+    _mark_dirty(session)
+    # What nghttp2 cannot go on with it answers by itself, but for memory and our own refusals.
+    if nghttp2_session_mem_recv(session.http, start, size) < 0:
+        session.is_broken = True
+    return not session.is_broken
+
+
+cdef size_t session_take(Session *session, uint8_t *start, size_t capacity) noexcept nogil:
+    cdef size_t taken = 0
+    cdef size_t part
+    cdef Py_ssize_t given
+    while taken < capacity:
+        if session.left_size == 0:
+            given = nghttp2_session_mem_send(session.http, &session.left)
+            if given < 0:
+                session.is_broken = True
+            if given <= 0:
+                return taken
+            session.left_size = <size_t>given
+        part = min(session.left_size, capacity - taken)
+        memcpy(start + taken, session.left, part)
+        taken += part
+        session.left += part
+        session.left_size -= part
+    return taken
+
+
+cdef bint session_is_over(Session *session) noexcept nogil:
+    return session.is_broken or (
+        session.left_size == 0
+        and nghttp2_session_want_read(session.http) == 0
+        and nghttp2_session_want_write(session.http) == 0
+    )
+
+
+cdef void session_drain(Session *session) noexcept nogil:
+    if session.is_draining:
+        return
+    session.is_draining = True
+    session.drained_ns = session.front.now_ns
+    nghttp2_submit_shutdown_notice(session.http)
+    if session.front.is_draining:
+        _tell_watchers(session)
+    _mark_dirty(session)
+
+
+cdef bint session_tick(Session *session) noexcept nogil:
+    cdef const Limits *limits = &session.front.limits
+    cdef uint64_t now_ns = session.front.now_ns
+    if not session.has_begun:
+        return now_ns - session.opened_ns <= limits.handshake_ns
+    if session.is_draining:
+        if not session.has_goaway and now_ns - session.drained_ns >= GOAWAY_NS:
+            session.has_goaway = True
+            nghttp2_submit_goaway(
+                session.http,
+                NGHTTP2_FLAG_NONE,
+                nghttp2_session_get_last_proc_stream_id(session.http),
+                NGHTTP2_NO_ERROR,
+                NULL,
+                0,
+            )
+            _mark_dirty(session)
+    elif session.front.is_draining or now_ns - session.opened_ns > limits.age_ns:
+        session_drain(session)
+    elif session.calls_count == 0 and now_ns - session.busy_ns > limits.idle_ns:
+        session_drain(session)
+    if session.pinged_ns != 0:
+        return now_ns - session.pinged_ns <= limits.keepalive_wait_ns
+    if now_ns - session.heard_ns > limits.keepalive_ns:
+        session.pinged_ns = now_ns
+        nghttp2_submit_ping(session.http, NGHTTP2_FLAG_NONE, NULL)
+        _mark_dirty(session)
+    return True
+
+
+# --- for tests and fuzzing -------------------------------------------------------------------
+
+cdef Limits limits_default() noexcept nogil:
+    cdef Limits limits
+    limits.calls_max = 4096
+    limits.streams_per_connection_max = 256
+    limits.message_size_max = 1 << 20
+    limits.header_size_max = 8192
+    limits.resets_per_s_max = 1000
+    limits.buffered_size_max = 64 << 20
+    limits.request_wait_ns = 10 * SECOND_NS
+    limits.room_wait_ns = 10 * SECOND_NS
+    limits.handshake_ns = 5 * SECOND_NS
+    limits.idle_ns = 3600 * SECOND_NS
+    limits.age_ns = UINT64_MAX
+    limits.keepalive_ns = 60 * SECOND_NS
+    limits.keepalive_wait_ns = 20 * SECOND_NS
+    return limits
+
+
+cdef class Loopback:
+    cdef Front _front
+    cdef Session _session
+    cdef object _engine
+    cdef bint _is_open
+
+    def __cinit__(
+        self,
+        engine,
+        *,
+        time_ns=1_700_000_000_000_000_000,
+        calls_max=64,
+        streams_per_connection_max=32,
+        message_bytes_max=1 << 20,
+        header_bytes_max=8192,
+        resets_per_s_max=1000,
+        buffered_bytes_max=4 << 20,
+    ):
+        cdef Limits limits = limits_default()
+        cdef const HotDoor *door
+        limits.calls_max = calls_max
+        limits.streams_per_connection_max = streams_per_connection_max
+        limits.message_size_max = message_bytes_max
+        limits.header_size_max = header_bytes_max
+        limits.resets_per_s_max = resets_per_s_max
+        limits.buffered_size_max = buffered_bytes_max
+        capsule = engine.door()
+        door = <const HotDoor *>PyCapsule_GetPointer(capsule, "riskd.core.hot.HotDoor")
+        if not front_open(&self._front, door, &limits):
+            raise MemoryError("the pool of calls does not fit in memory")
+        self._front.now_ns = SECOND_NS
+        self._front.time_ns = time_ns
+        if not session_open(&self._session, &self._front, NULL):
+            raise MemoryError("no memory for a session")
+        self._engine = engine
+        self._is_open = True
+
+    def __dealloc__(self):
+        if self._session.http != NULL:
+            session_close(&self._session)
+        front_close(&self._front)
+
+    def feed(self, bytes received not None):
+        cdef const uint8_t *start = <const uint8_t *><const char *>received
+        if self._is_open:
+            self._is_open = session_feed(&self._session, start, <size_t>len(received))
+        return self._answer()
+
+    def tick(self, wait_ns):
+        self._front.now_ns += <uint64_t>wait_ns
+        self._front.time_ns += <uint64_t>wait_ns
+        front_tick(&self._front)
+        if self._is_open:
+            self._is_open = session_tick(&self._session)
+        return self._answer()
+
+    def drain(self):
+        front_drain(&self._front)
+        session_drain(&self._session)
+        return self._answer()
+
+    cdef bytes _answer(self):
+        cdef uint8_t buffer[4096]
+        cdef size_t size
+        sent = []
+        while front_decide(&self._front):
+            pass
+        # With a journal the reply may come later: a test asks again.
+        front_commit(&self._front)
+        size = session_take(&self._session, buffer, sizeof(buffer))
+        while size > 0:
+            sent.append(PyBytes_FromStringAndSize(<const char *>buffer, <Py_ssize_t>size))
+            size = session_take(&self._session, buffer, sizeof(buffer))
+        if session_is_over(&self._session):
+            self._is_open = False
+        return b"".join(sent)
+
+    @property
+    def is_open(self):
+        return self._is_open
+
+    @property
+    def calls(self):
+        return self._session.calls_count
+
+    @property
+    def buffered_bytes(self):
+        return self._front.buffered_size

@@ -1,0 +1,303 @@
+"""The native door answers real clients as the control server does, byte for byte."""
+
+from __future__ import annotations
+
+import random
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import grpc
+import pytest
+from google.protobuf.message import Message
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from riskd.core.engine import Engine
+from riskd.v1 import order_risk_service_pb2 as pb
+from riskd.v1 import types_pb2
+from riskd.v1.order_risk_service_pb2_grpc import OrderRiskServiceStub
+from tests.service.conftest import NOW_NS, TIMEOUT_S, Clock, Rig, open_market
+
+if TYPE_CHECKING:
+    from riskd.core.listener import Listener
+else:
+    Listener = pytest.importorskip("riskd.core.listener").Listener
+
+SERVICE = "/riskd.v1.OrderRiskService/"
+NewRig = Callable[..., Rig]
+
+
+@dataclass
+class Native:
+    """A native listener and a client of it."""
+
+    listener: Listener
+    address: str
+    channel: grpc.Channel
+
+    @property
+    def orders(self) -> OrderRiskServiceStub:
+        return OrderRiskServiceStub(self.channel)
+
+    @property
+    def health(self) -> Any:
+        return health_pb2_grpc.HealthStub(self.channel)
+
+    def call(
+        self, method: str, request: bytes, **options: Any
+    ) -> tuple[grpc.StatusCode, str, bytes, Any]:
+        """Call a method with bytes; return status, message, reply and trailers."""
+        return call(self.channel, SERVICE + method, request, **options)
+
+
+def call(
+    channel: grpc.Channel, path: str, request: bytes, **options: Any
+) -> tuple[grpc.StatusCode, str, bytes, Any]:
+    bare: Any = channel.unary_unary(path, request_serializer=None, response_deserializer=None)
+    try:
+        reply, ended = bare.with_call(request, **({"timeout": TIMEOUT_S} | options))
+        return ended.code(), ended.details(), reply, ended.trailing_metadata()
+    except grpc.RpcError as error:
+        failed: Any = error
+        return failed.code(), failed.details(), b"", failed.trailing_metadata()
+
+
+@contextmanager
+def listening(
+    engine: Engine, address: str = "127.0.0.1:0", *, time_ns: int = NOW_NS, **options: int
+) -> Iterator[Native]:
+    """Start a listener; it and its channel are gone at the end of the with block."""
+    listener = Listener(engine, time_ns=time_ns, **options)
+    bound = listener.listen(address)
+    listener.start()
+    try:
+        with grpc.insecure_channel(bound) as channel:
+            yield Native(listener, bound, channel)
+    finally:
+        listener.stop(0)
+
+
+@pytest.fixture
+def native(market: Rig) -> Iterator[Native]:
+    """A native listener on the engine of `market`."""
+    with listening(market.engine) as found:
+        yield found
+
+
+def stream_of_requests(seed: int, count: int) -> list[tuple[str, bytes]]:
+    """Return calls of every hot method, some of them malformed, refused or repeated."""
+    chance = random.Random(seed)
+    sides = [types_pb2.SIDE_BUY, types_pb2.SIDE_SELL]
+    calls: list[tuple[str, bytes]] = []
+
+    def order() -> pb.CheckOrderRequest:
+        return pb.CheckOrderRequest(
+            account_id=chance.choice([7, 7, 7, 8]),
+            instrument_id=1,
+            client_order_id=chance.randrange(1, count),
+            side=chance.choice(sides),
+            order_type=types_pb2.ORDER_TYPE_LIMIT,
+            price_ticks=chance.randrange(118_000, 122_000),
+            quantity_lots=chance.randrange(1, 300),
+            gateway_id=3,
+            view=pb.DecisionView.ValueType(chance.randrange(0, 4)),
+        )
+
+    for _ in range(count):
+        kind = chance.randrange(10)
+        message: Message
+        if kind < 5:
+            name, message = "CheckOrder", order()
+        elif kind == 5:
+            name = "BatchCheckOrders"
+            message = pb.BatchCheckOrdersRequest(
+                mode=pb.BatchMode.ValueType(chance.randrange(0, 4)),
+                orders=[order() for _ in range(chance.randrange(0, 66))],
+            )
+        elif kind == 6:
+            name = "CheckAmendment"
+            message = pb.CheckAmendmentRequest(
+                gateway_id=3,
+                reservation_id=chance.randrange(1, count),
+                client_order_id=chance.randrange(count, 2 * count),
+                price_ticks=chance.randrange(118_000, 122_000),
+                quantity_lots=chance.randrange(1, 300),
+                view=pb.DECISION_VIEW_FULL,
+            )
+        elif kind == 7:
+            name = "ReportExecution"
+            message = pb.ReportExecutionRequest(
+                gateway_id=3,
+                execution_id=chance.randrange(1, count),
+                reservation_id=chance.randrange(1, count),
+                kind=pb.ExecutionKind.ValueType(chance.randrange(0, 5)),
+                price_ticks=chance.randrange(119_000, 121_000),
+                quantity_lots=chance.randrange(1, 100),
+            )
+        else:
+            name = "GetReservation"
+            message = pb.GetReservationRequest(reservation_id=chance.randrange(1, count))
+        request = message.SerializeToString()
+        if chance.randrange(20) == 0:
+            request = request[: chance.randrange(len(request) + 1)] + bytes([chance.randrange(256)])
+        calls.append((name, request))
+    return calls
+
+
+def test_both_doors_give_the_same_bytes_and_lead_to_the_same_state(new_rig: NewRig) -> None:
+    here, there = open_market(new_rig(Clock())), open_market(new_rig(Clock()))
+    seen = set()
+    with listening(there.engine) as native:
+        for name, request in stream_of_requests(1, 1500):
+            expected = call(here.channel, SERVICE + name, request)
+            assert native.call(name, request) == expected
+            seen.add((name, expected[0]))
+    assert here.engine.state_hash() == there.engine.state_hash()
+    assert here.engine.answers_hash() == there.engine.answers_hash()
+    # All were answered, and all but reads of a number were malformed at least once.
+    assert {name for name, code in seen if code is grpc.StatusCode.OK} == {
+        "CheckOrder", "BatchCheckOrders", "CheckAmendment", "ReportExecution", "GetReservation",
+    }  # fmt: skip
+    assert sum(code is grpc.StatusCode.INVALID_ARGUMENT for _, code in seen) >= 4
+
+
+def test_many_threads_of_both_doors_share_one_engine(market: Rig, native: Native) -> None:
+    def check(channel: grpc.Channel, first: int) -> int:
+        stub = OrderRiskServiceStub(channel)
+        for number in range(first, first + 200):
+            stub.CheckOrder(
+                pb.CheckOrderRequest(
+                    account_id=7, instrument_id=1, client_order_id=number, gateway_id=3
+                ),
+                timeout=TIMEOUT_S,
+            )
+        return first
+
+    channels = [market.channel, native.channel] * 2
+    with ThreadPoolExecutor(4) as threads:
+        tasks = [threads.submit(check, channel, 1 + 200 * n) for n, channel in enumerate(channels)]
+        assert [task.result() for task in tasks] == [1, 201, 401, 601]
+    assert native.listener.counts()["calls_answered"] == 400
+    reply = native.orders.GetReservation(
+        pb.GetReservationRequest(gateway_id=3, client_order_id=800), timeout=TIMEOUT_S
+    )
+    assert reply.first_answer.decision == types_pb2.DECISION_REJECTED
+
+
+@pytest.mark.parametrize("durability", ["process", "machine"])
+def test_replies_of_both_doors_are_on_record_when_they_leave(
+    new_rig: NewRig, tmp_path: Path, durability: str, order: pb.CheckOrderRequest
+) -> None:
+    rig = open_market(
+        new_rig(Clock(), durability=durability, journal_directory=str(tmp_path / "journal"))
+    )
+    with listening(rig.engine) as native:
+        for number in range(1, 200):
+            order.client_order_id = number
+            stub = native.orders if number % 2 else rig.orders
+            reply = stub.CheckOrder(order, timeout=TIMEOUT_S)
+            # The state cannot be older than the reply that was seen.
+            assert rig.engine.durable_sequence >= reply.revision
+        assert rig.engine.revision == reply.revision
+    # Without the listener the control server is woken as before.
+    order.client_order_id = 1000
+    rig.orders.CheckOrder(order, timeout=TIMEOUT_S)
+    found = Engine()
+    found.recover(tmp_path / "journal")
+    assert found.state_hash() == rig.engine.state_hash()
+
+
+@pytest.mark.parametrize("address", ["[::1]:0", "unix:"])
+def test_it_listens_on_ipv6_and_unix_sockets(
+    market: Rig, tmp_path: Path, address: str, order: pb.CheckOrderRequest
+) -> None:
+    if address == "unix:":
+        address += str(tmp_path / "riskd.sock")
+    with listening(market.engine, address) as native:
+        assert native.orders.CheckOrder(order).decision == types_pb2.DECISION_ACCEPTED
+        with pytest.raises(OSError, match="in use"):
+            Listener(market.engine).listen(native.address)
+    assert not (tmp_path / "riskd.sock").exists()
+
+
+@pytest.mark.parametrize("address", ["", "1.2.3.4", "host:", "x:65536", "::1:1", "[::1]"])
+def test_an_address_that_is_none_is_refused(market: Rig, address: str) -> None:
+    with pytest.raises(ValueError, match="must be host:port"):
+        Listener(market.engine).listen(address)
+
+
+def test_health_is_known_for_its_services_alone(native: Native) -> None:
+    for name in ("", "riskd.v1.OrderRiskService", "grpc.health.v1.Health"):
+        reply = native.health.Check(health_pb2.HealthCheckRequest(service=name))
+        assert reply.status == health_pb2.HealthCheckResponse.SERVING
+    request = health_pb2.HealthCheckRequest(service="riskd.v1.AccountService")
+    with pytest.raises(grpc.RpcError) as caught:
+        native.health.Check(request)
+    failed: Any = caught.value
+    assert failed.code() is grpc.StatusCode.NOT_FOUND
+    watch = native.health.Watch(request)
+    assert next(watch).status == health_pb2.HealthCheckResponse.SERVICE_UNKNOWN
+    watch.cancel()
+
+
+def test_a_stop_tells_watchers_refuses_new_calls_and_ends(market: Rig) -> None:
+    with listening(market.engine) as native:
+        watch = native.health.Watch(health_pb2.HealthCheckRequest())
+        assert next(watch).status == health_pb2.HealthCheckResponse.SERVING
+        stopping = threading.Thread(target=native.listener.stop, args=(TIMEOUT_S * 1000,))
+        stopping.start()
+        assert [reply.status for reply in watch] == [health_pb2.HealthCheckResponse.NOT_SERVING]
+        stopping.join()
+        assert native.call("CheckOrder", b"")[0] is grpc.StatusCode.UNAVAILABLE
+
+
+def test_what_is_not_understood_has_its_status(native: Native) -> None:
+    for path in (
+        SERVICE + "Nope",
+        "/riskd.v1.Nope/CheckOrder",
+        "/riskd.v1.AccountService/GetAccount",
+    ):
+        code, message, *_ = call(native.channel, path, b"")
+        assert (code, message) == (grpc.StatusCode.UNIMPLEMENTED, "unknown service or method")
+    code, message, *_ = native.call("CheckOrder", b"x" * 300, compression=grpc.Compression.Gzip)
+    assert code is grpc.StatusCode.UNIMPLEMENTED
+    code, message, *_ = native.call("CheckOrder", bytes((1 << 20) + 1))
+    assert (code, message) == (
+        grpc.StatusCode.RESOURCE_EXHAUSTED, "request of 1048577 bytes exceeds 1048576",
+    )  # fmt: skip
+    code, *_ = native.call("CheckOrder", b"", metadata=[("riskd-x", "y" * 9000)])
+    assert code is grpc.StatusCode.RESOURCE_EXHAUSTED
+    code, message, *_ = native.call("CheckOrder", bytes(1 << 20))
+    assert (code, message) == (
+        grpc.StatusCode.INVALID_ARGUMENT,
+        "field number is not a field of the message",
+    )
+
+
+def test_calls_beyond_capacity_are_refused_and_change_nothing(market: Rig) -> None:
+    with listening(market.engine, calls_max=1) as native:
+        watch = native.health.Watch(health_pb2.HealthCheckRequest())
+        next(watch)
+        revision = market.engine.revision
+        code, message, _, trailers = native.call("CheckOrder", b"")
+        assert code is grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert "nothing was done" in message
+        assert b"CALLS_FULL" in dict(trailers)["grpc-status-details-bin"]
+        assert market.engine.revision == revision
+        assert native.listener.counts()["calls_overloaded"] == 1
+        watch.cancel()
+
+
+def test_connections_beyond_capacity_are_closed(market: Rig) -> None:
+    with listening(market.engine, connections_max=1) as native:
+        native.health.Check(health_pb2.HealthCheckRequest())
+        # Else both channels would share one connection.
+        options = [("grpc.use_local_subchannel_pool", 1)]
+        with grpc.insecure_channel(native.address, options) as second:
+            code, *_ = call(second, SERVICE + "CheckOrder", b"")
+            assert code is grpc.StatusCode.UNAVAILABLE
+        native.health.Check(health_pb2.HealthCheckRequest())
