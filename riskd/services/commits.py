@@ -47,11 +47,18 @@ class Commits:
 
         Raises as Engine.handle does.
         """
+        return await self._submit(lambda: self._engine.submit(method, request, clock()))
+
+    async def handle_streamed(self, request: bytes, clock: Callable[[], int]) -> bytes:
+        """Apply a message of StreamOrders, as `handle` does."""
+        return await self._submit(lambda: self._engine.submit_streamed(request, clock()))
+
+    async def _submit(self, submit: Callable[[], tuple[bytes, int]]) -> bytes:
         engine = self._engine
         try:
-            reply, sequence = engine.submit(method, request, clock())
+            reply, sequence = submit()
         except JournalFullError:
-            reply, sequence = await self._submit_with_room(method, request, clock)
+            reply, sequence = await self._submit_with_room(submit)
         while sequence > engine.durable_sequence:
             # Nothing becomes durable after a failure.
             if self._failure is not None:
@@ -59,20 +66,18 @@ class Commits:
             await self._commit.wait()
         return reply
 
-    async def _submit_with_room(
-        self, method: int, request: bytes, clock: Callable[[], int]
-    ) -> tuple[bytes, int]:
+    async def _submit_with_room(self, submit: Callable[[], tuple[bytes, int]]) -> tuple[bytes, int]:
         try:
             async with asyncio.timeout(self._room_wait_s):
                 while True:
                     await self._commit.wait()
                     try:
-                        return self._engine.submit(method, request, clock())
+                        return submit()
                     except JournalFullError:
                         continue
         except TimeoutError:
             # In time or never: this raises why.
-            return self._engine.submit(method, request, clock())
+            return submit()
 
     def _wake(self) -> None:
         journal = self._engine.journal

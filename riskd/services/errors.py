@@ -217,8 +217,10 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
         deserialise = handler.request_deserializer or bytes
         if handler.unary_stream is not None:
             return self._streaming(name, handler.unary_stream, handler)
+        if handler.stream_stream is not None:
+            return self._exchanging(name, handler.stream_stream)
         method: Any = handler.unary_unary
-        assert method is not None, "riskd.v1 has no streams of requests"
+        assert method is not None, "riskd.v1 has no stream of requests with one answer"
         is_hot = inspect.iscoroutinefunction(method)
 
         def answer_cold(request: bytes, caller: Caller) -> Any:
@@ -264,6 +266,22 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
         return grpc.stream_stream_rpc_method_handler(
             answer, request_deserializer=None, response_serializer=handler.response_serializer
         )
+
+    def _exchanging(self, name: str, method: Any) -> Handler:
+        """Return the handler of a hot method with streams both ways, of bytes, in the event loop.
+
+        How long a client takes between its messages is its own affair.
+        """
+
+        async def answer(requests: AsyncIterator[bytes], context: Context) -> AsyncIterator[bytes]:
+            try:
+                with _refusing(name):
+                    async for message in method(requests, context):
+                        yield message
+            except RefusalError as refusal:
+                await abort(context, refusal)
+
+        return grpc.stream_stream_rpc_method_handler(answer)
 
 
 def _caller(context: Context) -> Caller:

@@ -6,6 +6,7 @@ thus answer with the same bytes.
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from typing import Any
 
 import grpc
@@ -41,6 +42,18 @@ def hot_method(backend: Backend, method: int) -> grpc.RpcMethodHandler[bytes, by
     return grpc.unary_unary_rpc_method_handler(call)
 
 
+def stream_method(backend: Backend) -> grpc.RpcMethodHandler[bytes, bytes]:
+    """Return the handler of StreamOrders, which answers each message before it takes the next."""
+    handle = backend.commits.handle_streamed
+    clock = backend.clock
+
+    async def call(requests: AsyncIterator[bytes], context: object) -> AsyncIterator[bytes]:
+        async for request in requests:
+            yield await handle(request, clock)
+
+    return grpc.stream_stream_rpc_method_handler(call)
+
+
 def add_order_risk_service(server: grpc.aio.Server, backend: Backend) -> None:
     """Register OrderRiskService."""
     handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {
@@ -49,5 +62,6 @@ def add_order_risk_service(server: grpc.aio.Server, backend: Backend) -> None:
         "ReportExecution": hot_method(backend, METHOD_REPORT_EXECUTION),
         "BatchCheckOrders": hot_method(backend, METHOD_BATCH_CHECK_ORDERS),
         "GetReservation": hot_method(backend, METHOD_GET_RESERVATION),
+        "StreamOrders": stream_method(backend),
     }
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE_NAME, handlers),))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 import threading
 from collections.abc import Callable, Iterator
@@ -88,8 +89,8 @@ def native(market: Rig) -> Iterator[Native]:
         yield found
 
 
-def stream_of_requests(seed: int, count: int) -> list[tuple[str, bytes]]:
-    """Return calls of every hot method, some of them malformed, refused or repeated."""
+def stream_of_requests(seed: int, count: int, *, broken: bool = True) -> list[tuple[str, bytes]]:
+    """Return calls of every unary hot method, some of them refused, repeated or broken."""
     chance = random.Random(seed)
     sides = [types_pb2.SIDE_BUY, types_pb2.SIDE_SELL]
     calls: list[tuple[str, bytes]] = []
@@ -142,7 +143,7 @@ def stream_of_requests(seed: int, count: int) -> list[tuple[str, bytes]]:
             name = "GetReservation"
             message = pb.GetReservationRequest(reservation_id=chance.randrange(1, count))
         request = message.SerializeToString()
-        if chance.randrange(20) == 0:
+        if broken and chance.randrange(20) == 0:
             request = request[: chance.randrange(len(request) + 1)] + bytes([chance.randrange(256)])
         calls.append((name, request))
     return calls
@@ -163,6 +164,108 @@ def test_both_doors_give_the_same_bytes_and_lead_to_the_same_state(new_rig: NewR
         "CheckOrder", "BatchCheckOrders", "CheckAmendment", "ReportExecution", "GetReservation",
     }  # fmt: skip
     assert sum(code is grpc.StatusCode.INVALID_ARGUMENT for _, code in seen) >= 4
+
+
+def streamed(seed: int, count: int) -> list[bytes]:
+    """Return messages of StreamOrders, all of them well-formed."""
+    fields = {"CheckOrder": b"\x0a", "CheckAmendment": b"\x12", "ReportExecution": b"\x1a"}
+    return [
+        fields[name] + bytes([len(request)]) + request
+        for name, request in stream_of_requests(seed, count, broken=False)
+        if name in fields
+    ]
+
+
+def exchange(channel: grpc.Channel, messages: list[bytes]) -> tuple[list[bytes], Any]:
+    """Send messages on one stream; return the replies and the call."""
+    bare: Any = channel.stream_stream(
+        SERVICE + "StreamOrders", request_serializer=None, response_deserializer=None
+    )
+    ended = bare(iter(messages), timeout=TIMEOUT_S)
+    replies = []
+    with contextlib.suppress(grpc.RpcError):
+        replies.extend(ended)
+    return replies, ended
+
+
+def test_a_stream_is_answered_in_order_with_the_same_bytes_by_both_doors(new_rig: NewRig) -> None:
+    here, there = open_market(new_rig(Clock())), open_market(new_rig(Clock()))
+    messages = streamed(2, 3000)
+    with listening(there.engine) as native:
+        expected, _ = exchange(here.channel, messages)
+        replies, ended = exchange(native.channel, messages)
+    assert len(expected) == len(messages)
+    assert replies == expected
+    assert ended.code() is grpc.StatusCode.OK
+    assert here.engine.state_hash() == there.engine.state_hash()
+
+
+@pytest.mark.parametrize(
+    ("message", "text"),
+    [
+        (b"", "field number is missing: at least one is needed"),
+        (b"\x22\x00", "field 4 is not a field of the message"),
+        (b"\x08\x00", "field 1 has the wrong wire type"),
+        (b"\x0a\x05", "field 1 is truncated"),
+        (b"\x0a\x00\x12\x00", "field 2 comes after another: a message of a stream has one"),
+        (b"\x0a\x02\xff\x01", "field 31 is not a field of the message"),
+    ],
+)
+def test_a_malformed_message_ends_a_stream_after_the_replies_before_it(
+    market: Rig, native: Native, message: bytes, text: str
+) -> None:
+    messages = [*streamed(3, 20), message, *streamed(4, 20)]
+    for channel in (market.channel, native.channel):
+        replies, ended = exchange(channel, messages)
+        assert len(replies) == len(streamed(3, 20))
+        assert (ended.code(), ended.details()) == (grpc.StatusCode.INVALID_ARGUMENT, text)
+        status = dict(ended.trailing_metadata())["grpc-status-details-bin"]
+        assert b"REQUEST_MALFORMED" in status
+
+
+def test_a_long_stream_and_calls_beside_it_on_one_connection_all_end(market: Rig) -> None:
+    taken = []
+
+    def messages() -> Iterator[bytes]:
+        for message in streamed(5, 60_000):
+            taken.append(message)
+            yield message
+
+    with listening(market.engine) as native:
+        bare: Any = native.channel.stream_stream(
+            SERVICE + "StreamOrders", request_serializer=None, response_deserializer=None
+        )
+        replies = bare(messages(), timeout=TIMEOUT_S)
+        first = next(replies)
+        # Calls beside it on the same connection go on.
+        for _ in range(100):
+            native.health.Check(health_pb2.HealthCheckRequest())
+        rest = list(replies)
+    assert first
+    assert 1 + len(rest) == len(taken)
+    assert replies.code() is grpc.StatusCode.OK
+
+
+def test_an_idle_stream_ends_with_the_service(market: Rig) -> None:
+    done = threading.Event()
+
+    def messages() -> Iterator[bytes]:
+        yield b"\x0a\x00"
+        done.wait(TIMEOUT_S)
+
+    with listening(market.engine) as native:
+        bare: Any = native.channel.stream_stream(
+            SERVICE + "StreamOrders", request_serializer=None, response_deserializer=None
+        )
+        replies = bare(messages(), timeout=TIMEOUT_S)
+        assert next(replies)
+        native.listener.stop(TIMEOUT_S * 1000)
+        with pytest.raises(grpc.RpcError):
+            next(replies)
+        assert (replies.code(), replies.details()) == (
+            grpc.StatusCode.UNAVAILABLE, "the service is stopping",
+        )  # fmt: skip
+        done.set()
 
 
 def test_many_threads_of_both_doors_share_one_engine(market: Rig, native: Native) -> None:

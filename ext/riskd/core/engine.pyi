@@ -97,6 +97,8 @@ class Engine:
         The reply must not leave before durable_sequence is at least the sequence: 0 if nothing is
         kept. Raises JournalFullError without waiting for room.
         """
+    def submit_streamed(self, request: bytes, now_ns: int) -> tuple[bytes, int]:
+        """Apply a StreamOrdersRequest as `submit` does its one field; the reply is whole."""
     def door(self) -> object:
         """Return the engine as native threads use it, a capsule that must not outlive it.
 

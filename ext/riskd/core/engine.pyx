@@ -118,7 +118,7 @@ from riskd.core.definitions cimport (
     define_option_rule,
     define_schedule,
 )
-from riskd.core.hot cimport HotDoor, HotHead, pthread_mutex_t
+from riskd.core.hot cimport HotDoor, HotHead, hot_streamed_method, pthread_mutex_t
 from riskd.core.journal cimport (
     JOURNAL_FULL,
     JOURNAL_OK,
@@ -163,7 +163,14 @@ from riskd.core.views cimport (
     working_reservation_ids,
 )
 from riskd.core.what_if cimport PositionChange, what_if_copy, what_if_put, what_if_room
-from riskd.core.wire cimport MALFORMED_TEXT_SIZE, Malformed, Writer, malformed_text
+from riskd.core.wire cimport (
+    MALFORMED_TEXT_SIZE,
+    Malformed,
+    Writer,
+    decode_streamed,
+    malformed_text,
+    write_bytes,
+)
 
 cdef extern from "<pthread.h>" nogil:
     int pthread_mutex_init(pthread_mutex_t *mutex, const void *attributes)
@@ -332,6 +339,27 @@ cdef class Engine:
         if self._log != NULL and sequence > journal_durable(self._log):
             journal_call(self._log, sequence)
         return reply, sequence
+
+    def submit_streamed(self, bytes request not None, now_ns):
+        cdef const uint8_t *start = <const uint8_t *><const char *>request
+        cdef uint8_t framed[REPLY_SIZE_MAX + 16]
+        cdef const uint8_t *inner
+        cdef size_t size
+        cdef uint32_t field
+        cdef Malformed malformed
+        cdef Writer writer
+        if not decode_streamed(
+            start, <size_t>len(request), &field, &inner, &size, &malformed
+        ):
+            raise _malformed_error(&malformed)
+        reply, sequence = self.submit(
+            hot_streamed_method(field), inner[:<Py_ssize_t>size], now_ns
+        )
+        writer.start = framed
+        writer.size = 0
+        writer.capacity = sizeof(framed)
+        write_bytes(&writer, field, <const uint8_t *><const char *>reply, <size_t>len(reply))
+        return framed[:<Py_ssize_t>writer.size], sequence
 
     def door(self):
         self._door = HotDoor(

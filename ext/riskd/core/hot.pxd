@@ -2,6 +2,7 @@
 
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
+from riskd.core.apply cimport HOT_CHECK_AMENDMENT, HOT_CHECK_ORDER, HOT_REPORT_EXECUTION
 from riskd.core.book cimport Book
 from riskd.core.journal cimport JournalState
 from riskd.core.wire cimport Malformed, Writer
@@ -46,6 +47,12 @@ cdef uint32_t hot_apply(
     Malformed *malformed,
 ) noexcept nogil
 cdef void hot_end(const HotDoor *door) noexcept nogil
+
+# The method of a message of StreamOrders whose request is this field.
+cdef inline uint32_t hot_streamed_method(uint32_t field) noexcept nogil:
+    if field == 1:
+        return HOT_CHECK_ORDER
+    return HOT_CHECK_AMENDMENT if field == 2 else HOT_REPORT_EXECUTION
 
 # The record that must be durable before what a request of this round was answered may be seen.
 cdef uint64_t hot_sequence(const HotDoor *door) noexcept nogil

@@ -413,9 +413,9 @@ cdef void _round(State *state, int timeout_ms) noexcept nogil:
         _handle(state, &events[index])
     if state.front.now_ns - state.ticked_ns >= TICK_MS * <uint64_t>1_000_000:
         _tick(state)
-    while front_decide(&state.front):
-        _send_all(state)
-    _send_all(state)
+    # What is sent can make room for the next messages of a stream, so until nothing moves.
+    while front_decide(&state.front) or _send_all(state):
+        pass
     _free_closed(state)
     state.rounds += 1
 

@@ -23,6 +23,8 @@ cdef enum CallState:
     CALL_REFUSED = 5
     # A stream of answers that may go on.
     CALL_WATCHING = 6
+    # A stream of requests, none of which can be decided now; else it is READY or WAITING.
+    CALL_STREAMING = 7
 
 cdef enum:
     PREFIX_SIZE = 5
@@ -30,6 +32,26 @@ cdef enum:
     CALL_INLINE_SIZE = 512
     # Types of RFC 9113 have the numbers 0 to 9.
     FRAME_TYPES = 16
+    # HTTP/2's first window: a client cannot send more of a stream than is taken.
+    LANE_INPUT_SIZE = 65535
+    LANE_OUTPUT_SIZE = 65536
+    LANE_TEXT_SIZE = 192
+
+# The bytes of a call with streams in both directions.
+cdef struct Lane:
+    uint32_t input_size
+    # Written, of that visible to the client (its records are durable), of that sent.
+    uint32_t output_size
+    uint32_t visible_size
+    uint32_t sent_size
+    # Nothing more comes; nothing more is decided, and the status is to be sent after the output.
+    bint is_half_closed
+    bint is_ended
+    uint32_t code
+    const char *reason
+    char text[LANE_TEXT_SIZE]
+    uint8_t input[LANE_INPUT_SIZE]
+    uint8_t output[LANE_OUTPUT_SIZE]
 
 cdef struct Limits:
     uint32_t calls_max
@@ -37,6 +59,7 @@ cdef struct Limits:
     uint32_t message_size_max
     uint32_t header_size_max
     uint32_t resets_per_s_max
+    uint32_t lanes_max
     uint64_t buffered_size_max
     uint64_t request_wait_ns
     uint64_t room_wait_ns
@@ -60,6 +83,8 @@ cdef struct Call:
     uint64_t sequence
     # The message, or what is sent of a reply: inline_, or memory of its own.
     uint8_t *bytes
+    # NULL: one request, one reply.
+    Lane *lane
     uint32_t capacity
     uint32_t size
     uint32_t sent
@@ -122,6 +147,7 @@ cdef struct Front:
     Queue waiting
     Session *dirty
     uint64_t buffered_size
+    uint32_t lanes_count
     # Of this round: monotonic, and since 1970.
     uint64_t now_ns
     uint64_t time_ns

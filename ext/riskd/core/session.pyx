@@ -14,7 +14,7 @@ https://github.com/grpc/grpc/blob/master/doc/statuscodes.md
 from libc.stdint cimport UINT64_MAX, int32_t, uint8_t, uint32_t, uint64_t
 from libc.stdio cimport snprintf
 from libc.stdlib cimport calloc, free, realloc
-from libc.string cimport memcmp, memcpy, memset, strlen
+from libc.string cimport memcmp, memcpy, memmove, memset, strlen
 
 from cpython.bytes cimport PyBytes_FromStringAndSize
 from cpython.pycapsule cimport PyCapsule_GetPointer
@@ -39,16 +39,25 @@ from riskd.core.hot cimport (
     hot_end,
     hot_has_failed,
     hot_sequence,
+    hot_streamed_method,
 )
 from riskd.core.http2 cimport *
 from riskd.core.money cimport debug_assert
-from riskd.core.wire cimport MALFORMED_TEXT_SIZE, Malformed, Writer, malformed_text
+from riskd.core.wire cimport (
+    MALFORMED_TEXT_SIZE,
+    Malformed,
+    Writer,
+    decode_streamed,
+    malformed_text,
+    write_bytes,
+)
 
 cdef enum:
     # After the numbers of the engine's hot methods.
     METHOD_UNKNOWN = 0
     METHOD_HEALTH_CHECK = 32
     METHOD_HEALTH_WATCH = 33
+    METHOD_STREAM_ORDERS = 34
 
 # What is wrong with a request's headers.
 cdef enum HeaderFault:
@@ -61,6 +70,11 @@ cdef enum HeaderFault:
 cdef enum:
     # Calls decided under one lock.
     ROUND_CALLS_MAX = 256
+    # Messages of a stream that are decided in one turn; more wait for the next.
+    LANE_TURN_MAX = 64
+    # A reply to one, in its frame.
+    LANE_REPLY_SIZE_MAX = 4096
+    LANE_MESSAGE_SIZE_MAX = 16384
     # A connection that sends this much of headers in one block wants no answer.
     HEADER_SIZE_HARD_MAX = 1 << 18
     CONTINUATIONS_MAX = 32
@@ -186,6 +200,10 @@ cdef void _call_close(Call *call) noexcept nogil:
     elif call.state == CALL_WAITING:
         _unlink(&front.waiting, call)
     _drop_bytes(front, call)
+    if call.lane != NULL:
+        front.lanes_count -= 1
+        free(call.lane)
+        call.lane = NULL
     if call.session_previous != NULL:
         call.session_previous.session_next = call.session_next
     else:
@@ -282,12 +300,12 @@ cdef void _send_reply(Call *call) noexcept nogil:
     _mark_dirty(session)
 
 
-cdef void _put_prefix(Call *call, uint32_t size) noexcept nogil:
-    call.bytes[0] = 0
-    call.bytes[1] = <uint8_t>(size >> 24)
-    call.bytes[2] = <uint8_t>(size >> 16)
-    call.bytes[3] = <uint8_t>(size >> 8)
-    call.bytes[4] = <uint8_t>size
+cdef inline void _put_prefix(uint8_t *start, uint32_t size) noexcept nogil:
+    start[0] = 0
+    start[1] = <uint8_t>(size >> 24)
+    start[2] = <uint8_t>(size >> 16)
+    start[3] = <uint8_t>(size >> 8)
+    start[4] = <uint8_t>size
 
 
 cdef bint _put_message(Front *front, Call *call, const uint8_t *start, size_t size) noexcept nogil:
@@ -295,38 +313,53 @@ cdef bint _put_message(Front *front, Call *call, const uint8_t *start, size_t si
     cdef uint32_t total = <uint32_t>size + PREFIX_SIZE
     if not _make_room(front, call, total, False):
         return False
-    _put_prefix(call, <uint32_t>size)
+    _put_prefix(call.bytes, <uint32_t>size)
     memcpy(call.bytes + PREFIX_SIZE, start, size)
     call.size = total
     call.sent = 0
     return True
 
 
+cdef struct Status:
+    # The headers of an error, and what they point to.
+    nghttp2_nv headers[4]
+    size_t count
+    uint8_t message[ENCODED_SIZE_MAX]
+    uint8_t details[DETAILS_SIZE_MAX]
+
+
+cdef void _write_status(
+    Status *status, uint32_t code, const char *text, const char *reason
+) noexcept nogil:
+    cdef size_t size
+    debug_assert(GRPC_OK < code < 17)
+    status.headers[0] = _constant("grpc-status", STATUSES[code])
+    size = encode_message(text, status.message)
+    status.headers[1] = _header(
+        "grpc-message", 12, status.message, size, NGHTTP2_NV_FLAG_NO_COPY_NAME
+    )
+    status.count = 2
+    if reason != NULL:
+        size = encode_details(code, text, reason, status.details)
+        status.headers[2] = _header(
+            "grpc-status-details-bin", 23, status.details, size, NGHTTP2_NV_FLAG_NO_COPY_NAME
+        )
+        status.count += 1
+    if code == GRPC_UNIMPLEMENTED:
+        status.headers[status.count] = _constant("grpc-accept-encoding", "identity")
+        status.count += 1
+
+
 cdef void _refuse_stream(
     Session *session, int32_t stream, uint32_t code, const char *text, const char *reason
 ) noexcept nogil:
     """Answer a stream with a status and nothing else (Trailers-Only)."""
-    cdef uint8_t message[ENCODED_SIZE_MAX]
-    cdef uint8_t details[DETAILS_SIZE_MAX]
+    cdef Status status
     cdef nghttp2_nv headers[6]
-    cdef size_t count = 4
-    cdef size_t size
-    debug_assert(GRPC_OK < code < 17)
-    headers[0] = REPLY_HEADERS[0]
-    headers[1] = REPLY_HEADERS[1]
-    headers[2] = _constant("grpc-status", STATUSES[code])
-    size = encode_message(text, message)
-    headers[3] = _header("grpc-message", 12, message, size, NGHTTP2_NV_FLAG_NO_COPY_NAME)
-    if reason != NULL:
-        size = encode_details(code, text, reason, details)
-        headers[count] = _header(
-            "grpc-status-details-bin", 23, details, size, NGHTTP2_NV_FLAG_NO_COPY_NAME
-        )
-        count += 1
-    if code == GRPC_UNIMPLEMENTED:
-        headers[count] = _constant("grpc-accept-encoding", "identity")
-        count += 1
-    if nghttp2_submit_response(session.http, stream, headers, count, NULL) != 0:
+    _write_status(&status, code, text, reason)
+    memcpy(headers, REPLY_HEADERS, sizeof(REPLY_HEADERS))
+    memcpy(headers + 2, status.headers, status.count * sizeof(nghttp2_nv))
+    if nghttp2_submit_response(session.http, stream, headers, 2 + status.count, NULL) != 0:
         session.is_broken = True
     session.front.calls_refused += 1
     _mark_dirty(session)
@@ -407,9 +440,150 @@ cdef void _tell_watchers(Session *session) noexcept nogil:
             else:
                 _put_message(session.front, call, message, 2)
             call.state = CALL_ANSWERING
+            call.began_ns = session.front.now_ns
             nghttp2_session_resume_data(session.http, call.stream)
             _mark_dirty(session)
         call = call.session_next
+
+
+# --- streams of requests ---------------------------------------------------------------------
+
+cdef inline uint32_t _size_in(const uint8_t *prefix) noexcept nogil:
+    return (
+        <uint32_t>prefix[1] << 24 | <uint32_t>prefix[2] << 16 | <uint32_t>prefix[3] << 8 | prefix[4]
+    )
+
+
+cdef inline bint _has_message(const Lane *lane) noexcept nogil:
+    """Whether the first message of the input is whole, or cannot become one."""
+    cdef uint32_t size
+    if lane.input_size < PREFIX_SIZE:
+        return False
+    size = _size_in(lane.input)
+    return (
+        lane.input[0] != 0
+        or size > LANE_MESSAGE_SIZE_MAX
+        or lane.input_size - PREFIX_SIZE >= size
+    )
+
+
+cdef bint _make_lane_room(Lane *lane) noexcept nogil:
+    """Whether the output has room for a reply, or gets it by moving what is not sent."""
+    if LANE_OUTPUT_SIZE - lane.output_size >= LANE_REPLY_SIZE_MAX:
+        return True
+    if lane.sent_size == 0:
+        return False
+    memmove(lane.output, lane.output + lane.sent_size, lane.output_size - lane.sent_size)
+    lane.output_size -= lane.sent_size
+    lane.visible_size -= lane.sent_size
+    lane.sent_size = 0
+    return LANE_OUTPUT_SIZE - lane.output_size >= LANE_REPLY_SIZE_MAX
+
+
+cdef void _end_lane(
+    Call *call, uint32_t code, const char *text, const char *reason
+) noexcept nogil:
+    """Send what is visible, then the status; nothing more is decided."""
+    cdef Lane *lane = call.lane
+    call.began_ns = call.session.front.now_ns
+    lane.is_ended = True
+    lane.output_size = lane.visible_size
+    lane.code = code
+    lane.reason = reason
+    snprintf(lane.text, LANE_TEXT_SIZE, "%s", text)
+    nghttp2_session_resume_data(call.session.http, call.stream)
+    _mark_dirty(call.session)
+
+
+cdef void _advance_lane(Call *call) noexcept nogil:
+    """Queue a stream that can be decided, or end one that is over."""
+    cdef Lane *lane = call.lane
+    if call.state != CALL_STREAMING or lane.is_ended:
+        return
+    if _has_message(lane):
+        if _make_lane_room(lane):
+            call.state = CALL_READY
+            call.began_ns = call.session.front.now_ns
+            _push(&call.session.front.ready, call)
+    elif lane.is_half_closed:
+        if lane.input_size > 0:
+            _end_lane(call, GRPC_INTERNAL, "the request ends inside a message", NULL)
+        else:
+            _end_lane(call, GRPC_OK, "", NULL)
+    elif call.session.front.is_draining:
+        _end_lane(call, GRPC_UNAVAILABLE, "the service is stopping", "SERVICE_STOPPING")
+
+
+cdef Py_ssize_t _read_lane(
+    nghttp2_session *http,
+    int32_t stream,
+    uint8_t *start,
+    size_t size,
+    uint32_t *flags,
+    nghttp2_data_source *source,
+    void *user,
+) noexcept nogil:
+    cdef Call *call = <Call *>source.ptr
+    cdef Lane *lane = call.lane
+    cdef Status status
+    cdef uint32_t left = lane.visible_size - lane.sent_size
+    cdef int error
+    debug_assert(call.stream == stream and call.session == user)
+    if size > left:
+        size = left
+    memcpy(start, lane.output + lane.sent_size, size)
+    lane.sent_size += <uint32_t>size
+    if lane.sent_size == lane.output_size:
+        lane.output_size = lane.visible_size = lane.sent_size = 0
+    _advance_lane(call)
+    if not lane.is_ended or lane.sent_size < lane.output_size:
+        return <Py_ssize_t>size if size > 0 else <Py_ssize_t>NGHTTP2_ERR_DEFERRED
+    flags[0] = NGHTTP2_DATA_FLAG_EOF | NGHTTP2_DATA_FLAG_NO_END_STREAM
+    call.state = CALL_REFUSED
+    if lane.code == GRPC_OK:
+        error = nghttp2_submit_trailer(http, stream, OK_TRAILERS, 1)
+    else:
+        _write_status(&status, lane.code, lane.text, lane.reason)
+        error = nghttp2_submit_trailer(http, stream, status.headers, status.count)
+    return NGHTTP2_ERR_CALLBACK_FAILURE if error != 0 else <Py_ssize_t>size
+
+
+cdef void _open_lane(Call *call) noexcept nogil:
+    """Begin a call with streams: its headers go at once, and what it answers as it comes."""
+    cdef Front *front = call.session.front
+    cdef nghttp2_data_provider provider
+    if front.lanes_count == front.limits.lanes_max:
+        _refuse(call, GRPC_RESOURCE_EXHAUSTED, "as many streams are open as can be", "STREAMS_FULL")
+        return
+    call.lane = <Lane *>calloc(1, sizeof(Lane))
+    if call.lane == NULL:
+        _refuse(call, GRPC_RESOURCE_EXHAUSTED, "no memory for a stream", "STREAMS_FULL")
+        return
+    front.lanes_count += 1
+    call.state = CALL_STREAMING
+    provider.source.ptr = call
+    provider.read_callback = _read_lane
+    if nghttp2_submit_response(
+        call.session.http, call.stream, REPLY_HEADERS, 2, &provider
+    ) != 0:
+        call.session.is_broken = True
+    front.calls_answered += 1
+    _mark_dirty(call.session)
+
+
+cdef void _receive_lane(Call *call, const uint8_t *start, size_t size) noexcept nogil:
+    cdef Lane *lane = call.lane
+    if lane.is_ended:
+        nghttp2_session_consume_stream(call.session.http, call.stream, size)
+        return
+    # The stream's window is the room: it grows only by what was decided.
+    debug_assert(size <= LANE_INPUT_SIZE - lane.input_size)
+    if size > LANE_INPUT_SIZE - lane.input_size:
+        call.session.is_broken = True
+        return
+    memcpy(lane.input + lane.input_size, start, size)
+    lane.input_size += <uint32_t>size
+    _advance_lane(call)
 
 
 # --- requests --------------------------------------------------------------------------------
@@ -429,6 +603,8 @@ cdef uint32_t _method_of(const uint8_t *path, size_t size) noexcept nogil:
         return HOT_CHECK_AMENDMENT
     if _is(path, size, "/riskd.v1.OrderRiskService/GetReservation"):
         return HOT_GET_RESERVATION
+    if _is(path, size, "/riskd.v1.OrderRiskService/StreamOrders"):
+        return METHOD_STREAM_ORDERS
     if _is(path, size, "/grpc.health.v1.Health/Check"):
         return METHOD_HEALTH_CHECK
     if _is(path, size, "/grpc.health.v1.Health/Watch"):
@@ -538,18 +714,15 @@ cdef void _begin(Call *call) noexcept nogil:
         _refuse_expired(call)
     elif front.is_draining and call.session.has_goaway:
         _refuse(call, GRPC_UNAVAILABLE, "the service is stopping", "SERVICE_STOPPING")
+    elif call.method == METHOD_STREAM_ORDERS:
+        _open_lane(call)
 
 
 cdef bint _begin_message(Call *call) noexcept nogil:
     """Look at the five bytes before a message; False if the call is refused for them."""
     cdef Front *front = call.session.front
     cdef char text[MESSAGE_SIZE_MAX]
-    cdef uint64_t size = (
-        <uint64_t>call.prefix[1] << 24
-        | <uint64_t>call.prefix[2] << 16
-        | <uint64_t>call.prefix[3] << 8
-        | call.prefix[4]
-    )
+    cdef uint32_t size = _size_in(call.prefix)
     if call.prefix[0] == 1:
         # Identity was named or nothing: else the headers would have been refused.
         _refuse(call, GRPC_INTERNAL, "a message is compressed, without a grpc-encoding", NULL)
@@ -559,12 +732,12 @@ cdef bint _begin_message(Call *call) noexcept nogil:
         return False
     if size > front.limits.message_size_max:
         snprintf(
-            text, MESSAGE_SIZE_MAX, "request of %llu bytes exceeds %u",
-            <unsigned long long>size, front.limits.message_size_max,
+            text, MESSAGE_SIZE_MAX, "request of %u bytes exceeds %u",
+            size, front.limits.message_size_max,
         )
         _refuse(call, GRPC_RESOURCE_EXHAUSTED, text, NULL)
         return False
-    call.message_size = <uint32_t>size
+    call.message_size = size
     return True
 
 
@@ -597,6 +770,10 @@ cdef void _receive(Call *call, const uint8_t *start, size_t size) noexcept nogil
 
 cdef void _complete(Call *call) noexcept nogil:
     """The client has sent all that it will."""
+    if call.lane != NULL:
+        call.lane.is_half_closed = True
+        _advance_lane(call)
+        return
     if call.state != CALL_RECEIVING:
         return
     if call.prefix_size == 0:
@@ -675,6 +852,10 @@ cdef int _on_data(
     void *user,
 ) noexcept nogil:
     cdef Call *call = <Call *>nghttp2_session_get_stream_user_data(http, stream)
+    if call != NULL and call.lane != NULL:
+        # One stream that waits must not keep the others of its connection from coming.
+        _receive_lane(call, start, size)
+        return nghttp2_session_consume_connection(http, size)
     if call != NULL:
         _receive(call, start, size)
     # A request has its room, or is thrown away: both make the window free again.
@@ -713,15 +894,113 @@ cdef void _refuse_queued(
     Queue *queue, Call *call, uint32_t code, const char *text, const char *reason
 ) noexcept nogil:
     _unlink(queue, call)
+    if call.lane != NULL:
+        call.state = CALL_STREAMING
+        _end_lane(call, code, text, reason)
+        return
     call.state = CALL_RECEIVING
     _refuse(call, code, text, reason)
+
+
+cdef void _refuse_verdict(
+    Front *front, Call *call, uint32_t verdict, const Malformed *malformed
+) noexcept nogil:
+    """Refuse a ready call for what the engine said of it."""
+    cdef char text[MALFORMED_TEXT_SIZE]
+    if verdict == HOT_MALFORMED:
+        malformed_text(malformed, text)
+        _refuse_queued(&front.ready, call, GRPC_INVALID_ARGUMENT, text, "REQUEST_MALFORMED")
+    elif verdict == HOT_TOO_LARGE:
+        _refuse_queued(
+            &front.ready, call, GRPC_INVALID_ARGUMENT, "the request is too large to be recorded",
+            "REQUEST_MALFORMED",
+        )
+    else:
+        debug_assert(verdict == HOT_FULL)
+        _refuse_queued(
+            &front.ready, call, GRPC_RESOURCE_EXHAUSTED,
+            "nothing was done: the journal's buffer was full for too long", "JOURNAL_FULL",
+        )
+
+
+cdef uint32_t _decide_message(Front *front, Call *call, Malformed *malformed) noexcept nogil:
+    """Decide the first message of a stream, and put its reply behind the others."""
+    cdef Lane *lane = call.lane
+    cdef uint32_t size = _size_in(lane.input)
+    cdef uint32_t verdict, method, field
+    cdef const uint8_t *request
+    cdef size_t request_size
+    cdef Writer writer, framed
+    if not decode_streamed(
+        lane.input + PREFIX_SIZE, size, &field, &request, &request_size, malformed
+    ):
+        return HOT_MALFORMED
+    method = hot_streamed_method(field)
+    writer.start = front.reply
+    writer.capacity = REPLY_SIZE_MAX
+    verdict = hot_apply(
+        &front.door, method, request, request_size, front.time_ns, &writer, malformed
+    )
+    if verdict != HOT_ANSWERED:
+        return verdict
+    framed.start = lane.output + lane.output_size + PREFIX_SIZE
+    framed.capacity = LANE_OUTPUT_SIZE - lane.output_size - PREFIX_SIZE
+    framed.size = 0
+    write_bytes(&framed, field, writer.start, writer.size)
+    _put_prefix(lane.output + lane.output_size, <uint32_t>framed.size)
+    lane.output_size += PREFIX_SIZE + <uint32_t>framed.size
+    size += PREFIX_SIZE
+    lane.input_size -= size
+    memmove(lane.input, lane.input + size, lane.input_size)
+    nghttp2_session_consume_stream(call.session.http, call.stream, size)
+    _mark_dirty(call.session)
+    return HOT_ANSWERED
+
+
+cdef bint _decide_lane(Front *front, Call *call) noexcept nogil:
+    """Take a turn of a stream, in the order of its messages; False as `_decide`."""
+    cdef Lane *lane = call.lane
+    cdef Malformed malformed
+    cdef uint32_t verdict = HOT_ANSWERED
+    cdef uint32_t decided = 0
+    while _has_message(lane) and _make_lane_room(lane) and decided < LANE_TURN_MAX:
+        if lane.input[0] != 0 or _size_in(lane.input) > LANE_MESSAGE_SIZE_MAX:
+            break
+        verdict = _decide_message(front, call, &malformed)
+        if verdict != HOT_ANSWERED:
+            break
+        decided += 1
+    if verdict == HOT_FAILED:
+        front.has_failed = True
+        return False
+    if decided > 0:
+        # What stopped it is looked at again in its next turn, after these replies.
+        _unlink(&front.ready, call)
+        call.state = CALL_WAITING
+        call.sequence = hot_sequence(&front.door)
+        _push(&front.waiting, call)
+        return verdict != HOT_FULL
+    if verdict == HOT_FULL and front.now_ns - call.began_ns < front.limits.room_wait_ns:
+        return False
+    if verdict != HOT_ANSWERED:
+        _refuse_verdict(front, call, verdict, &malformed)
+    elif lane.input[0] != 0:
+        _refuse_queued(
+            &front.ready, call, GRPC_INTERNAL, "a message is compressed, without a grpc-encoding",
+            NULL,
+        )
+    else:
+        _refuse_queued(
+            &front.ready, call, GRPC_RESOURCE_EXHAUSTED, "a message of a stream exceeds 16384 bytes",
+            NULL,
+        )
+    return True
 
 
 cdef bint _decide(Front *front, Call *call) noexcept nogil:
     """Decide the first ready call; False if the journal has no room for it now."""
     cdef Malformed malformed
     cdef Writer writer
-    cdef char text[MALFORMED_TEXT_SIZE]
     cdef uint32_t verdict
     debug_assert(call.state == CALL_READY)
     if call.deadline_ns != 0 and call.deadline_ns <= front.now_ns:
@@ -730,45 +1009,31 @@ cdef bint _decide(Front *front, Call *call) noexcept nogil:
             NULL,
         )
         return True
+    if call.lane != NULL:
+        return _decide_lane(front, call)
     writer.start = front.reply
     writer.capacity = REPLY_SIZE_MAX
     verdict = hot_apply(
         &front.door, call.method, call.bytes, call.size, front.time_ns, &writer, &malformed
     )
-    if verdict == HOT_ANSWERED:
-        _unlink(&front.ready, call)
-        call.state = CALL_WAITING
-        _push(&front.waiting, call)
-        call.sequence = hot_sequence(&front.door)
-        if not _put_message(front, call, writer.start, writer.size):
-            _refuse_queued(
-                &front.waiting, call, GRPC_INTERNAL,
-                "no memory for the reply: what was decided is on record, ask again", NULL,
-            )
+    if verdict == HOT_FAILED:
+        front.has_failed = True
+        return False
+    if verdict == HOT_FULL and front.now_ns - call.began_ns < front.limits.room_wait_ns:
+        return False
+    if verdict != HOT_ANSWERED:
+        _refuse_verdict(front, call, verdict, &malformed)
         return True
-    if verdict == HOT_FULL:
-        if front.now_ns - call.began_ns < front.limits.room_wait_ns:
-            return False
+    _unlink(&front.ready, call)
+    call.state = CALL_WAITING
+    call.sequence = hot_sequence(&front.door)
+    _push(&front.waiting, call)
+    if not _put_message(front, call, writer.start, writer.size):
         _refuse_queued(
-            &front.ready, call, GRPC_RESOURCE_EXHAUSTED,
-            "nothing was done: the journal's buffer was full for too long", "JOURNAL_FULL",
+            &front.waiting, call, GRPC_INTERNAL,
+            "no memory for the reply: what was decided is on record, ask again", NULL,
         )
-        return True
-    if verdict == HOT_MALFORMED:
-        malformed_text(&malformed, text)
-        _refuse_queued(
-            &front.ready, call, GRPC_INVALID_ARGUMENT, text, "REQUEST_MALFORMED"
-        )
-        return True
-    if verdict == HOT_TOO_LARGE:
-        _refuse_queued(
-            &front.ready, call, GRPC_INVALID_ARGUMENT, "the request is too large to be recorded",
-            "REQUEST_MALFORMED",
-        )
-        return True
-    debug_assert(verdict == HOT_FAILED)
-    front.has_failed = True
-    return False
+    return True
 
 
 cdef void _answer_durable(Front *front) noexcept nogil:
@@ -776,8 +1041,15 @@ cdef void _answer_durable(Front *front) noexcept nogil:
     cdef Call *call = front.waiting.first
     while call != NULL and call.sequence <= durable:
         _unlink(&front.waiting, call)
-        call.state = CALL_ANSWERING
-        _send_reply(call)
+        if call.lane != NULL:
+            call.state = CALL_STREAMING
+            call.lane.visible_size = call.lane.output_size
+            nghttp2_session_resume_data(call.session.http, call.stream)
+            _mark_dirty(call.session)
+            _advance_lane(call)
+        else:
+            call.state = CALL_ANSWERING
+            _send_reply(call)
         call = front.waiting.first
 
 
@@ -833,7 +1105,10 @@ cdef void front_tick(Front *front) noexcept nogil:
                 _refuse_expired(call)
             elif front.now_ns - call.began_ns > front.limits.request_wait_ns:
                 _refuse(call, GRPC_DEADLINE_EXCEEDED, "no whole request within the time", NULL)
-        elif call.state == CALL_ANSWERING or call.state == CALL_REFUSED:
+        elif call.state == CALL_STREAMING and not call.lane.is_ended:
+            if call.deadline_ns != 0 and call.deadline_ns <= front.now_ns:
+                _end_lane(call, GRPC_DEADLINE_EXCEEDED, "the deadline has passed", NULL)
+        elif call.state >= CALL_ANSWERING and call.state != CALL_WATCHING:
             if front.now_ns - call.began_ns > 6 * front.limits.request_wait_ns:
                 nghttp2_submit_rst_stream(
                     call.session.http, NGHTTP2_FLAG_NONE, call.stream, NGHTTP2_CANCEL
@@ -967,6 +1242,14 @@ cdef bint session_is_over(Session *session) noexcept nogil:
     )
 
 
+cdef void _end_idle_lanes(Session *session) noexcept nogil:
+    cdef Call *call = session.calls
+    while call != NULL:
+        if call.lane != NULL:
+            _advance_lane(call)
+        call = call.session_next
+
+
 cdef void session_drain(Session *session) noexcept nogil:
     if session.is_draining:
         return
@@ -975,6 +1258,7 @@ cdef void session_drain(Session *session) noexcept nogil:
     nghttp2_submit_shutdown_notice(session.http)
     if session.front.is_draining:
         _tell_watchers(session)
+        _end_idle_lanes(session)
     _mark_dirty(session)
 
 
@@ -1017,6 +1301,7 @@ cdef Limits limits_default() noexcept nogil:
     limits.message_size_max = 1 << 20
     limits.header_size_max = 8192
     limits.resets_per_s_max = 1000
+    limits.lanes_max = 256
     limits.buffered_size_max = 64 << 20
     limits.request_wait_ns = 10 * SECOND_NS
     limits.room_wait_ns = 10 * SECOND_NS
@@ -1093,14 +1378,15 @@ cdef class Loopback:
         cdef uint8_t buffer[4096]
         cdef size_t size
         sent = []
-        while front_decide(&self._front):
-            pass
-        # With a journal the reply may come later: a test asks again.
-        front_commit(&self._front)
-        size = session_take(&self._session, buffer, sizeof(buffer))
-        while size > 0:
-            sent.append(PyBytes_FromStringAndSize(<const char *>buffer, <Py_ssize_t>size))
+        while True:
+            while front_decide(&self._front):
+                pass
+            # With a journal the reply may come later: a test asks again.
+            front_commit(&self._front)
             size = session_take(&self._session, buffer, sizeof(buffer))
+            if size == 0:
+                break
+            sent.append(PyBytes_FromStringAndSize(<const char *>buffer, <Py_ssize_t>size))
         if session_is_over(&self._session):
             self._is_open = False
         return b"".join(sent)

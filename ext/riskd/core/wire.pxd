@@ -26,6 +26,7 @@ cdef enum Fault:
     FAULT_OUT_OF_RANGE = 5
     FAULT_TOO_MANY = 6
     FAULT_EMPTY = 7
+    FAULT_NOT_ALONE = 8
 
 ctypedef struct Malformed:
     uint32_t fault
@@ -72,6 +73,15 @@ cdef bint decode_marks(
     MarkReport *marks,
     uint32_t capacity,
     uint32_t *count,
+    Malformed *malformed,
+) noexcept nogil
+# The one field of a StreamOrdersRequest: its number and its bytes.
+cdef bint decode_streamed(
+    const uint8_t *start,
+    size_t size,
+    uint32_t *field,
+    const uint8_t **request,
+    size_t *request_size,
     Malformed *malformed,
 ) noexcept nogil
 

@@ -175,6 +175,8 @@ cdef const char *_fault_text(uint32_t fault) noexcept nogil:
         return "is a varint of more than 64 bits"
     if fault == FAULT_OUT_OF_RANGE:
         return "is outside the range of its type"
+    if fault == FAULT_NOT_ALONE:
+        return "comes after another: a message of a stream has one"
     debug_assert(fault == FAULT_EMPTY)
     return "is missing: at least one is needed"
 
@@ -461,6 +463,35 @@ cdef bint decode_marks(
     if count[0] == 0:
         return _fail(malformed, FAULT_EMPTY, 1)
     return True
+
+
+cdef bint decode_streamed(
+    const uint8_t *start,
+    size_t size,
+    uint32_t *field,
+    const uint8_t **request,
+    size_t *request_size,
+    Malformed *malformed,
+) noexcept nogil:
+    cdef Cursor cursor
+    cdef uint32_t wire_type
+    cdef uint64_t length
+    cursor.next = start
+    cursor.remaining = size
+    if size == 0:
+        return _fail(malformed, FAULT_EMPTY, 0)
+    if not _tag(&cursor, field, &wire_type, malformed):
+        return False
+    if field[0] > 3:
+        return _fail(malformed, FAULT_UNKNOWN_FIELD, field[0])
+    if not _message(&cursor, wire_type, request, &length, malformed, field[0]):
+        return False
+    request_size[0] = length
+    if cursor.remaining == 0:
+        return True
+    if not _tag(&cursor, field, &wire_type, malformed):
+        return False
+    return _fail(malformed, FAULT_NOT_ALONE, field[0])
 
 
 # --- encode ----------------------------------------------------------------------------------
