@@ -991,8 +991,8 @@ cdef bint _decide_lane(Front *front, Call *call) noexcept nogil:
         )
     else:
         _refuse_queued(
-            &front.ready, call, GRPC_RESOURCE_EXHAUSTED, "a message of a stream exceeds 16384 bytes",
-            NULL,
+            &front.ready, call, GRPC_RESOURCE_EXHAUSTED,
+            "a message of a stream exceeds 16384 bytes", NULL,
         )
     return True
 
