@@ -170,10 +170,9 @@ class Changes(Modes):
             return reason
         notional = ceil(self._mark_value(key.instrument_id, position.lots))
         pnl = self._unrealised(key.instrument_id, position.lots, position.entry_value)
-        leverage = self._leverage(key.account_id, key.instrument_id)
-        contract = self._contract(key.instrument_id)
+        contract = self._contract(key)
         needed = max(
-            initial(contract, leverage, position.lots, notional),
+            initial(contract, position.lots, notional),
             liquidation_requirement(contract, position.lots, position.entry_value, notional),
         )
         if position.wallet + amount + min(0, pnl) < needed:

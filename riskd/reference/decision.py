@@ -12,7 +12,7 @@ from riskd.reference.black import black76, mark_unit
 from riskd.reference.figures import NewOrder, Terms
 from riskd.reference.ladder import Ladder, verdict
 from riskd.reference.margin import Fill
-from riskd.reference.numbers import BILLION, COUNT_MAX, YEAR_NS, floor
+from riskd.reference.numbers import BILLION, COUNT_MAX, YEAR_NS, clamp, floor
 from riskd.reference.state import (
     DERIVES_QUANTITY,
     LIMIT_PRICED,
@@ -320,8 +320,8 @@ class Decisions(Ladder):
             detail.schedule_version = self._schedule_of(terms.instrument_id).version
             after = self._position_after(terms, filled) if mark and fill_fits else None
             if after is not None:
-                detail.position_initial_margin_minor = after.initial_margin
-                detail.position_maintenance_margin_minor = after.maintenance
+                detail.position_initial_margin_minor = clamp(after.initial_margin)
+                detail.position_maintenance_margin_minor = clamp(after.maintenance)
                 detail.position_unrealised_pnl_minor = after.unrealised_pnl
                 detail.equity_minor = after.equity
                 detail.margin_ratio_ppm = after.margin_ratio

@@ -19,6 +19,7 @@ from riskd.reference.families import (
     FAMILY_TIERED,
     FAMILY_TIERED_QUANTITY,
     TIERED_FAMILIES,
+    has_valid_closing_fee,
     has_valid_first_tier,
     has_valid_parameters,
     tier_ladder,
@@ -75,6 +76,7 @@ class Definitions(State):
         parameter_a: int = 0,
         parameter_b: int = 0,
         parameter_c: int = 0,
+        closing_fee: int = 0,
     ) -> tuple[int, int]:
         """Tiers are (floor, initial ppb, maintenance ppb, leverage_max). Return (reason, id)."""
         if not is_name(name):
@@ -97,6 +99,7 @@ class Definitions(State):
             parameter_a=parameter_a,
             parameter_b=parameter_b,
             parameter_c=parameter_c,
+            closing_fee=closing_fee,
         )
         if not is_schedule_valid(row):
             return t.REASON_CODE_DEFINITION_INVALID, 0
@@ -110,6 +113,8 @@ class Definitions(State):
         initial_min_ppb: int,
         maintenance_ppb: int,
         put_maintenance: int = 0,
+        parameter_d: int = 0,
+        parameter_e: int = 0,
     ) -> tuple[int, int]:
         """Return (reason, id). It stands in the table of schedules."""
         if not is_name(name):
@@ -117,7 +122,9 @@ class Definitions(State):
         if asset_id not in self._assets:
             return t.REASON_CODE_ASSET_UNKNOWN, 0
         is_valid = 0 <= initial_min_ppb <= initial_ppb <= BILLION
-        is_valid = is_valid and 0 <= maintenance_ppb <= BILLION and put_maintenance in (0, 1)
+        is_valid = is_valid and 0 <= maintenance_ppb <= BILLION and put_maintenance in (0, 1, 2)
+        is_valid = is_valid and (parameter_d == 0 or BILLION <= parameter_d <= 10 * BILLION)
+        is_valid = is_valid and 0 <= parameter_e <= BILLION
         if not is_valid:
             return t.REASON_CODE_DEFINITION_INVALID, 0
         row = ScheduleRow(
@@ -133,6 +140,8 @@ class Definitions(State):
             parameter_a=initial_min_ppb,
             parameter_b=put_maintenance,
             parameter_c=REFERENCE_MARK,
+            parameter_d=parameter_d,
+            parameter_e=parameter_e,
         )
         return self._put_schedule(row)
 
@@ -178,6 +187,7 @@ class Definitions(State):
         multiplier_exponent: int = 0,
         option_rule_id: int = 0,
         base_asset_id: int = 0,
+        isolated_only: int = 0,
     ) -> tuple[int, int]:
         """Steps are mantissa * 10^exponent. Return (reason, instrument id)."""
         held = [each for each in self._instruments.values() if each.symbol == symbol]
@@ -210,6 +220,7 @@ class Definitions(State):
             multiplier_exponent=multiplier_exponent,
             option_rule_id=option_rule_id,
             base_asset_id=base_asset_id,
+            isolated_only=isolated_only,
         )
         reason = self._instrument_reason(row)
         if reason != NONE:
@@ -323,7 +334,7 @@ def is_schedule_valid(row: ScheduleRow) -> bool:
     """A-9 of family, basis, parameters and notional_max; the tiers are valid by themselves."""
     if row.family not in FAMILIES or row.maintenance_basis not in (BASIS_MARK, BASIS_ENTRY):
         return False
-    if not has_valid_parameters(row):
+    if not has_valid_parameters(row) or not has_valid_closing_fee(row):
         return False
     if row.family not in TIERED_FAMILIES and not has_valid_first_tier(row):
         return False
@@ -380,7 +391,9 @@ def has_valid_bounds(row: InstrumentRow) -> bool:
 
 
 def has_valid_terms(row: InstrumentRow) -> bool:
-    """Return whether expiry and option terms are those of the kind."""
+    """Return whether expiry, option terms and mode are those of the kind."""
+    if row.isolated_only not in ((0, 1) if is_contract(row.kind) else (0,)):
+        return False
     if is_option(row.kind):
         return (
             row.expiry_ns > 0
@@ -395,7 +408,7 @@ def has_valid_terms(row: InstrumentRow) -> bool:
 
 
 def immutable_part(row: InstrumentRow) -> tuple[int, ...]:
-    """Return kind, asset, steps, mark units, multiplier, base asset and option terms."""
+    """Return kind, asset, steps, mark units, multiplier, base asset, option terms and mode."""
     return (
         row.kind,
         row.asset_id,
@@ -412,4 +425,5 @@ def immutable_part(row: InstrumentRow) -> tuple[int, ...]:
         row.option_type,
         row.interest_rate_ppb,
         row.underlying_id,
+        row.isolated_only,
     )

@@ -25,6 +25,11 @@ FAMILY_OPTION_RULE: Final = 20
 """Of a row that is a rule for short options (options.py), no schedule."""
 TIERED_FAMILIES: Final = (FAMILY_TIERED, FAMILY_TIERED_WHOLE, FAMILY_TIERED_QUANTITY)
 
+CLOSING_FEE_NONE: Final = 0
+CLOSING_FEE_IN_MAINTENANCE: Final = 1
+CLOSING_FEE_RESERVED: Final = 2
+CLOSING_FEE_AT_BANKRUPTCY: Final = 3
+
 BASIS_MARK: Final = 1
 BASIS_ENTRY: Final = 2
 
@@ -117,6 +122,8 @@ def power_rate(a: int, b: int, scale: int, notional: int | Fraction) -> int:
 def has_valid_parameters(schedule: ScheduleRow) -> bool:
     """Return whether a, b and c are inside the bounds of the family; 0 where it has none."""
     a, b, c = schedule.parameter_a, schedule.parameter_b, schedule.parameter_c
+    if schedule.family == FAMILY_TIERED_QUANTITY:
+        return (a == 0 or schedule.tiers[-1].floor < a <= COUNT_MAX) and (b, c) == (0, 0)
     if schedule.family in TIERED_FAMILIES:
         return (a, b, c) == (0, 0, 0)
     if schedule.family == FAMILY_SIZE_LINEAR:
@@ -131,6 +138,14 @@ def has_valid_parameters(schedule: ScheduleRow) -> bool:
         return 1 <= a <= 10**18 and 1 <= b <= BILLION and c == 0
     bounds = 1 <= a <= maintenance_max(schedule), 0 <= b <= 10**15, BILLION < c <= 10**12
     return all(bounds)
+
+
+def has_valid_closing_fee(schedule: ScheduleRow) -> bool:
+    if schedule.closing_fee in (CLOSING_FEE_RESERVED, CLOSING_FEE_AT_BANKRUPTCY):
+        # What is put aside at entry stays as it is, and so does the requirement that it is part of.
+        is_fixed = schedule.maintenance_basis == BASIS_ENTRY and schedule.liquidation_fee_ppb == 0
+        return is_fixed and schedule.family in TIERED_FAMILIES
+    return schedule.closing_fee in (CLOSING_FEE_NONE, CLOSING_FEE_IN_MAINTENANCE)
 
 
 def has_valid_first_tier(schedule: ScheduleRow) -> bool:

@@ -1,5 +1,6 @@
 """Margin figures of positions and accounts, computed anew each time."""
 
+from collections.abc import Container
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
@@ -12,12 +13,14 @@ from riskd.reference.families import FAMILY_OPEN_INTEREST
 from riskd.reference.margin import (
     Contract,
     Fill,
+    Side,
     SideMargin,
     SideSums,
     base_of_lot,
     fill_contract,
     fill_option,
     fill_spot,
+    has_deductions,
     liquidation_price,
     liquidation_requirement,
     maintenance,
@@ -146,6 +149,8 @@ class Figures(Collateral):
 
     def _mode(self, account_id: int, instrument_id: int) -> int:
         """Return the effective mode of an account's positions in an instrument."""
+        if self._instruments[instrument_id].isolated_only:
+            return t.MARGIN_MODE_ISOLATED
         own = self._settings(account_id, instrument_id).own_mode
         return own or self._accounts[account_id].margin_mode
 
@@ -177,11 +182,13 @@ class Figures(Collateral):
     def _scale(self, instrument: InstrumentRow) -> int:
         return self._assets[instrument.asset_id].scale
 
-    def _contract(self, instrument_id: int) -> Contract:
-        """Return a contract with the schedule and the open interest of now."""
+    def _contract(self, key: PositionKey) -> Contract:
+        """Return a contract with schedule, leverage and open interest of now."""
+        instrument_id = key.instrument_id
         instrument = self._instruments[instrument_id]
         schedule = self._schedule_of(instrument_id)
-        contract = Contract(instrument, schedule, self._scale(instrument), 0)
+        leverage = self._leverage(key.account_id, instrument_id)
+        contract = Contract(instrument, schedule, self._scale(instrument), leverage)
         if schedule.family != FAMILY_OPEN_INTEREST or instrument_id not in self._marks:
             return contract
         price = self._marks[instrument_id].price
@@ -375,8 +382,7 @@ class Figures(Collateral):
         if position.lots != 0 and not self._is_isolated(key):
             held = ceil(self._mark_value(key.instrument_id, position.lots))
         return side_margin(
-            self._contract(key.instrument_id),
-            self._leverage(key.account_id, key.instrument_id),
+            self._contract(key),
             position.lots,
             sign,
             self._sums_with(key, sign, new),
@@ -416,7 +422,7 @@ class Figures(Collateral):
         if self._is_open_cross(key, position):
             if key.instrument_id not in self._marks:
                 return None
-            contract = self._contract(key.instrument_id)
+            contract = self._contract(key)
             lots, entry_value = position.lots, position.entry_value
             notional = ceil(self._mark_value(key.instrument_id, lots))
             return PoolPart(
@@ -491,10 +497,21 @@ class Figures(Collateral):
             used = min(AMOUNT_MAX, max(0, -figures.available_without_credit))
             self._accounts[account_id] = replace(account, credit_used=used)
 
-    def _cross_others(self, key: PositionKey) -> tuple[int, int] | None:
+    def _group(self, key: PositionKey, position: Fill | Position) -> dict[PositionKey, Side]:
+        """Return what moves with a contract's position: with cross, all its sides that are open."""
+        group = {key: Side(position.lots, position.entry_value)}
+        for other, held in self._positions_of(key.account_id):
+            is_of_contract = other.instrument_id == key.instrument_id and other != key
+            if is_of_contract and self._is_open_cross(other, held):
+                group[other] = Side(held.lots, held.entry_value)
+        return group
+
+    def _cross_others(
+        self, key: PositionKey, group: Container[PositionKey] = ()
+    ) -> tuple[int, int] | None:
         """Return what the pool's other positions and its collateral add, and what they require.
 
-        None without a mark.
+        The positions of a group are no others either. None without a mark.
         """
         collateral = self._collateral_value(self._accounts[key.account_id])
         if collateral is None:
@@ -502,7 +519,7 @@ class Figures(Collateral):
         pnl = collateral
         requirement = 0
         for other, position in self._positions_of(key.account_id):
-            if other == key:
+            if other == key or other in group:
                 continue
             part = self._pool_part(other, position)
             if part is None:
@@ -511,11 +528,13 @@ class Figures(Collateral):
             requirement += part.requirement
         return pnl, requirement
 
-    def _money_behind(self, key: PositionKey, wallet: int, cash: int) -> int | None:
+    def _money_behind(
+        self, key: PositionKey, group: Container[PositionKey], wallet: int, cash: int
+    ) -> int | None:
         """Return w of a liquidation price; None if a mark of another cross position is missing."""
         if self._is_isolated(key):
             return wallet
-        others = self._cross_others(key)
+        others = self._cross_others(key, group)
         return None if others is None else cash + others[0] - others[1]
 
     def _mark_reason(self, instrument: InstrumentRow, now_ns: int) -> Reason:
@@ -580,8 +599,7 @@ class Figures(Collateral):
         if instrument.kind == SPOT:
             return fill_spot(sign, quantity, self._base_of_lot(instrument), traded)
         return fill_contract(
-            self._contract(key.instrument_id),
-            self._leverage(key.account_id, key.instrument_id),
+            self._contract(key),
             self._is_isolated(key),
             position,
             sign,
@@ -599,16 +617,16 @@ class Figures(Collateral):
             return t.LIQUIDATION_STATUS_UNSPECIFIED, 0
         if position.lots == 0:
             return t.LIQUIDATION_STATUS_NO_POSITION, 0
-        money = self._money_behind(key, position.wallet, cash)
+        group = self._group(key, position)
+        money = self._money_behind(key, group, position.wallet, cash)
         if money is None or not fits(money):
             return t.LIQUIDATION_STATUS_UNSPECIFIED, 0
-        contract = self._contract(key.instrument_id)
-        if not contract.has_deduction(position.lots):
-            return t.LIQUIDATION_STATUS_UNSPECIFIED, 0
+        contract = self._contract(key)
+        sides = list(group.values())
         mark = self._marks.get(key.instrument_id)
-        price = liquidation_price(
-            contract, position.lots, position.entry_value, money, mark.price if mark else None
-        )
+        if not has_deductions(contract, sides) or (len(group) > 1 and mark is None):
+            return t.LIQUIDATION_STATUS_UNSPECIFIED, 0
+        price = liquidation_price(contract, sides, money, mark.price if mark else None)
         if price is None:
             return t.LIQUIDATION_STATUS_CANNOT_BE_LIQUIDATED, 0
         return t.LIQUIDATION_STATUS_AT_PRICE, clamp(price)
@@ -621,4 +639,7 @@ class Figures(Collateral):
         if status != t.LIQUIDATION_STATUS_AT_PRICE:
             return status, 0
         units = self._instruments[key.instrument_id].mark_units_per_tick
-        return status, to_ticks(price, position.lots, units)
+        is_below = position.lots > 0
+        if len(self._group(key, position)) > 1:
+            is_below = price <= self._marks[key.instrument_id].price
+        return status, to_ticks(price, is_below, units)

@@ -347,13 +347,13 @@ class Ladder(Limits):
     def _born_liquidatable_violations(self, terms: Terms, filled: Fill) -> list[Violation]:
         """M-2."""
         cash = self._accounts[terms.account_id].cash + filled.cash_change
-        money = self._money_behind(terms.key, filled.wallet, cash)
+        group = self._group(terms.key, filled)
+        money = self._money_behind(terms.key, group, filled.wallet, cash)
         reference = self._reference_price(terms)
         if filled.lots == 0 or money is None or reference is None:
             return []
-        contract = self._contract(terms.instrument_id)
-        notional = contract.notional(filled.lots, reference)
-        if not can_be_liquidated(contract, filled.lots, filled.entry_value, money, notional):
+        contract = self._contract(terms.key)
+        if not can_be_liquidated(contract, list(group.values()), money, reference):
             return []
         after = self._position_after(terms, filled)
         if after is None:
@@ -461,8 +461,7 @@ class Ladder(Limits):
         """
         cash = self._accounts[terms.account_id].cash + filled.cash_change
         instrument = self._instruments[terms.instrument_id]
-        contract = self._contract(terms.instrument_id)
-        leverage = self._leverage(terms.account_id, terms.instrument_id)
+        contract = self._contract(terms.key)
         reference = self._reference_price(terms)
         assert reference is not None
         lots, entry_value = filled.lots, filled.entry_value
@@ -473,23 +472,29 @@ class Ladder(Limits):
         isolated = self._is_isolated(terms.key)
         money = behind = filled.wallet
         if not isolated:
-            others = self._cross_others(terms.key)
+            group = self._group(terms.key, filled)
+            others = self._cross_others(terms.key, group)
             if others is None:
                 return None
             money = cash + others[0]
             behind = money - others[1]
             requirement += others[1]
+            for key, side in group.items():
+                if key != terms.key:  # It moves to R with the position.
+                    value = contract.notional(side.lots, reference)
+                    money += profit(contract.sigma(side.lots), side.entry_value, value)
+                    requirement += liquidation_requirement(contract, *side, ceil(value))
         equity = money + pnl
         bankruptcy = None
         if lots != 0 and fits(money):
             bankruptcy = bankruptcy_price(contract, lots, entry_value, money)
         bankruptcy_ticks = 0
         if bankruptcy is not None:
-            bankruptcy_ticks = to_ticks(bankruptcy, lots, instrument.mark_units_per_tick)
+            bankruptcy_ticks = to_ticks(bankruptcy, lots > 0, instrument.mark_units_per_tick)
         has_ratio = lots != 0 or not isolated
         return PositionAfter(
             notional=notional,
-            initial_margin=initial(contract, leverage, lots, notional),
+            initial_margin=initial(contract, lots, notional),
             maintenance=maintenance(contract, lots, entry_value, notional),
             unrealised_pnl=pnl,
             equity=equity,

@@ -114,7 +114,7 @@ class MarginLevels(Figures):
         pnl = self._unrealised(key.instrument_id, position.lots, position.entry_value)
         equity = position.wallet + pnl
         requirement = liquidation_requirement(
-            self._contract(key.instrument_id), position.lots, position.entry_value, notional
+            self._contract(key), position.lots, position.entry_value, notional
         )
         return Standing(equity, requirement, is_open=True) if fits(equity, requirement) else None
 

@@ -1,13 +1,17 @@
 """Arithmetic of docs/decision.md and docs/instruments.md on contracts and fills: no state."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
+from typing import NamedTuple
 
 from riskd.core.rows import InstrumentRow, ScheduleRow
 from riskd.reference.families import (
     BASIS_ENTRY,
+    CLOSING_FEE_AT_BANKRUPTCY,
+    CLOSING_FEE_IN_MAINTENANCE,
+    CLOSING_FEE_RESERVED,
     FAMILY_POWER,
     FAMILY_TIERED,
     FAMILY_TIERED_QUANTITY,
@@ -71,7 +75,9 @@ class Contract:
     instrument: InstrumentRow
     schedule: ScheduleRow
     scale: int
-    open_interest: int
+    leverage: int
+    """Of an account's positions in it, in hundredths."""
+    open_interest: int = 0
     """Its notional at the mark; 0 if it is not known."""
 
     @property
@@ -100,47 +106,59 @@ class Contract:
         """Return i, m and d of lots on a side, 1 long or -1 short, with their notional."""
         return rates_of(self.schedule, self.scale, self.open_interest, sign, abs(lots), notional)
 
-    def has_deduction(self, lots: int) -> bool:
-        """Return whether d fits: that of an amount a lot may not."""
-        return fits(self.rates(sign_of(lots), lots, 0).deduction)
-
     def is_entry_based(self) -> bool:
         return self.schedule.maintenance_basis == BASIS_ENTRY
+
+    def closing_fee(self, sigma: int, value: int) -> int:
+        """Return c, what is put aside for closing a notional or an entry value."""
+        if self.schedule.closing_fee == CLOSING_FEE_RESERVED:
+            sigma = -1  # As of a short, whose value rises on the way.
+        elif self.schedule.closing_fee != CLOSING_FEE_AT_BANKRUPTCY:
+            return 0
+        fee_ppb = self.instrument.taker_fee_ppb
+        at_bankruptcy = self.leverage - 100 * sigma
+        return ceil_div(fee_ppb * value * at_bankruptcy, BILLION * self.leverage)
 
 
 # --- Margin of a notional -------------------------------------------------------------------------
 
 
-def maintenance_at(rates: Rates, notional: int) -> int:
-    return ceil_div(rates.maintenance_ppb * notional, BILLION) - rates.deduction
+def requirement_of(
+    contract: Contract, lots: int, entry_value: int, value: int, fee_ppb: int
+) -> int:
+    """Return ceil((m + fee) value) - d, at the rates of a value, and what is put aside."""
+    rates = contract.rates(sign_of(lots), lots, value)
+    part = ceil_div((rates.maintenance_ppb + fee_ppb) * value, BILLION) - rates.deduction
+    return part + contract.closing_fee(contract.sigma(lots), entry_value)
 
 
 def maintenance(contract: Contract, lots: int, entry_value: int, notional: int) -> int:
+    is_fee_inside = contract.schedule.closing_fee == CLOSING_FEE_IN_MAINTENANCE
+    fee_ppb = contract.fee_ppb if is_fee_inside else 0
     basis = entry_value if contract.is_entry_based() else notional
-    return maintenance_at(contract.rates(sign_of(lots), lots, basis), basis)
+    return requirement_of(contract, lots, entry_value, basis, fee_ppb)
 
 
 def liquidation_requirement(contract: Contract, lots: int, entry_value: int, notional: int) -> int:
     if contract.is_entry_based():
         fee = ceil_div(contract.fee_ppb * notional, BILLION)
-        return fee + maintenance(contract, lots, entry_value, notional)
-    rates = contract.rates(sign_of(lots), lots, notional)
-    rate = rates.maintenance_ppb + contract.fee_ppb
-    return ceil_div(rate * notional, BILLION) - rates.deduction
+        return fee + requirement_of(contract, lots, entry_value, entry_value, 0)
+    return requirement_of(contract, lots, entry_value, notional, contract.fee_ppb)
 
 
-def initial_at(rates: Rates, leverage: int, notional: int, lots: int) -> int:
+def initial_at(contract: Contract, rates: Rates, sign: int, notional: int, lots: int) -> int:
     """Return the initial margin of a notional, and the lots that it is of, at known rates."""
-    return max(
-        ceil_div(notional * 100, leverage),
+    margin = max(
+        ceil_div(notional * 100, contract.leverage),
         ceil_div(rates.initial_ppb * notional, BILLION),
         rates.initial_per_lot * abs(lots),
     )
+    return margin + contract.closing_fee(contract.sigma(sign), notional)
 
 
-def initial(contract: Contract, leverage: int, lots: int, notional: int) -> int:
-    rates = contract.rates(sign_of(lots), lots, notional)
-    return initial_at(rates, leverage, notional, lots)
+def initial(contract: Contract, lots: int, notional: int) -> int:
+    sign = sign_of(lots)
+    return initial_at(contract, contract.rates(sign, lots, notional), sign, notional, lots)
 
 
 def notional_max(schedule: ScheduleRow, leverage: int) -> int | None:
@@ -160,7 +178,10 @@ def lots_max(schedule: ScheduleRow, leverage: int) -> int | None:
     """Return the most lots of a side at a leverage; None is no bound."""
     if schedule.family != FAMILY_TIERED_QUANTITY:
         return None
-    return min(floors_beyond(schedule, leverage), default=None)
+    bounds = floors_beyond(schedule, leverage)
+    if schedule.parameter_a != 0:
+        bounds.append(schedule.parameter_a)
+    return min(bounds, default=None)
 
 
 def floors_beyond(schedule: ScheduleRow, leverage: int) -> list[int]:
@@ -171,35 +192,65 @@ def floors_beyond(schedule: ScheduleRow, leverage: int) -> list[int]:
 # --- Liquidation and bankruptcy price -------------------------------------------------------------
 
 
-def can_be_liquidated(
-    contract: Contract, lots: int, entry_value: int, money: int, notional: Fraction
-) -> bool:
+class Side(NamedTuple):
+    """x and V of a position side; those of one contract move together."""
+
+    lots: int
+    entry_value: int
+
+
+def has_deductions(contract: Contract, sides: Sequence[Side]) -> bool:
+    """Return whether each d fits: that of an amount a lot, or with a fee in it, may not."""
+    lines = [line for side in sides for line in requirement_lines(contract, side)]
+    return all(fits(deduction) for _, deduction in lines)
+
+
+def can_be_liquidated(contract: Contract, sides: Sequence[Side], money: int, price: int) -> bool:
     """Return whether equity is at or below the liquidation requirement, as fractions."""
-    if not contract.has_deduction(lots):
+    if not has_deductions(contract, sides):
         return False
-    equity = money + contract.sigma(lots) * (notional - entry_value)
-    if contract.is_entry_based():
-        held = maintenance(contract, lots, entry_value, entry_value)
-        return equity <= Fraction(contract.fee_ppb, BILLION) * notional + held
-    if contract.schedule.family == FAMILY_POWER:
+    equity, required = Fraction(money), Fraction(0)
+    for side in sides:
+        notional = contract.notional(side.lots, price)
+        equity += contract.sigma(side.lots) * (notional - side.entry_value)
+        required += exact_requirement(contract, side, notional)
+    return equity <= required
+
+
+def exact_requirement(contract: Contract, side: Side, notional: Fraction) -> Fraction:
+    """Return the liquidation requirement unrounded, as far as it moves with the price."""
+    if not contract.is_entry_based() and contract.schedule.family == FAMILY_POWER:
         # The rate is that of a whole notional, and so is the requirement.
-        return equity <= liquidation_requirement(contract, lots, entry_value, ceil(notional))
-    rates = contract.rates(sign_of(lots), lots, notional)
-    rate = Fraction(rates.maintenance_ppb + contract.fee_ppb, BILLION)
-    return equity <= rate * notional - rates.deduction
+        return Fraction(liquidation_requirement(contract, *side, ceil(notional)))
+    if contract.is_entry_based():
+        ((rate, deduction),) = requirement_lines(contract, side)
+    else:
+        rates = contract.rates(sign_of(side.lots), side.lots, notional)
+        rate, deduction = rates.maintenance_ppb + contract.fee_ppb, rates.deduction
+    return Fraction(rate, BILLION) * notional - deduction
 
 
 def liquidation_price(
-    contract: Contract, lots: int, entry_value: int, money: int, mark: int | None
+    contract: Contract, sides: Sequence[Side], money: int, mark: int | None
 ) -> int | None:
-    """Return the liquidation price in mark units, None if it cannot be liquidated. money is w."""
+    """Return the liquidation price in mark units, None if there is none. money is w.
+
+    Of several sides, with which there must be a mark, it is the one that they share.
+    """
+    if len(sides) > 1:
+        assert mark is not None
+        return shared_price(contract, sides, money, mark)
+    (side,) = sides
+    lots, entry_value = side
     if not contract.is_entry_based():
         if contract.schedule.family == FAMILY_TIERED_WHOLE:
-            return price_by_tier(contract, lots, entry_value, money, mark)
+            return price_by_tier(contract, side, money, mark)
         if contract.schedule.family == FAMILY_POWER:
-            return price_by_bisection(contract, lots, entry_value, money, mark)
+            start = first_price(contract, side, mark)
+            end = 1 if lots > 0 else COUNT_MAX
+            return first_liquidated(contract, sides, money, start, end)
     bounds = []
-    for rate, deduction in requirement_lines(contract, lots, entry_value):
+    for rate, deduction in requirement_lines(contract, side):
         if contract.sigma(lots) > 0:
             bounds.append(Fraction((entry_value - money - deduction) * BILLION, BILLION - rate))
         else:
@@ -219,11 +270,23 @@ def liquidation_price(
     return None if price < 1 else min(COUNT_MAX, price)
 
 
-def requirement_lines(contract: Contract, lots: int, entry_value: int) -> list[tuple[int, int]]:
+def shared_price(contract: Contract, sides: Sequence[Side], money: int, mark: int) -> int | None:
+    """Return the price nearest to the mark, the lower of two, at which all sides are liquidated.
+
+    Sides that are nearly equal gain and lose little, but their requirements rise with the notional:
+    so they may be liquidated against the direction in which they lose.
+    """
+    ends = [first_liquidated(contract, sides, money, mark, end) for end in (1, COUNT_MAX)]
+    found = [price for price in ends if price is not None]
+    return min(found, key=lambda price: abs(price - mark), default=None)
+
+
+def requirement_lines(contract: Contract, side: Side) -> list[tuple[int, int]]:
     """Return (rate, deduction) of the lines whose largest one is the liquidation requirement."""
+    lots, entry_value = side
     fee_ppb = contract.fee_ppb
     if contract.is_entry_based():
-        return [(fee_ppb, -maintenance(contract, lots, entry_value, entry_value))]
+        return [(fee_ppb, -requirement_of(contract, lots, entry_value, entry_value, 0))]
     if contract.schedule.family == FAMILY_TIERED:
         tiers = contract.schedule.tiers
         return [(each.maintenance_rate_ppb + fee_ppb, each.deduction) for each in tiers]
@@ -231,14 +294,13 @@ def requirement_lines(contract: Contract, lots: int, entry_value: int) -> list[t
     return [(rates.maintenance_ppb + fee_ppb, rates.deduction)]
 
 
-def price_by_tier(
-    contract: Contract, lots: int, entry_value: int, money: int, mark: int | None
-) -> int | None:
+def price_by_tier(contract: Contract, side: Side, money: int, mark: int | None) -> int | None:
     """Return the first price that liquidates from the mark on, of tiers with jumps.
 
     In a tier, what can be liquidated at a price can be at all further ones.
     """
-    start = first_price(contract, lots, entry_value, mark)
+    start = first_price(contract, side, mark)
+    lots = side.lots
     found = []
     floors = [tier.floor for tier in contract.schedule.tiers]
     for index, floor_k in enumerate(floors):
@@ -258,25 +320,18 @@ def price_by_tier(
         else:
             near, far = max(lowest, start), highest
         if sign_of(lots) * (near - far) >= 0:
-            price = first_liquidated(contract, lots, entry_value, money, near, far)
+            price = first_liquidated(contract, [side], money, near, far)
             found += [] if price is None else [price]
     if not found:
         return None
     return max(found) if lots > 0 else min(found)
 
 
-def price_by_bisection(
-    contract: Contract, lots: int, entry_value: int, money: int, mark: int | None
-) -> int | None:
-    start = first_price(contract, lots, entry_value, mark)
-    end = 1 if lots > 0 else COUNT_MAX
-    return first_liquidated(contract, lots, entry_value, money, start, end)
-
-
-def first_price(contract: Contract, lots: int, entry_value: int, mark: int | None) -> int:
+def first_price(contract: Contract, side: Side, mark: int | None) -> int:
     """Return where to begin: the mark, else the average price, rounded against the account."""
     if mark is not None:
         return mark
+    lots, entry_value = side
     of_all_lots = contract.unit_value * abs(lots)
     if contract.is_inverse:
         price = of_all_lots / entry_value if entry_value > 0 else Fraction(COUNT_MAX)
@@ -286,21 +341,16 @@ def first_price(contract: Contract, lots: int, entry_value: int, mark: int | Non
 
 
 def first_liquidated(
-    contract: Contract, lots: int, entry_value: int, money: int, near: int, far: int
+    contract: Contract, sides: Sequence[Side], money: int, near: int, far: int
 ) -> int | None:
     """Return the first price from near to far at which it can be liquidated, by bisection."""
-
-    def is_liquidated(price: int) -> bool:
-        notional = contract.notional(lots, price)
-        return can_be_liquidated(contract, lots, entry_value, money, notional)
-
-    if is_liquidated(near):
+    if can_be_liquidated(contract, sides, money, near):
         return near
-    if not is_liquidated(far):
+    if not can_be_liquidated(contract, sides, money, far):
         return None
     while abs(far - near) > 1:
         middle = (near + far) // 2
-        if is_liquidated(middle):
+        if can_be_liquidated(contract, sides, money, middle):
             far = middle
         else:
             near = middle
@@ -310,6 +360,9 @@ def first_liquidated(
 def bankruptcy_price(contract: Contract, lots: int, entry_value: int, money: int) -> int | None:
     """Return the price in mark units at which equity is zero, against the account; None if none."""
     of_all_lots = contract.unit_value * abs(lots)
+    money -= contract.closing_fee(contract.sigma(lots), entry_value)
+    if not fits(money):
+        return None
     notional = entry_value - contract.sigma(lots) * money
     if contract.is_inverse:
         if notional <= 0:
@@ -320,9 +373,9 @@ def bankruptcy_price(contract: Contract, lots: int, entry_value: int, money: int
     return None if price <= 0 else price
 
 
-def to_ticks(price: int, lots: int, mark_units_per_tick: int) -> int:
-    """Round a price in mark units to ticks against the account: a long's up, a short's down."""
-    if lots > 0:
+def to_ticks(price: int, is_below: bool, mark_units_per_tick: int) -> int:
+    """Round a price in mark units to ticks against the account: a long's, below the mark, up."""
+    if is_below:
         return ceil_div(price, mark_units_per_tick)
     return max(1, price // mark_units_per_tick)
 
@@ -410,7 +463,6 @@ def fill_spot(sign: int, quantity: int, one_lot: int, traded: Callable[[int], in
 
 def fill_contract(
     contract: Contract,
-    leverage: int,
     isolated: bool,
     position: Position,
     sign: int,
@@ -445,7 +497,8 @@ def fill_contract(
     entry_value = position.entry_value - closed.released + money
     if isolated and opened > 0:
         rates = contract.rates(sign_of(lots), lots, entry_value)
-        need = initial_at(rates, leverage, money, opened) + open_loss * opened // quantity
+        need = initial_at(contract, rates, sign_of(lots), money, opened)
+        need += open_loss * opened // quantity
         cash_change -= need
         wallet += need
     return Fill(
@@ -497,7 +550,6 @@ class SideMargin:
 
 def side_margin(
     contract: Contract,
-    leverage: int,
     lots: int,
     sign: int,
     sums: SideSums,
@@ -511,6 +563,6 @@ def side_margin(
     return SideMargin(
         side_notional,
         side_lots,
-        initial_at(rates, leverage, open_value, open_lots),
-        initial_at(rates, leverage, side_notional, side_lots),
+        initial_at(contract, rates, sign, open_value, open_lots),
+        initial_at(contract, rates, sign, side_notional, side_lots),
     )

@@ -70,10 +70,12 @@ class Modes(Ladder):
     def _mode_reason(
         self, account_id: int, instrument_id: int, margin_mode: int, now_ns: int
     ) -> Reason:
-        """F-15, A-7 of options and spot, S-10, S-11."""
+        """F-15, A-22, A-7 of options and spot, S-10, S-11."""
         if margin_mode not in (t.MARGIN_MODE_CROSS, t.MARGIN_MODE_ISOLATED):
             return t.REASON_CODE_MARGIN_MODE_MISMATCH
         instrument = self._instruments[instrument_id]
+        if instrument.isolated_only and margin_mode == t.MARGIN_MODE_CROSS:
+            return t.REASON_CODE_ISOLATED_ONLY
         if instrument.kind == SPOT:
             return t.REASON_CODE_POSITION_NOT_FLAT
         if self._is_flat_in(account_id, instrument_id):
@@ -105,11 +107,9 @@ class Modes(Ladder):
     def _wallet_needed(self, key: PositionKey) -> int:
         """Return initial(Nup) + max(0, -unrealised)."""
         position = self._position(key)
-        leverage = self._leverage(key.account_id, key.instrument_id)
         notional = ceil(self._mark_value(key.instrument_id, position.lots))
         pnl = self._unrealised(key.instrument_id, position.lots, position.entry_value)
-        contract = self._contract(key.instrument_id)
-        return initial(contract, leverage, position.lots, notional) + max(0, -pnl)
+        return initial(self._contract(key), position.lots, notional) + max(0, -pnl)
 
     def _turned_reason(self, account_id: int, instrument_id: int) -> Reason:
         """A-2, A-21 of what the change leads to."""
@@ -121,15 +121,11 @@ class Modes(Ladder):
             return t.REASON_CODE_EXCEEDS_AVAILABLE
         for key in self._open_sides(account_id, instrument_id):
             position = self._position(key)
-            money = self._money_behind(key, position.wallet, account.cash)
+            sides = self._group(key, position)
+            money = self._money_behind(key, sides, position.wallet, account.cash)
             assert money is not None
-            if can_be_liquidated(
-                self._contract(instrument_id),
-                position.lots,
-                position.entry_value,
-                money,
-                self._mark_value(instrument_id, position.lots),
-            ):
+            price = self._marks[instrument_id].price
+            if can_be_liquidated(self._contract(key), list(sides.values()), money, price):
                 return t.REASON_CODE_BORN_LIQUIDATABLE_IN_MODE
         return NONE
 

@@ -210,7 +210,7 @@ class Queries(Decisions, LimitQueries):
             money = None if others is None else account.cash + others[0]
         if money is None or not fits(money):
             return row
-        contract = self._contract(key.instrument_id)
+        contract = self._contract(key)
         bankruptcy = bankruptcy_price(contract, position.lots, position.entry_value, money)
         return row._replace(bankruptcy_price=clamp(bankruptcy or 0))
 
@@ -231,8 +231,9 @@ class Queries(Decisions, LimitQueries):
         wallet = position.wallet
         cash = self._accounts[key.account_id].cash
         if self._is_isolated(key):
-            rates = self._contract(key.instrument_id).rates(sign, lots, entry_value)
-            need = initial_at(rates, row.leverage, adding.value, adding.lots)
+            contract = self._contract(key)
+            rates = contract.rates(sign, lots, entry_value)
+            need = initial_at(contract, rates, sign, adding.value, adding.lots)
             wallet += need + adding.open_loss
         else:
             cash -= ceil_div(adding.value * instrument.taker_fee_ppb, BILLION)
@@ -241,6 +242,8 @@ class Queries(Decisions, LimitQueries):
         if status != t.LIQUIDATION_STATUS_AT_PRICE:
             return 0
         is_nearer = sign * price > sign * row.liquidation_price
+        if len(self._group(key, filled)) > 1:
+            is_nearer = abs(price - row.mark) < abs(row.liquidation_price - row.mark)
         if row.liquidation_status == t.LIQUIDATION_STATUS_AT_PRICE and not is_nearer:
             return 0
         return price
@@ -284,9 +287,9 @@ class Queries(Decisions, LimitQueries):
                 liquidatable=lots < 0 and fits(equity, needed) and equity <= needed,
             )
             return saturated(row)
-        contract = self._contract(key.instrument_id)
+        contract = self._contract(key)
         if not is_cross:
-            margin += initial(contract, row.leverage, lots, notional)
+            margin += initial(contract, lots, notional)
         row = row._replace(
             notional=notional,
             unrealised_pnl=pnl,
@@ -297,18 +300,12 @@ class Queries(Decisions, LimitQueries):
             known=True,
         )
         if lots != 0:
-            behind = self._money_behind(key, position.wallet, account.cash)
+            group = self._group(key, position)
+            behind = self._money_behind(key, group, position.wallet, account.cash)
             assert behind is not None
-            row = row._replace(
-                liquidatable=fits(behind)
-                and can_be_liquidated(
-                    contract,
-                    lots,
-                    entry_value,
-                    behind,
-                    self._mark_value(key.instrument_id, lots),
-                ),
-            )
+            sides = list(group.values())
+            can_be = fits(behind) and can_be_liquidated(contract, sides, behind, row.mark)
+            row = row._replace(liquidatable=can_be)
         return saturated(row)
 
     def max_order_lots(

@@ -92,7 +92,7 @@ class Settlement(Limits):
             signed_entry = position.entry_value if position.lots > 0 else -position.entry_value
             cash, realised = value, value - signed_entry
         else:
-            contract = self._contract(key.instrument_id)
+            contract = self._contract(key)
             notional = contract.notional(position.lots, price)
             realised = profit(contract.sigma(position.lots), position.entry_value, notional)
             cash = realised

@@ -136,9 +136,9 @@ class Desk:
         return self.execute(kind, reservation_id, price, quantity, fee_minor=fee)
 
     def trade(
-        self, instrument_id: int, side: int, price: int, quantity: int
+        self, instrument_id: int, side: int, price: int, quantity: int, **rest: Any
     ) -> orders_pb.ReportExecutionResponse:
-        order = self.check(instrument_id, side, price, quantity)
+        order = self.check(instrument_id, side, price, quantity, **rest)
         assert order.reason == t.REASON_CODE_NONE
         return self.fill(order.reservation_id, price, quantity)
 

@@ -10,19 +10,17 @@ import mpmath  # type: ignore[import-untyped]
 import pytest
 
 from riskd import reference
-from riskd.core.rows import ScheduleRow
 from riskd.reference import MalformedRequestError, ReferenceEngine
-from riskd.reference.families import rates_of
-from riskd.reference.margin import maintenance_at
+from riskd.reference.margin import Contract, maintenance
 from riskd.v1 import order_risk_service_pb2 as orders_pb
 from riskd.v1 import types_pb2 as t
 from tests.unit.reference_desk import BUY, CALL, CROSS, ETH, ISOLATED, NOW, SELL, XBT, Desk
 
 
-def margin_in_tier(schedule: ScheduleRow, notional: int) -> tuple[int, int]:
+def margin_in_tier(contract: Contract, notional: int) -> tuple[int, int]:
     """Return the maintenance margin of a notional and the number of its tier."""
-    rates = rates_of(schedule, 2, 0, 1, 1, notional)
-    return maintenance_at(rates, notional), rates.tier
+    tier = contract.rates(1, 1, notional).tier
+    return maintenance(contract, 1, 0, notional), tier
 
 
 def test_deductions_make_maintenance_continuous() -> None:
@@ -31,11 +29,12 @@ def test_deductions_make_maintenance_continuous() -> None:
     assert [tier.deduction for tier in schedule.tiers] == [0, 10_000, 160_000]
     # At the floor 1_000_000 both neighbours give 10_000; 1 minor unit more is in the next tier:
     # ceil(0.02 * 1_000_001) - 10_000 = 20_001 - 10_000.
-    assert margin_in_tier(schedule, 1_000_000) == (10_000, 0)
-    assert margin_in_tier(schedule, 1_000_001) == (10_001, 1)
+    contract = Contract(desk.engine.instruments()[0], schedule, scale=2, leverage=100)
+    assert margin_in_tier(contract, 1_000_000) == (10_000, 0)
+    assert margin_in_tier(contract, 1_000_001) == (10_001, 1)
     # ceil(0.05 * 6_000_000) - 160_000 = 140_000.
-    assert margin_in_tier(schedule, 6_000_000) == (140_000, 2)
-    assert margin_in_tier(schedule, 0) == (0, 0)
+    assert margin_in_tier(contract, 6_000_000) == (140_000, 2)
+    assert margin_in_tier(contract, 0) == (0, 0)
 
 
 def test_isolated_long_at_ten_times_leverage() -> None:

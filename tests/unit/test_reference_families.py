@@ -8,7 +8,7 @@ import pytest
 
 from riskd.core.rows import InstrumentRow, ScheduleRow
 from riskd.reference.families import Rates, rates_of, tier_ladder
-from riskd.reference.margin import Contract, can_be_liquidated, liquidation_price
+from riskd.reference.margin import Contract, Side, can_be_liquidated, liquidation_price
 from riskd.reference.numbers import BILLION
 from riskd.v1 import types_pb2 as t
 from tests.unit.contract_desk import CONTRACT, ContractDesk, Tiers
@@ -411,12 +411,15 @@ def some_contract(rng: random.Random, family: int) -> Contract:
     row = schedule(
         family, tiers, a, b, c, fee=rng.choice((0, 2_000_000)), basis=rng.choice((1, 1, 2))
     )
+    if family <= BY_LOTS and row.maintenance_basis == 2 and row.liquidation_fee_ppb == 0:
+        row = row._replace(closing_fee=rng.choice((0, 2, 3)))
     kind = rng.choice((LINEAR_PERPETUAL, INVERSE_PERPETUAL))
     units = rng.choice((1, 3))
     steps = (1, 0, rng.choice((1, 5)), 0)
     if kind == INVERSE_PERPETUAL:
         steps = (1, 0, 10 ** rng.randrange(3, 5), 0)
-    return Contract(InstrumentRow(1, "C", kind, 1, 1, *steps, units), row, 0, 0)
+    listed = InstrumentRow(1, "C", kind, 1, 1, *steps, units, taker_fee_ppb=5_000_000)
+    return Contract(listed, row, scale=0, leverage=rng.choice((100, 1000)))
 
 
 @pytest.mark.parametrize("family", [TIERED, WHOLE, BY_LOTS, SIZE_LINEAR, PER_CONTRACT])
@@ -439,12 +442,12 @@ def check_prices(family: int) -> None:
         mark = rng.randrange(20, 200)
         entry_value = max(1, int(contract.notional(lots, mark) * Fraction(rng.uniform(0.8, 1.2))))
         money = int(entry_value * rng.choice((rng.uniform(-0.1, 0.7), 1.3)))
-        price = liquidation_price(contract, lots, entry_value, money, mark)
+        side = Side(lots, entry_value)
+        price = liquidation_price(contract, [side], money, mark)
         ways = PRICES if lots < 0 else reversed(PRICES)
         jumps = family in (WHOLE, POWER) and not contract.is_entry_based()
         for each in ways:
-            notional = contract.notional(lots, each)
-            is_liquidated = can_be_liquidated(contract, lots, entry_value, money, notional)
+            is_liquidated = can_be_liquidated(contract, [side], money, each)
             if not jumps:
                 expected = price is not None and lots * (each - price) <= 0
                 assert is_liquidated == expected, (contract, lots, entry_value, money, each)
@@ -462,7 +465,35 @@ def check_prices(family: int) -> None:
 
 def test_tiers_without_a_mark_are_searched_from_the_entry() -> None:
     row = schedule(WHOLE, [(0, 0, 10_000_000, 2_000), (11_000, 0, 60_000_000, 1_000)])
-    contract = Contract(InstrumentRow(1, "C", 1, 1, 1, 1, 0, 1, 0, 1), row, 0, 0)
+    contract = Contract(InstrumentRow(1, "C", 1, 1, 1, 1, 0, 1, 0, 1), row, scale=0, leverage=100)
     # Entry at 100.5: the short begins at 100, the long at 101.
-    assert liquidation_price(contract, -10, 1_005, 0, None) == 100
-    assert liquidation_price(contract, 10, 1_005, 0, None) == 101
+    assert liquidation_price(contract, [Side(-10, 1_005)], 0, None) == 100
+    assert liquidation_price(contract, [Side(10, 1_005)], 0, None) == 101
+
+
+@pytest.mark.parametrize("family", [TIERED, BY_LOTS, SIZE_LINEAR, PER_CONTRACT, RISK])
+def test_sides_share_the_nearest_price_that_liquidates_both(family: int) -> None:
+    rng = random.Random(family)
+    ways = {"at the mark": 0, "down": 0, "up": 0, "against the larger side": 0}
+    for _ in range(100):
+        contract = some_contract(rng, family)
+        mark = rng.randrange(20, 200)
+        longs = rng.choice((rng.randrange(1, 13), 60))
+        sides = []
+        for lots in (longs, -rng.choice((longs, longs + 1, rng.randrange(1, 13)))):
+            value = contract.notional(lots, mark) * Fraction(rng.uniform(0.8, 1.2))
+            sides.append(Side(lots, max(1, int(value))))
+        money = int(sum(side.entry_value for side in sides) * rng.uniform(-0.1, 0.3))
+        price = liquidation_price(contract, sides, money, mark)
+        found = [each for each in PRICES if can_be_liquidated(contract, sides, money, each)]
+        nearest = min(found, key=lambda each: abs(each - mark), default=None)
+        if price in PRICES or nearest is not None:
+            assert price == nearest, (contract, sides, money, mark)
+        if price is not None:
+            way = "at the mark" if price == mark else "down" if price < mark else "up"
+            ways[way] += 1
+            net = sum(side.lots for side in sides)
+            ways["against the larger side"] += net * (price - mark) > 0
+    if family == PER_CONTRACT:  # Its requirement does not grow with the price but for the fee.
+        del ways["against the larger side"]
+    assert min(ways.values()) > 0, ways

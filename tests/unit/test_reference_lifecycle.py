@@ -300,11 +300,9 @@ def test_a_long_and_a_short_have_margin_of_their_own() -> None:
     rows = desk.engine.positions(7)
     assert rows is not None
     assert [row.position_side for row in rows] == [LONG, SHORT]
-    # Behind the long: 20_000 and the short's 0 profit less its 1000:
-    # (100_000 - 19_000) / (0.99 * 50) = 1636.4.
-    assert rows[0].liquidation_price == 1636
-    # Behind the short likewise: (100_000 + 19_000) / (1.01 * 50) = 2356.4, up.
-    assert rows[1].liquidation_price == 2357
+    # What one side gains the other loses; their requirements are 20_000 at 10_000 ticks, where each
+    # is worth 1_000_000.
+    assert [row.liquidation_price for row in rows] == [20_000, 20_000]
 
 
 def test_an_order_closes_only_its_own_position_side() -> None:

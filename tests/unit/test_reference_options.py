@@ -277,7 +277,7 @@ def test_without_a_rule_an_option_is_long_only() -> None:
         (("new", 1, 100, -1, 1), t.REASON_CODE_DEFINITION_INVALID),
         (("new", 1, 100, 1, -1), t.REASON_CODE_DEFINITION_INVALID),
         (("new", 1, 100, 1, 10**9 + 1), t.REASON_CODE_DEFINITION_INVALID),
-        (("new", 1, 100, 1, 1, 2), t.REASON_CODE_DEFINITION_INVALID),
+        (("new", 1, 100, 1, 1, 3), t.REASON_CODE_DEFINITION_INVALID),
         (("s", 1, 100, 1, 1), t.REASON_CODE_FIELD_IMMUTABLE),
     ],
 )
