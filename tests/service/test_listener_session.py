@@ -1,0 +1,511 @@
+"""A session of the native door, byte by byte: HTTP/2 as no well-behaved client sends it."""
+
+from __future__ import annotations
+
+import random
+import struct
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import h2.config
+import h2.connection
+import h2.events
+import h2.settings
+import pytest
+from hyperframe.frame import (
+    ContinuationFrame,
+    DataFrame,
+    Frame,
+    GoAwayFrame,
+    HeadersFrame,
+    PingFrame,
+    PriorityFrame,
+    RstStreamFrame,
+    SettingsFrame,
+)
+
+from riskd.v1 import order_risk_service_pb2 as pb
+from riskd.v1 import types_pb2
+from tests.service.conftest import Rig
+
+if TYPE_CHECKING:
+    from riskd.core.session import Loopback
+else:
+    Loopback = pytest.importorskip("riskd.core.session").Loopback
+
+CHECK = "/riskd.v1.OrderRiskService/CheckOrder"
+STREAM = "/riskd.v1.OrderRiskService/StreamOrders"
+ANSWER = [HeadersFrame.type, DataFrame.type, HeadersFrame.type]
+PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+OK, INVALID, EXPIRED, EXHAUSTED, UNIMPLEMENTED, INTERNAL, UNAVAILABLE = (
+    "0", "3", "4", "8", "12", "13", "14",
+)  # fmt: skip
+
+
+def framed(message: bytes, flag: int = 0) -> bytes:
+    return struct.pack(">BI", flag, len(message)) + message
+
+
+class Client:
+    """The h2 library's client on a Loopback; what came is kept by stream."""
+
+    def __init__(self, engine: Any, **options: int) -> None:
+        self.server = Loopback(engine, **options)
+        self.http = h2.connection.H2Connection(h2.config.H2Configuration(header_encoding="utf-8"))
+        self.headers: dict[int, dict[str, str]] = {}
+        self.bytes: dict[int, bytes] = {}
+        self.ended: set[int] = set()
+        self.resets: dict[int, int] = {}
+        self.http.initiate_connection()
+        self.exchange()
+
+    def exchange(self) -> None:
+        """Send what the library has, take what the server answers, until nothing moves."""
+        while sent := self.http.data_to_send():
+            self.take(self.server.feed(sent))
+
+    def take(self, received: bytes) -> None:
+        for event in self.http.receive_data(received):
+            if isinstance(event, h2.events.ResponseReceived | h2.events.TrailersReceived):
+                pairs: Any = event.headers
+                self.headers.setdefault(event.stream_id, {}).update(pairs)
+            elif isinstance(event, h2.events.DataReceived):
+                self.bytes[event.stream_id] = self.bytes.get(event.stream_id, b"") + event.data
+                if self.acknowledges:
+                    self.http.acknowledge_received_data(
+                        event.flow_controlled_length, event.stream_id
+                    )
+            elif isinstance(event, h2.events.StreamEnded):
+                self.ended.add(event.stream_id)
+            elif isinstance(event, h2.events.StreamReset):
+                self.resets[event.stream_id] = int(event.error_code)
+
+    acknowledges = True
+
+    def begin(self, path: str = CHECK, *, end: bool = False, **headers: Any) -> int:
+        """Send the headers of a call; return its stream."""
+        stream = self.http.get_next_available_stream_id()
+        named = {
+            ":method": "POST",
+            ":scheme": "http",
+            ":path": path,
+            ":authority": "riskd",
+            "content-type": "application/grpc",
+            "te": "trailers",
+        } | {key.replace("_", "-"): value for key, value in headers.items()}
+        named[":method"] = named.pop("method", "POST")
+        self.http.send_headers(stream, list(named.items()), end_stream=end)
+        self.exchange()
+        return stream
+
+    def send(
+        self, stream: int, data: bytes, *, end: bool = False, padding: int | None = None
+    ) -> None:
+        while len(data) > (room := self.http.local_flow_control_window(stream)):
+            assert room > 0
+            part = min(room, self.http.max_outbound_frame_size, len(data))
+            self.http.send_data(stream, data[:part])
+            data = data[part:]
+            self.exchange()
+        size = self.http.max_outbound_frame_size - 256
+        while len(data) > size:
+            self.http.send_data(stream, data[:size])
+            data = data[size:]
+            self.exchange()
+        self.http.send_data(stream, data, end_stream=end, pad_length=padding)
+        self.exchange()
+
+    def call(self, message: bytes, path: str = CHECK, **headers: Any) -> tuple[str, bytes]:
+        """Make a whole call; return its status and its reply."""
+        stream = self.begin(path, **headers)
+        self.send(stream, framed(message), end=True)
+        return self.outcome(stream)
+
+    def outcome(self, stream: int) -> tuple[str, bytes]:
+        return self.headers[stream]["grpc-status"], self.bytes.get(stream, b"")[5:]
+
+    def raw(self, *frames: Frame) -> None:
+        """Send frames that the library would not."""
+        self.take(self.server.feed(b"".join(frame.serialize() for frame in frames)))
+
+
+@pytest.fixture
+def client(market: Rig) -> Client:
+    return Client(market.engine)
+
+
+def order_bytes(number: int = 1) -> bytes:
+    return pb.CheckOrderRequest(
+        account_id=7,
+        instrument_id=1,
+        client_order_id=number,
+        side=types_pb2.SIDE_BUY,
+        order_type=types_pb2.ORDER_TYPE_LIMIT,
+        price_ticks=120_000,
+        quantity_lots=1,
+        gateway_id=3,
+    ).SerializeToString()
+
+
+def encoded(path: str = CHECK) -> bytes:
+    """Return a block of headers that needs no state of the connection."""
+    pairs = [
+        (":method", "POST"), (":scheme", "http"), (":path", path), (":authority", "riskd"),
+        ("content-type", "application/grpc"),
+    ]  # fmt: skip
+    # RFC 7541, 6.2.2: literal without indexing, new name, no Huffman.
+    return b"".join(
+        b"\x00" + bytes([len(name)]) + name.encode() + bytes([len(value)]) + value.encode()
+        for name, value in pairs
+    )
+
+
+def test_a_call_that_comes_byte_by_byte_is_answered_as_a_whole_one(market: Rig) -> None:
+    client = Client(market.engine)
+    stream = client.http.get_next_available_stream_id()
+    client.http.send_headers(
+        stream,
+        [(":method", "POST"), (":scheme", "http"), (":path", CHECK), (":authority", "x"),
+         ("content-type", "application/grpc+proto")],
+    )  # fmt: skip
+    client.http.send_data(stream, framed(order_bytes()), end_stream=True)
+    for byte in client.http.data_to_send():
+        client.take(client.server.feed(bytes([byte])))
+    status, reply = client.outcome(stream)
+    assert status == OK
+    assert Client(market.engine).call(order_bytes()) == (OK, reply)
+    assert client.server.calls == 0
+
+
+def test_a_message_comes_in_many_frames_with_padding(client: Client) -> None:
+    message = framed(order_bytes())
+    stream = client.begin()
+    for index, byte in enumerate(message):
+        client.send(stream, bytes([byte]), padding=index, end=index == len(message) - 1)
+    assert client.outcome(stream)[0] == OK
+
+
+def test_headers_come_in_continuations(client: Client) -> None:
+    block = encoded()
+    frames: list[Frame] = [HeadersFrame(1, block[:40])]
+    frames += [ContinuationFrame(1, block[at : at + 40]) for at in range(40, len(block), 40)]
+    frames[-1].flags.add("END_HEADERS")
+    # The library must know the stream to take the answer.
+    client.http.send_headers(
+        1, [(":method", "POST"), (":path", "/"), (":scheme", "http"), (":authority", "x")]
+    )
+    client.http.data_to_send()
+    client.raw(*frames, DataFrame(1, framed(order_bytes()), flags=["END_STREAM"]))
+    assert client.outcome(1)[0] == OK
+
+
+@pytest.mark.parametrize(
+    ("data", "status"),
+    [
+        (b"", UNIMPLEMENTED),
+        (framed(b"") * 2, UNIMPLEMENTED),
+        (framed(order_bytes()) + b"\0", UNIMPLEMENTED),
+        (framed(order_bytes())[:-1], INTERNAL),
+        (b"\0\0\0", INTERNAL),
+        (framed(order_bytes(), flag=1), INTERNAL),
+        (framed(order_bytes(), flag=2), INTERNAL),
+        (struct.pack(">BI", 0, 2**32 - 1), EXHAUSTED),
+        (struct.pack(">BI", 0, (1 << 20) + 1), EXHAUSTED),
+        (framed(b"\xff"), INVALID),
+    ],
+)
+def test_what_is_not_one_message_is_refused(
+    client: Client, market: Rig, data: bytes, status: str
+) -> None:
+    revision = market.engine.revision
+    stream = client.begin()
+    client.send(stream, data, end=True)
+    assert client.outcome(stream) == (status, b"")
+    assert market.engine.revision == revision
+    assert client.call(order_bytes())[0] == OK
+
+
+@pytest.mark.parametrize(
+    ("content_type", "http_status"),
+    [
+        ("application/grpc", "200"),
+        ("application/grpc+proto", "200"),
+        ("application/grpc;charset=utf-8", "200"),
+        ("application/grpc+json", "415"),
+        ("application/grpc-web", "415"),
+        ("application/json", "415"),
+        ("application/grp", "415"),
+        ("", "415"),
+    ],
+)
+def test_only_grpc_with_protobuf_is_spoken(
+    client: Client, content_type: str, http_status: str
+) -> None:
+    stream = client.begin(content_type=content_type)
+    if http_status == "200":
+        client.send(stream, framed(order_bytes()), end=True)
+    assert client.headers[stream][":status"] == http_status
+
+
+def test_other_http_methods_are_not_allowed(client: Client) -> None:
+    stream = client.begin(method="GET", end=True)
+    assert client.headers[stream] == {":status": "405"}
+    assert client.server.calls == 0
+
+
+@pytest.mark.parametrize("timeout", ["1H", "99999999H", "1M", "1S", "999m", "99999u", "99999999n"])
+def test_a_timeout_may_have_any_unit(client: Client, timeout: str) -> None:
+    assert client.call(order_bytes(), grpc_timeout=timeout)[0] == OK
+
+
+@pytest.mark.parametrize("timeout", ["", "1", "S", "123456789S", "1x", "-1S", "1 S", "1.5S"])
+def test_a_timeout_that_is_none_is_refused(client: Client, timeout: str) -> None:
+    stream = client.begin(grpc_timeout=timeout)
+    assert client.outcome(stream)[0] == INTERNAL
+
+
+@pytest.mark.parametrize(
+    ("timeout", "wait_ns"), [("0n", 0), ("0H", 0), ("5m", 5_000_000), ("5u", 5_000)]
+)
+def test_a_deadline_that_passes_before_the_turn_changes_nothing(
+    client: Client, market: Rig, timeout: str, wait_ns: int
+) -> None:
+    revision = market.engine.revision
+    stream = client.begin(grpc_timeout=timeout)
+    if wait_ns:
+        assert stream not in client.headers
+        client.take(client.server.tick(wait_ns))
+    assert client.outcome(stream) == (EXPIRED, b"")
+    assert market.engine.revision == revision
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "deflate", "snappy"])
+def test_compression_is_refused_with_what_is_accepted(client: Client, encoding: str) -> None:
+    stream = client.begin(grpc_encoding=encoding)
+    assert client.outcome(stream)[0] == UNIMPLEMENTED
+    assert client.headers[stream]["grpc-accept-encoding"] == "identity"
+    assert client.call(order_bytes(), grpc_encoding="identity")[0] == OK
+
+
+def test_a_call_without_its_request_ends_after_a_while(client: Client) -> None:
+    stream = client.begin()
+    client.take(client.server.tick(9_000_000_000))
+    assert client.server.calls == 1
+    client.take(client.server.tick(2_000_000_000))
+    assert client.outcome(stream)[0] == EXPIRED
+    assert client.resets[stream] == 0
+    assert client.server.calls == 0
+
+
+def test_a_large_request_passes_both_windows(client: Client, market: Rig) -> None:
+    status, _ = client.call(bytes(1 << 20))
+    assert status == INVALID
+    assert client.server.buffered_bytes == 0
+    small = Client(market.engine, buffered_bytes_max=1 << 18)
+    stream = small.begin()
+    small.http.send_data(stream, struct.pack(">BI", 0, 1 << 20))
+    for _ in range(40):
+        if stream not in small.headers:
+            small.http.send_data(stream, bytes(8192))
+            small.exchange()
+    assert small.outcome(stream)[0] == EXHAUSTED
+    assert small.server.buffered_bytes == 0
+
+
+def test_a_reply_waits_for_the_clients_window(market: Rig) -> None:
+    client = Client(market.engine)
+    client.acknowledges = False
+    client.http.update_settings({h2.settings.SettingCodes.INITIAL_WINDOW_SIZE: 3})
+    client.exchange()
+    stream = client.begin()
+    client.send(stream, framed(order_bytes()), end=True)
+    assert len(client.bytes[stream]) == 3
+    assert client.server.calls == 1
+    while stream not in client.ended:
+        client.http.increment_flow_control_window(7, stream)
+        client.exchange()
+    assert Client(market.engine).call(order_bytes()) == client.outcome(stream)
+
+
+def test_a_reset_gives_the_place_back(client: Client) -> None:
+    for size in (0, 3, 100, 100_000):
+        stream = client.begin()
+        client.send(stream, framed(bytes(200_000))[:size])
+        assert client.server.calls == 1
+        client.http.reset_stream(stream)
+        client.exchange()
+        assert client.server.calls == 0
+        assert client.server.buffered_bytes == 0
+    assert client.call(order_bytes())[0] == OK
+
+
+def test_more_streams_than_announced_are_refused(market: Rig) -> None:
+    client = Client(market.engine, streams_per_connection_max=2)
+    client.begin()
+    client.begin()
+    # The library refuses to: it knows the setting.
+    client.raw(HeadersFrame(5, encoded(), flags=["END_HEADERS"]))
+    assert client.server.calls == 2
+
+
+def test_metadata_has_a_bound(client: Client) -> None:
+    stream = client.begin(riskd_x="y" * 9000)
+    assert client.outcome(stream)[0] == EXHAUSTED
+    assert client.call(order_bytes())[0] == OK
+
+
+def rapid_resets() -> list[Frame]:
+    return [
+        frame
+        for stream in range(1, 4001, 2)
+        for frame in (
+            HeadersFrame(stream, encoded(), flags=["END_HEADERS"]),
+            RstStreamFrame(stream, 8),
+        )
+    ]
+
+
+@pytest.mark.parametrize(
+    "frames",
+    [
+        rapid_resets,
+        lambda: [PingFrame(0, bytes(8)) for _ in range(200)],
+        lambda: [SettingsFrame(0) for _ in range(100)],
+        lambda: [PriorityFrame(1) for _ in range(2000)],
+        lambda: [
+            HeadersFrame(1, encoded(), flags=["END_HEADERS"]),
+            *[DataFrame(1) for _ in range(2000)],
+        ],
+        lambda: [HeadersFrame(1, encoded()), *[ContinuationFrame(1) for _ in range(100)]],
+        lambda: [
+            HeadersFrame(1, encoded()),
+            *[ContinuationFrame(1, b"\x00\x01x\x7f\x81\x7f" + bytes(256)) for _ in range(5000)],
+        ],
+    ],
+    ids=["resets", "pings", "settings", "priorities", "empty data", "continuations", "headers"],
+)
+def test_a_flood_ends_its_connection(market: Rig, frames: Callable[[], list[Frame]]) -> None:
+    server = Loopback(market.engine)
+    server.feed(PREFACE + SettingsFrame(0).serialize())
+    revision = market.engine.revision
+    for frame in frames():
+        server.feed(frame.serialize())
+        if not server.is_open:
+            break
+    assert not server.is_open
+    assert market.engine.revision == revision
+
+
+@pytest.mark.parametrize(
+    "opening", [b"GET / HTTP/1.1\r\n\r\n", b"\x16\x03\x01\x02\x00", bytes(24), PREFACE + bytes(9)]
+)
+def test_what_is_not_http2_is_closed(market: Rig, opening: bytes) -> None:
+    server = Loopback(market.engine)
+    server.feed(opening)
+    assert not server.is_open
+
+
+def test_a_client_that_says_nothing_is_closed(market: Rig) -> None:
+    server = Loopback(market.engine)
+    server.tick(4_000_000_000)
+    assert server.is_open
+    server.tick(2_000_000_000)
+    assert not server.is_open
+
+
+def test_silence_is_asked_about_and_then_closed(client: Client) -> None:
+    ping = client.server.tick(61_000_000_000)
+    assert ping == PingFrame(0, bytes(8)).serialize()
+    client.take(ping)
+    client.exchange()
+    client.server.tick(21_000_000_000)
+    assert client.server.is_open
+    assert client.server.tick(61_000_000_000) == ping
+    client.server.tick(21_000_000_000)
+    assert not client.server.is_open
+
+
+def frames_of(sent: bytes) -> list[Frame]:
+    frames = []
+    while sent:
+        frame, size = Frame.parse_frame_header(memoryview(sent[:9]))
+        frame.parse_body(memoryview(sent[9 : 9 + size]))
+        frames.append(frame)
+        sent = sent[9 + size :]
+    return frames
+
+
+def test_a_stop_announces_itself_answers_what_is_open_and_closes(market: Rig) -> None:
+    # The library takes nothing after a GOAWAY, so the frames are looked at themselves.
+    server = Loopback(market.engine)
+    begin = HeadersFrame(1, encoded(), flags=["END_HEADERS"]).serialize()
+    server.feed(PREFACE + SettingsFrame(0).serialize() + begin)
+    (announced,) = frames_of(server.drain())
+    assert isinstance(announced, GoAwayFrame)
+    assert (announced.last_stream_id, announced.error_code) == (2**31 - 1, 0)
+    # What was on its way then is still answered.
+    late = HeadersFrame(3, encoded(), flags=["END_HEADERS"]).serialize()
+    data = [DataFrame(n, framed(order_bytes(n)), flags=["END_STREAM"]).serialize() for n in (1, 3)]
+    answers = frames_of(server.feed(late + data[1]))
+    assert [frame.type for frame in answers] == ANSWER
+    (final,) = frames_of(server.tick(200_000_000))
+    assert isinstance(final, GoAwayFrame)
+    assert (final.last_stream_id, final.error_code) == (3, 0)
+    assert server.is_open
+    assert not server.feed(HeadersFrame(5, encoded(), flags=["END_HEADERS"]).serialize())
+    answers = frames_of(server.feed(data[0]))
+    assert [frame.type for frame in answers] == ANSWER
+    assert not server.is_open
+
+
+def test_messages_of_a_stream_whose_replies_nobody_takes_are_not_decided(market: Rig) -> None:
+    client = Client(market.engine)
+    client.acknowledges = False
+    stream = client.begin(STREAM)
+    message = framed(b"\x0a" + bytes([len(order_bytes())]) + order_bytes())
+    sent = 0
+    window = client.http.local_flow_control_window(stream)
+    while (room := client.http.local_flow_control_window(stream)) >= len(message):
+        count = min(room // len(message), 100)
+        client.send(stream, message * count)
+        sent += count
+        assert sent < 100_000
+    assert window == 65_535
+    replies = client.bytes[stream]
+    # What h2 has taken fills its window; twice as much is what the server holds at most.
+    assert len(replies) == 65_535
+    # Other calls of the connection have their own room, but for the connection's window.
+    client.http.increment_flow_control_window(1 << 20)
+    client.exchange()
+    assert client.call(order_bytes())[0] == OK
+    # The client takes them after all: everything is answered, in order, to the end.
+    client.http.increment_flow_control_window(1 << 24)
+    client.http.increment_flow_control_window(1 << 24, stream)
+    client.http.end_stream(stream)
+    client.exchange()
+    assert stream in client.ended
+    answered = client.bytes[stream]
+    size = 5 + int.from_bytes(answered[1:5], "big")
+    assert answered == answered[:size] * sent
+    assert client.outcome(stream)[0] == OK
+
+
+def test_no_bytes_break_it(market: Rig) -> None:
+    chance = random.Random(1)
+    whole = PREFACE + SettingsFrame(0).serialize()
+    for stream, path in ((1, CHECK), (3, STREAM), (5, "/grpc.health.v1.Health/Watch")):
+        whole += HeadersFrame(stream, encoded(path), flags=["END_HEADERS"]).serialize()
+        whole += DataFrame(stream, framed(order_bytes()), flags=["END_STREAM"]).serialize()
+    for _ in range(2000):
+        broken = bytearray(whole)
+        for _ in range(chance.randrange(1, 6)):
+            broken[chance.randrange(len(PREFACE), len(broken))] = chance.randrange(256)
+        server = Loopback(market.engine)
+        at = 0
+        while at < len(broken):
+            size = chance.randrange(1, 64)
+            server.feed(bytes(broken[at : at + size]))
+            at += size
+        server.tick(chance.randrange(10**11))
+        server.drain()
+    assert Client(market.engine).call(order_bytes(2))[0] == OK
