@@ -172,6 +172,44 @@ def test_a_bankrupt_isolated_position_costs_nobody_else(
     assert row.loss - row.deficit <= wallets
 
 
+@given(loads, loads, loads, st.integers(1, 30_000), st.integers(1, 30_000))
+def test_the_pool_is_blind_to_isolated_positions_and_they_to_it(
+    cross: Loaded, other: Loaded, isolated: Loaded, price: int, elsewhere: int
+) -> None:
+    """Account 1 has two cross positions and an isolated one, 2 the cross ones, 3 the isolated."""
+    engine = room()
+    for instrument_id, name in ((3, "SECOND"), (4, "THIRD")):
+        listed = engine.upsert_instrument(name, LINEAR, USD, 1, 1, 0, 10, 0, 10)
+        assert listed == (NONE, instrument_id)
+        report(engine, instrument_id, 10_000)
+    held = {1: (cross, other, isolated), 2: (cross, other, None), 3: (None, None, isolated)}
+    for account_id, positions in held.items():
+        assert engine.create_account(account_id, USD, CROSS, 1000, CASH) == NONE
+        switched = engine.change_margin_mode(account_id, 4, ISOLATED, False, NOW)
+        assert switched[0] == NONE
+        for instrument_id, each in zip((1, 3, 4), positions, strict=True):
+            if each is not None and each.lots:
+                entry = 1_000_000 * abs(each.lots) + each.profit
+                wallet = each.wallet if instrument_id == 4 else 0
+                loaded = engine.load_position(
+                    account_id, instrument_id, 0, each.lots, entry, wallet, now_ns=NOW
+                )
+                assert loaded[0] == NONE
+    report(engine, 1, price)
+    report(engine, 3, elsewhere)
+    report(engine, 4, elsewhere)
+    both, pool = engine.summary(1), engine.summary(2)
+    assert both is not None
+    assert pool is not None
+    wallets = isolated.wallet if isolated.lots else 0
+    assert both.isolated_wallets == wallets
+    assert both._replace(account_id=2, isolated_wallets=0) == pool
+    rows = {account_id: engine.positions(account_id) or [] for account_id in held}
+    assert [row for row in rows[1] if row.lots] == [
+        row for account_id in (2, 3) for row in rows[account_id] if row.lots
+    ]
+
+
 @given(kinds, many, st.sampled_from((CROSS, ISOLATED)))
 def test_a_switch_of_mode_only_moves_money(kind: int, positions: list[Loaded], mode: int) -> None:
     """What it would come to is what it comes to; a refusal changes nothing; and back again."""
