@@ -73,6 +73,8 @@ class Instrument:
     mark_units_per_tick: int
     multiplier_mantissa: int = 1
     multiplier_exponent: int = 0
+    isolated_only: bool = False
+    """Its positions are isolated, whatever an account's or a position's setting says."""
 
     @property
     def is_inverse(self) -> bool:
@@ -241,6 +243,7 @@ class Catalogue:
                 row.mark_units_per_tick,
                 row.multiplier_mantissa,
                 row.multiplier_exponent,
+                bool(row.isolated_only),
             )
             for row in self._engine.instruments()
         ]

@@ -378,8 +378,8 @@ class AccountService(AccountServiceServicer):
 
     def _is_isolated(self, account: "AccountRow", instrument: Instrument) -> bool:
         """Return whether a position on an instrument has a wallet of its own."""
-        if instrument.is_option:
-            return False
+        if instrument.is_option or instrument.isolated_only:
+            return instrument.isolated_only
         for row in self._backend.engine.positions(account.account_id) or []:
             if row.instrument_id == instrument.instrument_id:
                 return row.margin_mode == types_pb2.MARGIN_MODE_ISOLATED
@@ -478,6 +478,8 @@ class AccountService(AccountServiceServicer):
                 )
             case types_pb2.REASON_CODE_NO_ISOLATED_POSITION if instrument:
                 text = f"account {account_id} has no isolated position on {instrument.symbol}"
+            case types_pb2.REASON_CODE_ISOLATED_ONLY if instrument:
+                text = f"positions of {instrument.symbol} are isolated, whatever an account's are"
             case types_pb2.REASON_CODE_POSITION_NOT_FLAT if instrument and instrument.is_spot:
                 text = f"{instrument.symbol} is a SPOT pair: it has no margin mode"
             case types_pb2.REASON_CODE_POSITION_NOT_FLAT if instrument and position:

@@ -74,6 +74,7 @@ _IMMUTABLE = {
     "interest_rate_ppb": "interest_rate",
     "underlying_id": "underlying_instrument_id",
     "base_asset_id": "base_asset",
+    "isolated_only": "isolated_only",
 }
 _OPTION_FIELDS = ("strike", "option_type", "underlying_instrument_id", "option_rule")
 _DEFAULTS = {"multiplier_mantissa": 1}
@@ -186,8 +187,8 @@ class InstrumentService(InstrumentServiceServicer):
                         raise _immutable(
                             f"instrument {symbol}",
                             field,
-                            str(getattr(request.instrument, field)),
-                            str(getattr(self._backend.messages.instrument(held), field)),
+                            _shown(getattr(request.instrument, field)),
+                            _shown(getattr(self._backend.messages.instrument(held), field)),
                         )
             if arguments["trading_state"] == types_pb2.TRADING_STATE_UNSPECIFIED:
                 # A change of fees must not lift a halt.
@@ -444,6 +445,9 @@ class InstrumentService(InstrumentServiceServicer):
         if instrument.base_asset and not steps.is_spot:
             kind = _kind_name(instrument.kind)
             raise invalid("instrument.base_asset", instrument.base_asset, f"not set for a {kind}")
+        if instrument.isolated_only and (steps.is_option or steps.is_spot):
+            bound = f"false for a {_kind_name(instrument.kind)}"
+            raise invalid("instrument.isolated_only", "true", bound)
         if not 0 <= instrument.trading_state <= types_pb2.TRADING_STATE_HALTED:
             raise invalid(
                 "instrument.trading_state",
@@ -460,6 +464,8 @@ class InstrumentService(InstrumentServiceServicer):
             "mark_units_per_tick": units,
             "trading_state": instrument.trading_state,
         }
+        if instrument.isolated_only:
+            arguments["isolated_only"] = 1
         if multiplier != (1, 0):
             arguments |= {
                 "multiplier_mantissa": multiplier[0],
@@ -692,6 +698,10 @@ def _lots(steps: Instrument, text: str, field: str) -> int:
 def _amount(asset: Asset, text: str, field: str) -> int:
     """Return an amount above 0 in minor units; empty is 0, no bound."""
     return asset.minor(text, field, 1) if text else 0
+
+
+def _shown(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _immutable(what: str, field: str, value: str, held: str) -> RefusalError:

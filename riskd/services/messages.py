@@ -174,6 +174,7 @@ class Messages:
             open_interest=(
                 steps.quantity(row.open_interest_lots) if row.open_interest_lots else ""
             ),
+            isolated_only=bool(row.isolated_only),
         )
 
     def summary(self, account_id: int) -> margin_service_pb2.MarginSummary:

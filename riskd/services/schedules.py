@@ -30,6 +30,7 @@ TIERS_MAX = 32
 PPB = 10**RATE_SCALE
 LEVERAGE_MIN = 100
 LEVERAGE_MAX = 100_000
+PUT_OVER_MAX = 10 * PPB
 # Option rules are rows of the engine's table of schedules, with this family.
 FAMILY_OPTION_RULE = 20
 
@@ -105,6 +106,10 @@ _TIERED = (
 )
 
 
+# Fees that are put aside: what is asked of the schedule that has one.
+_RESERVED = (pb.CLOSING_FEE_RESERVED, pb.CLOSING_FEE_AT_BANKRUPTCY)
+
+
 def read_schedule(schedule: pb.MarginSchedule, asset: Asset, at: str) -> dict[str, Any]:
     """Return the arguments of Engine.upsert_schedule, or refuse. `at` is the message's path."""
     check_name(schedule.name, f"{at}.name")
@@ -116,6 +121,7 @@ def read_schedule(schedule: pb.MarginSchedule, asset: Asset, at: str) -> dict[st
     if basis not in (pb.MAINTENANCE_BASIS_MARK, pb.MAINTENANCE_BASIS_ENTRY):
         name = enum_name(pb.MaintenanceBasis.items(), basis, "MAINTENANCE_BASIS_")
         raise invalid(f"{at}.maintenance_basis", name, "MARK or ENTRY")
+    closing_fee = _read_closing_fee(schedule, family, basis, at)
     with reading(types_pb2.REASON_CODE_DEFINITION_INVALID):
         fee = read_rate(schedule.liquidation_fee_rate, f"{at}.liquidation_fee_rate", 0, PPB - 1)
         notional_max = (
@@ -128,6 +134,10 @@ def read_schedule(schedule: pb.MarginSchedule, asset: Asset, at: str) -> dict[st
     if notional_max and family != pb.MARGIN_FAMILY_TIERED_QUANTITY and notional_max <= tiers[-1][0]:
         bound = f"above {asset.amount(tiers[-1][0])}, the floor of the last tier"
         raise invalid(f"{at}.notional_max", schedule.notional_max, bound)
+    if closing_fee in _RESERVED and fee:
+        bound = f"empty or 0 with closing_fee {_closing_fee_name(closing_fee)}"
+        raise invalid(f"{at}.liquidation_fee_rate", schedule.liquidation_fee_rate, bound)
+    lots_max = _read_lots_max(schedule, family, tiers, at)
     arguments: dict[str, Any] = {
         "name": schedule.name,
         "asset_id": asset.asset_id,
@@ -139,11 +149,41 @@ def read_schedule(schedule: pb.MarginSchedule, asset: Asset, at: str) -> dict[st
         arguments |= {
             "family": int(family),
             "maintenance_basis": int(basis),
-            "parameter_a": parameters[0],
+            "parameter_a": parameters[0] or lots_max,
             "parameter_b": parameters[1],
             "parameter_c": parameters[2],
         }
+    if closing_fee:
+        arguments["closing_fee"] = closing_fee
     return arguments
+
+
+def _read_closing_fee(schedule: pb.MarginSchedule, family: int, basis: int, at: str) -> int:
+    fee = int(schedule.closing_fee)
+    name = _closing_fee_name(fee)
+    if fee not in pb.ClosingFee.values():
+        raise invalid(f"{at}.closing_fee", name, "a closing fee of the contract, or not set")
+    if fee in _RESERVED and (family not in _TIERED or basis != pb.MAINTENANCE_BASIS_ENTRY):
+        bound = "not set, for it needs a family with tiers and maintenance_basis ENTRY"
+        raise invalid(f"{at}.closing_fee", name, bound)
+    return fee
+
+
+def _closing_fee_name(fee: int) -> str:
+    return enum_name(pb.ClosingFee.items(), fee, "CLOSING_FEE_")
+
+
+def _read_lots_max(
+    schedule: pb.MarginSchedule, family: int, tiers: list[TierTuple], at: str
+) -> int:
+    """Return the largest position in lots, 0 for no bound."""
+    lots = int(schedule.quantity_max_lots)
+    if lots and family != pb.MARGIN_FAMILY_TIERED_QUANTITY:
+        raise invalid(f"{at}.quantity_max_lots", lots, "0 for a family but TIERED_QUANTITY")
+    if lots and not tiers[-1][0] < lots <= NUMBER_MAX:
+        bound = f"above {tiers[-1][0]}, the floor of the last tier, up to {NUMBER_MAX}, or 0"
+        raise invalid(f"{at}.quantity_max_lots", lots, bound)
+    return lots
 
 
 def _read_parameters(
@@ -316,14 +356,30 @@ def read_option_rule(rule: pb.OptionRule, asset: Asset, at: str) -> dict[str, An
         initial = to_units(rule.initial_rate, f"{at}.initial_rate", RATE_SCALE, 0, PPB)
         least = read_rate(rule.initial_rate_min, f"{at}.initial_rate_min", 0, initial)
         maintenance = to_units(rule.maintenance_rate, f"{at}.maintenance_rate", RATE_SCALE, 0, PPB)
-    return {
+        over = to_units(
+            rule.put_initial_over_maintenance or "1",
+            f"{at}.put_initial_over_maintenance",
+            RATE_SCALE,
+            PPB,
+            PUT_OVER_MAX,
+        )
+        order_least = read_rate(rule.order_initial_rate_min, f"{at}.order_initial_rate_min", 0, PPB)
+    if rule.call_maintenance_on_mark and not rule.put_maintenance_on_mark:
+        raise invalid(f"{at}.call_maintenance_on_mark", "true", "false without that of puts")
+    arguments = {
         "name": rule.name,
         "asset_id": asset.asset_id,
         "initial_ppb": initial,
         "initial_min_ppb": least,
         "maintenance_ppb": maintenance,
-        "put_maintenance": int(rule.put_maintenance_on_mark),
+        "put_maintenance": int(rule.put_maintenance_on_mark) + int(rule.call_maintenance_on_mark),
     }
+    # 1 is what an engine does anyway: initial margin is never below maintenance.
+    if over > PPB:
+        arguments["parameter_d"] = over
+    if order_least:
+        arguments["parameter_e"] = order_least
+    return arguments
 
 
 def schedule_message(row: "ScheduleRow", asset: Asset) -> pb.MarginSchedule:
@@ -349,6 +405,8 @@ def schedule_message(row: "ScheduleRow", asset: Asset) -> pb.MarginSchedule:
         version=row.version,
         family=pb.MarginFamily.ValueType(row.family),
         maintenance_basis=pb.MaintenanceBasis.ValueType(row.maintenance_basis),
+        closing_fee=pb.ClosingFee.ValueType(row.closing_fee),
+        quantity_max_lots=row.parameter_a if is_by_lots else 0,
     )
     if row.family in _PARAMETERS:
         field, fields = _PARAMETERS[row.family]
@@ -370,7 +428,10 @@ def option_rule_message(row: "ScheduleRow", asset: Asset) -> pb.OptionRule:
         initial_rate=rate_text(row.tiers[0].initial_rate_ppb),
         initial_rate_min=rate_text(row.parameter_a),
         maintenance_rate=rate_text(row.tiers[0].maintenance_rate_ppb),
-        put_maintenance_on_mark=bool(row.parameter_b),
+        put_maintenance_on_mark=row.parameter_b > 0,
+        call_maintenance_on_mark=row.parameter_b > 1,
+        put_initial_over_maintenance=rate_text(row.parameter_d) if row.parameter_d else "",
+        order_initial_rate_min=rate_text(row.parameter_e) if row.parameter_e else "",
         version=row.version,
     )
 

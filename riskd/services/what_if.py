@@ -191,6 +191,11 @@ class _Portfolio:
                 if value != other:
                     raise invalid(f"{at}.{field}", getattr(position, field), f"that of {first}")
             effective = mode or modes.get(instrument.instrument_id, account.margin_mode)
+            if instrument.isolated_only:
+                if mode == types_pb2.MARGIN_MODE_CROSS:
+                    bound = f"ISOLATED or not set, for {instrument.symbol} is isolated_only"
+                    raise invalid(f"{at}.margin_mode", "CROSS", bound)
+                effective = types_pb2.MARGIN_MODE_ISOLATED
             taken = self._position(position, instrument, side, effective, at)
             self.engine.put_position(
                 self.account_id, taken._replace(margin_mode=mode, leverage=leverage)

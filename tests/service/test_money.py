@@ -172,6 +172,18 @@ def test_a_schedule_of_a_family_reads_as_it_was_written(market: Rig, name: str) 
     assert listed[-1] == read
 
 
+@pytest.mark.parametrize("fee", [pb.CLOSING_FEE_RESERVED, pb.CLOSING_FEE_AT_BANKRUPTCY])
+def test_a_closing_fee_reads_as_it_was_written(market: Rig, fee: pb.ClosingFee.ValueType) -> None:
+    schedule = btc_schedule()
+    schedule.maintenance_basis = pb.MAINTENANCE_BASIS_ENTRY
+    schedule.closing_fee = fee
+    assert upsert_schedule(market, schedule).closing_fee == fee
+    listed = market.instruments.ListMarginSchedules(pb.ListMarginSchedulesRequest()).schedules
+    assert listed[0].closing_fee == fee
+    name = pb.ClosingFee.Name(fee).removeprefix("CLOSING_FEE_")
+    assert last_change(market)[1]["closing_fee"] == ("", name)
+
+
 def test_maintenance_by_the_entry_value_reads_as_it_was_written(market: Rig) -> None:
     schedule = btc_schedule()
     schedule.maintenance_basis = pb.MAINTENANCE_BASIS_ENTRY
@@ -323,6 +335,30 @@ def change_family(name: str, /, **changed: Any) -> pb.UpsertMarginScheduleReques
         (
             change_family("TIERED", maintenance_basis=9),
             "schedule.maintenance_basis is '9': must be MARK or ENTRY",
+        ),
+        (
+            change_family("TIERED", closing_fee=9),
+            "schedule.closing_fee is '9': must be a closing fee of the contract, or not set",
+        ),
+        (
+            change_family("TIERED", closing_fee=pb.CLOSING_FEE_RESERVED),
+            "schedule.closing_fee is 'RESERVED': must be not set, for it needs a family with",
+        ),
+        (
+            change_family("POWER", closing_fee=3, maintenance_basis=2),
+            "schedule.closing_fee is 'AT_BANKRUPTCY': must be not set, for it needs a family",
+        ),
+        (
+            change_family("TIERED", closing_fee=2, maintenance_basis=2),
+            "schedule.liquidation_fee_rate is '0.001': must be empty or 0 with closing_fee RES",
+        ),
+        (
+            change_family("TIERED_WHOLE", quantity_max_lots=5),
+            "schedule.quantity_max_lots is '5': must be 0 for a family but TIERED_QUANTITY",
+        ),
+        (
+            change_family("TIERED_QUANTITY", quantity_max_lots=500),
+            "schedule.quantity_max_lots is '500': must be above 500, the floor of the last tier",
         ),
         (
             pb.UpsertMarginScheduleRequest(
@@ -615,6 +651,42 @@ def test_a_mode_switch_moves_the_margin_and_says_why_not(market: Rig) -> None:
     failure = market.fail(market.accounts.ChangeMarginMode, request)
     assert failure.code is FAILED
     assert failure.reason in ("EXCEEDS_AVAILABLE", "BORN_LIQUIDATABLE_IN_MODE")
+
+
+def test_an_isolated_only_contract_stays_so_and_has_no_cross_position(market: Rig) -> None:
+    instrument = btc_instrument()
+    instrument.symbol, instrument.isolated_only = "ONLY", True
+    assert upsert(market, instrument).isolated_only
+    mark(market, 2, 1_200_000)
+    load(market, "0.1", "6000", instrument_id=2, isolated_wallet="500")
+    assert positions(market)[0].margin_mode == ISOLATED
+    failure = market.fail(
+        market.accounts.ChangeMarginMode,
+        accounts_pb.ChangeMarginModeRequest(
+            account_id=7, instrument_id=2, margin_mode=types_pb2.MARGIN_MODE_CROSS
+        ),
+    )
+    assert (failure.code, failure.reason) == (FAILED, "ISOLATED_ONLY")
+    assert failure.message == "positions of ONLY are isolated, whatever an account's are"
+    simulated = margins_pb.SimulatedPosition(
+        instrument_id=2,
+        quantity="0.1",
+        entry_price="60000",
+        isolated_wallet="500",
+        margin_mode=types_pb2.MARGIN_MODE_CROSS,
+    )
+    what_if = margins_pb.SimulatePortfolioRequest(account_id=7, positions=[simulated])
+    failure = market.fail(market.margins.SimulatePortfolio, what_if)
+    assert failure.message == (
+        "positions[0].margin_mode is 'CROSS': must be ISOLATED or not set, for ONLY is "
+        "isolated_only"
+    )
+    what_if.positions[0].margin_mode = types_pb2.MARGIN_MODE_UNSPECIFIED
+    assert list(market.margins.SimulatePortfolio(what_if).positions) == positions(market)
+    instrument.isolated_only = False
+    request = pb.UpsertInstrumentRequest(instrument=instrument)
+    failure = market.fail(market.instruments.UpsertInstrument, request)
+    assert failure.message == "instrument ONLY: isolated_only is true and cannot change to false"
 
 
 def test_credit_backs_orders_and_cannot_be_withdrawn(market: Rig) -> None:
@@ -961,6 +1033,15 @@ def test_an_option_rule_reads_as_it_was_written_and_is_no_schedule(market: Rig) 
         ({"initial_rate": "1.1"}, "rule.initial_rate is '1.1': must be 0 to 1"),
         ({"initial_rate_min": "0.2"}, "rule.initial_rate_min is '0.2': must be 0 to 0.15"),
         ({"maintenance_rate": "-1"}, "rule.maintenance_rate is '-1': must be 0 to 1"),
+        (
+            {"call_maintenance_on_mark": True, "put_maintenance_on_mark": False},
+            "rule.call_maintenance_on_mark is 'true': must be false without that of puts",
+        ),
+        (
+            {"put_initial_over_maintenance": "0.9"},
+            "rule.put_initial_over_maintenance is '0.9': must be 1 to 10",
+        ),
+        ({"order_initial_rate_min": "1.1"}, "rule.order_initial_rate_min is '1.1': must be 0 to"),
     ],
 )
 def test_an_option_rule_out_of_bounds_is_refused_by_field(
@@ -971,9 +1052,32 @@ def test_an_option_rule_out_of_bounds_is_refused_by_field(
     assert failure.message.startswith(text)
 
 
+def test_what_venues_add_to_an_option_rule_reads_as_it_was_written(shorts: Rig) -> None:
+    written = rule(
+        call_maintenance_on_mark=True,
+        put_initial_over_maintenance="1.05",
+        order_initial_rate_min="0.01",
+    )
+    reply = shorts.instruments.UpsertOptionRule(pb.UpsertOptionRuleRequest(rule=written))
+    assert reply.rule == rule(
+        call_maintenance_on_mark=True,
+        put_initial_over_maintenance="1.05",
+        order_initial_rate_min="0.01",
+        option_rule_id=2,
+        version=2,
+    )
+    assert last_change(shorts)[1] == {
+        "call_maintenance_on_mark": ("", "true"),
+        "put_initial_over_maintenance": ("", "1.05"),
+        "order_initial_rate_min": ("", "0.01"),
+        "version": ("1", "2"),
+    }
+
+
 @pytest.mark.parametrize(
     ("fields", "text"),
     [
+        ({"isolated_only": True}, "instrument.isolated_only is 'true': must be false for a LIN"),
         ({"option_rule": "BTC"}, "instrument.option_rule 'BTC' is unknown: the option rules are"),
         ({"underlying_instrument_id": 0}, "instrument.underlying_instrument_id is '0': must be"),
         (
@@ -1233,6 +1337,7 @@ def test_a_spot_pair_has_no_position(spot: Rig) -> None:
         ({"margin_schedule": "BTC"}, "instrument.margin_schedule is 'BTC': must be not set for a"),
         ({"expiry_time_ns": 5}, "instrument.expiry_time_ns is '5': must be not set for a SPOT"),
         ({"strike": "5"}, "instrument.strike is '5': must be not set for a SPOT"),
+        ({"isolated_only": True}, "instrument.isolated_only is 'true': must be false for a SPOT"),
         (
             {"lot_size": "0.000000001", "tick_size": "1000"},
             "instrument.lot_size is '0.000000001': must be 1 to 2^40 whole minor units of "

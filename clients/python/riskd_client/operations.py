@@ -42,6 +42,7 @@ from riskd_client.values import (
     BatchResult,
     CancelResult,
     Change,
+    ClosingFee,
     Collateral,
     CollateralBalance,
     CollateralResult,
@@ -452,6 +453,8 @@ def _schedule_message(schedule: MarginSchedule) -> instrument_pb.MarginSchedule:
         maintenance_basis=_wire(
             _member(MaintenanceBasis, schedule.maintenance_basis, "maintenance_basis")
         ),
+        closing_fee=_wire(_member(ClosingFee, schedule.closing_fee, "closing_fee")),
+        quantity_max_lots=whole(schedule.quantity_max_lots, "quantity_max_lots", 64, minimum=0),
     )
     if schedule.parameters:
         field = _FAMILY_FIELDS.get(family)
@@ -513,6 +516,7 @@ def _instrument_message(instrument: Instrument) -> instrument_pb.Instrument:
         multiplier=number("multiplier"),
         option_rule=instrument.option_rule,
         base_asset=instrument.base_asset,
+        isolated_only=instrument.isolated_only,
     )
 
 
@@ -813,6 +817,8 @@ def _read_schedule(message: instrument_pb.MarginSchedule) -> MarginSchedule:
         family=MarginFamily(message.family),
         maintenance_basis=MaintenanceBasis(message.maintenance_basis),
         parameters=_read_parameters(message),
+        closing_fee=ClosingFee(message.closing_fee),
+        quantity_max_lots=message.quantity_max_lots,
     )
 
 
@@ -833,6 +839,11 @@ def _read_option_rule(message: instrument_pb.OptionRule) -> OptionRule:
         initial_rate_min=_number(message.initial_rate_min),
         maintenance_rate=_number(message.maintenance_rate),
         put_maintenance_on_mark=message.put_maintenance_on_mark,
+        call_maintenance_on_mark=message.call_maintenance_on_mark,
+        put_initial_over_maintenance=exact(
+            message.put_initial_over_maintenance or "1", "put_initial_over_maintenance"
+        ),
+        order_initial_rate_min=_number(message.order_initial_rate_min),
         option_rule_id=message.option_rule_id,
         version=message.version,
     )
@@ -869,6 +880,7 @@ def read_instrument(message: instrument_pb.Instrument) -> Instrument:
         funding_time_ns=message.funding_time_ns,
         open_interest=_optional(message.open_interest),
         base_asset=message.base_asset,
+        isolated_only=message.isolated_only,
     )
 
 
@@ -1910,6 +1922,11 @@ class Operations:
                 initial_rate_min=text(rule.initial_rate_min, "initial_rate_min"),
                 maintenance_rate=text(rule.maintenance_rate, "maintenance_rate"),
                 put_maintenance_on_mark=rule.put_maintenance_on_mark,
+                call_maintenance_on_mark=rule.call_maintenance_on_mark,
+                put_initial_over_maintenance=text(
+                    rule.put_initial_over_maintenance, "put_initial_over_maintenance"
+                ),
+                order_initial_rate_min=text(rule.order_initial_rate_min, "order_initial_rate_min"),
             )
         )
         return Call(

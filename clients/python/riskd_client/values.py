@@ -370,6 +370,18 @@ class MaintenanceBasis(WireEnum):
     ENTRY = 2
 
 
+class ClosingFee(WireEnum):
+    """The fee for closing that is put aside with the margin: docs/instruments.md.
+
+    UNSPECIFIED is none.
+    """
+
+    UNSPECIFIED = 0
+    IN_MAINTENANCE = 1
+    RESERVED = 2
+    AT_BANKRUPTCY = 3
+
+
 class MarginLevel(WireEnum):
     """How much of its margin an account, or an isolated position, has left."""
 
@@ -423,7 +435,8 @@ class MarginTier:
 class MarginSchedule:
     """Margin rates by notional, or as its family has it.
 
-    parameters are those of the family, by their names in the contract ("initial_rate_per_lot").
+    parameters are those of the family, by their names in the contract ("initial_rate_per_lot");
+    quantity_max_lots, 0 for no bound, is of TIERED_QUANTITY.
     schedule_id and version are given by the service.
     """
 
@@ -437,6 +450,8 @@ class MarginSchedule:
     family: MarginFamily = MarginFamily.TIERED
     maintenance_basis: MaintenanceBasis = MaintenanceBasis.MARK
     parameters: Mapping[str, Decimal] = dataclasses.field(default_factory=dict)
+    closing_fee: ClosingFee = ClosingFee.UNSPECIFIED
+    quantity_max_lots: int = 0
 
     def __post_init__(self) -> None:
         _normalise(self, "notional_max", "liquidation_fee_rate")
@@ -448,7 +463,8 @@ class MarginSchedule:
 class OptionRule:
     """What short options require, as rates of the underlying's mark.
 
-    option_rule_id and version are given by the service.
+    call_maintenance_on_mark needs put_maintenance_on_mark. order_initial_rate_min is the least that
+    an order holds for what it sells. option_rule_id and version are given by the service.
     """
 
     name: str
@@ -459,9 +475,13 @@ class OptionRule:
     put_maintenance_on_mark: bool = False
     option_rule_id: int = 0
     version: int = 0
+    call_maintenance_on_mark: bool = False
+    put_initial_over_maintenance: Decimal = Decimal(1)
+    order_initial_rate_min: Decimal = Decimal(0)
 
     def __post_init__(self) -> None:
         _normalise(self, "initial_rate", "initial_rate_min", "maintenance_rate")
+        _normalise(self, "put_initial_over_maintenance", "order_initial_rate_min")
 
 
 @dataclass(frozen=True, slots=True)
@@ -533,6 +553,7 @@ class Instrument:
     funding_time_ns: int = 0
     open_interest: Decimal | None = None
     base_asset: str = ""
+    isolated_only: bool = False
 
     def __post_init__(self) -> None:
         _normalise(self, "tick_size", "lot_size", "order_quantity_min", "order_quantity_max")

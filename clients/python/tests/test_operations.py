@@ -12,6 +12,7 @@ import pytest
 from riskd_client import (
     AsyncClient,
     Client,
+    ClosingFee,
     Decision,
     DecisionView,
     InstrumentKind,
@@ -20,6 +21,8 @@ from riskd_client import (
     LimitAction,
     LimitKind,
     LiquidationStatus,
+    MaintenanceBasis,
+    MarginFamily,
     MarginMode,
     MarginTier,
     Mark,
@@ -913,6 +916,9 @@ def test_a_comment_that_is_too_long_is_refused(operations: Operations) -> None:
         (ReservationState, order_pb.ReservationState, "RESERVATION_STATE"),
         (InstrumentKind, instrument_pb.InstrumentKind, "INSTRUMENT_KIND"),
         (OptionType, instrument_pb.OptionType, "OPTION_TYPE"),
+        (MarginFamily, instrument_pb.MarginFamily, "MARGIN_FAMILY"),
+        (MaintenanceBasis, instrument_pb.MaintenanceBasis, "MAINTENANCE_BASIS"),
+        (ClosingFee, instrument_pb.ClosingFee, "CLOSING_FEE"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
