@@ -34,6 +34,7 @@ cdef enum:
     CANCEL_IDS_MAX = 10000
 
 cdef int64_t available_or_zero(const Pool *pool) noexcept nogil
+cdef bint covers_margin(const Pool *pool) noexcept nogil
 cdef uint32_t target_find(
     Book *book,
     uint64_t account_id,

@@ -20,11 +20,15 @@ from riskd.core.book cimport (
     gateway_set,
     instrument_find,
     lease_set,
+    money_has_room,
+    money_of,
+    money_set,
     position_add,
     position_find,
     settings_of,
     takes_position_side,
 )
+from riskd.core.collateral cimport is_foreign, may_trade
 from riskd.core.controls cimport controls_move_peaks
 from riskd.core.credit cimport credit_follow
 from riskd.core.levels cimport level_move_money
@@ -34,14 +38,18 @@ from riskd.core.money cimport LEVERAGE_ONE, fits, i128, larger, magnitude
 from riskd.core.pool cimport (
     Holding,
     Pool,
+    Purse,
     Share,
     Terms,
     available_of,
     holding_of,
     mark_value_up,
     own_available_of,
+    pool_beside,
     pool_fits,
+    pool_join,
     pool_of,
+    share_clear,
     share_of,
     terms_of,
     unrealised_pnl_of,
@@ -55,6 +63,11 @@ cdef uint64_t LEASE_NS_MAX = 86_400_000_000_000
 
 cdef int64_t available_or_zero(const Pool *pool) noexcept nogil:
     return <int64_t>available_of(pool) if pool_fits(pool) else 0
+
+
+cdef bint covers_margin(const Pool *pool) noexcept nogil:
+    """A-2: whether what there is covers the margin without credit."""
+    return pool_fits(pool) and own_available_of(pool) >= 0
 
 
 cdef uint32_t target_find(
@@ -71,7 +84,7 @@ cdef uint32_t target_find(
     instrument[0] = instrument_find(book, instrument_id)
     if instrument[0] == NULL:
         return REASON_INSTRUMENT_UNKNOWN
-    if account[0].asset_id != instrument[0].asset_id:
+    if not may_trade(book, account[0], instrument[0]):
         return REASON_SETTLEMENT_ASSET_MISMATCH
     return REASON_NONE
 
@@ -121,7 +134,7 @@ cdef uint32_t _adjust_balance(
     # What it comes to is seen when it is there; it is taken back if that is too little.
     balance_set(book, account, asset_id, <int64_t>balance)
     pool_of(book, account, NULL, now_ns, pool)
-    if is_paid_out and (not pool_fits(pool) or own_available_of(pool) < 0):
+    if is_paid_out and not covers_margin(pool):
         reason = REASON_EXCEEDS_AVAILABLE
     else:
         change.figure = <int64_t>balance
@@ -175,6 +188,25 @@ cdef uint32_t adjust_collateral(
     return REASON_NONE
 
 
+cdef uint32_t _leaves_wallet(
+    const Terms *terms, const Position *position, i128 amount, uint64_t now_ns
+) noexcept nogil:
+    """Whether an amount may leave the wallet of an isolated position."""
+    cdef i128 notional, pnl, needed
+    cdef uint32_t reason = mark_reason_of(terms.instrument, now_ns)
+    if reason != REASON_NONE:
+        return reason
+    notional = mark_value_up(terms, magnitude(position.lots), terms.instrument.mark.price)
+    pnl = unrealised_pnl_of(terms, position.lots, position.entry_value)
+    needed = larger(
+        position_initial_of(terms, position.lots, notional),
+        liquidation_margin_of(terms, position.lots, position.entry_value, notional),
+    )
+    if position.wallet - amount + (pnl if pnl < 0 else 0) < needed:
+        return REASON_EXCEEDS_REMOVABLE_MARGIN
+    return REASON_NONE
+
+
 cdef uint32_t transfer_margin(
     Book *book,
     uint64_t account_id,
@@ -191,7 +223,7 @@ cdef uint32_t transfer_margin(
     cdef Position *position
     cdef Terms terms
     cdef Pool pool
-    cdef i128 notional, pnl, needed
+    cdef int64_t money
     cdef uint32_t reason
     memset(change, 0, sizeof(Change))
     reason = target_find(book, account_id, instrument_id, &account, &instrument)
@@ -215,34 +247,35 @@ cdef uint32_t transfer_margin(
     if terms.is_option or terms.margin_mode != MARGIN_MODE_ISOLATED:
         return REASON_NO_ISOLATED_POSITION
     change.figure = position.wallet
-    if amount == 0 or not fits(
-        <i128>position.wallet + amount
-    ) or not fits(<i128>account.cash - amount):
+    money = money_of(book, account, instrument.asset_id)
+    if amount == 0 or not fits(<i128>position.wallet + amount) or not fits(<i128>money - amount):
         return REASON_AMOUNT_OUT_OF_RANGE
-    if amount > 0:
+    if amount < 0:
+        reason = _leaves_wallet(&terms, position, -<i128>amount, now_ns)
+    elif not is_foreign(account, instrument):
         reason = _leaves_pool(account, &pool, amount)
-        if reason != REASON_NONE:
-            return reason
+    elif pool.mark_reason != REASON_NONE:
+        reason = pool.mark_reason
+    elif amount > money:
+        reason = REASON_EXCEEDS_AVAILABLE
+    if reason != REASON_NONE:
+        return reason
+    if not money_has_room(book, account, instrument.asset_id):
+        return REASON_BALANCES_FULL
+    # What it comes to is seen when it is there; it is taken back if that is too little.
+    money_set(book, account, instrument.asset_id, money - amount)
+    pool_of(book, account, NULL, now_ns, &pool)
+    if amount > 0 and is_foreign(account, instrument) and not covers_margin(&pool):
+        reason = REASON_EXCEEDS_AVAILABLE
     else:
-        reason = mark_reason_of(instrument, now_ns)
-        if reason != REASON_NONE:
-            return reason
-        notional = mark_value_up(&terms, magnitude(position.lots), instrument.mark.price)
-        pnl = unrealised_pnl_of(&terms, position.lots, position.entry_value)
-        needed = larger(
-            position_initial_of(&terms, position.lots, notional),
-            liquidation_margin_of(&terms, position.lots, position.entry_value, notional),
-        )
-        if <i128>position.wallet + amount + (pnl if pnl < 0 else 0) < needed:
-            return REASON_EXCEEDS_REMOVABLE_MARGIN
-    pool.cash -= amount
-    change.figure = position.wallet + amount
-    change.available = available_or_zero(&pool)
-    if not validate_only:
-        position.wallet = change.figure
-        account.cash = <int64_t>pool.cash
-        credit_follow(book, account)
-        book.revision += 1
+        change.figure = position.wallet + amount
+        change.available = available_or_zero(&pool)
+    if reason != REASON_NONE or validate_only:
+        money_set(book, account, instrument.asset_id, money)
+        return reason
+    position.wallet = change.figure
+    credit_follow(book, account)
+    book.revision += 1
     return REASON_NONE
 
 
@@ -278,9 +311,9 @@ cdef uint32_t set_leverage(
     cdef const Position *position
     cdef Terms terms, after_terms
     cdef Holding holding
-    cdef Share before, after
-    cdef Pool pool
-    cdef i128 rise = 0
+    cdef Share before, after, rise
+    cdef Pool pool, others
+    cdef Purse purse
     cdef int64_t notional_max, lots_max
     cdef uint32_t reason, place
     cdef bint is_open = False
@@ -297,6 +330,8 @@ cdef uint32_t set_leverage(
     change.available = available_or_zero(&pool)
     if terms.is_option:
         return REASON_LEVERAGE_OUT_OF_RANGE
+    pool_beside(book, account, instrument, NULL, False, now_ns, &others, &purse)
+    share_clear(&rise)
     # A leverage that is out of range is refused, whatever is figured out with it before.
     is_too_large = leverage < LEVERAGE_ONE or leverage > terms.ladder.tiers[0].leverage_max
     leverage = max(<int64_t>LEVERAGE_ONE, leverage)
@@ -317,7 +352,7 @@ cdef uint32_t set_leverage(
         after_terms = terms
         after_terms.leverage = leverage
         share_of(&after_terms, &holding, &after)
-        rise += after.initial_margin - before.initial_margin
+        rise.initial_margin += after.initial_margin - before.initial_margin
         if notional_max != 0 and (
             after.buy_notional > notional_max or after.sell_notional > notional_max
         ):
@@ -330,11 +365,11 @@ cdef uint32_t set_leverage(
         return REASON_LEVERAGE_OUT_OF_RANGE
     if is_open and terms.margin_mode == MARGIN_MODE_ISOLATED and lowers:
         return REASON_LEVERAGE_LOWERED_ON_ISOLATED
-    pool.initial_margin += rise
-    if rise > 0:
+    pool_join(book, &others, &purse, &rise, False, 0, &pool)
+    if rise.initial_margin > 0:
         if pool.mark_reason != REASON_NONE:
             return pool.mark_reason
-        if not pool_fits(&pool) or own_available_of(&pool) < 0:
+        if not covers_margin(&pool):
             return REASON_EXCEEDS_AVAILABLE
     if settings == NULL and book.position_count == book.position_capacity:
         return REASON_POSITIONS_FULL

@@ -25,9 +25,6 @@ from riskd.core.book cimport (
     answer_copy,
     answer_find,
     answer_undo,
-    balance_has_room,
-    balance_of,
-    balance_set,
     book_prefetch,
     closed_add,
     closed_find,
@@ -37,6 +34,9 @@ from riskd.core.book cimport (
     expiry_first,
     gateway_find,
     instrument_find,
+    money_of,
+    money_rows_missing,
+    money_set,
     order_add,
     order_drop,
     order_find,
@@ -49,6 +49,7 @@ from riskd.core.book cimport (
     ring_take,
     settings_of,
 )
+from riskd.core.collateral cimport is_foreign
 from riskd.core.controls cimport (
     controls_count_execution,
     controls_count_order,
@@ -86,7 +87,7 @@ from riskd.core.pool cimport (
 )
 from riskd.core.settlement cimport settle_fill
 from riskd.core.types cimport *
-from riskd.core.value cimport order_value_of, value_of
+from riskd.core.value cimport is_spot, order_value_of, value_of
 from riskd.core.wire cimport (
     FAULT_NONE,
     Malformed,
@@ -703,13 +704,15 @@ ctypedef struct Target:
     uint32_t order_type
     bint closes_all
 
-# What an execution does to its position, account and balances.
+# What an execution does to its position, and to the account's money.
 ctypedef struct Booking:
     Fill fill
-    i128 cash
+    uint32_t asset_id           # in which the instrument is settled
+    uint32_t fee_asset_id
+    i128 money                  # of that asset, after it
+    i128 fee_money              # of the fee's asset, if that is another
     i128 deficit
-    i128 balance
-    i128 base_balance           # of spot
+    i128 base_money             # of spot's base asset
     i128 traded
     i128 realised               # what the day's profit changes by
 
@@ -862,12 +865,6 @@ cdef void _take_off(
     debug_assert(working.lots >= 0 and working.value >= 0 and working.open_loss >= 0)
 
 
-cdef inline bint _fee_is_foreign(
-    const ExecutionRequest *request, const Account *account
-) noexcept nogil:
-    return request.fee_asset_id != 0 and request.fee_asset_id != account.asset_id
-
-
 cdef inline void _count_traded(
     const Instrument *instrument, const ExecutionRequest *fill, Booking *booking
 ) noexcept nogil:
@@ -894,6 +891,7 @@ cdef uint32_t _figure_booking(
     cdef Fill undone
     cdef Fill *fill = &booking.fill
     cdef int64_t open_loss = 0
+    cdef uint32_t rows
     _terms_of_target(book, target, &terms)
     holding_of(target.position, &holding)
     if original != NULL:
@@ -933,31 +931,35 @@ cdef uint32_t _figure_booking(
     if target.instrument.settlement_price != 0:
         settle_fill(&terms, fill)
     booking.realised = fill.realised_pnl + fill.deficit
-    booking.cash = account.cash + fill.cash_change
-    booking.deficit = book.assets[target.instrument.asset_id - 1].deficit + fill.deficit
-    booking.balance = 0
-    if _fee_is_foreign(request, account):
-        booking.balance = balance_of(book, account, request.fee_asset_id)
-        booking.balance -= request.fee_minor
-    else:
-        booking.cash -= request.fee_minor
-        booking.realised -= request.fee_minor
-    booking.base_balance = 0
+    booking.asset_id = target.instrument.asset_id
+    booking.fee_asset_id = booking.asset_id
+    if request.fee_asset_id != 0:
+        booking.fee_asset_id = request.fee_asset_id
+    booking.money = money_of(book, account, booking.asset_id) + fill.cash_change
+    booking.deficit = book.assets[booking.asset_id - 1].deficit + fill.deficit
+    booking.fee_money = 0
+    booking.base_money = 0
     if terms.is_spot:
-        booking.base_balance = fill.base_change + balance_of(
+        booking.base_money = fill.base_change + money_of(
             book, account, target.instrument.base_asset_id
         )
-        if request.fee_asset_id == target.instrument.base_asset_id:
-            # The fee is taken from the same balance.
-            booking.base_balance -= request.fee_minor
-            booking.balance = 0
+    if booking.fee_asset_id == booking.asset_id:
+        booking.money -= request.fee_minor
+        booking.realised -= request.fee_minor
+    elif terms.is_spot and booking.fee_asset_id == target.instrument.base_asset_id:
+        # It is taken from what is traded, and from nothing else.
+        booking.base_money -= request.fee_minor
+        booking.fee_asset_id = booking.asset_id
+    else:
+        booking.fee_money = money_of(book, account, booking.fee_asset_id)
+        booking.fee_money -= request.fee_minor
     if not (
         fill.fits
         and fits(fill.realised_pnl)
-        and fits(booking.cash)
+        and fits(booking.money)
         and fits(booking.deficit)
-        and fits(booking.balance)
-        and fits(booking.base_balance)
+        and fits(booking.fee_money)
+        and fits(booking.base_money)
     ):
         return REASON_MARGIN_OVERFLOWS
     booking.traded = 0
@@ -969,32 +971,14 @@ cdef uint32_t _figure_booking(
         return REASON_POSITIONS_FULL
     if not level_has_room(book, account, target.instrument_id):
         return REASON_HOLDINGS_FULL
-    return REASON_NONE if _has_room_for_balances(book, request, target, booking) else (
-        REASON_BALANCES_FULL
-    )
-
-
-cdef bint _has_room_for_balances(
-    const Book *book, const ExecutionRequest *request, const Target *target, const Booking *booking
-) noexcept nogil:
-    """C-7: each balance that will not be 0 needs a row."""
-    cdef const Account *account = target.account
-    cdef uint32_t base_asset_id = target.instrument.base_asset_id
-    cdef bint base_fits = booking.base_balance == 0 or balance_has_room(
-        book, account, base_asset_id
-    )
-    cdef bint fee_fits = booking.balance == 0 or balance_has_room(
-        book, account, request.fee_asset_id
-    )
-    if not base_fits or not fee_fits:
-        return False
-    # The last row does for one of them.
-    return book.balance_capacity - book.balance_count != 1 or (
-        booking.base_balance == 0
-        or booking.balance == 0
-        or balance_of(book, account, base_asset_id) != 0
-        or balance_of(book, account, request.fee_asset_id) != 0
-    )
+    rows = money_rows_missing(book, account, booking.asset_id)
+    if booking.base_money != 0:
+        rows += money_rows_missing(book, account, target.instrument.base_asset_id)
+    if booking.fee_asset_id != booking.asset_id and request.fee_minor != 0:
+        rows += money_rows_missing(book, account, booking.fee_asset_id)
+    if rows > book.balance_capacity - book.balance_count:
+        return REASON_BALANCES_FULL
+    return REASON_NONE
 
 
 cdef void _book_fill(
@@ -1015,26 +999,24 @@ cdef void _book_fill(
     position.lots = <int64_t>booking.fill.lots
     position.entry_value = <int64_t>booking.fill.entry_value
     position.wallet = <int64_t>booking.fill.wallet
-    account.cash = <int64_t>booking.cash
-    book.assets[target.instrument.asset_id - 1].deficit = <int64_t>booking.deficit
-    if _fee_is_foreign(request, account) and (
-        request.fee_asset_id != target.instrument.base_asset_id
-    ):
-        balance_set(book, account, request.fee_asset_id, <int64_t>booking.balance)
-    if target.instrument.base_asset_id != 0:
-        balance_set(
-            book, account, target.instrument.base_asset_id, <int64_t>booking.base_balance
-        )
+    money_set(book, account, booking.asset_id, <int64_t>booking.money)
+    book.assets[booking.asset_id - 1].deficit = <int64_t>booking.deficit
+    if booking.fee_asset_id != booking.asset_id:
+        money_set(book, account, booking.fee_asset_id, <int64_t>booking.fee_money)
+    if is_spot(target.instrument):
+        money_set(book, account, target.instrument.base_asset_id, <int64_t>booking.base_money)
     if request.kind == EXECUTION_KIND_FILL and not target.closes_all:
         if target.order != NULL:
             _take_off(position, target.order, <int64_t>request.quantity_lots, target.instrument)
         else:
             target.closed.unfilled_lots -= <int64_t>request.quantity_lots
     level_follow(book, account, position, &before)
-    level_count_fill(book, account, booking.traded, booking.realised, now_ns)
+    # The day counts in the account's own asset.
+    if not is_foreign(account, target.instrument):
+        level_count_fill(book, account, booking.traded, booking.realised, now_ns)
     if may_be_limited(account):
         controls_count_execution(book, account, now_ns)
-        if target.instrument.base_asset_id != 0:
+        if is_spot(target.instrument):
             # What is bought or sold is no loss or profit.
             controls_move_peaks(book, account, booking.fill.cash_change)
         controls_raise_peaks(book, account)
@@ -1111,6 +1093,8 @@ cdef void _report_position(
         return
     if terms.margin_mode == MARGIN_MODE_ISOLATED or holding.lots == 0:
         backing = holding.wallet
+    elif is_foreign(target.account, target.instrument):
+        return
     else:
         pool_of(book, target.account, position, now_ns, &others)
         if others.unknown & UNKNOWN_EQUITY:

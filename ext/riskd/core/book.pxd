@@ -297,6 +297,32 @@ cdef void balance_set(
     Book *book, const Account *account, uint32_t asset_id, int64_t amount
 ) noexcept nogil
 
+# The money of an account in any asset: its cash, or its balance of another asset than its own.
+cdef inline int64_t money_of(
+    const Book *book, const Account *account, uint32_t asset_id
+) noexcept nogil:
+    if asset_id == account.asset_id:
+        return account.cash
+    return balance_of(book, account, asset_id)
+
+cdef inline void money_set(
+    Book *book, Account *account, uint32_t asset_id, int64_t amount
+) noexcept nogil:
+    """Set it; the caller has made sure of the room."""
+    if asset_id == account.asset_id:
+        account.cash = amount
+    else:
+        balance_set(book, account, asset_id, amount)
+
+cdef uint32_t money_rows_missing(
+    const Book *book, const Account *account, uint32_t asset_id
+) noexcept nogil
+
+cdef inline bint money_has_room(
+    const Book *book, const Account *account, uint32_t asset_id
+) noexcept nogil:
+    return asset_id == account.asset_id or balance_has_room(book, account, asset_id)
+
 cdef Ring *ring_take(Book *book, uint32_t kind, uint32_t gateway_id) noexcept nogil
 cdef const Ring *ring_find(const Book *book, uint32_t kind, uint32_t gateway_id) noexcept nogil
 cdef bint answer_find(

@@ -1300,6 +1300,15 @@ cdef bint balance_has_room(
     )
 
 
+cdef uint32_t money_rows_missing(
+    const Book *book, const Account *account, uint32_t asset_id
+) noexcept nogil:
+    """Return how many rows of balances money in an asset needs that are not there: 0 or 1."""
+    if asset_id == account.asset_id:
+        return 0
+    return _balance_place(book, account_place(book, account), asset_id) == NOWHERE
+
+
 cdef void balance_set(
     Book *book, const Account *account, uint32_t asset_id, int64_t amount
 ) noexcept nogil:

@@ -88,6 +88,15 @@ cdef i128 collateral_value_of(
     )
 
 
+cdef i128 requirement_value_of(
+    const Collateral *collateral, i128 requirement, int64_t price
+) noexcept nogil:
+    """Return what is required in an asset at a mark of its index, rounded up, without a weight."""
+    return _product_over(
+        <i128>price * collateral.unit_numerator, requirement, collateral.unit_denominator, True
+    )
+
+
 # --- definitions -----------------------------------------------------------------------------
 
 cdef bint _in(value, low, high):

@@ -20,10 +20,12 @@ from riskd.core.book cimport (
     base_held,
     gateway_find,
     instrument_find,
+    money_of,
     position_find,
     settings_of,
     takes_position_side,
 )
+from riskd.core.collateral cimport is_foreign, may_trade
 from riskd.core.controls cimport (
     Ask,
     Controls,
@@ -85,19 +87,22 @@ from riskd.core.pool cimport (
     Fill,
     Holding,
     Pool,
+    Purse,
     Share,
     Terms,
     available_of,
     bankruptcy_price_ticks_of,
     equity_of_pool,
     fill_of,
+    holding_is_open,
     holding_of,
     liquidation_price_ticks_of,
     mark_value_down,
     mark_value_up,
-    pool_add,
+    pool_beside,
     pool_fits,
-    pool_of,
+    pool_join,
+    share_clear,
     share_of,
     terms_of,
     unrealised_pnl_at,
@@ -131,7 +136,10 @@ ctypedef struct Case:
     int64_t reducible           # the largest strictly reducing quantity
     int64_t reference           # R, in mark units; 0 while it is unknown
     int64_t price_ticks         # p; 0 while it is unknown
+    bint is_foreign             # settled in another asset than the account
     Pool others                 # sums over the account's other positions
+    Purse purse                 # what they come to in the instrument's asset, if it is_foreign
+    int64_t money               # of the account in the instrument's asset
     Pool before                 # sums without the order
     Share share_before
     Pool current                # sums as they are: with the replaced order
@@ -259,7 +267,7 @@ cdef uint32_t _form(
             return REASON_EXPIRE_TIME_OUT_OF_RANGE
     elif order.expire_time_ns != 0:
         return REASON_EXPIRE_TIME_OUT_OF_RANGE
-    if case.account.asset_id != case.instrument.asset_id:
+    if not may_trade(book, case.account, case.instrument):
         return REASON_SETTLEMENT_ASSET_MISMATCH
     case.position_side = max(order.position_side, <uint32_t>POSITION_SIDE_NET)
     case.position = position_find(
@@ -445,10 +453,20 @@ cdef void _prepare(
     case.now_ns = now_ns
     case.is_protective = is_protective(order.order_type, order.flags)
     holding_of(case.position, &case.holding)
-    pool_of(book, case.account, case.position, now_ns, &case.others)
-    case.current = case.others
+    case.is_foreign = is_foreign(case.account, case.instrument)
+    case.money = money_of(book, case.account, case.instrument.asset_id)
+    pool_beside(
+        book,
+        case.account,
+        case.instrument,
+        case.position,
+        not case.is_protective or holding_is_open(&case.holding),
+        now_ns,
+        &case.others,
+        &case.purse,
+    )
     share_of(&case.terms, &case.holding, &share)
-    pool_add(&case.current, &share)
+    _join(case, &share, &case.holding, &case.current)
     if case.replaced != NULL and not case.is_protective:
         _take_replaced_off(case)
     case.controls = NULL
@@ -483,8 +501,39 @@ cdef void _prepare(
         case.before = case.current
         return
     share_of(&case.terms, &case.holding, &case.share_before)
-    case.before = case.others
-    pool_add(&case.before, &case.share_before)
+    _join(case, &case.share_before, &case.holding, &case.before)
+
+
+cdef inline void _join(
+    const Case *case, const Share *share, const Holding *holding, Pool *pool
+) noexcept nogil:
+    """Write the account's sums with the order's position as it is, or would be."""
+    pool_join(
+        case.book, &case.others, &case.purse, share, holding_is_open(holding), 0, pool
+    )
+
+
+cdef bint _figure_pool(
+    const Case *case, i128 pnl, i128 requirement, Figures *figures
+) noexcept nogil:
+    """Compute equity and requirement of the pool with the position that the fill leaves; False
+    while they are not known. What the others of another asset add is known already.
+    """
+    cdef Share share
+    cdef Pool pool
+    if not case.is_foreign:
+        figures.equity = equity_of_pool(&case.others) + figures.fill.cash_change + pnl
+        figures.requirement = case.others.requirement + requirement
+        return True
+    share_clear(&share)
+    share.pnl = pnl
+    share.requirement = requirement
+    pool_join(
+        case.book, &case.others, &case.purse, &share, True, figures.fill.cash_change, &pool
+    )
+    figures.equity = equity_of_pool(&pool)
+    figures.requirement = pool.requirement
+    return not pool.unknown & UNKNOWN_EQUITY
 
 
 cdef void _take_replaced_off(Case *case) noexcept nogil:
@@ -498,6 +547,13 @@ cdef void _take_replaced_off(Case *case) noexcept nogil:
     working.open_loss -= order.open_loss
 
 
+cdef inline bint _has_no_price(const Case *case) noexcept nogil:
+    """Whether what backs a cross position moves with the index of its asset, so that no price of
+    its own says when it is liquidated.
+    """
+    return case.is_foreign and case.terms.margin_mode == MARGIN_MODE_CROSS
+
+
 cdef i128 _backing(const Case *case, const Fill *fill) noexcept nogil:
     """Return the money behind the position after a fill.
 
@@ -505,6 +561,8 @@ cdef i128 _backing(const Case *case, const Fill *fill) noexcept nogil:
     """
     if case.terms.margin_mode == MARGIN_MODE_ISOLATED:
         return fill.wallet
+    if case.is_foreign:
+        return 0
     return equity_of_pool(&case.others) + fill.cash_change - case.others.requirement
 
 
@@ -533,8 +591,7 @@ cdef void _figure(const Case *case, i128 lots, Figures *figures) noexcept nogil:
         )
         if figures.sums_fit:
             share_of(&case.terms, &holding, &figures.share)
-            figures.after = case.others
-            pool_add(&figures.after, &figures.share)
+            _join(case, &figures.share, &holding, &figures.after)
 
     fill_of(
         &case.terms,
@@ -545,7 +602,7 @@ cdef void _figure(const Case *case, i128 lots, Figures *figures) noexcept nogil:
         figures.open_loss,
         &figures.fill,
     )
-    if not fits(case.others.cash + figures.fill.cash_change) or (
+    if not fits(case.money + figures.fill.cash_change) or (
         case.terms.is_spot and not fits(_base_of(case) + figures.fill.base_change)
     ):
         figures.fill.fits = False
@@ -570,9 +627,9 @@ cdef void _figure(const Case *case, i128 lots, Figures *figures) noexcept nogil:
     figures.backing = _backing(case, &figures.fill)
     if case.terms.margin_mode == MARGIN_MODE_ISOLATED:
         figures.equity = figures.fill.wallet + figures.pnl
-    else:
-        figures.equity = equity_of_pool(&case.others) + figures.fill.cash_change + figures.pnl
-        figures.requirement += case.others.requirement
+    elif not _figure_pool(case, figures.pnl, figures.requirement, figures):
+        figures.has_fill = False
+        return
     figures.has_fill = (
         fits(notional)
         and fits(figures.backing)
@@ -594,8 +651,8 @@ cdef void _figure_short(const Case *case, Figures *figures) noexcept nogil:
     if not has_marks(&case.terms):
         return
     short_margin_of(&case.terms, -figures.fill.lots, &initial, &maintenance)
-    figures.equity = equity_of_pool(&case.others) + figures.fill.cash_change
-    figures.requirement = case.others.requirement + maintenance
+    if not _figure_pool(case, 0, maintenance, figures):
+        return
     figures.has_fill = fits(figures.equity) and fits(figures.requirement)
     if not figures.has_fill:
         figures.fill.fits = False
@@ -860,6 +917,11 @@ cdef uint32_t _evaluate(
             _violate(
                 detail, &first, REASON_BORN_LIQUIDATABLE, figures.equity, 0, figures.requirement
             )
+    elif figures.fill.lots != 0 and _has_no_price(case):
+        if figures.equity <= figures.requirement:
+            _violate(
+                detail, &first, REASON_BORN_LIQUIDATABLE, figures.equity, 0, figures.requirement
+            )
     elif figures.fill.lots != 0:
         exposure.lots = <int64_t>figures.fill.lots
         exposure.entry_value = <int64_t>figures.fill.entry_value
@@ -922,6 +984,8 @@ cdef void _check_room(const Case *case, DecisionDetail *detail, uint32_t *first)
         _violate(detail, first, REASON_POSITIONS_FULL, 0, 0, 0)
     if not level_has_room(book, case.account, case.order.instrument_id):
         _violate(detail, first, REASON_HOLDINGS_FULL, 0, 0, 0)
+    if case.is_foreign and not balance_has_room(book, case.account, case.instrument.asset_id):
+        _violate(detail, first, REASON_BALANCES_FULL, 0, 0, 0)
     if case.terms.is_spot and not balance_has_room(
         book, case.account, case.instrument.base_asset_id
     ):
@@ -1069,6 +1133,8 @@ cdef void _explain(const Case *case, const Figures *figures, DecisionDetail *det
     else:
         ratio = ceil_div(figures.requirement * 1000000, figures.equity)
         detail.margin_ratio_ppm = clamp(ratio)
+    if _has_no_price(case):
+        return
     # The pool goes bankrupt with its profit and loss, not with the others' requirement.
     if terms.margin_mode == MARGIN_MODE_ISOLATED:
         bankrupt = figures.fill.wallet
@@ -1158,7 +1224,7 @@ cdef void _report_liquidation(const Case *case, const Fill *fill, OrderReply *re
         return
     if fill.lots == 0:
         reply.liquidation_status = LIQUIDATION_STATUS_NO_POSITION
-    elif not fill.fits:
+    elif not fill.fits or _has_no_price(case):
         return
     elif case.terms.margin_mode == MARGIN_MODE_ISOLATED or not (
         case.others.unknown & UNKNOWN_EQUITY

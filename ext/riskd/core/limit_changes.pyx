@@ -16,6 +16,7 @@ from riskd.core.book cimport (
     limit_add,
     limit_drop,
 )
+from riskd.core.collateral cimport is_foreign
 from riskd.core.controls cimport equity_of, is_minimum, limit_find, peak_move
 from riskd.core.credit cimport credit_follow
 from riskd.core.levels cimport day_of, level_can_open, level_close, level_open
@@ -62,6 +63,31 @@ cdef bint _is_flat(const Book *book, const Account *account) noexcept nogil:
     return account.working_orders == 0
 
 
+cdef bint _has_foreign(const Book *book, const Account *account) noexcept nogil:
+    """Whether an account has, or may yet get by a late execution, a position that is settled in
+    another asset: sums and limits would add what cannot be added.
+    """
+    cdef uint32_t owner = account_place(book, account)
+    cdef uint32_t place = account.first_position
+    cdef const Position *position
+    # Without these there is no such position.
+    if book.collateral_count == 0:
+        return False
+    while place != NOWHERE:
+        position = &book.positions[place]
+        place = position.next_of_account
+        if is_foreign(account, &book.instruments[position.instrument_id - 1]) and (
+            position.lots != 0 or position.working_orders != 0
+        ):
+            return True
+    for place in range(book.closed_count):
+        if book.closed[place].account_index == owner and is_foreign(
+            account, &book.instruments[book.closed[place].instrument_id - 1]
+        ):
+            return True
+    return False
+
+
 cdef void _leave(Book *book, Account *account, Level *level) noexcept nogil:
     level.money -= account.cash
     peak_move(book, level, -<i128>account.cash)
@@ -100,6 +126,10 @@ cdef uint32_t set_account_owner(
     if account.sub_accounts != 0 or (firm != NULL and firm.asset_id != account.asset_id):
         return REASON_OWNER_INVALID
     if not _is_flat(book, account):
+        return REASON_POSITION_NOT_FLAT
+    if (firm != NULL or parent != NULL) and _has_foreign(book, account):
+        return REASON_POSITION_NOT_FLAT
+    if parent != NULL and _has_foreign(book, parent):
         return REASON_POSITION_NOT_FLAT
     if account.usage.day == day_of(now_ns) and (
         account.usage.traded != 0 or account.usage.realised != 0
@@ -278,6 +308,8 @@ cdef uint32_t set_limit(
             book, LIMIT_SCOPE_FIRM, book.firms[account.firm].firm_id, instrument_id, kind, value
         ):
             return REASON_LIMIT_LOOSER_THAN_PARENT
+    if account != NULL and _has_foreign(book, account):
+        return REASON_POSITION_NOT_FLAT
     limit = limit_find(book, scope, scope_id, instrument_id, kind)
     if limit != NULL and limit.value == value:
         peak = limit.peak

@@ -7,8 +7,16 @@ Money only moves between the pool and wallets, so that the sums of the account's
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.string cimport memset
 
-from riskd.core.admin cimport available_or_zero, is_engaged, target_find
-from riskd.core.book cimport Book, position_add, position_find
+from riskd.core.admin cimport available_or_zero, covers_margin, is_engaged, target_find
+from riskd.core.book cimport (
+    Book,
+    money_has_room,
+    money_of,
+    money_set,
+    position_add,
+    position_find,
+)
+from riskd.core.collateral cimport is_foreign
 from riskd.core.credit cimport credit_follow
 from riskd.core.families cimport can_be_liquidated, position_initial_of
 from riskd.core.margin cimport Exposure
@@ -16,15 +24,16 @@ from riskd.core.money cimport clamp, fits, i128, larger, magnitude
 from riskd.core.pool cimport (
     Holding,
     Pool,
+    Purse,
     Share,
     Terms,
     equity_of_pool,
     holding_of,
     mark_value_up,
-    own_available_of,
-    pool_add,
-    pool_fits,
+    pool_beside,
+    pool_join,
     pool_of,
+    share_clear,
     share_of,
     terms_of,
 )
@@ -51,21 +60,29 @@ cdef uint32_t _find_legs(
     return count
 
 
-cdef void _take_off(Pool *pool, const Share *share) noexcept nogil:
-    """Undo pool_add of a share whose figures are known."""
-    pool.pnl -= share.pnl
-    pool.initial_margin -= share.initial_margin
-    pool.maintenance -= share.maintenance
-    pool.requirement -= share.requirement
+cdef void _add_difference(
+    Share *change, const Share *before, const Share *after
+) noexcept nogil:
+    """Add what a position's share changes by; the figures of the one before are known."""
+    change.pnl += after.pnl - before.pnl
+    change.initial_margin += after.initial_margin - before.initial_margin
+    change.maintenance += after.maintenance - before.maintenance
+    change.requirement += after.requirement - before.requirement
+    change.unknown |= after.unknown
 
 
-cdef bint _is_liquidatable(const Terms *terms, const Pool *pool, const Leg *leg) noexcept nogil:
-    """A-21: by its wallet, or by what the pool has left for it when the others are served.
+cdef bint _is_liquidatable(
+    const Terms *terms, bint has_price, const Pool *pool, const Leg *leg
+) noexcept nogil:
+    """A-21: by its wallet, or by what the pool has left for it when the others are served; where
+    it has no liquidation price, with all of the pool.
 
     What does not fit is taken for yes.
     """
     cdef Exposure exposure
     cdef i128 backing = leg.wallet
+    if not has_price:
+        return equity_of_pool(pool) <= pool.requirement
     if terms.margin_mode == MARGIN_MODE_CROSS:
         backing = equity_of_pool(pool) - leg.share.pnl
         backing -= pool.requirement - leg.share.requirement
@@ -78,29 +95,39 @@ cdef bint _is_liquidatable(const Terms *terms, const Pool *pool, const Leg *leg)
 
 
 cdef uint32_t _figure(
+    const Book *book,
+    const Account *account,
     const Terms *terms,
     Leg *legs,
     uint32_t count,
     uint64_t now_ns,
-    Pool *pool,
     ModeSwitch *outcome,
+    i128 *money,
 ) noexcept nogil:
-    """Figure the wallets, and the pool (given as it is) after the switch to the mode of the terms.
+    """Figure the wallets, and the account's money in the instrument's asset, after the switch to
+    the mode of the terms.
     """
+    cdef Pool pool, beside
+    cdef Purse purse
     cdef Terms before = terms[0]
     cdef Holding holding
-    cdef Share share
+    cdef Share share, change
     cdef Leg *leg
     cdef i128 notional
     cdef i128 wallets = 0
     cdef i128 flow = 0
     cdef uint32_t index
     cdef uint32_t reason = REASON_NONE
+    cdef bint has_price = terms.margin_mode == MARGIN_MODE_ISOLATED or not (
+        is_foreign(account, terms.instrument)
+    )
+    share_clear(&change)
+    pool_beside(book, account, terms.instrument, NULL, False, now_ns, &beside, &purse)
     for index in range(count):
         if legs[index].position.lots != 0:
             reason = mark_reason_of(terms.instrument, now_ns)
     if reason == REASON_NONE:
-        reason = pool.mark_reason
+        reason = beside.mark_reason
     if reason != REASON_NONE:
         return reason
     before.margin_mode = MARGIN_MODE_CROSS
@@ -111,8 +138,7 @@ cdef uint32_t _figure(
         holding_of(leg.position, &holding)
         share_of(&before, &holding, &share)
         share_of(terms, &holding, &leg.share)
-        _take_off(pool, &share)
-        pool_add(pool, &leg.share)
+        _add_difference(&change, &share, &leg.share)
         leg.wallet = 0
         if terms.margin_mode == MARGIN_MODE_ISOLATED and holding.lots != 0:
             notional = mark_value_up(
@@ -122,17 +148,20 @@ cdef uint32_t _figure(
             leg.wallet += larger(0, -share.pnl)
         wallets += leg.wallet
         flow += holding.wallet - leg.wallet
-    pool.cash += flow
-    if not pool_fits(pool) or own_available_of(pool) < 0 or not fits(wallets):
+    pool_join(book, &beside, &purse, &change, False, flow, &pool)
+    money[0] = money_of(book, account, terms.instrument.asset_id) + flow
+    if not covers_margin(&pool) or not fits(wallets) or not fits(money[0]):
         return REASON_EXCEEDS_AVAILABLE
-    if terms.margin_mode == MARGIN_MODE_ISOLATED and pool.cash < 0:
+    if terms.margin_mode == MARGIN_MODE_ISOLATED and money[0] < 0:
         return REASON_EXCEEDS_AVAILABLE
     for index in range(count):
-        if legs[index].position.lots != 0 and _is_liquidatable(terms, pool, &legs[index]):
+        if legs[index].position.lots != 0 and _is_liquidatable(
+            terms, has_price, &pool, &legs[index]
+        ):
             return REASON_BORN_LIQUIDATABLE_IN_MODE
     outcome.wallet = <int64_t>wallets
     outcome.cash_flow = <int64_t>flow
-    outcome.available = available_or_zero(pool)
+    outcome.available = available_or_zero(&pool)
     return REASON_NONE
 
 
@@ -153,6 +182,7 @@ cdef uint32_t change_margin_mode(
     cdef Pool pool
     cdef ModeSwitch after
     cdef i128 wallets = 0
+    cdef i128 money = 0
     cdef uint32_t count, index, reason
     cdef bint is_open
     memset(outcome, 0, sizeof(ModeSwitch))
@@ -179,16 +209,18 @@ cdef uint32_t change_margin_mode(
         return REASON_NONE
     if is_open:
         terms.margin_mode = mode
-        reason = _figure(&terms, legs, count, now_ns, &pool, &after)
+        reason = _figure(book, account, &terms, legs, count, now_ns, &after, &money)
         if reason != REASON_NONE:
             return reason
     if settings == NULL and book.position_count == book.position_capacity:
         return REASON_POSITIONS_FULL
+    if is_open and not money_has_room(book, account, instrument.asset_id):
+        return REASON_BALANCES_FULL
     outcome[0] = after
     if validate_only:
         return REASON_NONE
     if is_open:
-        account.cash = <int64_t>pool.cash
+        money_set(book, account, instrument.asset_id, <int64_t>money)
         for index in range(count):
             legs[index].position.wallet = <int64_t>legs[index].wallet
     if settings == NULL:

@@ -5,7 +5,7 @@ from libc.stdint cimport int64_t, uint32_t, uint64_t
 from riskd.core.book cimport Book
 from riskd.core.margin cimport Terms
 from riskd.core.money cimport i128
-from riskd.core.types cimport Account, Instrument, Position, WorkingSum
+from riskd.core.types cimport Account, Collateral, Instrument, Position, WorkingSum
 
 ctypedef struct Holding:
     int64_t lots
@@ -47,6 +47,20 @@ ctypedef struct Pool:
     uint32_t mark_reason            # first missing or stale mark that the sums need, or REASON_NONE
     uint32_t unknown
 
+# What an account has in one other asset than its own, and what its positions that are settled in
+# it come to there. It is converted as a whole: the more there is of an asset, the less each of it
+# counts.
+ctypedef struct Purse:
+    i128 money
+    i128 pnl
+    i128 initial_margin
+    i128 maintenance
+    i128 requirement
+    const Collateral *collateral    # what the asset counts; NULL if nobody says
+    uint32_t asset_id               # 0: there is none
+    uint32_t unknown
+    bint is_open                    # there is a position, or an order that holds something
+
 ctypedef struct Fill:
     i128 lots
     i128 entry_value
@@ -79,7 +93,54 @@ cdef void pool_of(
     uint64_t now_ns,
     Pool *pool,
 ) noexcept nogil
+cdef void pool_beside(
+    const Book *book,
+    const Account *account,
+    const Instrument *instrument,
+    const Position *left_out,
+    bint needs_index,
+    uint64_t now_ns,
+    Pool *pool,
+    Purse *purse,
+) noexcept nogil
+cdef uint32_t next_foreign_asset(
+    const Book *book, const Account *account, uint32_t last
+) noexcept nogil
+cdef void purse_of(
+    const Book *book, const Account *account, uint32_t asset_id, Purse *purse
+) noexcept nogil
+cdef bint purse_value_of(const Book *book, const Purse *purse, i128 *value) noexcept nogil
+cdef void share_clear(Share *share) noexcept nogil
 cdef void pool_add(Pool *pool, const Share *share) noexcept nogil
+cdef void pool_add_foreign(
+    const Book *book,
+    const Purse *purse,
+    const Share *share,
+    bint is_open,
+    i128 flow,
+    Pool *pool,
+) noexcept nogil
+
+cdef inline bint holding_is_open(const Holding *holding) noexcept nogil:
+    """Whether there is a position, or an order that holds something."""
+    return holding.lots != 0 or holding.buy.lots != 0 or holding.sell.lots != 0
+
+cdef inline void pool_join(
+    const Book *book,
+    const Pool *beside,
+    const Purse *purse,
+    const Share *share,
+    bint is_open,
+    i128 flow,
+    Pool *pool,
+) noexcept nogil:
+    """Write the sums of pool_beside with a position, and with what flows into its money."""
+    pool[0] = beside[0]
+    if purse.asset_id != 0:
+        pool_add_foreign(book, purse, share, is_open, flow, pool)
+        return
+    pool_add(pool, share)
+    pool.cash += flow
 cdef bint pool_fits(const Pool *pool) noexcept nogil
 cdef inline i128 equity_of_pool(const Pool *pool) noexcept nogil:
     return pool.cash + pool.pnl + pool.collateral

@@ -7,8 +7,8 @@ money type is checked where they are stored or returned. The rules are those of 
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.string cimport memset
 
-from riskd.core.book cimport Balance, Book, collateral_find
-from riskd.core.collateral cimport collateral_value_of
+from riskd.core.book cimport Book, balance_of, collateral_find
+from riskd.core.collateral cimport collateral_value_of, is_foreign, requirement_value_of
 from riskd.core.credit cimport credit_of
 from riskd.core.families cimport (
     Size,
@@ -217,12 +217,7 @@ cdef void _share_of_option(
         share.initial_margin += initial
 
 
-cdef void share_of(const Terms *terms, const Holding *holding, Share *share) noexcept nogil:
-    """Compute what a position with its working orders adds to its account's sums."""
-    cdef bint is_cross = terms.margin_mode == MARGIN_MODE_CROSS
-    cdef i128 lots = magnitude(holding.lots)
-    cdef i128 held = 0
-    cdef i128 notional
+cdef void share_clear(Share *share) noexcept nogil:
     # Field by field: for a struct of this size GCC makes of memset an instruction with a long
     # start.
     share.initial_margin = 0
@@ -234,6 +229,15 @@ cdef void share_of(const Terms *terms, const Holding *holding, Share *share) noe
     share.buy_lots = 0
     share.sell_lots = 0
     share.unknown = 0
+
+
+cdef void share_of(const Terms *terms, const Holding *holding, Share *share) noexcept nogil:
+    """Compute what a position with its working orders adds to its account's sums."""
+    cdef bint is_cross = terms.margin_mode == MARGIN_MODE_CROSS
+    cdef i128 lots = magnitude(holding.lots)
+    cdef i128 held = 0
+    cdef i128 notional
+    share_clear(share)
     if terms.is_option:
         if terms.rule != NULL:
             _share_of_option(terms, holding, share)
@@ -300,14 +304,19 @@ cdef void pool_add(Pool *pool, const Share *share) noexcept nogil:
     pool.unknown |= share.unknown
 
 
-cdef void pool_of(
+cdef void _sum(
     const Book *book,
     const Account *account,
     const Position *left_out,
+    uint32_t apart,
+    bint needs_index,
     uint64_t now_ns,
     Pool *pool,
+    Purse *purse,
 ) noexcept nogil:
-    """Sum an account's positions but one (NULL: all of them)."""
+    """Sum an account's positions but one. What is in an asset that stays `apart` (0: none) goes
+    into the purse, and not into the pool.
+    """
     cdef uint32_t place = account.first_position
     cdef const Position *position
     cdef const Position *settings = NULL
@@ -315,6 +324,7 @@ cdef void pool_of(
     cdef Terms terms
     cdef Holding holding
     cdef Share share
+    cdef bint has_foreign = False
     pool.cash = account.cash
     pool.pnl = 0
     pool.initial_margin = 0
@@ -328,19 +338,23 @@ cdef void pool_of(
     while place != NOWHERE:
         position = &book.positions[place]
         place = position.next_of_account
-        pool.isolated_wallets += position.wallet
         # NET comes first of an instrument's positions, and has the settings of all.
         if position.position_side == POSITION_SIDE_NET:
             settings = position
         elif settings != NULL and settings.instrument_id != position.instrument_id:
             settings = NULL
+        instrument = &book.instruments[position.instrument_id - 1]
+        if is_foreign(account, instrument):
+            has_foreign = True
+        else:
+            pool.isolated_wallets += position.wallet
         if position == left_out:
             continue
-        instrument = &book.instruments[position.instrument_id - 1]
         terms_of(book, account, instrument, settings, &terms)
-        holding_of(position, &holding)
-        share_of(&terms, &holding, &share)
-        pool_add(pool, &share)
+        if not is_foreign(account, instrument):
+            holding_of(position, &holding)
+            share_of(&terms, &holding, &share)
+            pool_add(pool, &share)
         if pool.mark_reason != REASON_NONE:
             continue
         if terms.is_option:
@@ -348,37 +362,224 @@ cdef void pool_of(
                 pool.mark_reason = marks_reason_of(&terms, now_ns)
         elif position.lots != 0 and terms.margin_mode == MARGIN_MODE_CROSS:
             pool.mark_reason = mark_reason_of(instrument, now_ns)
-    # Most accounts have neither, and a test each is all that they pay.
-    if account.first_balance != NOWHERE:
-        _add_collateral(book, account, now_ns, pool)
+    # Most accounts have none of these, and a test each is all that they pay.
+    if account.first_balance != NOWHERE or has_foreign or apart != 0:
+        _add_foreign(book, account, left_out, apart, needs_index, has_foreign, now_ns, pool, purse)
     if account.credit_line != 0:
         pool.credit = credit_of(book, account)
 
 
-cdef void _add_collateral(
-    const Book *book, const Account *account, uint64_t now_ns, Pool *pool
+cdef uint32_t _next_asset(
+    const Book *book, const Account *account, uint32_t last, uint32_t apart, bint has_foreign
 ) noexcept nogil:
-    """Add what balances of other assets count, by rising asset."""
-    cdef const Balance *balance
-    cdef const Collateral *collateral
-    cdef const Instrument *index
+    """Return the first asset after one that an account has a balance of, or a position settled in;
+    0 if there is none. `apart` counts too.
+    """
+    cdef uint32_t found = apart if apart > last else 0
     cdef uint32_t place = account.first_balance
+    cdef uint32_t asset_id
+    while place != NOWHERE and book.balances[place].asset_id <= last:
+        place = book.balances[place].next_of_account
+    if place != NOWHERE and (found == 0 or book.balances[place].asset_id < found):
+        found = book.balances[place].asset_id
+    if not has_foreign:
+        return found
+    place = account.first_position
     while place != NOWHERE:
-        balance = &book.balances[place]
-        place = balance.next_of_account
-        collateral = collateral_find(book, balance.asset_id, account.asset_id)
-        if collateral == NULL:
-            # Nobody says what a debt is worth.
-            if balance.amount < 0:
-                pool.unknown |= UNKNOWN_BACKING
+        asset_id = book.instruments[book.positions[place].instrument_id - 1].asset_id
+        if asset_id != account.asset_id and asset_id > last and (found == 0 or asset_id < found):
+            found = asset_id
+        place = book.positions[place].next_of_account
+    return found
+
+
+cdef void _purse_of(
+    const Book *book,
+    const Account *account,
+    const Position *left_out,
+    uint32_t asset_id,
+    bint has_foreign,
+    Purse *purse,
+) noexcept nogil:
+    """Sum what an account has in another asset, and its positions there but one."""
+    cdef uint32_t place = account.first_position if has_foreign else NOWHERE
+    cdef const Position *position
+    cdef const Position *settings = NULL
+    cdef const Instrument *instrument
+    cdef Terms terms
+    cdef Holding holding
+    cdef Share share
+    purse.asset_id = asset_id
+    purse.money = balance_of(book, account, asset_id)
+    purse.pnl = 0
+    purse.initial_margin = 0
+    purse.maintenance = 0
+    purse.requirement = 0
+    purse.collateral = collateral_find(book, asset_id, account.asset_id)
+    purse.unknown = 0
+    purse.is_open = False
+    while place != NOWHERE:
+        position = &book.positions[place]
+        place = position.next_of_account
+        if position.position_side == POSITION_SIDE_NET:
+            settings = position
+        elif settings != NULL and settings.instrument_id != position.instrument_id:
+            settings = NULL
+        instrument = &book.instruments[position.instrument_id - 1]
+        if position == left_out or instrument.asset_id != asset_id:
             continue
-        index = &book.instruments[collateral.index_instrument_id - 1]
-        if pool.mark_reason == REASON_NONE:
-            pool.mark_reason = mark_reason_of(index, now_ns)
-        if index.mark.price == 0:
-            pool.unknown |= UNKNOWN_BACKING
-            continue
-        pool.collateral += collateral_value_of(collateral, balance.amount, index.mark.price)
+        terms_of(book, account, instrument, settings, &terms)
+        holding_of(position, &holding)
+        share_of(&terms, &holding, &share)
+        _purse_add(purse, &share, holding_is_open(&holding))
+
+
+cdef uint32_t next_foreign_asset(
+    const Book *book, const Account *account, uint32_t last
+) noexcept nogil:
+    """Return the first asset after one that an account has a balance of, or a position settled in;
+    0 if there is none.
+    """
+    return _next_asset(book, account, last, 0, True)
+
+
+cdef void purse_of(
+    const Book *book, const Account *account, uint32_t asset_id, Purse *purse
+) noexcept nogil:
+    """Sum what an account has in another asset."""
+    _purse_of(book, account, NULL, asset_id, True, purse)
+
+
+cdef bint purse_value_of(const Book *book, const Purse *purse, i128 *value) noexcept nogil:
+    """Write what balance and profit count as collateral; False while that is not known."""
+    cdef i128 equity = purse.money + purse.pnl
+    cdef int64_t price
+    value[0] = 0
+    if purse.collateral == NULL:
+        # Nobody says what a debt is worth.
+        return equity >= 0
+    price = _index_of(book, purse).mark.price
+    if price == 0 or not fits(equity):
+        return False
+    value[0] = collateral_value_of(purse.collateral, <int64_t>equity, price)
+    return True
+
+
+cdef void _purse_add(Purse *purse, const Share *share, bint is_open) noexcept nogil:
+    purse.pnl += share.pnl
+    purse.initial_margin += share.initial_margin
+    purse.maintenance += share.maintenance
+    purse.requirement += share.requirement
+    purse.unknown |= share.unknown
+    purse.is_open = purse.is_open or is_open
+
+
+cdef void _add_foreign(
+    const Book *book,
+    const Account *account,
+    const Position *left_out,
+    uint32_t apart,
+    bint needs_index,
+    bint has_foreign,
+    uint64_t now_ns,
+    Pool *pool,
+    Purse *purse,
+) noexcept nogil:
+    """Add what other assets come to, by rising asset; what stays apart only has its index looked
+    at, also if only the caller's position `needs_index`.
+    """
+    cdef uint32_t asset_id = _next_asset(book, account, 0, apart, has_foreign)
+    cdef Purse held
+    while asset_id != 0:
+        _purse_of(book, account, left_out, asset_id, has_foreign, &held)
+        if pool.mark_reason == REASON_NONE and held.collateral != NULL and (
+            held.money != 0 or held.is_open or (asset_id == apart and needs_index)
+        ):
+            pool.mark_reason = mark_reason_of(_index_of(book, &held), now_ns)
+        if asset_id == apart:
+            purse[0] = held
+        else:
+            _add_purse(book, pool, &held)
+        asset_id = _next_asset(book, account, asset_id, apart, has_foreign)
+
+
+cdef inline const Instrument *_index_of(const Book *book, const Purse *purse) noexcept nogil:
+    return &book.instruments[purse.collateral.index_instrument_id - 1]
+
+
+cdef void _add_purse(const Book *book, Pool *pool, const Purse *purse) noexcept nogil:
+    """Add what is in another asset, converted: the equity by what it counts as collateral, what
+    is required at the mark of the index.
+    """
+    cdef const Collateral *collateral = purse.collateral
+    cdef i128 value
+    cdef int64_t price
+    if purse.money == 0 and not purse.is_open:
+        return
+    pool.unknown |= purse.unknown
+    if not purse_value_of(book, purse, &value):
+        pool.unknown |= UNKNOWN_BACKING
+        return
+    pool.collateral += value
+    if not purse.is_open:
+        return
+    if collateral == NULL or not (fits(purse.maintenance) and fits(purse.requirement)):
+        pool.unknown |= UNKNOWN_BACKING
+        return
+    if not fits(purse.initial_margin):
+        pool.unknown |= UNKNOWN_MARGIN
+        return
+    price = _index_of(book, purse).mark.price
+    pool.initial_margin += requirement_value_of(collateral, purse.initial_margin, price)
+    pool.maintenance += requirement_value_of(collateral, purse.maintenance, price)
+    pool.requirement += requirement_value_of(collateral, purse.requirement, price)
+
+
+cdef void pool_add_foreign(
+    const Book *book,
+    const Purse *purse,
+    const Share *share,
+    bint is_open,
+    i128 flow,
+    Pool *pool,
+) noexcept nogil:
+    """Add a purse with one more position."""
+    cdef Purse held = purse[0]
+    held.money += flow
+    _purse_add(&held, share, is_open)
+    _add_purse(book, pool, &held)
+
+
+cdef void pool_of(
+    const Book *book,
+    const Account *account,
+    const Position *left_out,
+    uint64_t now_ns,
+    Pool *pool,
+) noexcept nogil:
+    """Sum an account's positions but one (NULL: all of them)."""
+    cdef Purse unused
+    _sum(book, account, left_out, 0, False, now_ns, pool, &unused)
+
+
+cdef void pool_beside(
+    const Book *book,
+    const Account *account,
+    const Instrument *instrument,
+    const Position *left_out,
+    bint needs_index,
+    uint64_t now_ns,
+    Pool *pool,
+    Purse *purse,
+) noexcept nogil:
+    """Sum what pool_join adds a position of an instrument to: the account's positions but one.
+
+    The mark of the index of the instrument's asset counts in any case if the position
+    `needs_index`.
+    """
+    cdef uint32_t apart = instrument.asset_id if is_foreign(account, instrument) else 0
+    purse.asset_id = apart
+    _sum(book, account, left_out, apart, needs_index, now_ns, pool, purse)
 
 
 cdef bint pool_fits(const Pool *pool) noexcept nogil:

@@ -12,6 +12,7 @@ ctypedef struct Funding:
     uint64_t positions
     i128 paid
     i128 received
+    uint64_t rows                   # of balances, that are not there yet
 
 # What the settlement of an instrument came to.
 ctypedef struct Settlement:
@@ -19,6 +20,7 @@ ctypedef struct Settlement:
     i128 profit
     i128 loss
     i128 deficit
+    uint64_t rows                   # of balances, that are not there yet
 
 cdef uint32_t load_position(
     Book *book,

@@ -11,12 +11,16 @@ from riskd.core.admin cimport Change, available_or_zero, target_find
 from riskd.core.book cimport (
     Book,
     instrument_find,
+    money_of,
+    money_rows_missing,
+    money_set,
     position_add,
     position_drop_if_absent,
     position_find,
     settings_of,
     takes_position_side,
 )
+from riskd.core.collateral cimport is_foreign
 from riskd.core.controls cimport controls_move_peaks
 from riskd.core.credit cimport credit_follow
 from riskd.core.levels cimport (
@@ -43,9 +47,11 @@ from riskd.core.pool cimport (
     Fill,
     Holding,
     Pool,
+    Purse,
     Share,
     Terms,
-    pool_add,
+    pool_beside,
+    pool_join,
     pool_of,
     share_of,
     terms_of,
@@ -156,7 +162,8 @@ cdef uint32_t load_position(
     cdef Terms terms
     cdef Holding holding
     cdef Share share
-    cdef Pool pool
+    cdef Pool pool, others
+    cdef Purse purse
     cdef uint32_t reason
     memset(change, 0, sizeof(Change))
     reason = target_find(book, account_id, instrument_id, &account, &instrument)
@@ -189,14 +196,13 @@ cdef uint32_t load_position(
         return REASON_POSITIONS_FULL
     if not level_has_room(book, account, instrument_id):
         return REASON_HOLDINGS_FULL
-    if position != NULL:
-        pool_of(book, account, position, now_ns, &pool)
+    pool_beside(book, account, instrument, position, True, now_ns, &others, &purse)
     memset(&holding, 0, sizeof(Holding))
     holding.lots = lots
     holding.entry_value = entry_value
     holding.wallet = wallet
     share_of(&terms, &holding, &share)
-    pool_add(&pool, &share)
+    pool_join(book, &others, &purse, &share, True, 0, &pool)
     change.figure = wallet
     change.available = available_or_zero(&pool)
     if validate_only:
@@ -256,9 +262,12 @@ cdef bint _fund(
     cdef Terms terms
     cdef Account *account = _account_of(book, legs, &terms)
     cdef Position *position
-    cdef i128 cash = account.cash
+    cdef uint32_t asset_id = terms.instrument.asset_id
+    cdef i128 money = money_of(book, account, asset_id)
     cdef i128 wallet, payment
     cdef uint32_t index
+    if terms.margin_mode == MARGIN_MODE_CROSS:
+        funding.rows += money_rows_missing(book, account, asset_id)
     for index in range(legs.count):
         position = legs.positions[index]
         if not _payment_of(&terms, position, price, rate_ppb, &payment):
@@ -267,8 +276,8 @@ cdef bint _fund(
         if terms.margin_mode == MARGIN_MODE_ISOLATED:
             wallet += payment
         else:
-            cash += payment
-        if not fits(wallet) or not fits(cash):
+            money += payment
+        if not fits(wallet) or not fits(money):
             return False
         funding.positions += 1
         funding.paid += larger(0, -payment)
@@ -276,9 +285,10 @@ cdef bint _fund(
         if is_check:
             continue
         position.wallet = <int64_t>wallet
-        account.cash = <int64_t>cash
-        level_move_money(book, account, payment)
-        level_count_fill(book, account, 0, payment, now_ns)
+        money_set(book, account, asset_id, <int64_t>money)
+        if not is_foreign(account, terms.instrument):
+            level_move_money(book, account, payment)
+            level_count_fill(book, account, 0, payment, now_ns)
     if not is_check:
         credit_follow(book, account)
     return True
@@ -324,6 +334,8 @@ cdef uint32_t apply_funding(
             return REASON_MARGIN_OVERFLOWS
     if not fits(done.paid) or not fits(done.received):
         return REASON_MARGIN_OVERFLOWS
+    if done.rows > book.balance_capacity - book.balance_count:
+        return REASON_BALANCES_FULL
     funding[0] = done
     if validate_only:
         return REASON_NONE
@@ -421,16 +433,18 @@ cdef bint _settle(
     cdef Position *position
     cdef Footprint before
     cdef Closing closing
-    cdef i128 cash = account.cash
+    cdef uint32_t asset_id = terms.instrument.asset_id
+    cdef i128 money = money_of(book, account, asset_id)
     cdef uint32_t index
+    settlement.rows += money_rows_missing(book, account, asset_id)
     for index in range(legs.count):
         position = legs.positions[index]
         if not _close_at(
             &terms, position.lots, position.entry_value, position.wallet, price, &closing
         ):
             return False
-        cash += closing.cash
-        if not fits(cash):
+        money += closing.cash
+        if not fits(money):
             return False
         settlement.positions += 1
         settlement.profit += larger(0, closing.pnl)
@@ -442,9 +456,10 @@ cdef bint _settle(
         position.lots = 0
         position.entry_value = 0
         position.wallet = 0
-        account.cash = <int64_t>cash
+        money_set(book, account, asset_id, <int64_t>money)
         level_follow(book, account, position, &before)
-        level_count_fill(book, account, 0, closing.pnl + closing.deficit, now_ns)
+        if not is_foreign(account, terms.instrument):
+            level_count_fill(book, account, 0, closing.pnl + closing.deficit, now_ns)
         position_drop_if_absent(book, position)
     if not is_check:
         credit_follow(book, account)
@@ -486,6 +501,8 @@ cdef uint32_t check_settlement(
         and fits(book.assets[instrument.asset_id - 1].deficit + found.deficit)
     ):
         return REASON_MARGIN_OVERFLOWS
+    if found.rows > book.balance_capacity - book.balance_count:
+        return REASON_BALANCES_FULL
     settlement[0] = found
     return REASON_NONE
 

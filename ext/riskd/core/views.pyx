@@ -25,13 +25,12 @@ from riskd.core.book cimport (
     account_find,
     answer_copy,
     answer_size,
-    collateral_find,
     instrument_find,
     ring_find,
     risk_event_at,
     settings_of,
 )
-from riskd.core.collateral cimport collateral_value_of
+from riskd.core.collateral cimport is_foreign
 from riskd.core.families cimport (
     Size,
     can_be_liquidated,
@@ -47,14 +46,20 @@ from riskd.core.pool cimport (
     UNKNOWN_EQUITY,
     Holding,
     Pool,
+    Purse,
     Share,
     Terms,
     available_of,
     equity_of_pool,
     holding_of,
     mark_value_up,
+    next_foreign_asset,
+    pool_beside,
     pool_fits,
+    pool_join,
     pool_of,
+    purse_of,
+    purse_value_of,
     share_of,
     terms_of,
     unrealised_pnl_of,
@@ -207,14 +212,21 @@ cdef int64_t _price_with_orders(
     return nearer
 
 
-cdef position_row(
-    Book *book, const Account *account, const Position *position, const Pool *all_of_it
-):
+cdef inline bint _is_liquidatable(const Pool *pool) noexcept nogil:
+    """Whether all of a pool is, where a position has no liquidation price."""
+    cdef i128 equity = equity_of_pool(pool)
+    if pool.unknown & UNKNOWN_EQUITY or not fits(equity) or not fits(pool.requirement):
+        return False
+    return equity <= pool.requirement
+
+
+cdef position_row(Book *book, const Account *account, const Position *position):
     cdef const Instrument *instrument = &book.instruments[position.instrument_id - 1]
     cdef Terms terms
     cdef Holding holding
     cdef Share share
-    cdef Pool others
+    cdef Pool others, whole
+    cdef Purse purse
     cdef Exposure exposure
     cdef int64_t liquidation_price = 0
     cdef int64_t price_with_orders = 0
@@ -226,7 +238,7 @@ cdef position_row(
     cdef i128 bankruptcy = 0
     cdef i128 initial, equity
     cdef bint liquidatable = False
-    cdef bint is_cross, known
+    cdef bint is_cross, has_price, known
     terms_of(
         book,
         account,
@@ -239,17 +251,20 @@ cdef position_row(
     holding_of(position, &holding)
     share_of(&terms, &holding, &share)
     is_cross = terms.margin_mode == MARGIN_MODE_CROSS
+    has_price = not terms.is_option and not (is_cross and is_foreign(account, instrument))
     known = share.unknown == 0 and (instrument.mark.price != 0 or position.lots == 0)
     initial = share.initial_margin
-    pool_of(book, account, position, 0, &others)
+    pool_beside(book, account, instrument, position, True, 0, &others, &purse)
+    # With the position itself: what it is settled in counts in any case.
+    pool_join(book, &others, &purse, &share, True, 0, &whole)
     if is_cross and not terms.is_option:
-        known = known and not others.unknown & UNKNOWN_EQUITY
+        known = known and not whole.unknown & UNKNOWN_EQUITY
     if known and position.lots != 0:
         notional = mark_value_up(&terms, magnitude(position.lots), instrument.mark.price)
         pnl = unrealised_pnl_of(&terms, position.lots, position.entry_value)
     if position.lots == 0 and not terms.is_option:
         status = LIQUIDATION_STATUS_NO_POSITION
-    elif not terms.is_option and (not is_cross or not others.unknown & UNKNOWN_EQUITY):
+    elif has_price and (not is_cross or not others.unknown & UNKNOWN_EQUITY):
         exposure.lots = position.lots
         exposure.entry_value = position.entry_value
         equity = equity_of_pool(&others) if is_cross else position.wallet
@@ -267,27 +282,26 @@ cdef position_row(
             liquidatable = known and can_be_liquidated(
                 &terms, &exposure, instrument.mark.price
             )
-        if known:
-            maintenance = maintenance_margin_of(
-                &terms, position.lots, position.entry_value, notional
-            )
-            requirement = liquidation_margin_of(
-                &terms, position.lots, position.entry_value, notional
-            )
-            if not is_cross:
-                initial += position_initial_of(&terms, position.lots, notional)
+    if known and position.lots != 0 and not terms.is_option:
+        maintenance = maintenance_margin_of(
+            &terms, position.lots, position.entry_value, notional
+        )
+        requirement = liquidation_margin_of(
+            &terms, position.lots, position.entry_value, notional
+        )
+        if not is_cross:
+            initial += position_initial_of(&terms, position.lots, notional)
+        elif not has_price:
+            liquidatable = _is_liquidatable(&whole)
     elif known and terms.rule != NULL and position.lots < 0:
         maintenance = share.maintenance
         requirement = share.requirement
-        equity = equity_of_pool(all_of_it)
-        liquidatable = not all_of_it.unknown & UNKNOWN_EQUITY and (
-            fits(equity) and fits(all_of_it.requirement) and equity <= all_of_it.requirement
-        )
+        liquidatable = _is_liquidatable(&whole)
     if terms.margin_mode == MARGIN_MODE_ISOLATED and not terms.is_option:
         equity = position.wallet + pnl
     else:
-        equity = equity_of_pool(all_of_it)
-        if all_of_it.unknown & UNKNOWN_EQUITY:
+        equity = equity_of_pool(&whole)
+        if whole.unknown & UNKNOWN_EQUITY:
             equity = 0
             known = False
     return PositionRow(
@@ -602,15 +616,13 @@ cdef int64_t _level_at(int64_t ppm, const Pool *pool) noexcept nogil:
 cdef position_rows(Book *book, uint64_t account_id):
     cdef Account *account
     cdef uint32_t place
-    cdef Pool pool
     account = account_find(book, account_id)
     if account == NULL:
         return None
-    pool_of(book, account, NULL, 0, &pool)
     rows = []
     place = account.first_position
     while place != NOWHERE:
-        rows.append(position_row(book, account, &book.positions[place], &pool))
+        rows.append(position_row(book, account, &book.positions[place]))
         place = book.positions[place].next_of_account
     return rows
 
@@ -637,28 +649,24 @@ cdef balance_rows(Book *book, uint64_t account_id):
 
 
 cdef collateral_values(Book *book, uint64_t account_id):
-    """Return (asset id, balance, what it counts, or None while that is not known), by asset."""
+    """Return (asset id, balance, what it counts with the profit of cross positions settled in it,
+    or None while that is not known), by asset.
+    """
     cdef const Account *account = account_find(book, account_id)
-    cdef const Balance *balance
-    cdef const Collateral *collateral
-    cdef uint32_t place
-    cdef int64_t price
+    cdef uint32_t asset_id
+    cdef Purse purse
+    cdef i128 value
     if account == NULL:
         return None
     found = []
-    place = account.first_balance
-    while place != NOWHERE:
-        balance = &book.balances[place]
-        place = balance.next_of_account
-        collateral = collateral_find(book, balance.asset_id, account.asset_id)
-        # Nobody says what a debt is worth.
-        value = 0 if balance.amount > 0 else None
-        if collateral != NULL:
-            price = book.instruments[collateral.index_instrument_id - 1].mark.price
-            value = None
-            if price != 0:
-                value = clamp(collateral_value_of(collateral, balance.amount, price))
-        found.append((balance.asset_id, balance.amount, value))
+    asset_id = next_foreign_asset(book, account, 0)
+    while asset_id != 0:
+        purse_of(book, account, asset_id, &purse)
+        known = not purse.unknown & UNKNOWN_EQUITY
+        if purse.money != 0 or purse.pnl != 0 or not known:
+            known = known and purse_value_of(book, &purse, &value)
+            found.append((asset_id, <int64_t>purse.money, clamp(value) if known else None))
+        asset_id = next_foreign_asset(book, account, asset_id)
     return found
 
 
