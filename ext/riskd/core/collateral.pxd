@@ -2,9 +2,9 @@
 
 from libc.stdint cimport int64_t, uint32_t
 
-from riskd.core.book cimport Book, collateral_find
+from riskd.core.book cimport Book
 from riskd.core.money cimport i128
-from riskd.core.types cimport NOWHERE, Account, Collateral, Instrument
+from riskd.core.types cimport Account, Collateral, Instrument
 
 cdef inline bint is_foreign(const Account *account, const Instrument *instrument) noexcept nogil:
     """Whether an instrument is settled in another asset than an account."""

@@ -83,7 +83,6 @@ from riskd.core.orders cimport (
 )
 from riskd.core.pool cimport (
     UNKNOWN_EQUITY,
-    UNKNOWN_MARK,
     Fill,
     Holding,
     Pool,
@@ -574,7 +573,7 @@ cdef void _figure(const Case *case, i128 lots, Figures *figures) noexcept nogil:
     cdef int64_t mark = instrument.mark.price
     cdef Holding holding
     cdef i128 notional
-    cdef uint32_t unknown = UNKNOWN_MARK
+    cdef uint32_t unknown = 0       # an isolated contract needs nothing of the pool
     figures.has_fill = False
     figures.fill.fits = False
     figures.share = case.share_before

@@ -125,9 +125,7 @@ cdef uint32_t set_account_owner(
         parent_place = account_place(book, parent)
     if account.sub_accounts != 0 or (firm != NULL and firm.asset_id != account.asset_id):
         return REASON_OWNER_INVALID
-    if not _is_flat(book, account):
-        return REASON_POSITION_NOT_FLAT
-    if (firm != NULL or parent != NULL) and _has_foreign(book, account):
+    if not _is_flat(book, account) or _has_foreign(book, account):
         return REASON_POSITION_NOT_FLAT
     if parent != NULL and _has_foreign(book, parent):
         return REASON_POSITION_NOT_FLAT
