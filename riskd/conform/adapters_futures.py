@@ -233,17 +233,26 @@ def _cross(inputs: Inputs, venue: Venue, contract: Contract) -> Question:
     return Question(position, schedule_of(inputs, venue), rule, others)
 
 
-# A size in quote currency is that of an inverse contract.
+# A size in quote currency is that of an inverse contract, and its money is coin.
 _QUOTE_SIZES = ("contracts_usd", "face_usd", "face_value_usd", "ct_val_usd", "contract_size_usd")
+_COIN_MONEY = tuple(
+    f"{name}_{unit}" for name in (*WALLET, *OWN_MARGIN, *EQUITY) for unit in ("coin", "btc", "xbt")
+)
+# ETH-USD-SWAP, BTC-USD-230929, BTCUSD_PERP, BTCUSD_230929: settled in coin at OKX and Binance.
+_INVERSE_NAME = re.compile(r"[A-Z0-9]+(-USD(-|$)|USD_(PERP|\d{6})$)")
 
 
 def _contract(model: str, inputs: Inputs) -> Contract:
-    """Return what the model's name says, else what the row's words and units do."""
+    """Return what the model's name says, else what the row's words, units and symbol do."""
     if model.endswith(("linear", "inverse")):
         return "inverse" if model.endswith("inverse") else "linear"
     said = str(find(inputs, ("contract", "contract_type", "settlement", "type")) or "").lower()
-    is_inverse = inputs.get("inverse") is True or said.startswith(("inverse", "coin"))
-    return "inverse" if is_inverse or find(inputs, _QUOTE_SIZES) is not None else "linear"
+    if said.startswith(("linear", "inverse", "coin")):
+        return "linear" if said.startswith("linear") else "inverse"
+    symbol = str(find(inputs, ("instrument", "inst_id", "symbol")) or "")
+    is_inverse = inputs.get("inverse") is True or _INVERSE_NAME.match(symbol) is not None
+    coin = find(inputs, (*_QUOTE_SIZES, *_COIN_MONEY)) is not None
+    return "inverse" if is_inverse or coin else "linear"
 
 
 def liquidation_question(model: str, inputs: Inputs, venue: Venue) -> Question:
@@ -320,12 +329,20 @@ def _requirements(row: Inputs, venue: Venue, position: Position, rule: Rule) -> 
     def requirement() -> margin.Requirement:
         return margin.requirement_of(position, schedule, rule)
 
+    def ratio() -> Decimal:
+        equity = number(row, EQUITY)
+        money = need(row, (*WALLET, *OWN_MARGIN)) if equity is None else equity
+        held = replace(rule, wallet="margin" if equity is None else "equity")
+        return margin.margin_ratio_of(replace(position, wallet=money), schedule, held)
+
     outputs: Outputs = {
+        "margin_ratio": ratio,
         "notional": lambda: requirement().notional,
         "position_value": lambda: requirement().notional,
         "initial_margin": lambda: requirement().initial,
         "maintenance_margin": lambda: requirement().maintenance,
         "margin": lambda: requirement().initial,
+        "position_margin": lambda: requirement().initial,
         "position_balance": lambda: requirement().initial,
         "unrealised_pnl": lambda: margin.profit_of(position, rule),
     }
@@ -450,6 +467,7 @@ MODELS: Mapping[str, Callable[[Inputs, Venue], Outputs]] = {
 } | {
     model: _liquidation(model)
     for model in (
+        "isolated_liquidation",
         "isolated_liquidation_linear",
         "isolated_liquidation_inverse",
         "cross_liquidation",

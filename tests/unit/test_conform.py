@@ -94,6 +94,24 @@ def test_an_input_goes_by_several_names(inputs: dict[str, Any]) -> None:
     assert check({**ROW, "inputs": inputs}).total().passed == 1
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"contracts_usd": 5, "equity": 0.01},
+        {"contracts": 5, "face_usd": 1, "equity": 0.01},
+        {"contracts": 5, "face": 1, "instrument": "ETH-USD-SWAP", "equity": 0.01},
+        {"contracts": 5, "face": 1, "instId": "ETH-USD-230929", "equity": 0.01},
+        {"contracts": 5, "face": 1, "equity_coin": 0.01},
+        {"contracts": 5, "face": 1, "contract_type": "inverse", "eq": 0.01},
+    ],
+)
+def test_a_contract_settled_in_coin_is_told_from_its_words(change: dict[str, Any]) -> None:
+    inputs = {"side": "long", "mark": 1600, "mmr": 0.008, "taker_fee": 0.0005, **change}
+    row = {**ROW, "venue": "OKX", "model": "cross_liquidation", "inputs": inputs}
+    # 5 (1 + 0.0085) / (0.01 + 5 / 1600)
+    assert check({**row, "expected": {"liquidation_price": 384.19047619}}).total().passed == 1
+
+
 @pytest.mark.parametrize("name", ["call", "CALL", "c"])
 def test_an_option_type_goes_by_several_names(name: str) -> None:
     row = {**PRICE_ROW, "inputs": {**OPTION, "rate_cont": 0.08, "option_type": name}}
