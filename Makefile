@@ -23,10 +23,10 @@ CHECKED := $(wildcard riskd benchmarks tests)
 TESTS := $(wildcard tests clients/python/tests)
 
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-debug test-crash test-differential simulate lint format conformance bench bench-listener proto wheel wheel-check constraints clean
+.PHONY: help demo test test-debug test-crash test-differential simulate lint format conformance bench bench-listener interop h2spec proto wheel wheel-check constraints clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: $(READY) ## run the service with sample data
 	$(SANITIZED) $(BIN)/riskd demo
@@ -43,6 +43,12 @@ test-crash: $(READY) ## kill the service under load, CRASHES times (200) for eac
 test-differential: $(READY) ## compare engine and reference over COMMANDS (100000) of each of SEEDS (4) of all streams
 	RISKD_DIFFERENTIAL_SEEDS=$(or $(SEEDS),4) RISKD_DIFFERENTIAL_COMMANDS=$(or $(COMMANDS),100000) \
 		$(SANITIZED) $(BIN)/python -m pytest -q tests/differential -k answer_alike
+
+interop: $(READY) ## run other people's gRPC clients against both doors (CLIENTS="tonic ghz", or all)
+	$(BIN)/python -m tests.interop $(CLIENTS)
+
+h2spec: $(READY) ## test the native door's HTTP/2 with h2spec
+	$(BIN)/python -m tests.interop.h2spec
 
 simulate: $(READY) ## simulate clients, clock, disk faults and restarts from SEEDS seeds (1000)
 	$(SANITIZED) $(BIN)/python -m tests.simulation --seeds $(or $(SEEDS),1000)

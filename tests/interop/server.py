@@ -1,0 +1,119 @@
+"""`riskd serve` as it is, with a market, for programs that are not ours."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import grpc
+
+from riskd.v1 import account_service_pb2 as accounts_pb
+from riskd.v1 import instrument_service_pb2 as instruments_pb
+from riskd.v1 import market_data_service_pb2 as marks_pb
+from riskd.v1.account_service_pb2_grpc import AccountServiceStub
+from riskd.v1.instrument_service_pb2_grpc import InstrumentServiceStub
+from riskd.v1.market_data_service_pb2_grpc import MarketDataServiceStub
+
+STOP_S = 30
+
+
+@dataclass(frozen=True, slots=True)
+class Door:
+    """Where a server listens; tls has the paths ca, and certificate and key of a client."""
+
+    name: str
+    address: str
+    tls: dict[str, Path] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """What runs, and what is to be said about it."""
+
+    doors: list[Door]
+    notes: list[str]
+
+
+@contextmanager
+def serving(*flags: str) -> Iterator[Service]:
+    """Start the service with account 7 and instrument 1 at 60,000; it is gone at the end."""
+    with tempfile.TemporaryDirectory(prefix="riskd-interop-") as directory:
+        process = subprocess.Popen(
+            [
+                *(sys.executable, "-m", "riskd.cli", "serve"),
+                *("--control-address", "127.0.0.1:0", "--listener-addresses", "127.0.0.1:0"),
+                *("--durability", "process", "--journal-directory", f"{directory}/journal"),
+                *("--orders-max", "1000000", "--log-level", "error", *flags),
+            ],
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        try:
+            service = _announced(process)
+            _open_market(service.doors[0].address)
+            yield service
+        finally:
+            process.terminate()
+            try:
+                process.wait(STOP_S)
+            finally:
+                process.kill()
+                process.wait()
+                if process.stdout is not None:
+                    process.stdout.close()
+
+
+def _announced(process: subprocess.Popen[str]) -> Service:
+    """Read what `riskd serve` says until it serves."""
+    assert process.stdout is not None
+    doors = []
+    notes = []
+    for line in process.stdout:
+        found = re.match(r"(control server|native listener): (\S+:\d+), ", line)
+        if found:
+            doors.append(Door(found[1].partition(" ")[0], found[2]))
+        elif line.startswith("native listener: none"):
+            notes.append(line.strip())
+        elif line.startswith("serving on "):
+            return Service(doors, notes)
+    raise RuntimeError(f"riskd serve ended with status {process.wait()}")
+
+
+def _open_market(address: str) -> None:
+    with grpc.insecure_channel(address) as channel:
+        instruments = InstrumentServiceStub(channel)
+        instruments.CreateAsset(instruments_pb.CreateAssetRequest(symbol="USDT", scale=6))
+        tier = instruments_pb.MarginTier(
+            floor_notional="0", initial_rate="0.01", maintenance_rate="0.005", max_leverage="100"
+        )
+        schedule = instruments_pb.MarginSchedule(name="BTC", settlement_asset="USDT", tiers=[tier])
+        instruments.UpsertMarginSchedule(
+            instruments_pb.UpsertMarginScheduleRequest(schedule=schedule)
+        )
+        instrument = instruments_pb.Instrument(
+            symbol="BTC-PERP",
+            kind=instruments_pb.INSTRUMENT_KIND_LINEAR_PERPETUAL,
+            settlement_asset="USDT",
+            margin_schedule="BTC",
+            tick_size="0.5",
+            lot_size="0.001",
+            mark_units_per_tick=10,
+            order_quantity_max="100",
+            price_collar_rate="0.05",
+            taker_fee_rate="0.0005",
+        )
+        instruments.UpsertInstrument(instruments_pb.UpsertInstrumentRequest(instrument=instrument))
+        AccountServiceStub(channel).CreateAccount(
+            accounts_pb.CreateAccountRequest(
+                account_id=7, settlement_asset="USDT", initial_collateral="1000000000"
+            )
+        )
+        mark = marks_pb.Mark(instrument_id=1, mark_price=1_200_000, time_ns=time.time_ns())
+        MarketDataServiceStub(channel).ReportMarks(marks_pb.ReportMarksRequest(marks=[mark]))
