@@ -182,19 +182,19 @@ def snake(name: str) -> str:
 _HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 
 
-def spelled(value: Any) -> Any:
+def spelled(value: Any, *, is_row: bool = True) -> Any:
     """Return inputs also under their names in snake case, and rates also as fractions.
 
-    At all depths; what a row states itself stays as it is.
+    At all depths; what a row states itself stays as it is. An object within a row may be a map of
+    symbols: there BTC has no other spelling.
     """
     if isinstance(value, list):
         return [spelled(item) for item in value]
     if not isinstance(value, dict):
         return value
-    plain = {name: spelled(item) for name, item in value.items()}
+    plain = {name: spelled(item, is_row=False) for name, item in value.items()}
     for name in value:
-        # Names that are symbols, like BTC, have no other spelling.
-        small = snake(name) if _HUMP.search(name) else name
+        small = snake(name) if is_row or _HUMP.search(name) else name
         plain.setdefault(small, plain[name])
         stem, _, part = small.rpartition("_")
         if stem and part in PARTS and isinstance(value[name], int | Decimal):

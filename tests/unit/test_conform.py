@@ -94,6 +94,13 @@ def test_an_input_goes_by_several_names(inputs: dict[str, Any]) -> None:
     assert check({**ROW, "inputs": inputs}).total().passed == 1
 
 
+def test_a_letter_of_a_formula_is_its_name() -> None:
+    inputs = {"option_type": "call", "K": 130, "S": 120, "mark": 3, "A": 0.25, "b": 0.15}
+    row = {**ROW, "venue": "bit.com", "model": "option_short_margin", "inputs": inputs}
+    # max(0.25 * 120 - 10, 0.15 * 120) + 3
+    assert check({**row, "expected": {"IM": 23}}).total().passed == 1
+
+
 @pytest.mark.parametrize(
     "change",
     [
