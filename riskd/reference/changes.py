@@ -116,7 +116,7 @@ class Changes(Modes):
         for_sale = self._base_for_sale(account_id, asset_id)
         if amount < 0 and balance + amount < for_sale:
             return t.REASON_CODE_EXCEEDS_AVAILABLE
-        if not self._has_balance_room(account_id, asset_id):
+        if not self._has_balance_room((account_id, asset_id)):
             return t.REASON_CODE_BALANCES_FULL
         return NONE
 
@@ -142,14 +142,20 @@ class Changes(Modes):
         reason = self._transfer_reason(key, amount, now_ns)
         if reason != NONE:
             return reason, position.wallet, self._available(account)
-        changed = replace(account, cash=account.cash - amount)
+        held = self._accounts[account_id], dict(self._balances)
+        self._book(account_id, self._asset_of(instrument_id), -amount)
+        if self._is_foreign(key) and amount > 0 and not self._covers_margin(account):
+            reason = t.REASON_CODE_EXCEEDS_AVAILABLE
         wallet = position.wallet + amount
-        available = self._available(changed)
-        if not validate_only:
-            self._accounts[account_id] = changed
+        available = self._available(self._accounts[account_id])
+        if reason == NONE and not validate_only:
             self._positions[key] = replace(position, wallet=wallet)
             self._take_credit(account_id)
             self._revision += 1
+            return NONE, wallet, available
+        self._accounts[account_id], self._balances = held
+        if reason != NONE:
+            return reason, position.wallet, self._available(account)
         return NONE, wallet, available
 
     def _transfer_reason(self, key: PositionKey, amount: int, now_ns: int) -> Reason:
@@ -159,10 +165,13 @@ class Changes(Modes):
         is_isolated = is_contract(instrument.kind) and self._is_isolated(key)
         if not is_isolated or position.lots == 0:
             return t.REASON_CODE_NO_ISOLATED_POSITION
-        if amount == 0 or not fits(
-            amount, -amount, account.cash - amount, position.wallet + amount
-        ):
+        money = self._money_of(key)
+        if amount == 0 or not fits(amount, -amount, money - amount, position.wallet + amount):
             return t.REASON_CODE_AMOUNT_OUT_OF_RANGE
+        if amount > 0 and self._is_foreign(key):
+            mark_reason = self._pool_mark_reason(key.account_id, now_ns)
+            too_much = mark_reason == NONE and amount > money
+            return t.REASON_CODE_EXCEEDS_AVAILABLE if too_much else mark_reason
         if amount > 0:
             return self._withdrawal_reason(account, amount, now_ns)
         reason = self._mark_reason(instrument, now_ns)
@@ -177,6 +186,8 @@ class Changes(Modes):
         )
         if position.wallet + amount + min(0, pnl) < needed:
             return t.REASON_CODE_EXCEEDS_REMOVABLE_MARGIN
+        if not self._has_balance_room((key.account_id, instrument.asset_id)):
+            return t.REASON_CODE_BALANCES_FULL
         return NONE
 
     def set_leverage(

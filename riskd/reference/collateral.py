@@ -110,12 +110,6 @@ class Collateral(State):
         scale = self._assets[index.asset_id].scale - self._assets[asset_id].scale
         return price * Fraction(10) ** scale
 
-    def _collateral_value(self, account: Account) -> int | None:
-        """Return what all balances of other assets count; None if one cannot be valued."""
-        values = [self._balance_value(account, *each) for each in self._balances_of(account)]
-        known = [value for value in values if value is not None]
-        return sum(known) if len(known) == len(values) else None
-
     # --- Credit ---
 
     def _firm_credit_used(self, firm_id: int) -> int:

@@ -184,11 +184,11 @@ class Decisions(Ladder):
 
     def _liquidation_after(self, terms: Terms, filled: Fill) -> tuple[Status, int]:
         """Return status and liquidation price in ticks after the fill of a whole order."""
-        cash = self._accounts[terms.account_id].cash + filled.cash_change
+        money = self._money_of(terms.key) + filled.cash_change
         # An order that only takes risk away is not stopped by a fill that does not fit.
-        if filled.lots != 0 and not filled.fits(cash):
+        if filled.lots != 0 and not filled.fits(money):
             return t.LIQUIDATION_STATUS_UNSPECIFIED, 0
-        return self._liquidation_ticks(terms.key, filled, cash)
+        return self._liquidation_ticks(terms.key, filled, money)
 
     def _reserve(
         self,
@@ -265,7 +265,7 @@ class Decisions(Ladder):
                 return t.REASON_CODE_EXPIRE_TIME_OUT_OF_RANGE
         elif request.expire_time_ns != 0:
             return t.REASON_CODE_EXPIRE_TIME_OUT_OF_RANGE
-        if account.asset_id != instrument.asset_id:
+        if not self._can_trade(account, instrument):
             return t.REASON_CODE_SETTLEMENT_ASSET_MISMATCH
         mode = self._mode(request.account_id, request.instrument_id)
         if request.margin_mode not in (t.MARGIN_MODE_UNSPECIFIED, mode):

@@ -35,9 +35,12 @@ class Effect:
     """After all fills."""
     fills: list[Fill]
     values: list[int]
-    cash_fee: int
-    balance_changes: dict[int, int]
-    """Of other assets than the account's own, by their ids: fees, and what spot fills exchange."""
+    asset_id: int
+    """In which it is settled."""
+    fee: int
+    """In the same asset."""
+    changes: dict[int, int]
+    """Of money in other assets, by their ids: fees, and what spot fills exchange."""
 
     @property
     def realised(self) -> int:
@@ -186,22 +189,22 @@ class Executions(Settlement):
         if fills and price != 0:  # A settled instrument has no positions.
             fills.append(self._settled(order.key, position, price))
             position = replace(position, lots=0, entry_value=0, wallet=0)
-        account = self._accounts[order.account_id]
-        fee_asset_id = request.fee_asset_id or account.asset_id
-        in_cash = fee_asset_id == account.asset_id
+        instrument = self._instruments[order.instrument_id]
+        is_fee_apart = request.fee_asset_id not in (0, instrument.asset_id)
         changes: dict[int, int] = {}
-        base_asset_id = self._instruments[order.instrument_id].base_asset_id
-        if base_asset_id != 0 and fills:
-            changes[base_asset_id] = sum(each.base_change for each in fills)
-        if not in_cash and request.fee_minor != 0:
-            changes[fee_asset_id] = changes.get(fee_asset_id, 0) - request.fee_minor
+        if instrument.base_asset_id != 0 and fills:
+            changes[instrument.base_asset_id] = sum(each.base_change for each in fills)
+        if is_fee_apart and request.fee_minor != 0:
+            bought = changes.get(request.fee_asset_id, 0)
+            changes[request.fee_asset_id] = bought - request.fee_minor
         return Effect(
             order=order,
             position=position,
             fills=fills,
             values=values,
-            cash_fee=request.fee_minor if in_cash else 0,
-            balance_changes=changes,
+            asset_id=instrument.asset_id,
+            fee=0 if is_fee_apart else request.fee_minor,
+            changes=changes,
         )
 
     def _trades(
@@ -224,29 +227,27 @@ class Executions(Settlement):
     def _effect_reason(self, request: orders_pb.ReportExecutionRequest, effect: Effect) -> Reason:
         """M-3, C-2, C-10, C-7."""
         account = self._accounts[effect.order.account_id]
-        cash = account.cash
-        deficit = self._deficits.get(account.asset_id, 0)
+        money = self._money(account.account_id, effect.asset_id)
+        deficit = self._deficits.get(effect.asset_id, 0)
         for filled in effect.fills:
-            cash += filled.cash_change
+            money += filled.cash_change
             deficit += filled.deficit_change
             is_last = filled is effect.fills[-1]
-            if not filled.fits(cash - effect.cash_fee if is_last else cash) or not fits(deficit):
+            if not filled.fits(money - effect.fee if is_last else money) or not fits(deficit):
                 return t.REASON_CODE_MARGIN_OVERFLOWS
         if not fits(*effect.values, effect.realised):
             return t.REASON_CODE_MARGIN_OVERFLOWS
-        for asset_id, change in effect.balance_changes.items():
-            if not fits(self._balances.get((account.account_id, asset_id), 0) + change):
+        for asset_id, change in effect.changes.items():
+            if not fits(self._money(account.account_id, asset_id) + change):
                 return t.REASON_CODE_MARGIN_OVERFLOWS
         if effect.fills and not self._has_position_room(effect.order.key):
             return t.REASON_CODE_POSITIONS_FULL
         if effect.fills and not self._has_holding_room(account, effect.order.instrument_id):
             return t.REASON_CODE_HOLDINGS_FULL
-        new = [
-            asset_id
-            for asset_id in effect.balance_changes
-            if (account.account_id, asset_id) not in self._balances
-        ]
-        if new and len(self._balances) + len(new) > self._balances_max:
+        assets = [*effect.changes]
+        if effect.fills or effect.fee != 0:
+            assets.append(effect.asset_id)
+        if not self._has_balance_room(*((account.account_id, each) for each in assets)):
             return t.REASON_CODE_BALANCES_FULL
         return NONE
 
@@ -256,25 +257,23 @@ class Executions(Settlement):
         self, request: orders_pb.ReportExecutionRequest, effect: Effect, now_ns: int
     ) -> orders_pb.ReportExecutionResponse:
         order = effect.order
-        account = self._accounts[order.account_id]
         if effect.fills:
             self._positions[order.key] = effect.position
-        cash = account.cash + sum(each.cash_change for each in effect.fills) - effect.cash_fee
-        self._accounts[order.account_id] = replace(account, cash=cash)
+        change = sum(each.cash_change for each in effect.fills)
+        self._book(order.account_id, effect.asset_id, change - effect.fee)
         deficit = sum(each.deficit_change for each in effect.fills)
-        self._deficits[account.asset_id] = self._deficits.get(account.asset_id, 0) + deficit
-        for asset_id, change in effect.balance_changes.items():
-            self._change_balance(account.account_id, asset_id, change)
+        self._deficits[effect.asset_id] = self._deficits.get(effect.asset_id, 0) + deficit
+        for asset_id, amount in effect.changes.items():
+            self._book(order.account_id, asset_id, amount)
         if request.kind in UNDOING_KINDS:
             self._answers.undo(request.gateway_id, request.original_execution_id)
         self._advance_order(request, order)
         if self._instruments[order.instrument_id].kind == SPOT:
             # What is bought has left the equity, as a withdrawal does; it is no loss.
-            exchanged = sum(each.cash_change for each in effect.fills)
-            self._move_peaks(self._levels_of(account), exchanged)
-        if effect.fills:
+            self._move_peaks(self._levels_of(self._accounts[order.account_id]), change)
+        if effect.fills and not self._is_foreign(order.key):
             # What a bankrupt isolated position cannot pay is not the account's loss.
-            realised = effect.realised + deficit - effect.cash_fee
+            realised = effect.realised + deficit - effect.fee
             self._count_execution(order.account_id, sum(effect.values), realised, now_ns)
         self._take_credit(order.account_id)
         working = self._orders.get(order.reservation_id)
@@ -323,7 +322,7 @@ class Executions(Settlement):
         position = self._position(key)
         figures = self._account_figures(account)
         is_known = figures is not None and figures.fits()
-        status, ticks = self._liquidation_ticks(key, position, account.cash)
+        status, ticks = self._liquidation_ticks(key, position, self._money_of(key))
         return orders_pb.ReportExecutionResponse(
             decision=t.DECISION_ACCEPTED,
             reason=NONE,

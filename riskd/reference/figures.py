@@ -1,6 +1,6 @@
 """Margin figures of positions and accounts, computed anew each time."""
 
-from collections.abc import Container
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
@@ -133,6 +133,37 @@ class PoolPart:
     maintenance: int
     requirement: int
     """In which it can be liquidated."""
+
+
+@dataclass(frozen=True, slots=True)
+class AssetSums:
+    """What an account's positions settled in one asset come to, in that asset."""
+
+    initial: int = 0
+    pnl: int = 0
+    maintenance: int = 0
+    requirement: int = 0
+    is_open: bool = False
+    """Whether there is a position with x not 0, or an order that holds something."""
+
+    def plus(self, initial_margin: int, part: PoolPart, *, is_open: bool) -> "AssetSums":
+        return AssetSums(
+            self.initial + initial_margin,
+            self.pnl + part.pnl,
+            self.maintenance + part.maintenance,
+            self.requirement + part.requirement,
+            self.is_open or is_open,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Foreign:
+    """What balances of other assets, and positions settled in them, add in the account's own."""
+
+    value: int
+    initial: int
+    maintenance: int
+    requirement: int
 
 
 def margin_ratio(requirement: int, equity: int) -> int:
@@ -442,38 +473,87 @@ class Figures(Collateral):
 
     # --- The account ---
 
+    def _asset_sums(
+        self,
+        account: Account,
+        new: NewOrder | None = None,
+        without: Collection[PositionKey] = (),
+    ) -> dict[int, AssetSums] | None:
+        """Return what an account's positions come to by settlement asset, None if not known.
+
+        Without some positions: only what others add to the pool, initial margins do not matter.
+        """
+        sums: dict[int, AssetSums] = {}
+        keys = {key for key, _ in self._positions_of(account.account_id)}
+        if new is not None:
+            keys.add(new.key)
+        for key in sorted(keys.difference(without)):
+            initial_margin = 0
+            if not without:
+                requirement = self._requirement(key, new)
+                if requirement is None:
+                    return None
+                initial_margin = requirement
+            position = self._position(key)
+            part = self._pool_part(key, position)
+            if part is None:
+                return None
+            is_open = position.lots != 0 or any(
+                self._sums_with(key, sign, new).lots != 0 for sign in (1, -1)
+            )
+            asset_id = self._asset_of(key.instrument_id)
+            held = sums.get(asset_id, AssetSums())
+            sums[asset_id] = held.plus(initial_margin, part, is_open=is_open)
+        return sums
+
+    def _foreign(
+        self, account: Account, sums: dict[int, AssetSums], balances: dict[int, int]
+    ) -> Foreign | None:
+        """Return what other assets add, None if it is not known or a figure does not fit."""
+        foreign = Foreign(0, 0, 0, 0)
+        open_assets = {asset_id for asset_id, each in sums.items() if each.is_open}
+        for asset_id in sorted(open_assets.union(balances) - {account.asset_id}):
+            held = sums.get(asset_id, AssetSums())
+            equity = balances.get(asset_id, 0) + held.pnl
+            if not fits(equity, held.initial, held.maintenance, held.requirement):
+                return None
+            terms = self._collateral.get((account.asset_id, asset_id))
+            if terms is not None and terms.index_instrument_id not in self._marks:
+                return None
+            value = self._balance_value(account, asset_id, equity)
+            if value is None:
+                return None
+            price = Fraction(0)
+            if terms is not None:
+                price = self._index_price(terms.index_instrument_id, asset_id)
+            foreign = Foreign(
+                foreign.value + value,
+                foreign.initial + ceil(held.initial * price),
+                foreign.maintenance + ceil(held.maintenance * price),
+                foreign.requirement + ceil(held.requirement * price),
+            )
+        return foreign
+
     def _account_figures(
         self, account: Account, new: NewOrder | None = None
     ) -> AccountFigures | None:
         """Return the sums of an account with a new order, None if they cannot be known."""
-        collateral = self._collateral_value(account)
-        if collateral is None:
+        sums = self._asset_sums(account, new)
+        if sums is None:
+            return None
+        own = sums.get(account.asset_id, AssetSums())
+        foreign = self._foreign(account, sums, dict(self._balances_of(account)))
+        if foreign is None:
             return None
         credit = self._credit(account)
-        cross_pnl = 0
-        initial_margin = 0
-        maintenance_sum = 0
-        requirement_sum = 0
-        keys = {key for key, _ in self._positions_of(account.account_id)}
-        if new is not None:
-            keys.add(new.key)
-        for key in sorted(keys):
-            requirement = self._requirement(key, new)
-            if requirement is None:
-                return None
-            initial_margin += requirement
-            part = self._pool_part(key, self._position(key))
-            assert part is not None
-            cross_pnl += part.pnl
-            maintenance_sum += part.maintenance
-            requirement_sum += part.requirement
+        initial_margin = own.initial + foreign.initial
         return AccountFigures(
-            cross_pnl=cross_pnl,
+            cross_pnl=own.pnl,
             initial_margin=initial_margin,
-            available=account.cash + cross_pnl + collateral + credit - initial_margin,
-            maintenance=maintenance_sum,
-            requirement=requirement_sum,
-            collateral=collateral,
+            available=account.cash + own.pnl + foreign.value + credit - initial_margin,
+            maintenance=own.maintenance + foreign.maintenance,
+            requirement=own.requirement + foreign.requirement,
+            collateral=foreign.value,
             credit=credit,
         )
 
@@ -506,36 +586,45 @@ class Figures(Collateral):
                 group[other] = Side(held.lots, held.entry_value)
         return group
 
-    def _cross_others(
-        self, key: PositionKey, group: Container[PositionKey] = ()
+    def _pool_with(
+        self, key: PositionKey, group: Collection[PositionKey], money: int, part: PoolPart
     ) -> tuple[int, int] | None:
-        """Return what the pool's other positions and its collateral add, and what they require.
+        """Return equity and requirement of the pool with a group of positions as it would be.
 
-        The positions of a group are no others either. None without a mark.
+        part is that of all of the group, which key is of; money is what there would be in the
+        asset that they are settled in. None without a mark.
         """
-        collateral = self._collateral_value(self._accounts[key.account_id])
-        if collateral is None:
+        account = self._accounts[key.account_id]
+        sums = self._asset_sums(account, without=group)
+        if sums is None:
             return None
-        pnl = collateral
-        requirement = 0
-        for other, position in self._positions_of(key.account_id):
-            if other == key or other in group:
-                continue
-            part = self._pool_part(other, position)
-            if part is None:
-                return None
-            pnl += part.pnl
-            requirement += part.requirement
-        return pnl, requirement
+        balances = dict(self._balances_of(account))
+        cash = account.cash
+        asset_id = self._asset_of(key.instrument_id)
+        if self._is_foreign(key):
+            balances[asset_id] = money
+        else:
+            cash = money
+        sums[asset_id] = sums.get(asset_id, AssetSums()).plus(0, part, is_open=True)
+        own = sums.get(account.asset_id, AssetSums())
+        foreign = self._foreign(account, sums, balances)
+        if foreign is None:
+            return None
+        return cash + own.pnl + foreign.value, own.requirement + foreign.requirement
 
     def _money_behind(
-        self, key: PositionKey, group: Container[PositionKey], wallet: int, cash: int
+        self, key: PositionKey, group: Collection[PositionKey], wallet: int, cash: int
     ) -> int | None:
-        """Return w of a liquidation price; None if a mark of another cross position is missing."""
+        """Return w of a liquidation price, None if it is not known.
+
+        A cross position settled in another asset has none: what backs it moves with its mark.
+        """
         if self._is_isolated(key):
             return wallet
-        others = self._cross_others(key, group)
-        return None if others is None else cash + others[0] - others[1]
+        if self._is_foreign(key):
+            return None
+        others = self._pool_with(key, group, cash, PoolPart(0, 0, 0))
+        return None if others is None else others[0] - others[1]
 
     def _mark_reason(self, instrument: InstrumentRow, now_ns: int) -> Reason:
         """S-10, S-11 of one instrument."""
@@ -554,8 +643,13 @@ class Figures(Collateral):
             return [key.instrument_id, self._instruments[key.instrument_id].underlying_id]
         return []
 
-    def _pool_mark_reason(self, account_id: int, now_ns: int, skip: int = 0) -> Reason:
-        """Return the first of S-10 and S-11 in the order of the account's instruments."""
+    def _pool_mark_reason(
+        self, account_id: int, now_ns: int, skip: int = 0, foreign_asset_id: int = 0
+    ) -> Reason:
+        """Return the first of S-10 and S-11 in the order of the account's instruments.
+
+        Then those of the indices of other assets; also of one that an order would be settled in.
+        """
         for key, _ in self._positions_of(account_id):
             if key.instrument_id == skip:
                 continue
@@ -564,7 +658,12 @@ class Figures(Collateral):
                 if reason != NONE:
                     return reason
         account = self._accounts[account_id]
-        for asset_id, _ in self._balances_of(account):
+        assets = {asset_id for asset_id, _ in self._balances_of(account)} | {foreign_asset_id}
+        for key, position in self._positions_of(account_id):
+            holds = any(self._side_sums(key, sign).lots != 0 for sign in (1, -1))
+            if self._is_foreign(key) and (position.lots != 0 or holds):
+                assets.add(self._asset_of(key.instrument_id))
+        for asset_id in sorted(assets):
             terms = self._collateral.get((account.asset_id, asset_id))
             if terms is not None and terms.index_instrument_id != skip:
                 reason = self._mark_reason(self._instruments[terms.index_instrument_id], now_ns)

@@ -39,19 +39,24 @@ class Funding(Ladder):
         payments = self._payments(instrument_id, rate_ppb, price)
         paid = sum(-each.amount for each in payments if each.amount < 0)
         received = sum(each.amount for each in payments if each.amount > 0)
-        held = dict(self._accounts), dict(self._positions)
+        asset_id = self._asset_of(instrument_id)
+        owners = [(each.key.account_id, asset_id) for each in payments if not each.is_isolated]
+        has_room = self._has_balance_room(*owners)
+        held = dict(self._accounts), dict(self._positions), dict(self._balances)
         for payment in payments:
             self._pay(payment)
         if not (fits(paid, received) and all(self._holds(each) for each in payments)):
-            self._accounts, self._positions = held
-            return t.REASON_CODE_MARGIN_OVERFLOWS, 0, 0, 0
-        if validate_only:
-            self._accounts, self._positions = held
-            return NONE, len(payments), paid, received
+            reason = t.REASON_CODE_MARGIN_OVERFLOWS
+        elif not has_room:
+            reason = t.REASON_CODE_BALANCES_FULL
+        if reason != NONE or validate_only:
+            self._accounts, self._positions, self._balances = held
+            return (reason, 0, 0, 0) if reason != NONE else (NONE, len(payments), paid, received)
         instrument = self._instruments[instrument_id]
         self._instruments[instrument_id] = instrument._replace(funding_time_ns=time_ns)
         for payment in payments:
-            self._count_realised(payment.key.account_id, 0, payment.amount, now_ns)
+            if not self._is_foreign(payment.key):
+                self._count_realised(payment.key.account_id, 0, payment.amount, now_ns)
             self._take_credit(payment.key.account_id)
         self._revision += 1
         return NONE, len(payments), paid, received
@@ -94,11 +99,9 @@ class Funding(Ladder):
             position = self._positions[key]
             self._positions[key] = replace(position, wallet=position.wallet + payment.amount)
         else:
-            account = self._accounts[key.account_id]
-            self._accounts[key.account_id] = replace(account, cash=account.cash + payment.amount)
+            self._book(key.account_id, self._asset_of(key.instrument_id), payment.amount)
 
     def _holds(self, payment: Payment) -> bool:
         """Return whether what was paid, and the money after it, fit (M-3)."""
-        cash = self._accounts[payment.key.account_id].cash
         wallet = self._position(payment.key).wallet
-        return fits(payment.notional, payment.amount, cash, wallet)
+        return fits(payment.notional, payment.amount, self._money_of(payment.key), wallet)

@@ -6,7 +6,7 @@ from typing import Final
 from riskd.core.rows import (
     InstrumentRow,
 )
-from riskd.reference.figures import Terms, margin_ratio
+from riskd.reference.figures import PoolPart, Terms, margin_ratio
 from riskd.reference.limits import MAX_QUANTITY_KINDS, Asked, Limits, reason_of
 from riskd.reference.margin import (
     Fill,
@@ -304,7 +304,10 @@ class Ladder(Limits):
         sums = self._sums_with(terms.key, terms.sign, new)
         if self._is_strictly_reducing(terms, quantity) or terms.only_takes_risk_away(quantity):
             return [] if sums.fits() else [Violation(t.REASON_CODE_MARGIN_OVERFLOWS)]
-        mark_reason = self._pool_mark_reason(terms.account_id, now_ns, skip=terms.instrument_id)
+        order_asset_id = 0 if terms.is_protective else self._asset_of(terms.instrument_id)
+        mark_reason = self._pool_mark_reason(
+            terms.account_id, now_ns, terms.instrument_id, order_asset_id
+        )
         if mark_reason != NONE:
             return [Violation(mark_reason)]
         before = self._account_figures(account)
@@ -330,9 +333,8 @@ class Ladder(Limits):
 
     def _fill_fits(self, terms: Terms, filled: Fill) -> bool:
         """Return whether the figures of a fill, and of the position after it, fit (M-3)."""
-        cash = self._accounts[terms.account_id].cash + filled.cash_change
         instrument = self._instruments[terms.instrument_id]
-        if not filled.fits(cash):
+        if not filled.fits(self._money_of(terms.key) + filled.cash_change):
             return False
         if instrument.kind == SPOT:
             return fits(self._base_balance(terms) + filled.base_change)
@@ -346,16 +348,21 @@ class Ladder(Limits):
 
     def _born_liquidatable_violations(self, terms: Terms, filled: Fill) -> list[Violation]:
         """M-2."""
-        cash = self._accounts[terms.account_id].cash + filled.cash_change
-        group = self._group(terms.key, filled)
-        money = self._money_behind(terms.key, group, filled.wallet, cash)
         reference = self._reference_price(terms)
-        if filled.lots == 0 or money is None or reference is None:
-            return []
-        contract = self._contract(terms.key)
-        if not can_be_liquidated(contract, list(group.values()), money, reference):
+        if filled.lots == 0 or reference is None:
             return []
         after = self._position_after(terms, filled)
+        if self._is_foreign(terms.key) and not self._is_isolated(terms.key):
+            is_liquidatable = after is not None and after.equity <= after.requirement
+        else:
+            money = self._money_of(terms.key) + filled.cash_change
+            group = self._group(terms.key, filled)
+            behind = self._money_behind(terms.key, group, filled.wallet, money)
+            is_liquidatable = behind is not None and can_be_liquidated(
+                self._contract(terms.key), list(group.values()), behind, reference
+            )
+        if not is_liquidatable:
+            return []
         if after is None:
             return [Violation(t.REASON_CODE_BORN_LIQUIDATABLE)]
         reason = t.REASON_CODE_BORN_LIQUIDATABLE
@@ -367,11 +374,11 @@ class Ladder(Limits):
         None if it does not, or they are not known.
         """
         short = self._short_margin(terms.instrument_id)
-        others = self._cross_others(terms.key)
-        if filled.lots >= 0 or short is None or others is None:
+        if filled.lots >= 0 or short is None:
             return None
-        cash = self._accounts[terms.account_id].cash + filled.cash_change
-        return cash + others[0], others[1] + short.maintenance_of(-filled.lots)
+        money = self._money_of(terms.key) + filled.cash_change
+        kept = short.maintenance_of(-filled.lots)
+        return self._pool_with(terms.key, (terms.key,), money, PoolPart(0, kept, kept))
 
     def _born_short_violations(self, terms: Terms, filled: Fill) -> list[Violation]:
         """M-2 of an option that is short after the fill."""
@@ -407,9 +414,10 @@ class Ladder(Limits):
         if not self._has_holding_room(self._accounts[terms.account_id], terms.instrument_id):
             found.append(Violation(t.REASON_CODE_HOLDINGS_FULL))
         instrument = self._instruments[terms.instrument_id]
-        if instrument.kind == SPOT and not self._has_balance_room(
-            terms.account_id, instrument.base_asset_id
-        ):
+        assets = [instrument.asset_id]
+        if instrument.kind == SPOT:
+            assets.append(instrument.base_asset_id)
+        if not self._has_balance_room(*((terms.account_id, each) for each in assets)):
             found.append(Violation(t.REASON_CODE_BALANCES_FULL))
         return found
 
@@ -459,7 +467,6 @@ class Ladder(Limits):
 
         None if the mark of another position is missing.
         """
-        cash = self._accounts[terms.account_id].cash + filled.cash_change
         instrument = self._instruments[terms.instrument_id]
         contract = self._contract(terms.key)
         reference = self._reference_price(terms)
@@ -471,22 +478,29 @@ class Ladder(Limits):
         requirement = liquidation_requirement(contract, lots, entry_value, notional)
         isolated = self._is_isolated(terms.key)
         money = behind = filled.wallet
+        equity = money + pnl
+        has_price = isolated or not self._is_foreign(terms.key)
         if not isolated:
             group = self._group(terms.key, filled)
-            others = self._cross_others(terms.key, group)
-            if others is None:
-                return None
-            money = cash + others[0]
-            behind = money - others[1]
-            requirement += others[1]
+            pnl_beside = 0
             for key, side in group.items():
                 if key != terms.key:  # It moves to R with the position.
                     value = contract.notional(side.lots, reference)
-                    money += profit(contract.sigma(side.lots), side.entry_value, value)
+                    pnl_beside += profit(contract.sigma(side.lots), side.entry_value, value)
                     requirement += liquidation_requirement(contract, *side, ceil(value))
-        equity = money + pnl
+            part = PoolPart(pnl + pnl_beside, 0, requirement)
+            money = self._money_of(terms.key) + filled.cash_change
+            pool = self._pool_with(terms.key, group, money, part)
+            if pool is None:
+                return None
+            equity = pool[0]
+            money = behind = equity
+            if has_price:
+                money = equity - pnl
+                behind = money - pnl_beside - (pool[1] - requirement)
+            requirement = pool[1]
         bankruptcy = None
-        if lots != 0 and fits(money):
+        if lots != 0 and has_price and fits(money):
             bankruptcy = bankruptcy_price(contract, lots, entry_value, money)
         bankruptcy_ticks = 0
         if bankruptcy is not None:

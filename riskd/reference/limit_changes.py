@@ -89,6 +89,8 @@ class LimitChanges(Limits):
         is_open = any(key[0] == account_id and each.lots for key, each in self._positions.items())
         if is_open or any(each.account_id == account_id for each in self._orders.values()):
             return t.REASON_CODE_POSITION_NOT_FLAT
+        if owned.parent_account_id != 0 and self._has_foreign_open(owned.parent_account_id):
+            return t.REASON_CODE_POSITION_NOT_FLAT
         today = self._of_day(Level(SCOPE_ACCOUNT, account_id), now_ns)
         if today.traded != 0 or today.realised != 0:
             return t.REASON_CODE_OWNER_HAS_USAGE
@@ -130,6 +132,8 @@ class LimitChanges(Limits):
         reason = self._limit_reason(key, value, burst, action)
         if reason != NONE:
             return reason
+        if scope == SCOPE_ACCOUNT and self._has_foreign_open(scope_id):
+            return t.REASON_CODE_POSITION_NOT_FLAT
         held = self._limits.get(key)
         limit = Limit(value, burst, action, due_ns=held.due_ns if held else 0)
         if kind == t.LIMIT_KIND_DRAWDOWN_MAX and held is not None and held.value == value:

@@ -44,7 +44,8 @@ class Loading(Ladder):
         self._positions[key] = loaded
         available = self._available(account)
         if not validate_only:
-            self._move_peaks(self._levels_of(account), wallet)
+            if not self._is_foreign(key):
+                self._move_peaks(self._levels_of(account), wallet)
             self._take_credit(account_id)
             self._revision += 1
         elif held is None:

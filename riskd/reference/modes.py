@@ -28,24 +28,30 @@ class Modes(Ladder):
         if reason != NONE:
             return reason, 0, 0, 0
         account = self._accounts[account_id]
+        money = self._money(account_id, self._asset_of(instrument_id))
         reason = self._mode_reason(account_id, instrument_id, margin_mode, now_ns)
         if reason != NONE or self._stays(account_id, instrument_id, margin_mode):
-            return (reason, *self._mode_result(account, instrument_id))
-        held = dict(self._positions)
+            return (reason, *self._mode_result(account_id, instrument_id, money))
+        held = dict(self._positions), dict(self._balances)
+        has_room = self._has_balance_room((account_id, self._asset_of(instrument_id)))
         is_flat = self._is_flat_in(account_id, instrument_id)
         self._turn(account, instrument_id, margin_mode)
         if not is_flat:
             reason = self._turned_reason(account_id, instrument_id)
         if reason == NONE and len(self._positions) > self._positions_max:
             reason = t.REASON_CODE_POSITIONS_FULL
-        after = self._mode_result(account, instrument_id)
+        if reason == NONE and not is_flat and not has_room:
+            reason = t.REASON_CODE_BALANCES_FULL
+        after = self._mode_result(account_id, instrument_id, money)
         if reason == NONE and not validate_only:
             self._take_credit(account_id)
             self._revision += 1
             return (NONE, *after)
         self._accounts[account_id] = account
-        self._positions = held
-        return (reason, *(after if reason == NONE else self._mode_result(account, instrument_id)))
+        self._positions, self._balances = held
+        if reason != NONE:
+            after = self._mode_result(account_id, instrument_id, money)
+        return (reason, *after)
 
     def _sides(self, account_id: int, instrument_id: int) -> list[PositionKey]:
         """Return the positions that settings of an account and instrument hold for, NET first."""
@@ -92,15 +98,13 @@ class Modes(Ladder):
     def _turn(self, account: Account, instrument_id: int, margin_mode: int) -> None:
         """Set the mode; money moves between the pool and the wallets of what is open."""
         account_id = account.account_id
-        cash = account.cash
         for key in self._open_sides(account_id, instrument_id):
             position = self._position(key)
             wallet = 0
             if margin_mode == t.MARGIN_MODE_ISOLATED:
                 wallet = self._wallet_needed(key)
-            cash += position.wallet - wallet
+            self._book(account_id, self._asset_of(instrument_id), position.wallet - wallet)
             self._positions[key] = replace(position, wallet=wallet)
-        self._accounts[account_id] = replace(account, cash=cash)
         net = PositionKey(account_id, instrument_id, t.POSITION_SIDE_NET)
         self._positions[net] = replace(self._position(net), own_mode=margin_mode)
 
@@ -115,23 +119,34 @@ class Modes(Ladder):
         """A-2, A-21 of what the change leads to."""
         account = self._accounts[account_id]
         isolated = self._mode(account_id, instrument_id) == t.MARGIN_MODE_ISOLATED
-        if not self._covers_margin(account) or not fits(account.cash):
-            return t.REASON_CODE_EXCEEDS_AVAILABLE
-        if isolated and account.cash < 0:
+        money = self._money(account_id, self._asset_of(instrument_id))
+        if not self._covers_margin(account) or not fits(money) or (isolated and money < 0):
             return t.REASON_CODE_EXCEEDS_AVAILABLE
         for key in self._open_sides(account_id, instrument_id):
-            position = self._position(key)
-            sides = self._group(key, position)
-            money = self._money_behind(key, sides, position.wallet, account.cash)
-            assert money is not None
-            price = self._marks[instrument_id].price
-            if can_be_liquidated(self._contract(key), list(sides.values()), money, price):
+            if self._is_liquidatable(key):
                 return t.REASON_CODE_BORN_LIQUIDATABLE_IN_MODE
         return NONE
 
-    def _mode_result(self, before: Account, instrument_id: int) -> tuple[int, int, int]:
-        """Return wallets, available and how the cash changed."""
-        account = self._accounts[before.account_id]
-        sides = self._sides(account.account_id, instrument_id)
+    def _is_liquidatable(self, key: PositionKey) -> bool:
+        """Return whether a position whose figures are known can be liquidated at the mark."""
+        position = self._position(key)
+        if self._is_foreign(key) and not self._is_isolated(key):
+            part = self._pool_part(key, position)
+            assert part is not None
+            pool = self._pool_with(key, (key,), self._money_of(key), part)
+            assert pool is not None
+            return pool[0] <= pool[1]
+        group = self._group(key, position)
+        behind = self._money_behind(key, group, position.wallet, self._money_of(key))
+        assert behind is not None
+        price = self._marks[key.instrument_id].price
+        return can_be_liquidated(self._contract(key), list(group.values()), behind, price)
+
+    def _mode_result(
+        self, account_id: int, instrument_id: int, money_before: int
+    ) -> tuple[int, int, int]:
+        """Return wallets, available and how the money outside of wallets changed."""
+        sides = self._sides(account_id, instrument_id)
         wallets = sum(self._position(key).wallet for key in sides)
-        return wallets, self._available(account), account.cash - before.cash
+        change = self._money(account_id, self._asset_of(instrument_id)) - money_before
+        return wallets, self._available(self._accounts[account_id]), change

@@ -14,7 +14,7 @@ from riskd.core.rows import (
     SummaryRow,
 )
 from riskd.reference.decision import Decisions, price_form_reason
-from riskd.reference.figures import AccountFigures, Terms
+from riskd.reference.figures import AccountFigures, PoolPart, Terms
 from riskd.reference.ladder import first_hard
 from riskd.reference.limit_queries import LimitQueries
 from riskd.reference.margin import (
@@ -136,7 +136,9 @@ class Queries(Decisions, LimitQueries):
             cross_maintenance=figures.maintenance,
             cross_liquidation_requirement=figures.requirement,
             available=figures.available,
-            isolated_wallets=sum(position.wallet for _, position in positions),
+            isolated_wallets=sum(
+                position.wallet for key, position in positions if not self._is_foreign(key)
+            ),
             working_orders=sum(order.account_id == account_id for order in self._orders.values()),
             known=known,
             collateral_value=figures.collateral,
@@ -154,7 +156,23 @@ class Queries(Decisions, LimitQueries):
         account = self._accounts.get(account_id)
         if account is None:
             return None
-        return [(*each, self._balance_value(account, *each)) for each in self._balances_of(account)]
+        balances = dict(self._balances_of(account))
+        pnl: dict[int, int | None] = {}
+        for key, position in self._positions_of(account_id):
+            if self._is_foreign(key):
+                asset_id = self._asset_of(key.instrument_id)
+                part, held = self._pool_part(key, position), pnl.get(asset_id, 0)
+                known = None if part is None or held is None else held + part.pnl
+                pnl[asset_id] = known
+        rows: list[tuple[int, int, int | None]] = []
+        for asset_id in sorted(balances.keys() | pnl.keys()):
+            balance, profit = balances.get(asset_id, 0), pnl.get(asset_id, 0)
+            if profit is None or not fits(balance + profit):
+                rows.append((asset_id, balance, None))
+            elif balance != 0 or profit != 0:
+                value = self._balance_value(account, asset_id, balance + profit)
+                rows.append((asset_id, balance, None if value is None else clamp(value)))
+        return rows
 
     def positions(self, account_id: int) -> list[PositionRow] | None:
         """Return positions with x not 0, working orders or own settings.
@@ -197,8 +215,7 @@ class Queries(Decisions, LimitQueries):
 
     def _with_prices(self, key: PositionKey, position: Position, row: PositionRow) -> PositionRow:
         """Return the row with what does not need the position's own mark."""
-        account = self._accounts[key.account_id]
-        status, price = self._liquidation(key, position, account.cash)
+        status, price = self._liquidation(key, position, self._money_of(key))
         row = row._replace(liquidation_status=status, liquidation_price=price)
         if position.lots == 0 or not is_contract(self._instruments[key.instrument_id].kind):
             return row
@@ -206,8 +223,10 @@ class Queries(Decisions, LimitQueries):
         row = row._replace(liquidation_price_with_orders=nearer)
         money: int | None = position.wallet
         if not self._is_isolated(key):
-            others = self._cross_others(key)
-            money = None if others is None else account.cash + others[0]
+            others = None
+            if not self._is_foreign(key):
+                others = self._pool_with(key, (key,), self._money_of(key), PoolPart(0, 0, 0))
+            money = None if others is None else others[0]
         if money is None or not fits(money):
             return row
         contract = self._contract(key)
@@ -252,39 +271,33 @@ class Queries(Decisions, LimitQueries):
         self, key: PositionKey, position: Position, row: PositionRow
     ) -> PositionRow | None:
         """Return the row with its figures, None if they cannot be known."""
-        account = self._accounts[key.account_id]
         instrument = self._instruments[key.instrument_id]
         is_cross = not self._is_isolated(key)
         margin = self._requirement(key)
-        others = self._cross_others(key)
+        part = self._pool_part(key, position)
+        pool = None if part is None else self._pool_with(key, (key,), self._money_of(key), part)
         if margin is None or (position.lots != 0 and key.instrument_id not in self._marks):
             return None
-        if others is None and (is_cross or not is_contract(instrument.kind)):
+        if pool is None and (is_cross or not is_contract(instrument.kind)):
             return None
         notional = 0
         if position.lots != 0:
             notional = ceil(self._mark_value(key.instrument_id, position.lots))
         pnl = self._unrealised(key.instrument_id, position.lots, position.entry_value)
-        money = position.wallet
-        if is_cross and others is not None:
-            money = account.cash + others[0]
         lots, entry_value = position.lots, position.entry_value
         if not is_contract(instrument.kind):
             # The mode has no effect on options and spot, and their profit does not count.
-            assert others is not None
-            equity = account.cash + others[0]
-            part = self._pool_part(key, position)
+            assert pool is not None
             assert part is not None
-            needed = others[1] + part.requirement
             row = row._replace(
                 notional=notional,
                 unrealised_pnl=pnl,
                 initial_margin=margin,
                 maintenance=part.maintenance,
                 liquidation_requirement=part.requirement,
-                equity=equity,
+                equity=pool[0],
                 known=True,
-                liquidatable=lots < 0 and fits(equity, needed) and equity <= needed,
+                liquidatable=lots < 0 and is_pool_liquidatable(pool),
             )
             return saturated(row)
         contract = self._contract(key)
@@ -296,12 +309,15 @@ class Queries(Decisions, LimitQueries):
             initial_margin=margin,
             maintenance=maintenance(contract, lots, entry_value, notional),
             liquidation_requirement=liquidation_requirement(contract, lots, entry_value, notional),
-            equity=money + pnl,
+            equity=pool[0] if is_cross and pool is not None else position.wallet + pnl,
             known=True,
         )
-        if lots != 0:
+        if lots != 0 and is_cross and self._is_foreign(key):
+            assert pool is not None
+            row = row._replace(liquidatable=is_pool_liquidatable(pool))
+        elif lots != 0:
             group = self._group(key, position)
-            behind = self._money_behind(key, group, position.wallet, account.cash)
+            behind = self._money_behind(key, group, position.wallet, self._money_of(key))
             assert behind is not None
             sides = list(group.values())
             can_be = fits(behind) and can_be_liquidated(contract, sides, behind, row.mark)
@@ -410,6 +426,11 @@ class Queries(Decisions, LimitQueries):
     def working_orders(self) -> list[Order]:
         """Return the working orders in the order of their reservation ids: for tests only."""
         return [self._orders[each] for each in sorted(self._orders)]
+
+
+def is_pool_liquidatable(pool: tuple[int, int]) -> bool:
+    """Return whether equity is at or below the requirement, as far as both fit."""
+    return fits(*pool) and pool[0] <= pool[1]
 
 
 def saturated(row: PositionRow) -> PositionRow:

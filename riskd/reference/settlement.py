@@ -42,6 +42,9 @@ class Settlement(Limits):
         deficit = sum(each.deficit_change for each in closed.values())
         if not (fits(profits, losses, deficit) and self._settlement_fits(instrument_id, closed)):
             return t.REASON_CODE_MARGIN_OVERFLOWS, 0, 0, 0, 0, 0
+        asset_id = self._asset_of(instrument_id)
+        if not self._has_balance_room(*((key.account_id, asset_id) for key in closed)):
+            return t.REASON_CODE_BALANCES_FULL, 0, 0, 0, 0, 0
         orders = [each for each in self._orders.values() if each.instrument_id == instrument_id]
         if not validate_only:
             for order in sorted(orders, key=lambda each: each.reservation_id):
@@ -76,11 +79,11 @@ class Settlement(Limits):
         asset_id = self._instruments[instrument_id].asset_id
         deficit = self._deficits.get(asset_id, 0)
         deficit += sum(each.deficit_change for each in closed.values())
-        cash = {key.account_id: self._accounts[key.account_id].cash for key in closed}
+        money = {key.account_id: self._money_of(key) for key in closed}
         for key, filled in closed.items():
-            cash[key.account_id] += filled.cash_change
+            money[key.account_id] += filled.cash_change
         figures = [each.realised for each in closed.values()]
-        return fits(deficit, *cash.values(), *figures)
+        return fits(deficit, *money.values(), *figures)
 
     def _settled(self, key: PositionKey, position: Position, price: int) -> Fill:
         """Return a position as it is when it has been closed at a settlement price."""
@@ -118,12 +121,13 @@ class Settlement(Limits):
         return max(0, ahead) * tick_value(instrument, scale) / instrument.mark_units_per_tick
 
     def _close_position(self, key: PositionKey, filled: Fill, now_ns: int) -> None:
-        account = self._accounts[key.account_id]
-        self._accounts[key.account_id] = replace(account, cash=account.cash + filled.cash_change)
-        deficit = self._deficits.get(account.asset_id, 0)
-        self._deficits[account.asset_id] = deficit + filled.deficit_change
+        asset_id = self._asset_of(key.instrument_id)
+        self._book(key.account_id, asset_id, filled.cash_change)
+        deficit = self._deficits.get(asset_id, 0)
+        self._deficits[asset_id] = deficit + filled.deficit_change
         self._positions[key] = replace(self._position(key), lots=0, entry_value=0, wallet=0)
         # What a bankrupt isolated position cannot pay is not the account's loss.
         realised = filled.realised + filled.deficit_change
-        self._count_realised(key.account_id, 0, realised, now_ns)
+        if not self._is_foreign(key):
+            self._count_realised(key.account_id, 0, realised, now_ns)
         self._drop_empty_position(key)

@@ -1,6 +1,6 @@
 """The state of docs/decision.md: rows, tables and their look-ups."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, NamedTuple, TypeAlias
 
 from riskd.core.rows import (
@@ -396,9 +396,33 @@ class State:
             return t.REASON_CODE_ACCOUNT_UNKNOWN
         if instrument_id not in self._instruments:
             return t.REASON_CODE_INSTRUMENT_UNKNOWN
-        if self._accounts[account_id].asset_id != self._instruments[instrument_id].asset_id:
+        if not self._can_trade(self._accounts[account_id], self._instruments[instrument_id]):
             return t.REASON_CODE_SETTLEMENT_ASSET_MISMATCH
         return NONE
+
+    def _can_trade(self, account: Account, instrument: InstrumentRow) -> bool:
+        """F-14: another asset must be collateral; what is settled in it knows no limits."""
+        if instrument.asset_id == account.asset_id or instrument.kind == SPOT:
+            return instrument.asset_id == account.asset_id
+        account_id = account.account_id
+        has_owner = account.firm_id != 0 or account.parent_account_id != 0
+        is_parent = any(each.parent_account_id == account_id for each in self._accounts.values())
+        is_limited = any(key[:2] == (SCOPE_ACCOUNT, account_id) for key in self._limits)
+        is_collateral = (account.asset_id, instrument.asset_id) in self._collateral
+        return is_collateral and not (has_owner or is_parent or is_limited)
+
+    def _asset_of(self, instrument_id: int) -> int:
+        return self._instruments[instrument_id].asset_id
+
+    def _is_foreign(self, key: PositionKey) -> bool:
+        """Return whether a position is settled in another asset than its account."""
+        return self._asset_of(key.instrument_id) != self._accounts[key.account_id].asset_id
+
+    def _has_foreign_open(self, account_id: int) -> bool:
+        """Return whether a position or an order of an account is settled in another asset."""
+        keys = [key for key, each in self._positions.items() if each.lots != 0]
+        keys += [each.key for each in self._orders.values()]
+        return any(key.account_id == account_id and self._is_foreign(key) for key in keys)
 
     def _position_side(
         self, account: Account, instrument_id: int, position_side: int
@@ -417,9 +441,32 @@ class State:
 
     # --- Balances of other assets ---
 
-    def _has_balance_room(self, account_id: int, asset_id: int) -> bool:
-        key = (account_id, asset_id)
-        return key in self._balances or len(self._balances) < self._balances_max
+    def _has_balance_room(self, *owners: tuple[int, int]) -> bool:
+        """Return whether the money of accounts and assets has its rows, or room for them."""
+        needed = {
+            owner
+            for owner in owners
+            if owner[1] != self._accounts[owner[0]].asset_id and owner not in self._balances
+        }
+        return not needed or len(self._balances) + len(needed) <= self._balances_max
+
+    def _money(self, account_id: int, asset_id: int) -> int:
+        """Return the cash of an account, of another asset than its own the balance."""
+        account = self._accounts[account_id]
+        if asset_id == account.asset_id:
+            return account.cash
+        return self._balances.get((account_id, asset_id), 0)
+
+    def _money_of(self, key: PositionKey) -> int:
+        """Return the money that a position takes from and gives to."""
+        return self._money(key.account_id, self._asset_of(key.instrument_id))
+
+    def _book(self, account_id: int, asset_id: int, amount: int) -> None:
+        account = self._accounts[account_id]
+        if asset_id == account.asset_id:
+            self._accounts[account_id] = replace(account, cash=account.cash + amount)
+        else:
+            self._change_balance(account_id, asset_id, amount)
 
     def _change_balance(self, account_id: int, asset_id: int, amount: int) -> None:
         key = (account_id, asset_id)
