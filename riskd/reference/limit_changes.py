@@ -89,7 +89,8 @@ class LimitChanges(Limits):
         is_open = any(key[0] == account_id and each.lots for key, each in self._positions.items())
         if is_open or any(each.account_id == account_id for each in self._orders.values()):
             return t.REASON_CODE_POSITION_NOT_FLAT
-        if owned.parent_account_id != 0 and self._has_foreign_open(owned.parent_account_id):
+        limited = [each for each in (account_id, owned.parent_account_id) if each != 0]
+        if any(self._has_foreign_open(each) for each in limited):
             return t.REASON_CODE_POSITION_NOT_FLAT
         today = self._of_day(Level(SCOPE_ACCOUNT, account_id), now_ns)
         if today.traded != 0 or today.realised != 0:

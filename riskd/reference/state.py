@@ -419,9 +419,13 @@ class State:
         return self._asset_of(key.instrument_id) != self._accounts[key.account_id].asset_id
 
     def _has_foreign_open(self, account_id: int) -> bool:
-        """Return whether a position or an order of an account is settled in another asset."""
+        """Return whether an account has something in an instrument settled in another asset.
+
+        A position with x not 0, a working order, or a closed one that a late fill may be of.
+        """
         keys = [key for key, each in self._positions.items() if each.lots != 0]
         keys += [each.key for each in self._orders.values()]
+        keys += [each.key for each in self._closed.values()]
         return any(key.account_id == account_id and self._is_foreign(key) for key in keys)
 
     def _position_side(
