@@ -20,7 +20,7 @@ from tests.differential.streams import BILLION, COUNT_MAX, Command, Fields, perp
 DAY_NS = 86_400 * BILLION
 START_NS = 20_000 * DAY_NS - 3600 * BILLION
 SETTINGS_ROOMY = {
-    "accounts_max": 14,
+    "accounts_max": 16,
     "positions_max": 120,
     "orders_max": 150,
     "instruments_max": 120,
@@ -39,8 +39,8 @@ SETTINGS_TIGHT = SETTINGS_ROOMY | {
     "orders_max": 20,
 }
 USDT, COIN, ALT = 1, 2, 3
-ACCOUNTS = range(1, 13)
-HEDGED = (4, 6)
+ACCOUNTS = range(1, 15)
+HEDGED = (4, 6, 13)
 RICH = 12
 """Has so much cash that sums do not fit."""
 FIRMS = (1, 2)
@@ -48,6 +48,8 @@ GATEWAYS = (1, 2)
 GATEWAY_SCOPE, ACCOUNT_SCOPE, INSTRUMENT_SCOPE, FIRM_SCOPE = 2, 3, 4, 5
 IN_COIN = (9, 10)
 """Accounts that are settled in COIN."""
+ABROAD = (*IN_COIN, 11, RICH, 13, 14)
+"""Accounts without owners, which also trade what is settled in the other asset."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,6 +195,8 @@ class MoneyStream:
         self.closed: list[Order] = []
         self.not_normal: list[tuple[int, int]] = []
         self.rows: dict[str, InstrumentRow] = {}
+        self.assets: dict[int, int] = {}
+        """By instrument, in which it is settled."""
         self.queue = setup()
         if seed % 2:
             marks = [
@@ -261,6 +265,7 @@ class MoneyStream:
 
     def live(self, engine: ReferenceEngine) -> dict[str, InstrumentRow]:
         """Return the instrument of each role that is not settled."""
+        self.assets |= {row.instrument_id: row.asset_id for row in engine.instruments()}
         rows = [row for row in engine.instruments() if row.settlement_price == 0]
         return {row.symbol.split(".")[0]: row for row in rows}
 
@@ -284,8 +289,14 @@ class MoneyStream:
         roles = [role for role, row in self.rows.items() if row.instrument_id == instrument_id]
         return roles[0] if roles else "PERP"
 
+    def is_abroad(self, account_id: int, instrument_id: int) -> bool:
+        """Return whether an instrument is settled in another asset than an account."""
+        own = COIN if account_id in IN_COIN else USDT
+        return self.assets.get(instrument_id, own) != own
+
     def some_role(self, account_id: int) -> str:
-        if account_id in IN_COIN:
+        is_abroad = self.rng.random() < (0.5 if account_id in ABROAD else 0.01)
+        if (account_id in IN_COIN) != is_abroad:
             return self.rng.choice(("INVERSE", "INVERSE", "DATED", "IN-COIN", "COIN-CALL"))
         several = (*("PERP",) * 5, *("OTHER",) * 6, "FUTURE", "FUTURE", "INDEX")
         return self.rng.choice((*several, "CALL", "CALL", "PUT"))
@@ -315,7 +326,7 @@ class MoneyStream:
     # Orders
 
     def some_account(self) -> int:
-        return self.rng.choice((1, 1, 2, 2, 3, 4, 4, 5, 6, 7, 8, 9, 9, 10, 10, 11))
+        return self.rng.choice((1, 1, 2, 2, 3, 4, 4, 5, 6, 7, 8, 9, 9, 10, 10, 11, 13, 13, 14))
 
     def some_price(self, role: str) -> int:
         units = self.rows[role].mark_units_per_tick
@@ -454,7 +465,7 @@ class MoneyStream:
         role = self.some_role(account_id)
         lots = self.rng.choice((1, -1)) * self.rng.choice((1, 3, 10, 40, 200))
         if self.rng.random() < 0.08:
-            account_id, role = RICH, "WIDE"
+            account_id, role = RICH, self.rng.choice(("WIDE", "WIDE", "IN-COIN"))
             lots = self.rng.choice((1, -1)) * self.rng.choice((7, 2**40, 2**52, COUNT_MAX))
         if role == "PUT" and self.rng.random() < 0.8:
             lots = abs(lots)
@@ -672,6 +683,8 @@ class MoneyStream:
         if asset_id == COIN:
             amounts = (1, 31, 700, 9_000, -1, -31, -700, -9_000)
         amount = self.rng.choice(amounts)
+        if self.rng.random() < 0.05:
+            account_id, amount = RICH, self.rng.choice((2**62, -(2**62)))
         summary = engine.summary(account_id)
         if summary is not None and summary.cross_liquidation_requirement and amount % 2:
             # To somewhere between the levels.
@@ -704,6 +717,7 @@ class MoneyStream:
 
     def owner(self, _: ReferenceEngine) -> Command:
         owners = ((2, 1, 1), (2, 0, 0), (4, 1, 0), (4, 2, 0), (11, 2, 0), (11, 0, 0), (9, 1, 0))
+        owners += ((8, 0, 13), (8, 2, 0))
         return ("set_account_owner", *self.rng.choice(owners), self.now_ns)
 
     def trading_state(self, _: ReferenceEngine) -> Command:
@@ -717,7 +731,10 @@ class MoneyStream:
 
     def limit(self, _: ReferenceEngine) -> Command:
         scope, scope_id = self.rng.choice(
-            ((ACCOUNT_SCOPE, 1), (ACCOUNT_SCOPE, 2), (ACCOUNT_SCOPE, 7), (FIRM_SCOPE, 1))
+            (
+                *((ACCOUNT_SCOPE, 1), (ACCOUNT_SCOPE, 2), (ACCOUNT_SCOPE, 7), (FIRM_SCOPE, 1)),
+                (ACCOUNT_SCOPE, 14),
+            )
         )
         kind = self.rng.choice((t.LIMIT_KIND_DAILY_LOSS_MAX, t.LIMIT_KIND_DRAWDOWN_MAX))
         value = self.rng.choice((2_000, 100_000, 10**7))
