@@ -34,7 +34,7 @@ SETTINGS_ROOMY = {
 }
 SETTINGS_TIGHT = SETTINGS_ROOMY | {
     "positions_max": 14,
-    "balances_max": 3,
+    "balances_max": 2,
     "holdings_max": 5,
     "orders_max": 20,
 }
@@ -230,6 +230,7 @@ class MoneyStream:
             (2, self.time),
             (12, self.some_marks),
             (8, self.load),
+            (0.7, self.thin),
             (5, self.funding),
             (1.5, self.settlement),
             (9, self.mode),
@@ -326,7 +327,7 @@ class MoneyStream:
     # Orders
 
     def some_account(self) -> int:
-        return self.rng.choice((1, 1, 2, 2, 3, 4, 4, 5, 6, 7, 8, 9, 9, 10, 10, 11, 13, 13, 14))
+        return self.rng.choice((1, 1, 2, 2, 3, 4, 4, 5, 6, 7, 8, 9, 9, 10, 10, 11, 13, 13, 14, 14))
 
     def some_price(self, role: str) -> int:
         units = self.rows[role].mark_units_per_tick
@@ -500,9 +501,35 @@ class MoneyStream:
                     {"wallet": self.rng.choice((-1, 1, 2**62 + 1))},
                 )
             )
+        elif self.is_abroad(account_id, fields["instrument_id"]) and self.rng.random() < 0.6:
+            self.queue += self.aftermath(account_id, fields["instrument_id"])
         return call(
             "load_position", *fields.values(), validate_only=self.is_trial(), now_ns=self.now_ns
         )
+
+    def aftermath(self, account_id: int, instrument_id: int) -> list[Command]:
+        """Move money between a position just loaded and a balance that may not be there yet."""
+        opposite = 2 - account_id % 2
+        commands: list[Command] = [
+            ("transfer_margin", account_id, instrument_id, -1, self.is_trial(), self.now_ns),
+            call("apply_funding", instrument_id, 1_000, 0, self.now_ns, now_ns=self.now_ns),
+            ("change_margin_mode", account_id, instrument_id, opposite, True, self.now_ns),
+        ]
+        return self.rng.choice((commands[:1], commands[1:2], commands[2:], commands[::2]))
+
+    def thin(self, engine: ReferenceEngine) -> Command:
+        """Load so much at the highest leverage that, isolated, it could be liquidated at once."""
+        account_id = self.rng.choice((2, 8, 10, 10, 14, 14))
+        role = self.rng.choice(("OTHER", "INVERSE"))
+        instrument_id, asset_id = self.id_of(role), ROLES[role].asset_id
+        lots = 200 if role == "OTHER" else 500
+        entry = ROLES[role].value(lots, self.marks[role])
+        self.queue += [
+            ("adjust_collateral", account_id, asset_id, entry // 50, False, self.now_ns),
+            call("load_position", account_id, instrument_id, 0, lots, entry, 0, now_ns=self.now_ns),
+            ("change_margin_mode", account_id, instrument_id, 2, False, self.now_ns),
+        ]
+        return ("set_leverage", account_id, instrument_id, 9_900, False, self.now_ns)
 
     def funding(self, engine: ReferenceEngine) -> Command:
         role = self.rng.choice(CONTRACTS)
@@ -716,9 +743,13 @@ class MoneyStream:
         )
 
     def owner(self, _: ReferenceEngine) -> Command:
-        owners = ((2, 1, 1), (2, 0, 0), (4, 1, 0), (4, 2, 0), (11, 2, 0), (11, 0, 0), (9, 1, 0))
-        owners += ((8, 0, 13), (8, 2, 0))
-        return ("set_account_owner", *self.rng.choice(owners), self.now_ns)
+        owner = self.rng.choice(
+            (
+                *((2, 1, 1), (2, 0, 0), (4, 1, 0), (4, 2, 0), (8, 0, 13), (8, 2, 0)),
+                *((11, 2, 0), (11, 0, 0), (9, 1, 0)),
+            )
+        )
+        return ("set_account_owner", *owner, self.now_ns)
 
     def trading_state(self, _: ReferenceEngine) -> Command:
         scope, scope_id = self.rng.choice(
