@@ -1,7 +1,7 @@
 """Rulebooks with versions: what begins at a time is put into the engine when that time comes.
 
-All of a rulebook's schedules change between two calls of the event loop, which is where orders are
-decided: none sees one schedule of the new version and another of the old.
+All that a version changes goes into the engine while nobody else has its book: no order, through
+whichever door, is decided by one schedule of the new version and another of the old.
 """
 
 import logging
@@ -67,7 +67,12 @@ class RuleVersions:
         fields = {"name": rulebook.name, "at": now.isoformat()}
         before = backend.engine.revision
         try:
-            apply(rulebook, cast(RuleEngine, recorded), now)
+            with backend.engine.exclusive():
+                # What the engine would refuse it refuses here, before the first change.
+                rows = backend.engine.schedules()
+                room = backend.engine.capacities()["schedules_max"] - len(rows)
+                apply(rulebook, cast(RuleEngine, backend.engine.what_if(0, schedules=room)), now)
+                apply(rulebook, cast(RuleEngine, recorded), now)
         except ValueError as error:  # RulebookError and ApplyError say which rule and why.
             _logger.error("rulebook not applied", extra={"fields": {**fields, "error": str(error)}})
             return

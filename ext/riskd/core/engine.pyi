@@ -5,6 +5,7 @@ What a journal's records hold is at the top of engine.pyx.
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any, Final, Literal, Self, final
 
 from riskd.core.journal import Faults, Journal
@@ -123,6 +124,12 @@ class Engine:
         set_capacities does. Changes are not taken to come before now_ns. The options of the journal
         are those of Journal.open, the others those of `recover`. Raises what both raise; then the
         engine can only be thrown away. Before anybody else uses the engine.
+        """
+    def exclusive(self) -> AbstractContextManager[None]:
+        """Hold the book for several changes: nobody decides by, or reads, a part of them.
+
+        Each is a record of its own. At the end of the with block all of them are durable; an
+        exception takes none back.
         """
     def close_journal(self) -> None:
         """Keep what is in memory and close the journal: no method works after it.

@@ -173,6 +173,13 @@ from riskd.core.wire cimport (
 )
 
 cdef extern from "<pthread.h>" nogil:
+    ctypedef struct pthread_mutexattr_t:
+        pass
+    enum:
+        PTHREAD_MUTEX_RECURSIVE
+    int pthread_mutexattr_init(pthread_mutexattr_t *attributes)
+    int pthread_mutexattr_settype(pthread_mutexattr_t *attributes, int kind)
+    int pthread_mutexattr_destroy(pthread_mutexattr_t *attributes)
     int pthread_mutex_init(pthread_mutex_t *mutex, const void *attributes)
     int pthread_mutex_lock(pthread_mutex_t *mutex)
     int pthread_mutex_trylock(pthread_mutex_t *mutex)
@@ -183,6 +190,8 @@ cdef enum:
     KIND_CHANGE = 64
     # What a record holds at most, but for the head.
     REQUEST_SIZE_MAX = (1 << 20) - 8
+    # Room that the journal has for what is done under one _Held before it is waited for.
+    HELD_ROOM = 1 << 19
     # Accounts that are looked at in one step.
     LEVELS_PER_STEP_MAX = 65536
     # Replay looks for Ctrl-C and reports once in so many records.
@@ -241,7 +250,30 @@ cdef class _Locked:
         self._engine._lock()
 
     def __exit__(self, kind, error, traceback):
-        cdef uint64_t sequence = self._engine._sequence
+        cdef uint64_t sequence = self._engine._sequence_to_await()
+        pthread_mutex_unlock(&self._engine._mutex)
+        if kind is None:
+            self._engine._await(sequence)
+
+
+cdef class _Held:
+    """The book's lock for several changes, of which nobody sees a part."""
+    cdef Engine _engine
+
+    def __cinit__(self, Engine engine):
+        self._engine = engine
+
+    def __enter__(self):
+        cdef size_t room = HELD_ROOM
+        if self._engine._log != NULL:
+            room = min(room, self._engine._log.payload_size_max)
+        self._engine._lock_with_room(room, True)
+        self._engine._holds += 1
+
+    def __exit__(self, kind, error, traceback):
+        cdef uint64_t sequence
+        self._engine._holds -= 1
+        sequence = self._engine._sequence_to_await()
         pthread_mutex_unlock(&self._engine._mutex)
         if kind is None:
             self._engine._await(sequence)
@@ -251,7 +283,10 @@ cdef class _Locked:
 @cython.final
 cdef class Engine:
     cdef Book _book
+    # Recursive: who holds it for several changes makes each of them by itself.
     cdef pthread_mutex_t _mutex
+    # How many _Held have it.
+    cdef uint32_t _holds
     cdef uint8_t _reply[REPLY_SIZE_MAX]
     # None and NULL: nothing is kept.
     cdef Journal _journal
@@ -287,6 +322,7 @@ cdef class Engine:
         holdings_max=65_536,
         answer_bytes=2 << 20,
     ):
+        cdef pthread_mutexattr_t attributes
         cdef Capacities capacities
         memset(&capacities, 0, sizeof(Capacities))
         capacities_fixed(&capacities)
@@ -306,7 +342,10 @@ cdef class Engine:
             },
             &capacities,
         )
-        pthread_mutex_init(&self._mutex, NULL)
+        pthread_mutexattr_init(&attributes)
+        pthread_mutexattr_settype(&attributes, PTHREAD_MUTEX_RECURSIVE)
+        pthread_mutex_init(&self._mutex, &attributes)
+        pthread_mutexattr_destroy(&attributes)
         if not book_open(&self._book, &capacities, int.from_bytes(os.urandom(8), "little")):
             book_close(&self._book)
             raise MemoryError("the tables do not fit in memory")
@@ -479,6 +518,13 @@ cdef class Engine:
             raise self._journal.refusal(status, prefix_size + rest_size)
         return 0
 
+    cdef uint64_t _sequence_to_await(self) noexcept:
+        """Return what to wait for after the lock, 0 while it is held on for more changes."""
+        return 0 if self._holds != 0 else self._sequence
+
+    def exclusive(self):
+        return _Held(self)
+
     cdef int _await(self, uint64_t sequence) except -1:
         """Block until a record is as durable as was promised; raise if it never will be."""
         cdef uint32_t status
@@ -505,7 +551,7 @@ cdef class Engine:
         try:
             now = max(now, self._time_ns)
             outcome = self._apply_change(name, arguments, now, payload)
-            sequence = self._sequence
+            sequence = self._sequence_to_await()
         finally:
             pthread_mutex_unlock(&self._mutex)
         self._await(sequence)
