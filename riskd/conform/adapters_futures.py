@@ -38,6 +38,7 @@ from riskd.conform.inputs import (
     PROFIT,
     QUANTITY,
     RATE,
+    SESSION,
     STAKE,
     TICK,
     UNITS,
@@ -152,7 +153,7 @@ def position_of(inputs: Inputs, **figures: Decimal | None) -> Position:
         "leverage": margin.leverage_of_rate(rate) if leverage is None and rate else leverage,
         "fee_rate": number(inputs, FEE),
         "multiplier": number(inputs, CONTRACT_SIZE),
-        "session_price": number(inputs, ("session_price", "session_avg_price")),
+        "session_price": number(inputs, SESSION),
         "closing_fee": number(inputs, CLOSING_FEE),
         "frozen_maintenance": number(inputs, FROZEN_MAINTENANCE),
         "added_margin": number(inputs, ADDED_MARGIN),
@@ -166,6 +167,10 @@ def _no_size(inputs: Inputs) -> Decimal:
     return need(inputs, QUANTITY)
 
 
+# The price whose value a row says that margin is of.
+_BASES = {"session": SESSION, "mark": MARK, "entry": ENTRY}
+
+
 def _stated_value(inputs: Inputs, rule: Rule) -> tuple[Position, Rule]:
     """Return the position of a row; a value that it states is on the venue's own basis."""
     value = number(inputs, NOTIONAL)
@@ -175,6 +180,11 @@ def _stated_value(inputs: Inputs, rule: Rule) -> tuple[Position, Rule]:
             "entry_value": number(inputs, (*ENTRY_VALUE, *NOTIONAL)),
             "mark_value": number(inputs, (*MARK_VALUE, *NOTIONAL)),
         }
+    basis = str(inputs.get("value_basis") or "").lower()
+    named = next((names for word, names in _BASES.items() if basis.startswith(word)), None)
+    if value is None and named is not None:
+        price = need(inputs, named)
+        figures = {"entry_price": price, "mark_price": price}
     if rule.maintenance_basis == "session_average" and value is not None:
         rule = replace(rule, maintenance_basis="mark")
     return position_of(inputs, **figures), rule

@@ -58,6 +58,7 @@ ENTRY = (
     "price",
 )
 MARK = ("mark", "mark_price", "mark_px", "oracle_price", "oracle")
+SESSION = ("session_price", "session_avg_price")
 # Money without the position's profit.
 WALLET = (
     "isolated_wallet",

@@ -250,6 +250,27 @@ VENUES: Mapping[str, Venue] = {
     "Vega": Venue(domains=("risk_factor",)),
     "Drift": Venue(domains=("weights",)),
 }
+# Other beginnings of venues' names.
+_ALIASES: Mapping[str, str] = {
+    "Bybit-style": "PointPay",
+    "Bybit style": "PointPay",
+    "Bybit (PointPay": "PointPay",
+    "Bybit 2025": "PointPay",
+    "Bybit 2026": "Bybit (2026",
+    "KuCoin 2025": "KuCoin (2025",
+    "KuCoin since": "KuCoin (2025",
+    "KuCoin (since": "KuCoin (2025",
+    "KuCoin (May": "KuCoin (2025",
+    "Lyra": "Derive",
+    "Reg": "US",
+    "CBOE": "US",
+    "FINRA": "US",
+    "fincyclopedia": "US",
+    "tastytrade": "tastyworks",
+    "nautilus_trader": "generic",
+    "nautilus": "generic",
+    "bitcom": "bit.com",
+}
 _ANY_VENUE = Venue()
 
 
@@ -258,7 +279,10 @@ def venue_of(name: str) -> Venue:
     words = name.lower()
     keys = [
         key
-        for key in VENUES
+        for key in (*VENUES, *_ALIASES)
         if words.startswith(key.lower()) and not words[len(key) : len(key) + 1].isalnum()
     ]
-    return VENUES[max(keys, key=len)] if keys else _ANY_VENUE
+    if not keys:
+        return _ANY_VENUE
+    longest = max(keys, key=len)
+    return VENUES[_ALIASES.get(longest, longest)]

@@ -236,6 +236,9 @@ def test_the_longest_name_of_a_venue_counts() -> None:
     assert conform.venue_of("Gate/OKX (via freqtrade)") is conform.VENUES["Gate"]
     assert conform.venue_of("Bybit (legacy inverse)") is conform.VENUES["Bybit (legacy"]
     assert conform.venue_of("bybit") is conform.VENUES["Bybit"]
+    assert conform.venue_of("Bybit-style (PointPay)") is conform.VENUES["PointPay"]
+    assert conform.venue_of("KuCoin (since May-2025)") is conform.VENUES["KuCoin (2025"]
+    assert conform.venue_of("Reg-T") is conform.VENUES["US"]
     assert conform.venue_of("Bybit (2026 help)") is conform.VENUES["Bybit (2026"]
     assert conform.venue_of("Gateway").domains == ()
 
