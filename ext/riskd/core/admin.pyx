@@ -337,7 +337,7 @@ cdef uint32_t set_leverage(
     leverage = max(<int64_t>LEVERAGE_ONE, leverage)
     lowers = leverage < terms.leverage
     notional_max = notional_max_at(terms.ladder, leverage)
-    lots_max = lots_max_at(terms.ladder, leverage)
+    lots_max = lots_max_at(terms.schedule, leverage)
     # One position, or in hedge mode the two of the instrument.
     place = account.first_position
     while place != NOWHERE:

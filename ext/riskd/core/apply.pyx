@@ -60,6 +60,7 @@ from riskd.core.controls cimport (
 )
 from riskd.core.credit cimport CreditTally, credit_follow, credit_note, credit_restore
 from riskd.core.decision cimport Hold, check_amendment, check_order
+from riskd.core.hedge cimport Group, group_of
 from riskd.core.levels cimport (
     Footprint,
     footprint_of,
@@ -1080,6 +1081,7 @@ cdef void _report_position(
     cdef Holding holding
     cdef Terms terms
     cdef Pool pool, others
+    cdef Group group
     cdef i128 backing
     pool_of(book, target.account, NULL, now_ns, &pool)
     if pool_fits(&pool):
@@ -1091,6 +1093,7 @@ cdef void _report_position(
     _terms_of_target(book, target, &terms)
     if terms.is_option:
         return
+    group.count = 0
     if terms.margin_mode == MARGIN_MODE_ISOLATED or holding.lots == 0:
         backing = holding.wallet
     elif is_foreign(target.account, target.instrument):
@@ -1099,9 +1102,16 @@ cdef void _report_position(
         pool_of(book, target.account, position, now_ns, &others)
         if others.unknown & UNKNOWN_EQUITY:
             return
+        group_of(book, target.account, &terms, position.instrument_id, position, &group)
         backing = equity_of_pool(&others) - others.requirement
+        backing -= group.pnl - group.requirement
     reply.liquidation_status = liquidation_price_ticks_of(
-        &terms, holding.lots, holding.entry_value, backing, &reply.liquidation_price_ticks
+        &terms,
+        holding.lots,
+        holding.entry_value,
+        backing,
+        &group,
+        &reply.liquidation_price_ticks,
     )
 
 

@@ -35,13 +35,13 @@ from riskd.core.controls cimport (
     controls_smallest,
 )
 from riskd.core.families cimport (
-    can_be_liquidated,
     liquidation_margin_of,
     lots_max_at,
     maintenance_margin_of,
     position_initial_of,
     tier_of,
 )
+from riskd.core.hedge cimport Group, group_of, group_sums, is_liquidatable
 from riskd.core.levels cimport level_has_room
 from riskd.core.limits cimport (
     below_order_notional_min,
@@ -139,6 +139,7 @@ ctypedef struct Case:
     Pool others                 # sums over the account's other positions
     Purse purse                 # what they come to in the instrument's asset, if it is_foreign
     int64_t money               # of the account in the instrument's asset
+    Group group                 # those of them that share its liquidation price
     Pool before                 # sums without the order
     Share share_before
     Pool current                # sums as they are: with the replaced order
@@ -464,6 +465,14 @@ cdef void _prepare(
         &case.others,
         &case.purse,
     )
+    case.group.count = 0
+    case.group.pnl = 0
+    case.group.requirement = 0
+    # Most accounts have a position a contract, and a test is all that they pay.
+    if case.others.has_sides or case.position_side != POSITION_SIDE_NET:
+        group_of(
+            book, case.account, &case.terms, order.instrument_id, case.position, &case.group
+        )
     share_of(&case.terms, &case.holding, &share)
     _join(case, &share, &case.holding, &case.current)
     if case.replaced != NULL and not case.is_protective:
@@ -512,6 +521,14 @@ cdef inline void _join(
     )
 
 
+cdef void _move_group(const Case *case, i128 *pnl, i128 *requirement) noexcept nogil:
+    """Add what changes when those that move with the position come to the reference price."""
+    cdef i128 group_pnl, group_requirement
+    group_sums(&case.terms, &case.group, case.reference, &group_pnl, &group_requirement)
+    pnl[0] += group_pnl - case.group.pnl
+    requirement[0] += group_requirement - case.group.requirement
+
+
 cdef bint _figure_pool(
     const Case *case, i128 pnl, i128 requirement, Figures *figures
 ) noexcept nogil:
@@ -556,13 +573,19 @@ cdef inline bint _has_no_price(const Case *case) noexcept nogil:
 cdef i128 _backing(const Case *case, const Fill *fill) noexcept nogil:
     """Return the money behind the position after a fill.
 
-    Its wallet, or what the pool has left for it.
+    Its wallet, or what the pool has left for it and what moves with it.
     """
     if case.terms.margin_mode == MARGIN_MODE_ISOLATED:
         return fill.wallet
     if case.is_foreign:
         return 0
-    return equity_of_pool(&case.others) + fill.cash_change - case.others.requirement
+    return (
+        equity_of_pool(&case.others)
+        + fill.cash_change
+        - case.others.requirement
+        - case.group.pnl
+        + case.group.requirement
+    )
 
 
 # --- steps 5 and 6 ---------------------------------------------------------------------------
@@ -573,6 +596,7 @@ cdef void _figure(const Case *case, i128 lots, Figures *figures) noexcept nogil:
     cdef int64_t mark = instrument.mark.price
     cdef Holding holding
     cdef i128 notional
+    cdef i128 pnl, requirement      # with what moves with the position
     cdef uint32_t unknown = 0       # an isolated contract needs nothing of the pool
     figures.has_fill = False
     figures.fill.fits = False
@@ -624,9 +648,13 @@ cdef void _figure(const Case *case, i128 lots, Figures *figures) noexcept nogil:
         &case.terms, figures.fill.lots, figures.fill.entry_value, notional
     ) if figures.fill.lots != 0 else 0
     figures.backing = _backing(case, &figures.fill)
+    pnl = figures.pnl
+    requirement = figures.requirement
+    if case.group.count != 0:
+        _move_group(case, &pnl, &requirement)
     if case.terms.margin_mode == MARGIN_MODE_ISOLATED:
         figures.equity = figures.fill.wallet + figures.pnl
-    elif not _figure_pool(case, figures.pnl, figures.requirement, figures):
+    elif not _figure_pool(case, pnl, requirement, figures):
         figures.has_fill = False
         return
     figures.has_fill = (
@@ -844,7 +872,7 @@ cdef uint32_t _evaluate(
         else:
             before, bound = case.share_before.sell_notional, figures.share.sell_notional
             lots_before, lots_after = case.share_before.sell_lots, figures.share.sell_lots
-        lots_max = lots_max_at(case.terms.ladder, case.terms.leverage)
+        lots_max = lots_max_at(case.terms.schedule, case.terms.leverage)
         if figures.sums_fit and exceeds_position_notional_max(notional_max, bound):
             _violate(
                 detail,
@@ -925,7 +953,7 @@ cdef uint32_t _evaluate(
         exposure.lots = <int64_t>figures.fill.lots
         exposure.entry_value = <int64_t>figures.fill.entry_value
         exposure.wallet = <int64_t>figures.backing
-        if can_be_liquidated(&case.terms, &exposure, case.reference):
+        if is_liquidatable(&case.terms, &exposure, &case.group, case.reference):
             _violate(
                 detail, &first, REASON_BORN_LIQUIDATABLE, figures.equity, 0, figures.requirement
             )
@@ -1233,6 +1261,7 @@ cdef void _report_liquidation(const Case *case, const Fill *fill, OrderReply *re
             fill.lots,
             fill.entry_value,
             _backing(case, fill),
+            &case.group,
             &reply.liquidation_price_ticks,
         )
 

@@ -17,7 +17,7 @@ from riskd.core.margin cimport (
     tier_index_of,
 )
 from riskd.core.money cimport i128
-from riskd.core.types cimport Ladder, Schedule
+from riskd.core.types cimport FAMILY_POWER, MAINTENANCE_BASIS_ENTRY, Schedule
 
 # What a schedule asks for of some lots: i N and m N - d.
 ctypedef struct Rates:
@@ -42,14 +42,22 @@ cdef i128 family_maintenance(
 cdef i128 family_requirement(
     const Terms *terms, i128 lots, i128 entry_value, i128 notional
 ) noexcept nogil
+cdef bint line_at(
+    const Terms *terms, const Exposure *exposure, int64_t price, i128 *rate, i128 *deduction
+) noexcept nogil
 cdef bint family_is_liquidatable(
     const Terms *terms, const Exposure *exposure, int64_t price
 ) noexcept nogil
 cdef uint32_t family_price(
     const Terms *terms, const Exposure *exposure, int64_t *price
 ) noexcept nogil
-cdef int64_t lots_max_at(const Ladder *ladder, int64_t leverage) noexcept nogil
+cdef i128 reserved_fee_of(const Terms *terms, i128 amount, bint is_short) noexcept nogil
+cdef int64_t lots_max_at(const Schedule *schedule, int64_t leverage) noexcept nogil
 cdef const char *schedule_fault(Schedule *schedule) noexcept nogil
+
+cdef inline bint is_curved(const Terms *terms) noexcept nogil:
+    """Whether the requirement is that of a whole notional, at a rate that moves with it."""
+    return terms.ladder.family == FAMILY_POWER and terms.ladder.basis != MAINTENANCE_BASIS_ENTRY
 
 cdef inline i128 initial_margin_of(
     const Terms *terms, i128 amount, i128 amount_lots, const Size *size

@@ -2,7 +2,8 @@
 
 With n lots, a notional N and the sign of a position a family gives a rate for initial margin, a
 rate for maintenance and a deduction; all formulas of docs/decision.md hold with them. With the
-entry basis maintenance is that of the entry value, and stands still.
+entry basis maintenance is that of the entry value, and stands still. A schedule may put the fee of
+closing aside with all of them.
 
 Most families have one line m N - d for a position, so that its liquidation price has a closed
 form. TIERED_WHOLE jumps at its floors and POWER curves: there the price is looked for, from the
@@ -17,9 +18,12 @@ from riskd.core.margin cimport (
     Terms,
     gains_with_notional,
     is_below_line,
+    is_liquidatable_at,
     ladder_fault,
+    liquidation_price_of,
     notional_down,
     notional_up,
+    part_up,
     price_on_line,
     scaled_down,
     scaled_up,
@@ -37,6 +41,9 @@ from riskd.core.money cimport (
     magnitude,
 )
 from riskd.core.types cimport (
+    CLOSING_FEE_AT_BANKRUPTCY,
+    CLOSING_FEE_IN_MAINTENANCE,
+    CLOSING_FEE_RESERVED,
     FAMILY_OPEN_INTEREST,
     FAMILY_PER_CONTRACT,
     FAMILY_POWER,
@@ -168,16 +175,37 @@ cdef void rates_of(const Terms *terms, const Size *size, Rates *rates) noexcept 
         )
 
 
+cdef i128 reserved_fee_of(const Terms *terms, i128 amount, bint is_short) noexcept nogil:
+    """c: what is put aside for closing what an amount opens; f the taker fee.
+
+    RESERVED f A (1 + 1 / leverage), AT_BANKRUPTCY f A (1 - sigma / leverage): what the position is
+    worth when the margin that leverage asks for is lost.
+    """
+    cdef uint32_t kind = terms.ladder.closing_fee
+    cdef i128 leverage = terms.leverage + LEVERAGE_ONE
+    if kind < CLOSING_FEE_RESERVED:
+        return 0
+    if kind == CLOSING_FEE_AT_BANKRUPTCY and gains_with_notional(
+        &terms.unit, -1 if is_short else 1
+    ):
+        leverage = terms.leverage - LEVERAGE_ONE
+    return scaled_up(
+        amount, terms.instrument.taker_fee_ppb * leverage, <i128>PPB * terms.leverage
+    )
+
+
 cdef i128 family_initial(
     const Terms *terms, i128 amount, i128 amount_lots, const Size *size
 ) noexcept nogil:
-    """max(ceil(A / leverage), ceil(i A)), of lots that have a price of their own max(.., a n)."""
+    """max(ceil(A / leverage), ceil(i A)) + c, of lots that have a price of their own max(.., a n).
+    """
     cdef Rates rates
-    cdef i128 by_leverage = ceil_div(amount * LEVERAGE_ONE, terms.leverage)
+    cdef i128 by_leverage = part_up(amount, LEVERAGE_ONE, terms.leverage)
     if terms.ladder.family == FAMILY_PER_CONTRACT:
         return larger(by_leverage, terms.schedule.parameter_a * amount_lots)
     rates_of(terms, size, &rates)
-    return larger(by_leverage, ceil_div(amount * rates.initial_ppb, PPB))
+    by_leverage = larger(by_leverage, part_up(amount, rates.initial_ppb, PPB))
+    return by_leverage + reserved_fee_of(terms, amount, size.is_short)
 
 
 cdef void _rates_at(
@@ -195,37 +223,60 @@ cdef inline bint _is_by_entry(const Terms *terms) noexcept nogil:
     return terms.ladder.basis == MAINTENANCE_BASIS_ENTRY
 
 
+cdef inline bint _is_marginal(const Terms *terms) noexcept nogil:
+    """Whether it can be liquidated where the plain schedule can, though that is not all of it."""
+    return terms.ladder.family == FAMILY_TIERED and not _is_by_entry(terms)
+
+
+cdef i128 _asked(const Terms *terms, i128 lots, i128 amount, i128 fee_ppb) noexcept nogil:
+    """ceil((m + fee) A) - d of signed lots."""
+    cdef Rates rates
+    _rates_at(terms, lots, amount, &rates)
+    return part_up(amount, rates.maintenance_ppb + fee_ppb, PPB) - rates.deduction
+
+
+cdef i128 _entry_maintenance(const Terms *terms, i128 lots, i128 entry_value) noexcept nogil:
+    """What stands still of the requirement of the entry basis."""
+    return _asked(terms, lots, entry_value, 0) + reserved_fee_of(terms, entry_value, lots < 0)
+
+
 cdef i128 family_maintenance(
     const Terms *terms, i128 lots, i128 entry_value, i128 notional
 ) noexcept nogil:
-    cdef Rates rates
+    if terms.ladder.closing_fee == CLOSING_FEE_IN_MAINTENANCE:
+        return _asked(
+            terms,
+            lots,
+            entry_value if _is_by_entry(terms) else notional,
+            terms.ladder.liquidation_fee_ppb,
+        )
     if _is_by_entry(terms):
-        notional = entry_value
-    _rates_at(terms, lots, notional, &rates)
-    return ceil_div(notional * rates.maintenance_ppb, PPB) - rates.deduction
+        return _entry_maintenance(terms, lots, entry_value)
+    return _asked(terms, lots, notional, 0)
 
 
 cdef i128 family_requirement(
     const Terms *terms, i128 lots, i128 entry_value, i128 notional
 ) noexcept nogil:
-    cdef Rates rates
     cdef i128 fee_ppb = terms.ladder.liquidation_fee_ppb
     if _is_by_entry(terms):
-        return family_maintenance(terms, lots, entry_value, notional) + ceil_div(
-            notional * fee_ppb, PPB
-        )
-    _rates_at(terms, lots, notional, &rates)
-    return ceil_div(notional * (rates.maintenance_ppb + fee_ppb), PPB) - rates.deduction
+        return _entry_maintenance(terms, lots, entry_value) + part_up(notional, fee_ppb, PPB)
+    return _asked(terms, lots, notional, fee_ppb)
 
 
-cdef int64_t lots_max_at(const Ladder *ladder, int64_t leverage) noexcept nogil:
+cdef int64_t lots_max_at(const Schedule *schedule, int64_t leverage) noexcept nogil:
     """Return the most lots that a side may have at a leverage."""
+    cdef const Ladder *ladder = &schedule.ladder
+    cdef int64_t bound = INT64_MAX
     cdef uint32_t index
-    if ladder.family == FAMILY_TIERED_QUANTITY:
-        for index in range(ladder.count):
-            if ladder.tiers[index].leverage_max < leverage:
-                return ladder.tiers[index].floor
-    return INT64_MAX
+    if ladder.family != FAMILY_TIERED_QUANTITY:
+        return bound
+    if schedule.parameter_a != 0:
+        bound = schedule.parameter_a
+    for index in range(ladder.count):
+        if ladder.tiers[index].leverage_max < leverage:
+            return min(bound, ladder.tiers[index].floor)
+    return bound
 
 
 # --- liquidation -----------------------------------------------------------------------------
@@ -238,7 +289,7 @@ cdef bint _line_of(
     cdef uint32_t family = terms.ladder.family
     if _is_by_entry(terms):
         rate[0] = terms.ladder.liquidation_fee_ppb
-        deduction[0] = -family_maintenance(terms, exposure.lots, exposure.entry_value, 0)
+        deduction[0] = -_entry_maintenance(terms, exposure.lots, exposure.entry_value)
         return True
     if (
         family == FAMILY_TIERED or family == FAMILY_TIERED_WHOLE or family == FAMILY_POWER
@@ -250,6 +301,29 @@ cdef bint _line_of(
     return True
 
 
+cdef bint line_at(
+    const Terms *terms, const Exposure *exposure, int64_t price, i128 *rate, i128 *deduction
+) noexcept nogil:
+    """Write the line that the requirement is at a price; False if it does not fit.
+
+    Of a curved one the rate is 0.
+    """
+    cdef i128 lots = magnitude(exposure.lots)
+    cdef const Tier *tier
+    if _line_of(terms, exposure, rate, deduction):
+        return fits(deduction[0])
+    if is_curved(terms):
+        rate[0] = 0
+        deduction[0] = -family_requirement(
+            terms, exposure.lots, exposure.entry_value, notional_up(&terms.unit, lots, price)
+        )
+        return True
+    tier = &terms.ladder.tiers[tier_index_at(terms.ladder, &terms.unit, lots, price)]
+    rate[0] = tier.maintenance_ppb + terms.ladder.liquidation_fee_ppb
+    deduction[0] = tier.deduction
+    return True
+
+
 cdef bint family_is_liquidatable(
     const Terms *terms, const Exposure *exposure, int64_t price
 ) noexcept nogil:
@@ -257,12 +331,14 @@ cdef bint family_is_liquidatable(
     cdef const Tier *tier
     if exposure.lots == 0:
         return False
+    if _is_marginal(terms):
+        return is_liquidatable_at(exposure, terms.ladder, &terms.unit, price)
     if _line_of(terms, exposure, &rate, &deduction):
         # As of a price that is not known.
         return fits(deduction) and is_below_line(
             exposure, &terms.unit, rate, deduction, price
         )
-    if terms.ladder.family == FAMILY_POWER:
+    if is_curved(terms):
         notional = notional_up(&terms.unit, magnitude(exposure.lots), price)
         requirement = family_requirement(
             terms, exposure.lots, exposure.entry_value, notional
@@ -364,6 +440,8 @@ cdef uint32_t family_price(
     price[0] = 0
     if exposure.lots == 0:
         return LIQUIDATION_STATUS_NO_POSITION
+    if _is_marginal(terms):
+        return liquidation_price_of(exposure, terms.ladder, &terms.unit, price)
     if _line_of(terms, exposure, &rate, &deduction):
         if not fits(deduction):
             return LIQUIDATION_STATUS_UNSPECIFIED
@@ -395,6 +473,8 @@ cdef bint _parameters_lawful(const Schedule *schedule) noexcept nogil:
     cdef int64_t a = schedule.parameter_a
     cdef int64_t b = schedule.parameter_b
     cdef int64_t c = schedule.parameter_c
+    if ladder.family == FAMILY_TIERED_QUANTITY and a != 0:
+        return ladder.tiers[ladder.count - 1].floor < a <= NUMBER_MAX and b == 0 and c == 0
     if ladder.family <= FAMILY_TIERED_QUANTITY:
         return a == 0 and b == 0 and c == 0
     if ladder.family == FAMILY_SIZE_LINEAR:
@@ -456,6 +536,12 @@ cdef const char *schedule_fault(Schedule *schedule) noexcept nogil:
         return fault
     if not _parameters_lawful(schedule):
         return b"a parameter is not what the family allows"
+    if ladder.closing_fee >= CLOSING_FEE_RESERVED and (
+        ladder.family > FAMILY_TIERED_QUANTITY
+        or ladder.basis != MAINTENANCE_BASIS_ENTRY
+        or ladder.liquidation_fee_ppb != 0
+    ):
+        return b"a closing fee is put aside by tiers of the entry value, without a liquidation fee"
     if ladder.family == FAMILY_PER_CONTRACT:
         return NULL
     for index in range(ladder.count):

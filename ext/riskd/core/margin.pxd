@@ -61,6 +61,20 @@ cdef inline i128 notional_down(const UnitValue *unit, i128 lots, int64_t price) 
         return beyond_money() if lots > 0 else -beyond_money()
     return floor_div(value, unit.denominator)
 
+# Products of three factors that may not fit 128 bits, saturated far above any money.
+cdef i128 scaled_down(i128 value, i128 rate, i128 divisor) noexcept nogil
+cdef i128 scaled_up(i128 value, i128 rate, i128 divisor) noexcept nogil
+
+cdef inline i128 part_up(i128 amount, i128 rate, i128 divisor) noexcept nogil:
+    """Return ceil(A rate / divisor) of any notional, at a rate below 2^32.
+
+    What a mark makes of a position may be far above any money, and that of the other side in hedge
+    mode the same: neither may wrap.
+    """
+    if amount < <i128>1 << 95:
+        return ceil_div(amount * rate, divisor)
+    return scaled_up(amount, rate, divisor)
+
 cdef inline bint gains_with_notional(const UnitValue *unit, i128 lots) noexcept nogil:
     """Whether sigma is above 0: of a long linear or a short inverse position."""
     return (lots > 0) != (unit.numerator == 0)
@@ -75,13 +89,13 @@ cdef inline uint32_t tier_index_of(const Ladder *ladder, i128 notional) noexcept
 cdef inline i128 maintenance_of(const Ladder *ladder, i128 notional) noexcept nogil:
     """ceil(m_k N) - d_k, k the tier of N."""
     cdef const Tier *tier = &ladder.tiers[tier_index_of(ladder, notional)]
-    return ceil_div(notional * tier.maintenance_ppb, PPB) - tier.deduction
+    return part_up(notional, tier.maintenance_ppb, PPB) - tier.deduction
 
 cdef inline i128 liquidation_requirement_of(const Ladder *ladder, i128 notional) noexcept nogil:
     """ceil((m_k + phi) N) - d_k, k the tier of N."""
     cdef const Tier *tier = &ladder.tiers[tier_index_of(ladder, notional)]
     cdef i128 rate = tier.maintenance_ppb + ladder.liquidation_fee_ppb
-    return ceil_div(notional * rate, PPB) - tier.deduction
+    return part_up(notional, rate, PPB) - tier.deduction
 
 cdef inline i128 initial_of(
     const Ladder *ladder, i128 amount, i128 notional, i128 leverage
@@ -91,15 +105,12 @@ cdef inline i128 initial_of(
     What an amount A needs in a position of N.
     """
     cdef const Tier *tier = &ladder.tiers[tier_index_of(ladder, notional)]
-    cdef i128 by_leverage = ceil_div(amount * LEVERAGE_ONE, leverage)
+    cdef i128 by_leverage = part_up(amount, LEVERAGE_ONE, leverage)
     # i_k at or below 1 / leverage cannot need more: no second division.
     if tier.initial_ppb * leverage <= <i128>PPB * LEVERAGE_ONE:
         return by_leverage
-    return larger(by_leverage, ceil_div(amount * tier.initial_ppb, PPB))
+    return larger(by_leverage, part_up(amount, tier.initial_ppb, PPB))
 
-# Products of three factors that may not fit 128 bits, saturated far above any money.
-cdef i128 scaled_down(i128 value, i128 rate, i128 divisor) noexcept nogil
-cdef i128 scaled_up(i128 value, i128 rate, i128 divisor) noexcept nogil
 cdef uint32_t price_on_line(
     const Exposure *exposure, const UnitValue *unit, i128 rate, i128 deduction, int64_t *price
 ) noexcept nogil

@@ -66,8 +66,8 @@ cdef i128 scaled_down(i128 value, i128 rate, i128 divisor) noexcept nogil:
     """
     cdef i128 whole = value / divisor
     cdef i128 product
-    if not multiply(whole, rate, &product) or product > <i128>1 << 120:
-        return <i128>1 << 120
+    if not multiply(whole, rate, &product) or product > <i128>1 << 126:
+        return <i128>1 << 126
     return product + (value - whole * divisor) * rate / divisor
 
 
@@ -75,8 +75,8 @@ cdef i128 scaled_up(i128 value, i128 rate, i128 divisor) noexcept nogil:
     """Return ceil(value rate / divisor), as scaled_down."""
     cdef i128 whole = value / divisor
     cdef i128 product
-    if not multiply(whole, rate, &product) or product > <i128>1 << 120:
-        return <i128>1 << 120
+    if not multiply(whole, rate, &product) or product > <i128>1 << 126:
+        return <i128>1 << 126
     return product + ((value - whole * divisor) * rate + divisor - 1) / divisor
 
 

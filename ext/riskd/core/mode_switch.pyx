@@ -18,7 +18,8 @@ from riskd.core.book cimport (
 )
 from riskd.core.collateral cimport is_foreign
 from riskd.core.credit cimport credit_follow
-from riskd.core.families cimport can_be_liquidated, position_initial_of
+from riskd.core.families cimport position_initial_of
+from riskd.core.hedge cimport Group, group_add, is_liquidatable
 from riskd.core.margin cimport Exposure
 from riskd.core.money cimport clamp, fits, i128, larger, magnitude
 from riskd.core.pool cimport (
@@ -72,26 +73,37 @@ cdef void _add_difference(
 
 
 cdef bint _is_liquidatable(
-    const Terms *terms, bint has_price, const Pool *pool, const Leg *leg
+    const Terms *terms,
+    bint has_price,
+    const Pool *pool,
+    const Leg *legs,
+    uint32_t count,
+    uint32_t index,
 ) noexcept nogil:
-    """A-21: by its wallet, or by what the pool has left for it when the others are served; where
-    it has no liquidation price, with all of the pool.
+    """A-21: by its wallet, or by what the pool has left for all legs when the others are served;
+    where it has no liquidation price, with all of the pool.
 
     What does not fit is taken for yes.
     """
     cdef Exposure exposure
-    cdef i128 backing = leg.wallet
+    cdef Group group
+    cdef uint32_t other
+    cdef i128 backing = legs[index].wallet
+    group.count = 0
     if not has_price:
         return equity_of_pool(pool) <= pool.requirement
     if terms.margin_mode == MARGIN_MODE_CROSS:
-        backing = equity_of_pool(pool) - leg.share.pnl
-        backing -= pool.requirement - leg.share.requirement
+        backing = equity_of_pool(pool) - pool.requirement
+        for other in range(count):
+            backing -= legs[other].share.pnl - legs[other].share.requirement
+            if other != index:
+                group_add(&group, legs[other].position)
     if not fits(backing):
         return True
-    exposure.lots = leg.position.lots
-    exposure.entry_value = leg.position.entry_value
+    exposure.lots = legs[index].position.lots
+    exposure.entry_value = legs[index].position.entry_value
     exposure.wallet = <int64_t>backing
-    return can_be_liquidated(terms, &exposure, terms.instrument.mark.price)
+    return is_liquidatable(terms, &exposure, &group, terms.instrument.mark.price)
 
 
 cdef uint32_t _figure(
@@ -156,7 +168,7 @@ cdef uint32_t _figure(
         return REASON_EXCEEDS_AVAILABLE
     for index in range(count):
         if legs[index].position.lots != 0 and _is_liquidatable(
-            terms, has_price, &pool, &legs[index]
+            terms, has_price, &pool, legs, count, index
         ):
             return REASON_BORN_LIQUIDATABLE_IN_MODE
     outcome.wallet = <int64_t>wallets

@@ -10,6 +10,7 @@ from riskd.core.value cimport mark_reason_of
 cdef void short_margin_of(
     const Terms *terms, i128 lots, i128 *initial, i128 *maintenance
 ) noexcept nogil
+cdef i128 opening_margin_of(const Terms *terms, i128 lots) noexcept nogil
 
 cdef inline bint may_be_short(i128 lots, i128 sold) noexcept nogil:
     """Whether lots are short, or would be once the sells are filled."""

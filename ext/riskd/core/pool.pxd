@@ -3,6 +3,7 @@
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 from riskd.core.book cimport Book
+from riskd.core.hedge cimport Group
 from riskd.core.margin cimport Terms
 from riskd.core.money cimport i128
 from riskd.core.types cimport Account, Collateral, Instrument, Position, WorkingSum
@@ -46,6 +47,7 @@ ctypedef struct Pool:
     i128 credit                     # what of a line backs the margin; it is no equity
     uint32_t mark_reason            # first missing or stale mark that the sums need, or REASON_NONE
     uint32_t unknown
+    bint has_sides                  # some position is of another side than NET
 
 # What an account has in one other asset than its own, and what its positions that are settled in
 # it come to there. It is converted as a whole: the more there is of an asset, the less each of it
@@ -161,7 +163,12 @@ cdef void fill_of(
     Fill *fill,
 ) noexcept nogil
 cdef uint32_t liquidation_price_ticks_of(
-    const Terms *terms, i128 lots, i128 entry_value, i128 wallet, int64_t *price_ticks
+    const Terms *terms,
+    i128 lots,
+    i128 entry_value,
+    i128 wallet,
+    const Group *group,
+    int64_t *price_ticks,
 ) noexcept nogil
 cdef int64_t bankruptcy_price_ticks_of(
     const Terms *terms, i128 lots, i128 entry_value, i128 wallet

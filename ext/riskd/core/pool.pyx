@@ -14,9 +14,10 @@ from riskd.core.families cimport (
     Size,
     initial_margin_of,
     liquidation_margin_of,
-    liquidation_units_of,
     maintenance_margin_of,
+    reserved_fee_of,
 )
+from riskd.core.hedge cimport shared_units_of
 from riskd.core.margin cimport (
     Exposure,
     bankruptcy_price_of,
@@ -39,9 +40,11 @@ from riskd.core.option_rules cimport (
     has_marks,
     marks_reason_of,
     may_be_short,
+    opening_margin_of,
     short_margin_of,
 )
 from riskd.core.types cimport (
+    CLOSING_FEE_NONE,
     FAMILY_TIERED,
     LIQUIDATION_STATUS_AT_PRICE,
     LIQUIDATION_STATUS_UNSPECIFIED,
@@ -119,7 +122,9 @@ cdef void terms_of(
     terms.schedule = &book.schedules[instrument.schedule_id - 1]
     terms.ladder = &terms.schedule.ladder
     terms.is_plain = (
-        terms.ladder.family == FAMILY_TIERED and terms.ladder.basis == MAINTENANCE_BASIS_MARK
+        terms.ladder.family == FAMILY_TIERED
+        and terms.ladder.basis == MAINTENANCE_BASIS_MARK
+        and terms.ladder.closing_fee == CLOSING_FEE_NONE
     )
     if own_leverage != 0:
         terms.leverage = own_leverage
@@ -213,8 +218,7 @@ cdef void _share_of_option(
         share.requirement = maintenance
     if sold > 0:
         # Its premium counts when it is there.
-        short_margin_of(terms, sold, &initial, &maintenance)
-        share.initial_margin += initial
+        share.initial_margin += opening_margin_of(terms, sold)
 
 
 cdef void share_clear(Share *share) noexcept nogil:
@@ -335,14 +339,17 @@ cdef void _sum(
     pool.credit = 0
     pool.unknown = 0
     pool.mark_reason = REASON_NONE
+    pool.has_sides = False
     while place != NOWHERE:
         position = &book.positions[place]
         place = position.next_of_account
         # NET comes first of an instrument's positions, and has the settings of all.
         if position.position_side == POSITION_SIDE_NET:
             settings = position
-        elif settings != NULL and settings.instrument_id != position.instrument_id:
-            settings = NULL
+        else:
+            pool.has_sides = True
+            if settings != NULL and settings.instrument_id != position.instrument_id:
+                settings = NULL
         instrument = &book.instruments[position.instrument_id - 1]
         if is_foreign(account, instrument):
             has_foreign = True
@@ -689,21 +696,32 @@ cdef void fill_of(
 
 
 cdef uint32_t liquidation_price_ticks_of(
-    const Terms *terms, i128 lots, i128 entry_value, i128 wallet, int64_t *price_ticks
+    const Terms *terms,
+    i128 lots,
+    i128 entry_value,
+    i128 wallet,
+    const Group *group,
+    int64_t *price_ticks,
 ) noexcept nogil:
-    """Write the liquidation price in ticks, rounded against the account, and return its status."""
+    """Write the liquidation price in ticks, rounded against the account, and return its status.
+
+    `group` is what moves with the position, and the wallet then what is behind all of it.
+    """
     cdef Exposure exposure
     cdef int64_t price
     cdef uint32_t status
+    cdef bint is_below = lots > 0
     price_ticks[0] = 0
     if terms.is_option or not fits(wallet):
         return LIQUIDATION_STATUS_UNSPECIFIED
     exposure.lots = <int64_t>lots
     exposure.entry_value = <int64_t>entry_value
     exposure.wallet = <int64_t>wallet
-    status = liquidation_units_of(terms, &exposure, &price)
+    status = shared_units_of(terms, &exposure, group, &price)
+    if group.count != 0:
+        is_below = price <= terms.instrument.mark.price
     if status == LIQUIDATION_STATUS_AT_PRICE:
-        price_ticks[0] = _ticks_against(terms, lots, price)
+        price_ticks[0] = _ticks_against(terms, is_below, price)
     return status
 
 
@@ -715,17 +733,21 @@ cdef int64_t bankruptcy_price_ticks_of(
     cdef i128 price
     if terms.is_option or not fits(wallet) or lots == 0:
         return 0
+    # What closing costs is no more behind it.
+    wallet -= reserved_fee_of(terms, entry_value, lots < 0)
+    if not fits(wallet):
+        return 0
     exposure.lots = <int64_t>lots
     exposure.entry_value = <int64_t>entry_value
     exposure.wallet = <int64_t>wallet
     price = bankruptcy_price_of(&exposure, &terms.unit)
-    return _ticks_against(terms, lots, price) if price > 0 else 0
+    return _ticks_against(terms, lots > 0, price) if price > 0 else 0
 
 
-cdef inline int64_t _ticks_against(const Terms *terms, i128 lots, i128 price) noexcept nogil:
-    """Round mark units to ticks: up for a long, down for a short, never below 1."""
+cdef inline int64_t _ticks_against(const Terms *terms, bint is_below, i128 price) noexcept nogil:
+    """Round mark units to ticks: up where a fall leads to them, else down, never below 1."""
     cdef i128 ticks
-    if lots > 0:
+    if is_below:
         ticks = ceil_div(price, terms.instrument.units_per_tick)
     else:
         ticks = floor_div(price, terms.instrument.units_per_tick)

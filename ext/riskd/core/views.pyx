@@ -33,13 +33,13 @@ from riskd.core.book cimport (
 from riskd.core.collateral cimport is_foreign
 from riskd.core.families cimport (
     Size,
-    can_be_liquidated,
     initial_margin_of,
     liquidation_margin_of,
-    liquidation_units_of,
     maintenance_margin_of,
     position_initial_of,
+    reserved_fee_of,
 )
+from riskd.core.hedge cimport Group, group_of, is_liquidatable, shared_units_of
 from riskd.core.margin cimport Exposure, bankruptcy_price_of
 from riskd.core.money cimport PPB, ceil_div, clamp, fits, i128, magnitude
 from riskd.core.pool cimport (
@@ -177,7 +177,12 @@ cdef account_row(const Book *book, const Account *account):
 
 
 cdef int64_t _price_with_orders(
-    const Terms *terms, const Holding *holding, i128 wallet, uint32_t status, int64_t price
+    const Terms *terms,
+    const Holding *holding,
+    i128 wallet,
+    const Group *group,
+    uint32_t status,
+    int64_t price,
 ):
     """Return the liquidation price were the orders filled that add to a position.
 
@@ -191,6 +196,7 @@ cdef int64_t _price_with_orders(
     cdef i128 lots = holding.lots + (<i128>adding.lots if is_long else -<i128>adding.lots)
     cdef i128 entry_value = <i128>holding.entry_value + adding.value
     cdef int64_t nearer = 0
+    cdef int64_t mark
     if adding.lots == 0 or magnitude(lots) > NUMBER_MAX or not fits(entry_value):
         return 0
     if terms.margin_mode == MARGIN_MODE_ISOLATED:
@@ -205,11 +211,14 @@ cdef int64_t _price_with_orders(
     exposure.lots = <int64_t>lots
     exposure.entry_value = <int64_t>entry_value
     exposure.wallet = <int64_t>wallet
-    if liquidation_units_of(terms, &exposure, &nearer) != LIQUIDATION_STATUS_AT_PRICE:
+    if shared_units_of(terms, &exposure, group, &nearer) != LIQUIDATION_STATUS_AT_PRICE:
         return 0
-    if status == LIQUIDATION_STATUS_AT_PRICE and (nearer <= price if is_long else nearer >= price):
-        return 0
-    return nearer
+    if status != LIQUIDATION_STATUS_AT_PRICE:
+        return nearer
+    if group.count != 0:
+        mark = terms.instrument.mark.price
+        return nearer if magnitude(nearer - mark) < magnitude(price - mark) else 0
+    return nearer if (nearer > price if is_long else nearer < price) else 0
 
 
 cdef inline bint _is_liquidatable(const Pool *pool) noexcept nogil:
@@ -228,6 +237,7 @@ cdef position_row(Book *book, const Account *account, const Position *position):
     cdef Pool others, whole
     cdef Purse purse
     cdef Exposure exposure
+    cdef Group group
     cdef int64_t liquidation_price = 0
     cdef int64_t price_with_orders = 0
     cdef uint32_t status = LIQUIDATION_STATUS_UNSPECIFIED
@@ -236,7 +246,7 @@ cdef position_row(Book *book, const Account *account, const Position *position):
     cdef i128 maintenance = 0
     cdef i128 requirement = 0
     cdef i128 bankruptcy = 0
-    cdef i128 initial, equity
+    cdef i128 initial, equity, bankrupt
     cdef bint liquidatable = False
     cdef bint is_cross, has_price, known
     terms_of(
@@ -268,19 +278,23 @@ cdef position_row(Book *book, const Account *account, const Position *position):
         exposure.lots = position.lots
         exposure.entry_value = position.entry_value
         equity = equity_of_pool(&others) if is_cross else position.wallet
-        if fits(equity):
-            exposure.wallet = <int64_t>equity
+        bankrupt = equity - reserved_fee_of(
+            &terms, position.entry_value, position.lots < 0
+        )
+        if fits(equity) and fits(bankrupt):
+            exposure.wallet = <int64_t>bankrupt
             bankruptcy = bankruptcy_price_of(&exposure, &terms.unit)
+        group_of(book, account, &terms, position.instrument_id, position, &group)
         if is_cross:
-            equity -= others.requirement
+            equity -= others.requirement + group.pnl - group.requirement
         if fits(equity):
             exposure.wallet = <int64_t>equity
-            status = liquidation_units_of(&terms, &exposure, &liquidation_price)
+            status = shared_units_of(&terms, &exposure, &group, &liquidation_price)
             price_with_orders = _price_with_orders(
-                &terms, &holding, equity, status, liquidation_price
+                &terms, &holding, equity, &group, status, liquidation_price
             )
-            liquidatable = known and can_be_liquidated(
-                &terms, &exposure, instrument.mark.price
+            liquidatable = known and is_liquidatable(
+                &terms, &exposure, &group, instrument.mark.price
             )
     if known and position.lots != 0 and not terms.is_option:
         maintenance = maintenance_margin_of(
