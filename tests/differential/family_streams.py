@@ -42,10 +42,15 @@ RULES = {USDT: 9, COIN: 10}  # their ids: schedules 1 to 8 come before them
 LINEAR, QUANTO, FUTURE, INVERSE, DATED, COARSE = 1, 2, 3, 4, 5, 6
 CALL, PUT, BARE, COIN_CALL, COIN_PUT, UNMARKED, BARE_COIN = 7, 8, 9, 10, 11, 12, 13
 SPOT, SMALL_SPOT, COIN_SPOT = 14, 15, 16
-IN_USDT = (LINEAR, LINEAR, QUANTO, FUTURE, CALL, CALL, PUT, PUT, BARE, SPOT, SPOT, SMALL_SPOT)
-IN_COIN = (INVERSE, DATED, COARSE, COIN_CALL, COIN_CALL, COIN_PUT, COIN_PUT, BARE_COIN, COIN_SPOT)
+APART, APART_COIN = 17, 18
+IN_USDT = (LINEAR, LINEAR, QUANTO, FUTURE, APART, CALL, CALL, PUT, PUT, BARE, SPOT, SMALL_SPOT)
+IN_COIN = (
+    *(INVERSE, INVERSE, DATED, COARSE, APART_COIN),
+    *(COIN_CALL, COIN_CALL, COIN_PUT, COIN_PUT, BARE_COIN, COIN_SPOT),
+)
 SPOTS = (SPOT, SMALL_SPOT, COIN_SPOT)
-CONTRACTS = (LINEAR, QUANTO, FUTURE, INVERSE, DATED, COARSE, UNMARKED)
+ISOLATED_ONLY = (APART, APART_COIN)
+CONTRACTS = (LINEAR, QUANTO, FUTURE, INVERSE, DATED, COARSE, UNMARKED, *ISOLATED_ONLY)
 OPTIONS = (CALL, PUT, BARE, COIN_CALL, COIN_PUT, BARE_COIN)
 EXPIRY_NS = START_NS + 3000 * BILLION
 LATER_NS = START_NS + 90 * 86_400 * BILLION
@@ -135,6 +140,8 @@ DEFINITIONS: list[Definition] = [
     perpetual("SPOT", 0, (5, -1, 1, -2, 2), kind=7, base_asset_id=COIN, **COSTS),
     perpetual("SMALL-SPOT", 0, (1, 0, 3, -3, 1), kind=7, base_asset_id=COIN, order_lots_min=2),
     perpetual("COIN-SPOT", 0, (1, -7, 10, 0, 10), kind=7, asset_id=COIN, base_asset_id=USDT),
+    perpetual("APART", 1, (2, 0, 1, -3, 5), isolated_only=1, **COSTS),
+    perpetual("APART-COIN", 5, (1, 0, 100, 0, 7), kind=3, asset_id=COIN, isolated_only=1),
 ]
 MARKS = {
     LINEAR: 6_500_000,
@@ -152,10 +159,12 @@ MARKS = {
     SPOT: 260_000,
     SMALL_SPOT: 65_000,
     COIN_SPOT: 1_540,
+    APART: 160_000,
+    APART_COIN: 450_000,
 }
 ACCOUNTS = range(1, 15)
 OF_COIN = range(8, 15)
-HEDGED = (5, 12)
+HEDGED = (4, 5, 10, 12)
 
 
 class FamilyStream(Stream):
@@ -223,7 +232,7 @@ class FamilyStream(Stream):
             (0.7, self.cancel),
             (0.7, self.time),
             (0.7, self.position_mode),
-            (5, self.query),
+            (8, self.query),
         ]
         weights = [weight for weight, _ in choices]
         return self.rng.choices([each for _, each in choices], weights)[0](engine)
@@ -232,7 +241,7 @@ class FamilyStream(Stream):
 
     def some_account(self) -> int:
         if self.rng.random() < 0.6:
-            return self.rng.choice((1, 2, 5, 8, 9, 12))
+            return self.rng.choice((1, 2, 4, 5, 8, 9, 10, 12))
         return self.rng.choice(ACCOUNTS)
 
     def some_instrument(self, account_id: int) -> int:
@@ -258,7 +267,31 @@ class FamilyStream(Stream):
                 fields["position_side"] = 1 + fields["side"]
         if fields["instrument_id"] in SPOTS and self.rng.random() < 0.9:
             fields["position_side"] = self.rng.choice((0, 1))
+        if self.rng.random() < 0.4:
+            self.open_other_side(engine, fields)
         return fields
+
+    def open_other_side(self, engine: ReferenceEngine, fields: Fields) -> None:
+        """Make it, in hedge mode, an order that brings a side near to what the other one has."""
+        held = [
+            row
+            for row in engine.positions(fields["account_id"]) or []
+            if row.lots and row.position_side > 1 and row.instrument_id in CONTRACTS
+        ]
+        if not held:
+            return
+        row = self.rng.choice(held)
+        both = sum(abs(each.lots) for each in held if each.instrument_id == row.instrument_id)
+        wanted = round(abs(row.lots) * self.rng.choice((0.2, 0.9, 1, 1, 1, 1.01, 1.1)))
+        wanted += self.rng.choice((-1, 0, 1)) + abs(row.lots) - both
+        fields |= {
+            "instrument_id": row.instrument_id,
+            "side": 2 if row.lots > 0 else 1,
+            "position_side": 3 if row.lots > 0 else 2,
+            "quantity_lots": min(COUNT_MAX, max(1, wanted)),
+            "flags": 0,
+            **self.some_prices(row.instrument_id, fields["order_type"]),
+        }
 
     def marks_command(self, instrument_ids: list[int]) -> Command:
         marks = []
@@ -295,7 +328,14 @@ class FamilyStream(Stream):
         basis = rng.choice((1, 1, 2))
         notional_max = rng.choice((0, 0, 10**12))
         tiers = self.some_tiers(family)
+        if family <= BY_LOTS and rng.random() < 0.3:
+            fee, basis = 0, 2
         a = b = c = 0
+        closing_fee = rng.choice((0, 0, 1))
+        if family <= BY_LOTS and (basis, fee) == (2, 0):
+            closing_fee = rng.choice((0, 2, 3))
+        if family == BY_LOTS and rng.random() < 0.5:
+            a = tiers[-1][0] + int(10 ** rng.uniform(0, 4))
         if family == SIZE_LINEAR:
             a = int(10 ** rng.uniform(8, 12))
             b = int(a * rng.random())
@@ -319,7 +359,11 @@ class FamilyStream(Stream):
             c = int(BILLION * rng.uniform(1.1, 2))
             fee = 0
             tiers = [(0, min(BILLION, -(-rate * c // BILLION)), rate, leverage_max)]
-        return ("upsert_schedule", name, asset_id, tiers, notional_max, fee, family, basis, a, b, c)
+        parameters = (a, b, c, closing_fee)
+        return (
+            *("upsert_schedule", name, asset_id, tiers, notional_max, fee),
+            *(family, basis, *parameters),
+        )
 
     def some_tiers(self, family: int) -> list[tuple[int, int, int, int]]:
         rng = self.rng
@@ -340,7 +384,7 @@ class FamilyStream(Stream):
     def spoil(self, arguments: list[Any]) -> None:
         """Make one argument one that is seldom valid."""
         rng = self.rng
-        index = rng.randrange(10)
+        index = rng.randrange(11)
         if index == 0:
             arguments[0] = rng.choice(("new", "", "rule-1", "rule-2"))
         elif index == 1:
@@ -361,8 +405,8 @@ class FamilyStream(Stream):
     def rule(self, _: ReferenceEngine) -> Command:
         _, *arguments = self.rule_of(self.rng.choice(ASSETS))
         if self.rng.random() < 0.3:
-            index = self.rng.randrange(6)
-            edges = (-1, 0, 1, 2, 3, 10**9, 10**9 + 1)
+            index = self.rng.randrange(8)
+            edges = (-1, 0, 1, 2, 3, 10**9 - 1, 10**9, 10**9 + 1, 10**10, 10**10 + 1)
             arguments[index] = self.rng.choice(edges if index else ("s1-0", "rule-3", ""))
         return ("upsert_option_rule", *arguments)
 
@@ -373,7 +417,9 @@ class FamilyStream(Stream):
         )
         if rng.random() < 0.2:
             b, c = rng.randrange(a), rng.randrange(2 * a)
-        return ("upsert_option_rule", f"rule-{asset_id}", asset_id, a, b, c, rng.choice((0, 1)))
+        d = rng.choice((0, 0, 10**9, 1_050_000_000, 1_500_000_000))
+        e = rng.choice((0, 0, 20_000_000, 200_000_000))
+        return ("upsert_option_rule", f"rule-{asset_id}", asset_id, a, b, c, rng.randrange(3), d, e)
 
     def open_interest(self, _: ReferenceEngine) -> Command:
         instrument_id = self.rng.choice((*CONTRACTS, *CONTRACTS, CALL, 0, 99))
@@ -404,6 +450,7 @@ class FamilyStream(Stream):
                 {"lot_exponent": self.rng.choice((-12, 3, 12))},
                 {"asset_id": self.rng.choice((1, 2))},
                 {"base_asset_id": self.rng.choice((0, 1, 2, 3))},
+                {"isolated_only": self.rng.choice((-1, 0, 1, 2))},
                 {"strike_units": 1, "option_type": 1, "expiry_ns": LATER_NS},
             )
         )
@@ -435,7 +482,8 @@ class FamilyStream(Stream):
             (
                 ("summary", account_id),
                 ("positions", account_id),
-                ("positions", account_id),
+                ("positions", self.rng.choice(HEDGED)),
+                ("positions", self.rng.choice(HEDGED)),
                 ("max_order_lots", *largest),
                 ("schedules",),
                 ("instruments",),

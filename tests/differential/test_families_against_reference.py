@@ -6,16 +6,20 @@ RISKD_DIFFERENTIAL_SEEDS and RISKD_DIFFERENTIAL_COMMANDS say how many seeds and 
 import os
 from collections import Counter
 from functools import cache
+from itertools import combinations
 from typing import Any
 
 import pytest
 
+from riskd.core.rows import PositionRow
 from riskd.reference import ReferenceEngine
 from riskd.v1 import order_risk_service_pb2 as orders_pb
 from riskd.v1 import types_pb2 as t
 from tests.differential.family_streams import (
+    BY_LOTS,
     CONTRACTS,
     FAMILIES,
+    ISOLATED_ONLY,
     OPTIONS,
     SPOTS,
     FamilyStream,
@@ -38,6 +42,7 @@ REASONS = {
     t.REASON_CODE_BALANCE_INSUFFICIENT,
     t.REASON_CODE_DEFINITION_INVALID,
     t.REASON_CODE_FIELD_IMMUTABLE,
+    t.REASON_CODE_ISOLATED_ONLY,
     t.REASON_CODE_SCHEDULE_UNKNOWN,
     t.REASON_CODE_ASSET_UNKNOWN,
     t.REASON_CODE_LEVERAGE_OUT_OF_RANGE,
@@ -58,6 +63,16 @@ class Counts:
         """Of schedules that were taken."""
         self.sides: Counter[tuple[int, bool]] = Counter()
         """Positions that were filled, by instrument and whether they are long."""
+        self.closing_fees: Counter[int] = Counter()
+        """Of schedules that were taken."""
+        self.largest: Counter[int] = Counter()
+        """Quantities that schedules allow."""
+        self.bounds: Counter[int] = Counter()
+        """What positions would have gone beyond."""
+        self.rules: Counter[tuple[str, int]] = Counter()
+        """Numbers of rules for options that were taken."""
+        self.shared: Counter[str] = Counter()
+        """Prices that several position sides share, by where they lie."""
 
     def see(self, command: Command, outcome: Any) -> None:
         self.reasons.update(reasons_in(command, outcome))
@@ -65,12 +80,35 @@ class Counts:
             reply = orders_pb.CheckOrderResponse.FromString(outcome)
             if reply.decision == t.DECISION_ACCEPTED:
                 self.accepted[command[1]["instrument_id"]] += 1
+            for violation in reply.detail.violations:
+                if violation.reason == t.REASON_CODE_EXCEEDS_POSITION_NOTIONAL_MAX:
+                    self.bounds[violation.limit] += 1
         elif command[0] == "upsert_schedule" and outcome[0] == t.REASON_CODE_NONE:
-            self.families[command[6]] += 1
+            family, parameter_a, closing_fee = command[6], command[8], command[11]
+            self.families[family] += 1
+            self.closing_fees[closing_fee] += 1
+            if family == BY_LOTS and parameter_a != 0:
+                self.largest[parameter_a] += 1
+        elif command[0] == "upsert_option_rule" and outcome[0] == t.REASON_CODE_NONE:
+            self.rules.update(zip(("put_maintenance", "d", "e"), command[6:], strict=True))
         elif command[0] == "positions":
-            for row in outcome or []:
-                if row.lots:
-                    self.sides[row.instrument_id, row.lots > 0] += 1
+            self.see_positions(outcome or [])
+
+    def see_positions(self, rows: list[PositionRow]) -> None:
+        open_rows = [row for row in rows if row.lots != 0]
+        for row in open_rows:
+            self.sides[row.instrument_id, row.lots > 0] += 1
+        cross = [row for row in open_rows if row.margin_mode == t.MARGIN_MODE_CROSS]
+        at_price = [row for row in cross if row.liquidation_status == t.LIQUIDATION_STATUS_AT_PRICE]
+        for row, other in combinations(at_price, 2):
+            if row.instrument_id != other.instrument_id:
+                continue
+            assert row.liquidation_price == other.liquidation_price
+            where = "below" if row.liquidation_price < row.mark else "above"
+            self.shared[where] += 1
+            net = row.lots + other.lots
+            self.shared["against"] += net * (row.liquidation_price - row.mark) > 0
+            self.shared["liquidatable"] += row.liquidatable
 
     def __iadd__(self, other: "Counts") -> "Counts":
         for name, counter in vars(self).items():
@@ -100,7 +138,12 @@ def test_streams_reach_all_kinds_and_families() -> None:
     name = t.ReasonCode.Name
     assert [name(each) for each in sorted(REASONS - set(counts.reasons))] == []
     assert set(FAMILIES) <= set(counts.families)
-    assert all(counts.accepted[each] for each in SPOTS)
+    assert all(counts.accepted[each] for each in (*SPOTS, *ISOLATED_ONLY))
+    assert set(counts.closing_fees) == {0, 1, 2, 3}
+    assert counts.largest.keys() & counts.bounds.keys()
+    for name_of_number, least in (("put_maintenance", 2), ("d", 10**9), ("e", 1)):
+        assert any(key[0] == name_of_number and key[1] >= least for key in counts.rules)
+    assert all(counts.shared[each] for each in ("below", "above", "against", "liquidatable"))
     traded = [each for each in (*CONTRACTS, *OPTIONS) if counts.accepted[each]]
     assert len(traded) >= len(CONTRACTS) + len(OPTIONS) - 1  # One instrument has no mark.
     sides = {(each, is_long) for each, is_long in counts.sides}
