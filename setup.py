@@ -39,7 +39,8 @@ FLAGS += ["-Werror"] if WERROR else []
 # What pkg-config calls them, and their libraries.
 SYSTEM_PACKAGES = {
     "session": {"libnghttp2": ["nghttp2"]},
-    "listener": {"libnghttp2": ["nghttp2"]},
+    "listener": {"libnghttp2": ["nghttp2"], "openssl": ["ssl", "crypto"]},
+    "tls": {"openssl": ["ssl", "crypto"]},
 }
 
 DIRECTIVES = {

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from typing import TYPE_CHECKING
 
-from riskd.settings import Settings, SettingsError
+from riskd.settings import Settings, SettingsError, reach_of
 
 if TYPE_CHECKING:
     from riskd.core.engine import Engine
     from riskd.core.listener import Listener
+    from riskd.core.tls import Tls
 
 NOT_BUILT = (
-    "native listener: none, riskd was built without libnghttp2: only the control server runs"
+    "native listener: none, riskd was built without libnghttp2 or OpenSSL: "
+    "only the control server runs"
 )
+
+_logger = logging.getLogger("riskd.native")
 
 
 class NativeDoor:
@@ -23,20 +28,33 @@ class NativeDoor:
         self._settings = settings
         self._engine = engine
         self._listener: Listener | None = None
+        self._tls: Tls | None = None
         self._stopping: threading.Thread | None = None
 
     def start(self) -> list[str]:
         """Listen and answer; return a line for each address, or one that says why there is none.
 
-        Raises SettingsError if an address cannot be listened on.
+        Raises SettingsError if an address or a certificate cannot be used.
         """
         settings = self._settings
         if not settings.listener_addresses:
             return ["native listener: none, listener_addresses is empty"]
         try:
             from riskd.core.listener import Listener  # noqa: PLC0415
+            from riskd.core.tls import Tls  # noqa: PLC0415
         except ImportError:
+            if settings.listener_certificate_file:
+                raise SettingsError(f"listener_certificate_file: {NOT_BUILT}") from None
             return [NOT_BUILT]
+        if settings.listener_certificate_file:
+            try:
+                self._tls = Tls(
+                    settings.listener_certificate_file,
+                    settings.listener_key_file,
+                    settings.listener_client_ca_file or None,
+                )
+            except ValueError as error:
+                raise SettingsError(f"listener_certificate_file: {error}") from None
         listener = Listener(
             self._engine,
             connections_max=settings.listener_connections_max,
@@ -45,18 +63,38 @@ class NativeDoor:
             room_wait_ms_max=settings.journal_wait_ms_max,
         )
         lines = []
-        for address in settings.listener_addresses:
-            try:
-                bound = listener.listen(address)
-            except (OSError, ValueError) as error:
-                listener.stop()
-                raise SettingsError(
-                    f"listener_addresses {address!r}: cannot listen: {error}"
-                ) from None
-            lines.append(f"native listener: {bound}, plain text")
-        listener.start()
+        try:
+            for address in settings.listener_addresses:
+                tls = None if address.startswith("unix:") else self._tls
+                bound = listener.listen(address, tls)
+                lines.append(f"native listener: {bound}, {self._security(bound, tls)}")
+            listener.start()
+        except (OSError, ValueError) as error:
+            listener.stop()
+            raise SettingsError(f"listener_addresses {address!r}: cannot listen: {error}") from None
         self._listener = listener
         return lines
+
+    def _security(self, address: str, tls: Tls | None) -> str:
+        if tls is None:
+            return reach_of(address)
+        authority = self._settings.listener_client_ca_file
+        return (
+            f"TLS 1.3, clients with a certificate of {authority}"
+            if authority
+            else ("TLS 1.3, any client")
+        )
+
+    def reload(self) -> None:
+        """Read the certificates again, for new connections; log why not if they cannot be used."""
+        if self._tls is None:
+            return
+        try:
+            self._tls.reload()
+        except ValueError as error:
+            _logger.error("certificates not reloaded", extra={"fields": {"reason": str(error)}})
+        else:
+            _logger.info("certificates reloaded")
 
     def begin_stop(self) -> None:
         """Refuse new calls from now on, while others stop too."""
@@ -66,8 +104,8 @@ class NativeDoor:
             self._stopping.start()
 
     def stop(self) -> None:
-        """Wait for the end of what begin_stop began."""
-        if self._listener is not None and self._stopping is None:
-            self._listener.stop()
+        """Wait for the end of what begin_stop began; end at once if it did not."""
         if self._stopping is not None:
             self._stopping.join()
+        elif self._listener is not None:
+            self._listener.stop()

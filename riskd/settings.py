@@ -80,6 +80,15 @@ class Settings:
         "Accept addresses that other machines can reach, although nothing is encrypted or "
         "authenticated.",
     )
+    listener_certificate_file: str = _setting(
+        "",
+        "Certificate chain (PEM) of the native listener, for TLS 1.3 on its addresses but Unix "
+        "sockets; read again on SIGHUP.",
+    )
+    listener_key_file: str = _setting("", "Private key (PEM) of listener_certificate_file.")
+    listener_client_ca_file: str = _setting(
+        "", "Authorities (PEM): only clients with a certificate of one of them are let in."
+    )
     listener_connections_max: int = _setting(
         1024,
         "Connections of the native listener; one more is closed at once.",
@@ -216,19 +225,26 @@ class Settings:
                 f"listener_addresses has {len(self.listener_addresses)} addresses: "
                 f"must have at most {LISTENER_ADDRESSES_MAX}"
             )
-        addresses = [("control_address", self.control_address)]
-        addresses += [
-            ("listener_addresses", address)
-            for address in self.listener_addresses
-            if not address.startswith("unix:")
-        ]
-        for name, address in addresses:
-            host, _ = parse_address(address, name)
-            if not self.allow_plaintext_off_loopback and not is_loopback(host):
-                raise SettingsError(
-                    f"{name} {address!r} is not loopback and there is no TLS: "
-                    "use 127.0.0.1 or set allow_plaintext_off_loopback = true"
-                )
+        if bool(self.listener_certificate_file) != bool(self.listener_key_file):
+            raise SettingsError(
+                "listener_certificate_file and listener_key_file must both be set, or neither"
+            )
+        if self.listener_client_ca_file and not self.listener_certificate_file:
+            raise SettingsError("listener_client_ca_file needs a listener_certificate_file")
+        self._check_reach("control_address", self.control_address, is_secured=False)
+        for address in self.listener_addresses:
+            if not address.startswith("unix:"):
+                is_secured = bool(self.listener_certificate_file)
+                self._check_reach("listener_addresses", address, is_secured=is_secured)
+
+    def _check_reach(self, name: str, address: str, *, is_secured: bool) -> None:
+        """Refuse plain text where other machines can read it."""
+        host, _ = parse_address(address, name)
+        if not (is_secured or self.allow_plaintext_off_loopback or is_loopback(host)):
+            raise SettingsError(
+                f"{name} {address!r} is not loopback and there is no TLS: "
+                "use 127.0.0.1 or set allow_plaintext_off_loopback = true"
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -372,6 +388,13 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
+
+
+def reach_of(address: str) -> str:
+    """Return who can read what is sent in plain text to an address."""
+    if address.startswith("unix:") or is_loopback(parse_address(address)[0]):
+        return "plain text, this machine only"
+    return "PLAIN TEXT, NOT AUTHENTICATED, other machines can reach it"
 
 
 def load(

@@ -268,6 +268,7 @@ def serve_until_signal(settings: Settings, announce: Callable[[int, list[str]], 
             signal.signal(each, signal.SIG_DFL)
 
     previous = {number: signal.signal(number, on_signal) for number in _SIGNALS}
+    previous[signal.SIGHUP] = signal.signal(signal.SIGHUP, lambda number, frame: native.reload())
     keeper = build_keeper(settings)
     try:
         lines = native.start()

@@ -14,7 +14,8 @@ EPILOG = """examples:
   riskd serve --show-settings > riskd.toml     a file to start from
 
 Flags stand over the environment, the environment over the file. SIGTERM and Ctrl-C stop the
-service once the calls in flight are answered; a second one kills it."""
+service once the calls in flight are answered; a second one kills it. SIGHUP reads the certificates
+of the native listener again."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -52,9 +53,10 @@ def run(arguments: argparse.Namespace) -> int:
             for warning in loaded.warnings:
                 print(f"warning: {warning}", file=sys.stderr)
             print(_kept(loaded.settings))
-            print(f"control server: {settings.join_address(host, port)}, plain text")
+            address = settings.join_address(host, port)
+            print(f"control server: {address}, {settings.reach_of(address)}")
             print("\n".join(native))
-            print(f"serving on {settings.join_address(host, port)}", flush=True)
+            print(f"serving on {address}", flush=True)
 
         with logs.to_standard_error(loaded.settings.log_level):
             wiring.serve_until_signal(loaded.settings, announce)

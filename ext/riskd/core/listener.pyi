@@ -3,6 +3,7 @@
 from typing import Self
 
 from riskd.core.engine import Engine
+from riskd.core.tls import Tls
 
 class Listener:
     """A gRPC server for an engine: listen on addresses, start once, stop once.
@@ -24,8 +25,10 @@ class Listener:
         time_ns: int = ...,
     ) -> Self:
         """Make a listener; time_ns is the time of all calls, 0: the clock's."""
-    def listen(self, address: str) -> str:
+    def listen(self, address: str, tls: Tls | None = None) -> str:
         """Listen on host:port, [IPv6]:port or unix:path; return the address with its port.
+
+        In plain text unless there is a tls.
 
         Raises ValueError if it is none of these, OSError if it cannot be listened on.
         """

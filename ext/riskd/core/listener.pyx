@@ -44,6 +44,19 @@ from riskd.core.session cimport (
     session_tick,
 )
 
+from riskd.core.tls cimport (
+    SSL,
+    TLS_AGAIN,
+    TLS_BROKEN,
+    Tls,
+    TlsContext,
+    tls_close,
+    tls_open,
+    tls_read,
+    tls_shake,
+    tls_write,
+)
+
 cdef extern from "<time.h>" nogil:
     ctypedef long time_t
     cdef struct timespec:
@@ -116,6 +129,8 @@ cdef enum:
     EVENTS_MAX = 256
     ACCEPTS_PER_ROUND_MAX = 64
     READ_SIZE = 1 << 16
+    # Of TLS, of at most 16 KiB each.
+    RECORDS_PER_ROUND_MAX = 4
     WRITE_SIZE = 1 << 16
     TICK_MS = 100
     BACKLOG = 1024
@@ -140,6 +155,9 @@ cdef struct Connection:
     Connection *next
     int file
     bint is_open
+    # NULL: plain text; and whether bytes can be sent.
+    SSL *tls
+    bint is_secured
     # What the socket did not take, and since when.
     uint8_t *left
     size_t left_size
@@ -158,6 +176,7 @@ cdef struct State:
     int wake_file
     int commit_file
     int sockets[SOCKETS_MAX]
+    TlsContext *contexts[SOCKETS_MAX]
     uint32_t sockets_count
     # 0: the clock's.
     uint64_t fixed_time_ns
@@ -168,6 +187,7 @@ cdef struct State:
     uint64_t grace_ns
     uint64_t connections_opened
     uint64_t connections_refused
+    uint64_t handshakes_failed
     uint64_t rounds
     uint8_t incoming[READ_SIZE]
     uint8_t outgoing[WRITE_SIZE]
@@ -203,6 +223,9 @@ cdef void _close_connection(State *state, Connection *connection) noexcept nogil
     if not connection.is_open:
         return
     session_close(&connection.session)
+    if connection.tls != NULL:
+        tls_close(connection.tls)
+        connection.tls = NULL
     close(connection.file)
     free(connection.left)
     connection.left = NULL
@@ -222,7 +245,18 @@ cdef void _free_closed(State *state) noexcept nogil:
         state.free = connection
 
 
-cdef void _open_connection(State *state, int file) noexcept nogil:
+cdef void _give_up(State *state, Connection *connection, int file) noexcept nogil:
+    """Undo the beginning of a connection that there is no memory for."""
+    if connection.tls != NULL:
+        tls_close(connection.tls)
+        connection.tls = NULL
+    connection.next = state.free
+    state.free = connection
+    state.connections_refused += 1
+    close(file)
+
+
+cdef void _open_connection(State *state, TlsContext *context, int file) noexcept nogil:
     cdef Connection *connection = state.free
     cdef int one = 1
     if connection == NULL or _load(&state.phase, _ACQUIRE) != PHASE_SERVING:
@@ -236,10 +270,13 @@ cdef void _open_connection(State *state, int file) noexcept nogil:
     connection.left = NULL
     connection.left_size = 0
     connection.left_sent = 0
+    connection.tls = tls_open(context, file) if context != NULL else NULL
+    connection.is_secured = context == NULL
+    if context != NULL and connection.tls == NULL:
+        _give_up(state, connection, file)
+        return
     if not session_open(&connection.session, &state.front, connection):
-        connection.next = state.free
-        state.free = connection
-        close(file)
+        _give_up(state, connection, file)
         return
     connection.is_open = True
     state.connections_count += 1
@@ -247,13 +284,13 @@ cdef void _open_connection(State *state, int file) noexcept nogil:
     _watch(state, connection, EPOLL_CTL_ADD, EPOLLIN)
 
 
-cdef void _accept(State *state, int listening) noexcept nogil:
+cdef void _accept(State *state, uint32_t place) noexcept nogil:
     cdef int file
     cdef int _index
     for _index in range(ACCEPTS_PER_ROUND_MAX):
-        file = accept4(listening, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK)
+        file = accept4(state.sockets[place], NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK)
         if file >= 0:
-            _open_connection(state, file)
+            _open_connection(state, state.contexts[place], file)
         elif c_errno.errno != EINTR and c_errno.errno != ECONNABORTED:
             return
 
@@ -265,6 +302,12 @@ cdef bint _write(
     cdef Py_ssize_t taken
     written[0] = 0
     while written[0] < size:
+        if connection.tls != NULL:
+            taken = tls_write(connection.tls, start + written[0], size - written[0])
+            if taken <= 0:
+                return taken == TLS_AGAIN
+            written[0] += <size_t>taken
+            continue
         taken = send(connection.file, start + written[0], size - written[0], MSG_NOSIGNAL)
         if taken >= 0:
             written[0] += <size_t>taken
@@ -313,7 +356,7 @@ cdef bint _keep(State *state, Connection *connection, size_t written, size_t siz
 cdef void _flush(State *state, Connection *connection) noexcept nogil:
     """Send what a session has, as far as the socket takes it."""
     cdef size_t size, written
-    if not connection.is_open:
+    if not connection.is_open or not connection.is_secured:
         return
     if connection.left_size > 0 and not _write_left(state, connection):
         _close_connection(state, connection)
@@ -331,17 +374,55 @@ cdef void _flush(State *state, Connection *connection) noexcept nogil:
         _close_connection(state, connection)
 
 
+cdef bint _feed(State *state, Connection *connection, size_t size) noexcept nogil:
+    """Give what has come to the session; False if the connection is closed for it."""
+    if session_feed(&connection.session, state.incoming, size):
+        return True
+    # What it has to say about that, if anything, is sent; then it is over.
+    _flush(state, connection)
+    _close_connection(state, connection)
+    return False
+
+
+cdef void _read_tls(State *state, Connection *connection) noexcept nogil:
+    """As _read, but what comes is decrypted, a record at a time."""
+    cdef Py_ssize_t size
+    cdef int _index
+    if not connection.is_secured:
+        size = tls_shake(connection.tls)
+        if size == TLS_BROKEN:
+            state.handshakes_failed += 1
+            _close_connection(state, connection)
+        if size != 1:
+            return
+        connection.is_secured = True
+        _flush(state, connection)
+    for _index in range(RECORDS_PER_ROUND_MAX):
+        if not connection.is_open:
+            return
+        size = tls_read(connection.tls, state.incoming, READ_SIZE)
+        if size == TLS_AGAIN:
+            return
+        if size <= 0:
+            _close_connection(state, connection)
+            return
+        if not _feed(state, connection, <size_t>size):
+            return
+
+
 cdef void _read(State *state, Connection *connection) noexcept nogil:
     """Feed what has come, at most one buffer of it."""
-    cdef Py_ssize_t size = recv(connection.file, state.incoming, READ_SIZE, 0)
+    cdef Py_ssize_t size
+    if connection.tls != NULL:
+        _read_tls(state, connection)
+        return
+    size = recv(connection.file, state.incoming, READ_SIZE, 0)
     if size < 0 and (c_errno.errno == EAGAIN or c_errno.errno == EINTR):
         return
     if size <= 0:
         _close_connection(state, connection)
-    elif not session_feed(&connection.session, state.incoming, <size_t>size):
-        # What it has to say about that, if anything, is sent; then it is over.
-        _flush(state, connection)
-        _close_connection(state, connection)
+    else:
+        _feed(state, connection, <size_t>size)
 
 
 # --- rounds ----------------------------------------------------------------------------------
@@ -385,7 +466,7 @@ cdef void _handle(State *state, const epoll_event *event) noexcept nogil:
         front_commit(&state.front)
     elif place < EVENT_CONNECTIONS:
         if place - EVENT_SOCKETS < state.sockets_count:
-            _accept(state, state.sockets[place - EVENT_SOCKETS])
+            _accept(state, <uint32_t>(place - EVENT_SOCKETS))
     else:
         connection = &state.connections[place - EVENT_CONNECTIONS]
         if connection.is_open and event.events & EPOLLOUT:
@@ -496,6 +577,8 @@ cdef class Listener:
     cdef State *_state
     cdef pthread_t _thread
     cdef object _engine
+    # Of addresses with TLS, kept alive.
+    cdef list _secured
     cdef list _paths
     cdef bint _is_running
 
@@ -520,6 +603,7 @@ cdef class Listener:
         limits.buffered_size_max = buffered_bytes_max
         limits.room_wait_ns = room_wait_ms_max * 1_000_000
         self._paths = []
+        self._secured = []
         self._engine = engine
         state = self._state = <State *>calloc(1, sizeof(State))
         if state == NULL:
@@ -573,7 +657,7 @@ cdef class Listener:
             raise OSError(c_errno.errno, os.strerror(c_errno.errno))
         return 0
 
-    def listen(self, address):
+    def listen(self, address, Tls tls=None):
         cdef State *state = self._state
         if self._is_running or state.phase != PHASE_SERVING:
             raise ValueError("addresses are listened on before the start")
@@ -583,6 +667,9 @@ cdef class Listener:
         name = _name_of(listening)
         if listening.family == socket.AF_UNIX:
             self._paths.append(listening.getsockname())
+        if tls is not None:
+            self._secured.append(tls)
+        state.contexts[state.sockets_count] = NULL if tls is None else &tls.context
         state.sockets[state.sockets_count] = listening.detach()
         state.sockets_count += 1
         return name
@@ -638,5 +725,6 @@ cdef class Listener:
             "connections_abused": _load_long(&state.front.sessions_abused, _RELAXED),
             "connections_opened": _load_long(&state.connections_opened, _RELAXED),
             "connections_refused": _load_long(&state.connections_refused, _RELAXED),
+            "handshakes_failed": _load_long(&state.handshakes_failed, _RELAXED),
             "rounds": _load_long(&state.rounds, _RELAXED),
         }

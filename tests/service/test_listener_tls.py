@@ -1,0 +1,255 @@
+"""The native door over TLS 1.3: who is let in, and what stays shut."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+import signal
+import socket
+import ssl
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import grpc
+import pytest
+
+from riskd.settings import Settings, SettingsError
+from tests.service.conftest import NOW_NS, Rig
+from tests.service.test_listener import SERVICE, call
+
+if TYPE_CHECKING:
+    from riskd.core.listener import Listener
+    from riskd.core.tls import Tls
+else:
+    Listener = pytest.importorskip("riskd.core.listener").Listener
+    Tls = pytest.importorskip("riskd.core.tls").Tls
+
+pytestmark = pytest.mark.skipif(shutil.which("openssl") is None, reason="no openssl to make keys")
+
+
+# What every gRPC library takes.
+NEW_KEY = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
+
+
+class Authority:
+    """A certificate authority in a directory, and what it signs."""
+
+    def __init__(self, directory: Path, name: str) -> None:
+        self.directory = directory
+        self.name = name
+        self.certificate = directory / f"{name}.pem"
+        self._key = directory / f"{name}.key"
+        self._run(
+            "req", "-x509", *NEW_KEY, "-subj", f"/CN={name}",
+            "-keyout", str(self._key), "-out", str(self.certificate), "-days", "2",
+        )  # fmt: skip
+
+    def _run(self, *words: str) -> None:
+        subprocess.run(["openssl", *words], check=True, capture_output=True)
+
+    def sign(self, name: str) -> tuple[Path, Path]:
+        """Return certificate and key of a name, for localhost."""
+        key, request, certificate, extension = (
+            self.directory / f"{name}.{ending}" for ending in ("key", "csr", "pem", "ext")
+        )
+        extension.write_text("subjectAltName=DNS:localhost,IP:127.0.0.1\n")
+        self._run(
+            "req", *NEW_KEY, "-subj", f"/CN={name}",
+            "-keyout", str(key), "-out", str(request),
+        )  # fmt: skip
+        self._run(
+            "x509", "-req", "-in", str(request), "-CA", str(self.certificate), "-days", "2",
+            "-CAkey", str(self._key), "-CAcreateserial", "-extfile", str(extension),
+            "-out", str(certificate),
+        )  # fmt: skip
+        return certificate, key
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    return Authority(tmp_path_factory.mktemp("tls"), "authority")
+
+
+@contextmanager
+def listening(rig: Rig, tls: Tls) -> Iterator[tuple[Listener, str]]:
+    listener = Listener(rig.engine, time_ns=NOW_NS)
+    address = listener.listen("127.0.0.1:0", tls)
+    listener.start()
+    try:
+        yield listener, address
+    finally:
+        listener.stop(0)
+
+
+def code_of(
+    address: str, trusted: Authority, client: tuple[Path, Path] | None = None, request: bytes = b""
+) -> Any:
+    """Return the status code of a call by a client of its own connection."""
+    certificate, key = client or (None, None)
+    credentials = grpc.ssl_channel_credentials(
+        trusted.certificate.read_bytes(),
+        key.read_bytes() if key else None,
+        certificate.read_bytes() if certificate else None,
+    )
+    options = [("grpc.use_local_subchannel_pool", 1)]
+    with grpc.secure_channel(address, credentials, options) as channel:
+        return call(channel, SERVICE + "GetReservation", request)[0]
+
+
+def test_a_client_that_trusts_the_certificate_is_answered(
+    market: Rig, authority: Authority
+) -> None:
+    with listening(market, Tls(*authority.sign("server"))) as (listener, address):
+        assert code_of(address, authority) is grpc.StatusCode.OK
+        # A request of many records, and its answer.
+        assert code_of(address, authority, None, bytes(1 << 20)) is grpc.StatusCode.INVALID_ARGUMENT
+        other = Authority(authority.directory, "other")
+        assert code_of(address, other) is grpc.StatusCode.UNAVAILABLE
+        with grpc.insecure_channel(address) as channel:
+            assert call(channel, SERVICE + "CheckOrder", b"")[0] is grpc.StatusCode.UNAVAILABLE
+        assert listener.counts()["handshakes_failed"] >= 2
+
+
+def test_with_an_authority_only_its_clients_are_answered(market: Rig, authority: Authority) -> None:
+    other = Authority(authority.directory, "stranger")
+    tls = Tls(*authority.sign("server"), authority.certificate)
+    with listening(market, tls) as (_, address):
+        assert code_of(address, authority, authority.sign("client")) is grpc.StatusCode.OK
+        assert code_of(address, authority) is grpc.StatusCode.UNAVAILABLE
+        unknown = other.sign("unknown")
+        assert code_of(address, authority, unknown) is grpc.StatusCode.UNAVAILABLE
+
+
+def test_certificates_change_without_a_restart(market: Rig, authority: Authority) -> None:
+    other = Authority(authority.directory, "next")
+    certificate, key = authority.sign("rotated")
+    tls = Tls(certificate, key)
+    with listening(market, tls) as (_, address):
+        assert code_of(address, authority) is grpc.StatusCode.OK
+        for old, new in zip((certificate, key), other.sign("newer"), strict=True):
+            old.write_bytes(new.read_bytes())
+        assert code_of(address, authority) is grpc.StatusCode.OK
+        tls.reload()
+        assert code_of(address, other) is grpc.StatusCode.OK
+        key.write_text("broken")
+        with pytest.raises(ValueError, match=r"key .*rotated\.key"):
+            tls.reload()
+        assert code_of(address, other) is grpc.StatusCode.OK
+
+
+def bytes_of(context: ssl.SSLContext, plain: socket.socket) -> bytes:
+    """Return what a server says before it ends the connection; nothing if it is never secured."""
+    received = b""
+    with (
+        contextlib.suppress(ssl.SSLError, ConnectionError),
+        context.wrap_socket(plain, server_hostname="localhost") as secured,
+    ):
+        while part := secured.recv(100):
+            received += part
+    return received
+
+
+@pytest.mark.parametrize(
+    ("version", "protocols"),
+    [(ssl.TLSVersion.TLSv1_2, ["h2"]), (ssl.TLSVersion.TLSv1_3, ["http/1.1"]),
+     (ssl.TLSVersion.TLSv1_3, [])],
+)  # fmt: skip
+def test_older_tls_and_other_protocols_get_no_connection(
+    market: Rig, authority: Authority, version: ssl.TLSVersion, protocols: list[str]
+) -> None:
+    context = ssl.create_default_context(cafile=str(authority.certificate))
+    context.minimum_version = context.maximum_version = version
+    if protocols:
+        context.set_alpn_protocols(protocols)
+    with listening(market, Tls(*authority.sign("server"))) as (_, address):
+        port = int(address.rpartition(":")[2])
+        with socket.create_connection(("127.0.0.1", port)) as plain:
+            assert bytes_of(context, plain) == b""
+        assert code_of(address, authority) is grpc.StatusCode.OK
+
+
+def test_files_that_cannot_be_used_are_named(authority: Authority) -> None:
+    certificate, key = authority.sign("server")
+    _, other_key = authority.sign("another")
+    missing = authority.directory / "missing.pem"
+    for files, message in (
+        ((missing, key), "certificate .*missing.pem.*no such file"),
+        ((key, key), "certificate .*server.key"),
+        ((certificate, missing), "key .*missing.pem.*no such file"),
+        ((certificate, other_key), "key .*another.key"),
+        ((certificate, key, missing), "client certificate authority .*missing.pem"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            Tls(*files)
+
+
+def test_serve_says_what_listens_where_and_reloads_on_sighup(
+    tmp_path: Path, authority: Authority
+) -> None:
+    certificate, key = authority.sign("serving")
+    options = {
+        "control-address": "127.0.0.1:0",
+        "listener-addresses": f"127.0.0.1:0,unix:{tmp_path}/riskd.sock",
+        "listener-certificate-file": str(certificate),
+        "listener-key-file": str(key),
+        "listener-client-ca-file": str(authority.certificate),
+        "durability": "none",
+    }
+    words = [f"--{name}={value}" for name, value in options.items()]
+    server = subprocess.Popen(
+        [sys.executable, "-m", "riskd.cli", "serve", *words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={name: value for name, value in os.environ.items() if not name.startswith("RISKD_")},
+    )
+    try:
+        assert server.stdout is not None
+        assert server.stderr is not None
+        lines = [server.stdout.readline()]
+        while not lines[-1].startswith("serving on"):
+            lines.append(server.stdout.readline())
+            assert lines[-1]
+        control, secured, local = lines[-4:-1]
+        assert re.fullmatch(
+            r"control server: 127\.0\.0\.1:\d+, plain text, this machine only\n", control
+        )
+        found = re.fullmatch(
+            r"native listener: (\S+), TLS 1\.3, clients with a certificate of (\S+)\n", secured
+        )
+        assert found is not None
+        assert found[2] == str(authority.certificate)
+        assert local.endswith("riskd.sock, plain text, this machine only\n")
+        assert code_of(found[1], authority, authority.sign("client")) is grpc.StatusCode.OK
+        server.send_signal(signal.SIGHUP)
+        for line in server.stderr:
+            if "certificates reloaded" in line:
+                break
+        server.send_signal(signal.SIGTERM)
+        assert server.wait(60) == 0
+    finally:
+        server.kill()
+        server.communicate()
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"listener_certificate_file": "x"}, "must both be set"),
+        ({"listener_client_ca_file": "x"}, "needs a listener_certificate_file"),
+        ({"listener_addresses": ("0.0.0.0:0",)}, "listener_addresses .* is not loopback"),
+        ({"listener_addresses": ("x",)}, "listener_addresses is 'x': must be host:port"),
+        ({"listener_addresses": ("127.0.0.1:0",) * 9}, "must have at most 8"),
+    ],
+)
+def test_settings_that_contradict_are_refused(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(SettingsError, match=message):
+        Settings(**values)
+    secured: dict[str, Any] = {"listener_certificate_file": "x", "listener_key_file": "y"}
+    assert Settings(listener_addresses=("0.0.0.0:0", "unix:/x"), **secured)
