@@ -61,6 +61,8 @@ class NativeDoor:
             calls_max=settings.listener_calls_max,
             message_bytes_max=settings.receive_message_bytes_max,
             room_wait_ms_max=settings.journal_wait_ms_max,
+            idle_ms_max=settings.listener_idle_ms_max,
+            age_ms_max=settings.listener_age_ms_max,
         )
         lines = []
         try:

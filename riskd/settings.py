@@ -95,6 +95,20 @@ class Settings:
         minimum=1,
         maximum=65_536,
     )
+    listener_idle_ms_max: int = _setting(
+        0,
+        "How long a connection of the native listener may be without a call before it is asked to "
+        "end; 0 = for ever.",
+        minimum=0,
+        maximum=1 << 40,
+    )
+    listener_age_ms_max: int = _setting(
+        0,
+        "Age at which a connection of the native listener is asked to end, its calls first; "
+        "0 = none.",
+        minimum=0,
+        maximum=1 << 40,
+    )
     listener_calls_max: int = _setting(
         4096,
         "Calls in work at the native listener; one more gets RESOURCE_EXHAUSTED.",

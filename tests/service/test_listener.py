@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import random
 import threading
 from collections.abc import Callable, Iterator
@@ -18,6 +19,7 @@ from google.protobuf.message import Message
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from riskd.core.engine import Engine
+from riskd.core.journal import Faults, JournalFailedError
 from riskd.v1 import order_risk_service_pb2 as pb
 from riskd.v1 import types_pb2
 from riskd.v1.order_risk_service_pb2_grpc import OrderRiskServiceStub
@@ -393,6 +395,61 @@ def test_calls_beyond_capacity_are_refused_and_change_nothing(market: Rig) -> No
         assert market.engine.revision == revision
         assert native.listener.counts()["calls_overloaded"] == 1
         watch.cancel()
+
+
+def test_an_old_connection_is_asked_to_end_and_no_call_fails(market: Rig) -> None:
+    with listening(market.engine, age_ms_max=200) as native:
+        # The client makes a new connection each time.
+        while native.listener.counts()["connections_opened"] < 3:
+            native.health.Check(health_pb2.HealthCheckRequest())
+
+
+@pytest.mark.parametrize("failing", ["write", "fdatasync"])
+def test_when_the_disk_fails_all_calls_do_and_health_says_so(
+    tmp_path: Path, order: pb.CheckOrderRequest, failing: Any
+) -> None:
+    faults = Faults()
+    engine = Engine()
+    durability: Any = "process" if failing == "write" else "machine"
+    engine.open_journal(tmp_path / "journal", durability=durability, faults=faults)
+    with listening(engine) as native:
+        watch = native.health.Watch(health_pb2.HealthCheckRequest())
+        assert next(watch).status == health_pb2.HealthCheckResponse.SERVING
+        assert native.orders.CheckOrder(order).reason == types_pb2.REASON_CODE_ACCOUNT_UNKNOWN
+        faults.fail(failing, 0, errno.EIO)
+        order.client_order_id += 1
+        code, message, _, trailers = native.call("CheckOrder", order.SerializeToString())
+        assert code is grpc.StatusCode.UNAVAILABLE
+        assert message.startswith("the journal has failed")
+        assert b"JOURNAL_FAILED" in dict(trailers)["grpc-status-details-bin"]
+        assert [reply.status for reply in watch] == [health_pb2.HealthCheckResponse.NOT_SERVING]
+        reply = native.health.Check(health_pb2.HealthCheckRequest())
+        assert reply.status == health_pb2.HealthCheckResponse.NOT_SERVING
+    with pytest.raises(JournalFailedError):
+        engine.close_journal()
+
+
+def test_calls_wait_for_room_in_the_journal(tmp_path: Path, order: pb.CheckOrderRequest) -> None:
+    faults = Faults()
+    engine = Engine()
+    engine.open_journal(
+        tmp_path / "journal", durability="machine", buffer_bytes=2048, segment_bytes=1 << 20,
+        faults=faults,
+    )  # fmt: skip
+    with listening(engine, room_wait_ms_max=200) as native:
+        faults.hold("fdatasync")
+        pending = []
+        for number in range(1, 100):
+            order.client_order_id = number
+            pending.append(native.orders.CheckOrder.future(order, timeout=TIMEOUT_S))
+        # What found no room was not done, and says so; what did waits for the disk.
+        while not any(call.done() for call in pending):
+            pass
+        faults.release("fdatasync")
+        outcomes = [call.code() for call in pending]
+        assert set(outcomes) == {grpc.StatusCode.OK, grpc.StatusCode.RESOURCE_EXHAUSTED}
+        assert engine.revision == outcomes.count(grpc.StatusCode.OK)
+    engine.close_journal()
 
 
 def test_connections_beyond_capacity_are_closed(market: Rig) -> None:

@@ -242,13 +242,18 @@ def test_only_grpc_with_protobuf_is_spoken(
     client: Client, content_type: str, http_status: str
 ) -> None:
     stream = client.begin(content_type=content_type)
-    if http_status == "200":
-        client.send(stream, framed(order_bytes()), end=True)
+    assert stream not in client.headers
+    client.send(stream, framed(order_bytes()), end=True)
     assert client.headers[stream][":status"] == http_status
 
 
 def test_other_http_methods_are_not_allowed(client: Client) -> None:
     stream = client.begin(method="GET", end=True)
+    assert client.headers[stream] == {":status": "405"}
+    assert client.server.calls == 0
+    # One that does not end is told after a while.
+    stream = client.begin(method="GET")
+    client.take(client.server.tick(11_000_000_000))
     assert client.headers[stream] == {":status": "405"}
     assert client.server.calls == 0
 
@@ -456,6 +461,28 @@ def test_a_stop_announces_itself_answers_what_is_open_and_closes(market: Rig) ->
     answers = frames_of(server.feed(data[0]))
     assert [frame.type for frame in answers] == ANSWER
     assert not server.is_open
+
+
+@pytest.mark.parametrize("limit", ["idle_ns", "age_ns"])
+def test_a_connection_that_is_old_or_idle_gets_goaway(market: Rig, limit: str) -> None:
+    server = Loopback(market.engine, **{limit: 10**9})
+    server.feed(PREFACE + SettingsFrame(0).serialize())
+    server.feed(HeadersFrame(1, encoded(), flags=["END_HEADERS"]).serialize())
+    frames = frames_of(server.tick(10**9 + 1))
+    assert [type(frame) for frame in frames] == ([] if limit == "idle_ns" else [GoAwayFrame])
+    server.feed(DataFrame(1, framed(order_bytes()), flags=["END_STREAM"]).serialize())
+    frames = frames_of(server.tick(10**9 + 1))
+    assert [type(frame) for frame in frames] == [GoAwayFrame]
+    server.tick(10**9)
+    assert not server.is_open
+
+
+def test_a_greedy_connection_leaves_room_for_others(market: Rig) -> None:
+    client = Client(market.engine, calls_max=10)
+    streams = [client.begin() for _ in range(6)]
+    assert [stream in client.headers for stream in streams] == [False] * 5 + [True]
+    assert client.outcome(streams[5])[0] == EXHAUSTED
+    assert client.server.calls == 5
 
 
 def test_messages_of_a_stream_whose_replies_nobody_takes_are_not_decided(market: Rig) -> None:

@@ -252,4 +252,5 @@ def test_settings_that_contradict_are_refused(values: dict[str, Any], message: s
     with pytest.raises(SettingsError, match=message):
         Settings(**values)
     secured: dict[str, Any] = {"listener_certificate_file": "x", "listener_key_file": "y"}
-    assert Settings(listener_addresses=("0.0.0.0:0", "unix:/x"), **secured)
+    addresses = ("0.0.0.0:0", "unix:/x")
+    assert Settings(listener_addresses=addresses, **secured).listener_addresses == addresses

@@ -69,29 +69,22 @@ cdef extern from "<nghttp2/nghttp2.h>" nogil:
         NGHTTP2_RST_STREAM
         NGHTTP2_SETTINGS
         NGHTTP2_PING
-        NGHTTP2_GOAWAY
         NGHTTP2_WINDOW_UPDATE
         NGHTTP2_CONTINUATION
         NGHTTP2_HCAT_REQUEST
         NGHTTP2_FLAG_NONE
         NGHTTP2_FLAG_END_STREAM
-        NGHTTP2_FLAG_ACK
         NGHTTP2_NV_FLAG_NO_COPY_NAME
         NGHTTP2_NV_FLAG_NO_COPY_VALUE
         NGHTTP2_DATA_FLAG_EOF
         NGHTTP2_DATA_FLAG_NO_END_STREAM
         NGHTTP2_NO_ERROR
-        NGHTTP2_PROTOCOL_ERROR
-        NGHTTP2_INTERNAL_ERROR
         NGHTTP2_CANCEL
         NGHTTP2_ENHANCE_YOUR_CALM
         NGHTTP2_ERR_CALLBACK_FAILURE
-        NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE
         NGHTTP2_ERR_DEFERRED
         NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS
-        NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE
         NGHTTP2_SETTINGS_MAX_HEADER_LIST_SIZE
-        NGHTTP2_SETTINGS_ENABLE_CONNECT_PROTOCOL
 
     int nghttp2_session_callbacks_new(nghttp2_session_callbacks **callbacks)
     void nghttp2_session_callbacks_del(nghttp2_session_callbacks *callbacks)
@@ -119,9 +112,6 @@ cdef extern from "<nghttp2/nghttp2.h>" nogil:
     int nghttp2_option_new(nghttp2_option **option)
     void nghttp2_option_del(nghttp2_option *option)
     void nghttp2_option_set_no_auto_window_update(nghttp2_option *option, int value)
-    void nghttp2_option_set_max_send_header_block_length(nghttp2_option *option, size_t value)
-    void nghttp2_option_set_no_closed_streams(nghttp2_option *option, int value)
-    void nghttp2_option_set_max_outbound_ack(nghttp2_option *option, size_t value)
 
     int nghttp2_session_server_new3(
         nghttp2_session **session, const nghttp2_session_callbacks *callbacks, void *user,

@@ -22,9 +22,15 @@ class Listener:
         message_bytes_max: int = ...,
         buffered_bytes_max: int = ...,
         room_wait_ms_max: int = ...,
+        idle_ms_max: int = ...,
+        age_ms_max: int = ...,
         time_ns: int = ...,
     ) -> Self:
-        """Make a listener; time_ns is the time of all calls, 0: the clock's."""
+        """Make a listener; time_ns is the time of all calls, 0: the clock's.
+
+        A connection without a call for idle_ms_max, or older than age_ms_max, is asked to end with
+        GOAWAY; 0: none is.
+        """
     def listen(self, address: str, tls: Tls | None = None) -> str:
         """Listen on host:port, [IPv6]:port or unix:path; return the address with its port.
 

@@ -15,7 +15,7 @@ import socket
 
 from libc cimport errno as c_errno
 from libc.errno cimport EAGAIN, ECONNABORTED, EINTR
-from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.stdint cimport UINT64_MAX, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy
 
@@ -28,12 +28,12 @@ from riskd.core.session cimport (
     Limits,
     Session,
     front_close,
-    front_commit,
     front_decide,
     front_dirty,
     front_drain,
     front_open,
     front_tick,
+    front_wake,
     limits_default,
     session_close,
     session_drain,
@@ -463,7 +463,7 @@ cdef void _handle(State *state, const epoll_event *event) noexcept nogil:
         eventfd_read(state.wake_file, &count)
     elif place == EVENT_COMMIT:
         eventfd_read(state.commit_file, &count)
-        front_commit(&state.front)
+        front_wake(&state.front)
     elif place < EVENT_CONNECTIONS:
         if place - EVENT_SOCKETS < state.sockets_count:
             _accept(state, <uint32_t>(place - EVENT_SOCKETS))
@@ -592,6 +592,8 @@ cdef class Listener:
         message_bytes_max=1 << 20,
         buffered_bytes_max=64 << 20,
         room_wait_ms_max=10_000,
+        idle_ms_max=0,
+        age_ms_max=0,
         time_ns=0,
     ):
         cdef Limits limits = limits_default()
@@ -602,6 +604,8 @@ cdef class Listener:
         limits.message_size_max = message_bytes_max
         limits.buffered_size_max = buffered_bytes_max
         limits.room_wait_ns = room_wait_ms_max * 1_000_000
+        limits.idle_ns = idle_ms_max * 1_000_000 or UINT64_MAX
+        limits.age_ns = age_ms_max * 1_000_000 or UINT64_MAX
         self._paths = []
         self._secured = []
         self._engine = engine

@@ -25,6 +25,8 @@ cdef enum CallState:
     CALL_WATCHING = 6
     # A stream of requests, none of which can be decided now; else it is READY or WAITING.
     CALL_STREAMING = 7
+    # It is not gRPC, and is told so once it has ended.
+    CALL_DOOMED = 8
 
 cdef enum:
     PREFIX_SIZE = 5
@@ -143,6 +145,7 @@ cdef struct Front:
     nghttp2_option *option
     Call *calls
     Call *free
+    uint32_t calls_free
     Queue ready
     Queue waiting
     Session *dirty
@@ -165,7 +168,8 @@ cdef bint front_open(Front *front, const HotDoor *door, const Limits *limits) no
 cdef void front_close(Front *front) noexcept nogil
 # Decide what is ready, answer what may leave; True if more is ready and can be decided now.
 cdef bint front_decide(Front *front) noexcept nogil
-# Answer what became durable, or refuse everything once nothing will.
+# Answer what became durable, or refuse everything once nothing will; `wake` when the journal calls.
+cdef void front_wake(Front *front) noexcept nogil
 cdef void front_commit(Front *front) noexcept nogil
 # End calls that took too long.
 cdef void front_tick(Front *front) noexcept nogil

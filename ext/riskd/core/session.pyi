@@ -21,6 +21,8 @@ class Loopback:
         header_bytes_max: int = ...,
         resets_per_s_max: int = ...,
         buffered_bytes_max: int = ...,
+        idle_ns: int = ...,
+        age_ns: int = ...,
     ) -> Self: ...
     def feed(self, received: bytes) -> bytes:
         """Take bytes from the client and return those for it, whole requests answered."""

@@ -160,13 +160,18 @@ cdef inline void _unlink(Queue *queue, Call *call) noexcept nogil:
 
 
 cdef inline Call *_call_open(Session *session, int32_t stream) noexcept nogil:
-    """Return a call of the pool, or NULL."""
+    """Return a call of the pool, or NULL.
+
+    A connection has at most as many as are free, so that n greedy ones leave a part of n + 1 to all
+    others (Choudhury and Hahne 1998, dynamic queue length thresholds).
+    """
     cdef Front *front = session.front
     cdef Call *call = front.free
-    if call == NULL:
+    if front.calls_free == 0 or session.calls_count >= front.calls_free:
         return NULL
     debug_assert(call.state == CALL_FREE)
     front.free = call.next
+    front.calls_free -= 1
     # All but the bytes of a message.
     memset(call, 0, sizeof(Call) - CALL_INLINE_SIZE)
     call.session = session
@@ -216,6 +221,7 @@ cdef void _call_close(Call *call) noexcept nogil:
     call.state = CALL_FREE
     call.next = front.free
     front.free = call
+    front.calls_free += 1
 
 
 cdef bint _make_room(Front *front, Call *call, uint32_t wanted, bint is_bounded) noexcept nogil:
@@ -372,10 +378,11 @@ cdef void _refuse(Call *call, uint32_t code, const char *text, const char *reaso
     _refuse_stream(call.session, call.stream, code, text, reason)
 
 
-cdef void _refuse_http(Call *call, const char *status) noexcept nogil:
-    """Answer what is not gRPC."""
+cdef void _refuse_http(Call *call) noexcept nogil:
+    """Answer what is not gRPC, with a status of HTTP alone."""
     cdef nghttp2_nv headers[1]
-    headers[0] = _constant(":status", status)
+    debug_assert(call.state == CALL_DOOMED)
+    headers[0] = _constant(":status", "415" if call.is_post else "405")
     call.state = CALL_REFUSED
     if nghttp2_submit_response(call.session.http, call.stream, headers, 1, NULL) != 0:
         call.session.is_broken = True
@@ -700,10 +707,9 @@ cdef void _begin(Call *call) noexcept nogil:
     cdef Front *front = call.session.front
     if call.fault == HEADER_FAULT_TOO_LARGE:
         _refuse(call, GRPC_RESOURCE_EXHAUSTED, "the request's metadata is too large", NULL)
-    elif not call.is_post:
-        _refuse_http(call, "405")
-    elif not call.has_content_type:
-        _refuse_http(call, "415")
+    elif not call.is_post or not call.has_content_type:
+        # It is answered at its end, so that the rest of it is still held against HTTP/2's rules.
+        call.state = CALL_DOOMED
     elif call.method == METHOD_UNKNOWN:
         _refuse(call, GRPC_UNIMPLEMENTED, "unknown service or method", NULL)
     elif call.fault == HEADER_FAULT_TIMEOUT:
@@ -774,6 +780,8 @@ cdef void _complete(Call *call) noexcept nogil:
         call.lane.is_half_closed = True
         _advance_lane(call)
         return
+    if call.state == CALL_DOOMED:
+        _refuse_http(call)
     if call.state != CALL_RECEIVING:
         return
     if call.prefix_size == 0:
@@ -1083,6 +1091,11 @@ cdef bint front_decide(Front *front) noexcept nogil:
     return front.ready.first != NULL and not is_full
 
 
+cdef void front_wake(Front *front) noexcept nogil:
+    front.has_failed = front.has_failed or hot_has_failed(&front.door)
+    front_commit(front)
+
+
 cdef void front_commit(Front *front) noexcept nogil:
     _answer_durable(front)
     if front.waiting.first != NULL and not front.has_failed:
@@ -1105,6 +1118,9 @@ cdef void front_tick(Front *front) noexcept nogil:
                 _refuse_expired(call)
             elif front.now_ns - call.began_ns > front.limits.request_wait_ns:
                 _refuse(call, GRPC_DEADLINE_EXCEEDED, "no whole request within the time", NULL)
+        elif call.state == CALL_DOOMED:
+            if front.now_ns - call.began_ns > front.limits.request_wait_ns:
+                _refuse_http(call)
         elif call.state == CALL_STREAMING and not call.lane.is_ended:
             if call.deadline_ns != 0 and call.deadline_ns <= front.now_ns:
                 _end_lane(call, GRPC_DEADLINE_EXCEEDED, "the deadline has passed", NULL)
@@ -1132,7 +1148,7 @@ cdef bint front_open(Front *front, const HotDoor *door, const Limits *limits) no
         or nghttp2_option_new(&front.option) != 0
     ):
         return False
-    index = limits.calls_max
+    index = front.calls_free = limits.calls_max
     while index > 0:
         index -= 1
         front.calls[index].next = front.free
@@ -1145,8 +1161,6 @@ cdef bint front_open(Front *front, const HotDoor *door, const Limits *limits) no
     nghttp2_session_callbacks_set_on_stream_close_callback(front.callbacks, _on_close)
     nghttp2_session_callbacks_set_on_frame_send_callback(front.callbacks, _on_sent)
     nghttp2_option_set_no_auto_window_update(front.option, 1)
-    # Closed streams are kept only for priorities, which we have no use for.
-    nghttp2_option_set_no_closed_streams(front.option, 1)
     return True
 
 
@@ -1235,6 +1249,9 @@ cdef size_t session_take(Session *session, uint8_t *start, size_t capacity) noex
 
 
 cdef bint session_is_over(Session *session) noexcept nogil:
+    if session.is_draining and not session.has_goaway:
+        # GOAWAY was announced: what is on its way is still taken.
+        return session.is_broken
     return session.is_broken or (
         session.left_size == 0
         and nghttp2_session_want_read(session.http) == 0
@@ -1265,6 +1282,8 @@ cdef void session_drain(Session *session) noexcept nogil:
 cdef bint session_tick(Session *session) noexcept nogil:
     cdef const Limits *limits = &session.front.limits
     cdef uint64_t now_ns = session.front.now_ns
+    if session.front.has_failed:
+        _tell_watchers(session)
     if not session.has_begun:
         return now_ns - session.opened_ns <= limits.handshake_ns
     if session.is_draining:
@@ -1306,7 +1325,7 @@ cdef Limits limits_default() noexcept nogil:
     limits.request_wait_ns = 10 * SECOND_NS
     limits.room_wait_ns = 10 * SECOND_NS
     limits.handshake_ns = 5 * SECOND_NS
-    limits.idle_ns = 3600 * SECOND_NS
+    limits.idle_ns = UINT64_MAX
     limits.age_ns = UINT64_MAX
     limits.keepalive_ns = 60 * SECOND_NS
     limits.keepalive_wait_ns = 20 * SECOND_NS
@@ -1330,6 +1349,8 @@ cdef class Loopback:
         header_bytes_max=8192,
         resets_per_s_max=1000,
         buffered_bytes_max=4 << 20,
+        idle_ns=UINT64_MAX,
+        age_ns=UINT64_MAX,
     ):
         cdef Limits limits = limits_default()
         cdef const HotDoor *door
@@ -1339,6 +1360,8 @@ cdef class Loopback:
         limits.header_size_max = header_bytes_max
         limits.resets_per_s_max = resets_per_s_max
         limits.buffered_size_max = buffered_bytes_max
+        limits.idle_ns = idle_ns
+        limits.age_ns = age_ns
         capsule = engine.door()
         door = <const HotDoor *>PyCapsule_GetPointer(capsule, "riskd.core.hot.HotDoor")
         if not front_open(&self._front, door, &limits):
