@@ -75,12 +75,7 @@ def maintenance(rule: ScheduleRule, quantity: Decimal, price: Decimal, venue: Ru
     values = rule.parameters
     notional = abs(quantity) / price if venue.contract == "inverse" else abs(quantity) * price
     if rule.family == "size_sqrt":
-        weight = margin.liability_weight(
-            int(abs(quantity) * 10**9),
-            int(number_of(values, "imf_factor") * 10**6),
-            int(number_of(values, "maintenance_rate") * 10**4),
-        )
-        return notional * Decimal(int(weight)) / 10**4
+        return notional * size_sqrt_rates(rule, quantity)[1]
     if rule.family == "risk_factor":
         figure = risk_factor_maintenance(
             float(price),
@@ -103,6 +98,20 @@ def maintenance(rule: ScheduleRule, quantity: Decimal, price: Decimal, venue: Ru
         open_interest=0,
     )
     return requirement_of(position, margin_schedule(rule), venue).maintenance
+
+
+def size_sqrt_rates(rule: ScheduleRule, quantity: Decimal) -> tuple[Decimal, Decimal]:
+    """Return the initial and the maintenance rate of a position of this size, in steps of 1e-4."""
+    values = rule.parameters
+    initial, maintenance_rate = (
+        margin.liability_weight(
+            int(abs(quantity) * 10**9),
+            int(number_of(values, "imf_factor") * 10**6),
+            int(number_of(values, key) * 10**4),
+        )
+        for key in ("initial_rate", "maintenance_rate")
+    )
+    return Decimal(int(initial)) / 10**4, Decimal(int(maintenance_rate)) / 10**4
 
 
 def option_rule(rule: ParameterRule) -> OptionRule:

@@ -2,6 +2,8 @@
 
 import argparse
 import json
+import re
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
@@ -184,25 +186,155 @@ def test_export_and_import_are_inverse(tmp_path: Path, capsys: pytest.CaptureFix
     assert "'half' must be a plain decimal number" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(
-    ("name", "symbol", "key"),
-    [
-        ("kraken", "PI_XBTUSD", "kind is inverse_perpetual"),
-        ("bitmex", "ETHUSD", "kind is quanto_perpetual"),
-        ("gate", "BTC_USDT", "tier_mode is whole"),
-        ("orderly", "PERP_BTC_USDC", "family is power"),
-        ("mexc", "BTCUSDT", "initial_basis is entry"),
-    ],
-)
-def test_the_margin_command_refuses_what_it_would_compute_wrong(
-    name: str, symbol: str, key: str
-) -> None:
+def figures(*arguments: str) -> dict[str, str]:
     parser = argparse.ArgumentParser()
     margin.add_arguments(parser)
-    position = ["--side", "long", "--quantity", "1", "--entry", "100", "--leverage", "2"]
-    arguments = parser.parse_args([*position, "--rulebook", name, "--symbol", symbol])
-    with pytest.raises(ValueError, match=f"rulebook {name}: {key}: riskd margin computes linear"):
-        margin.compute(arguments)
+    return dict(margin.compute(parser.parse_args(arguments)))
+
+
+def position(side: str, quantity: str, entry: str, name: str, symbol: str) -> tuple[str, ...]:
+    words = f"--side {side} --quantity {quantity} --entry {entry} --rulebook {name}"
+    return (*words.split(), "--symbol", symbol)
+
+
+# The venues' own examples, as in test_rulebook_venues.py: key, value, tolerance.
+EXAMPLES = [
+    (
+        (*position("long", "1000", "8000", "kraken", "PI_XBTUSD"), "--wallet", "0.01"),
+        {"liquidation price": (7481, 0.5), "bankruptcy price": (7407, 0.5)},
+    ),
+    (
+        (*position("long", "0.1", "50000", "mexc", "BTCUSDT"), "--leverage", "25"),
+        {"liquidation price": (48200, 0)},
+    ),
+    (
+        (*position("long", "0.5", "250", "hyperliquid", "XYZ"), "--wallet", "25"),
+        {"liquidation price": (210.5263157894737, 1e-9)},
+    ),
+    (
+        (*position("long", "0.017", "16155", "bitget", "BTCUSDT"), "--leverage", "25"),
+        # Maintenance has the taker fee in it: 16155 * 0.017 * (0.004 + 0.0006).
+        {"liquidation price": (15580.47, 0.01), "maintenance margin": (1.263321, 0)},
+    ),
+    (
+        # 100 coins: max(0.1, 0.8 * 0.1 + 0.001 * 10) is 0.1, and 0.05 of maintenance.
+        (*position("short", "100", "100", "drift", "SOL-PERP"), "--leverage", "10"),
+        {"initial margin": (1000, 0), "maintenance margin": (500, 0)},
+    ),
+    (
+        # 0.1 of a long, 0.5 and 2 * 0.01 of slippage, of 200; initial margin is 1.2 times that.
+        (*position("long", "2", "100", "vega", "SLIPPAGE"), "--wallet", "200"),
+        {"maintenance margin": (124, 0), "initial margin": (148.8, 1e-9)},
+    ),
+    (
+        # Both requirements have the fee 0.00075 (1 + 1/50) of the value in the wallet.
+        (*position("short", "100000", "8000", "bitmex", "XBTUSD"), "--leverage", "50"),
+        {"wallet": (12.5 / 50 + 12.5 * 0.00075 * 1.02, 1e-12)},
+    ),
+    (
+        (
+            *position("short", "1", "0.017497423", "deribit", "ETH"),
+            *["--option-type", "call", "--strike", "2100", "--underlying", "1882.4"],
+        ),
+        {"initial margin": (0.117497423, 1e-12), "maintenance margin": (0.092497423, 1e-12)},
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expect"), EXAMPLES, ids=lambda value: "" if isinstance(value, dict) else value[7]
+)
+def test_the_margin_command_reproduces_the_venues_examples(
+    arguments: tuple[str, ...], expect: dict[str, tuple[float, float]]
+) -> None:
+    shown = figures(*arguments)
+    for key, (value, tolerance) in expect.items():
+        assert abs(float(shown[key]) - value) <= tolerance, (key, shown[key])
+
+
+@pytest.mark.parametrize("name", names())
+def test_the_margin_command_computes_every_packaged_schedule_and_contract(name: str) -> None:
+    book = load(name)
+    symbols = [rule.name for rule in book.schedules]
+    symbols += [rule.symbol for rule in book.instruments if rule.is_contract]
+    for symbol in symbols:
+        for side in ("long", "short"):
+            shown = figures(*position(side, "1", "100", name, symbol), "--leverage", "1")
+            assert Decimal(shown["initial margin"]) >= Decimal(shown["maintenance margin"])
+            assert shown["liquidatable"] == "no"
+
+
+def test_the_margin_command_tells_the_distance_in_daily_volatilities() -> None:
+    shown = figures(
+        *position("short", "1000", "8000", "kraken", "PI_XBTUSD"),
+        *["--wallet", "0.025", "--mark", "8000", "--volatility", "0.5"],
+    )
+    # 1000 * 0.99 / (0.125 - 0.025): an inverse short ends above.
+    assert shown["liquidation price"] == "9900"
+    assert shown["distance to liquidation"] == "23.7500%"
+    assert float(shown["distance in daily volatilities"]) == pytest.approx(0.2375 * 365**0.5 / 0.5)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (position("long", "1", "1", "drift", "NO"), "rulebook drift has no schedule 'NO'; it has"),
+        (position("long", "1", "1", "drift", "PERP"), "one of --leverage and --wallet is needed"),
+        (
+            (*position("long", "1", "1", "gate", "BTC_USDT"), "--strike", "5"),
+            "--strike is of options",
+        ),
+        (
+            (*position("long", "1", "1", "gate", "BTC_USDT"), "--leverage", "101"),
+            "leverage is 101: must be 1 to 100, by the position's size",
+        ),
+        (
+            (*position("long", "1", "1", "bybit_inverse", "BTCUSD"), "--wallet", "5"),
+            "--wallet: the rule puts a fee aside by the leverage: give --leverage",
+        ),
+        (
+            (*position("long", "1", "1", "bybit_linear", "XRPUSDT"), "--liquidation-fee-rate", "0"),
+            "--liquidation-fee-rate: the rule has a fee for closing: --taker-fee-rate",
+        ),
+        (
+            (*position("short", "1", "1", "aevo", "OPTIONS"), "--leverage", "5"),
+            "--leverage is not of options",
+        ),
+        (
+            position("short", "1", "1", "aevo", "OPTIONS"),
+            "--option-type is needed for the option rule OPTIONS",
+        ),
+        (
+            (*position("short", "1", "1", "aevo", "OPTIONS"), *["--option-type", "put"]),
+            "--strike is needed for the option rule OPTIONS",
+        ),
+        (
+            (
+                *position("short", "1", "1", "aevo", "OPTIONS"),
+                *["--option-type", "put", "--strike", "5"],
+            ),
+            "--underlying is needed: a short option counts on that price",
+        ),
+        (
+            position("short", "1", "1", "opyn", "NAKED_PUT"),
+            "option_rule NAKED_PUT: option_naked is",
+        ),
+    ],
+)
+def test_the_margin_command_says_what_it_lacks(arguments: tuple[str, ...], message: str) -> None:
+    with pytest.raises((ValueError, KeyError), match=re.escape(message)):
+        figures(*arguments)
+
+
+def test_the_margin_command_knows_the_options_of_a_rulebook() -> None:
+    call = "BTC-USDT-301227-80000-C"
+    assert figures(*position("long", "2", "1000", "textbook_options", call)) == {
+        "premium": "2000",
+        "value at mark": "2000",
+        "initial margin": "0, the premium is paid in full",
+    }
+    with pytest.raises(ValueError, match="has no option_rule: it cannot be short"):
+        figures(*position("short", "2", "1000", "textbook_options", call))
 
 
 def test_the_documentation_s_versions_differ_as_it_says(
