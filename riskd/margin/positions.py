@@ -294,7 +294,8 @@ def liquidation_price_of(
     The position's own tier is the one at the returned price (rule.tier_price liquidation). Where
     the requirement jumps at a floor it is the first price, going from the mark (the entry price
     while there is no mark), at which equity is not above it. The others stay at their marks: their
-    profit counts for this position, their requirements against it. One on the same instrument moves
+    profit counts for this position (a wallet that is equity has it already), their requirements
+    against it. One on the same instrument moves
     with this one: a hedged pair has one price, the first at which it is not above its requirement,
     going from the mark to where the pair loses (down and up if it is balanced, the nearer counts).
     0 for a linear short and Infinity for an inverse long: liquidated at every price.
@@ -307,10 +308,13 @@ def liquidation_price_of(
         at_mark = _Question(other.position, other.schedule, other.rule)
         if other.position.quantity == 0:
             continue
+        # The account's equity has every position's profit at its mark in it.
+        profit = Fraction(0) if rule.wallet == "equity" else at_mark.profit()
         if other.same_instrument:
             moving.append(at_mark)
+            pool += profit - at_mark.profit()
         else:
-            pool += at_mark.profit() - at_mark.liquidation_requirement()
+            pool += profit - at_mark.liquidation_requirement()
     money = question.money() + pool
     if len(moving) > 1:
         return _price_of_pair(moving, money)

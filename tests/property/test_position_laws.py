@@ -20,6 +20,7 @@ from riskd.margin import (
     liquidation_price_of,
     maintenance_margin,
     margin_ratio_of,
+    profit_of,
     requirement_of,
 )
 
@@ -332,6 +333,25 @@ def test_a_pool_is_one_wallet_less_what_the_others_need(
     assert (pooled is None) == (single is None)
     if pooled is not None and single is not None:
         assert abs(pooled - single) <= Decimal("1e-18") * max(pooled, Decimal(1))
+
+
+@given(positions(), st.lists(positions(), max_size=3), tiers(), st.booleans())
+def test_the_equity_of_an_account_stands_for_its_wallet_and_all_profits(
+    position: Position, others: list[Position], schedule: TierSchedule, paired: bool
+) -> None:
+    assert position.wallet is not None
+    assert position.mark_price is not None
+    one = at(position, position.mark_price * 2)
+    moved = [at(other, one.mark_price or Decimal(1)) for other in others]
+    held = [
+        Held(other, schedule, LINEAR, same_instrument=paired and index == 0)
+        for index, other in enumerate(moved)
+    ]
+    profits = sum((profit_of(each, LINEAR) for each in (one, *moved)), Decimal(0))
+    rich = replace(one, wallet=position.wallet + profits)
+    by_wallet = liquidation_price_of(one, schedule, LINEAR, held)
+    by_equity = liquidation_price_of(rich, schedule, replace(LINEAR, wallet="equity"), held)
+    assert by_wallet == by_equity
 
 
 @st.composite
