@@ -23,7 +23,7 @@ CHECKED := $(wildcard riskd benchmarks tests)
 TESTS := $(wildcard tests clients/python/tests)
 
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-debug test-crash test-differential simulate lint format conformance bench bench-listener interop h2spec proto wheel wheel-check constraints clean
+.PHONY: help demo test test-debug test-crash test-differential simulate lint format conformance bench bench-listener interop h2spec fuzz proto wheel wheel-check constraints clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -49,6 +49,10 @@ interop: $(READY) ## run other people's gRPC clients against both doors (CLIENTS
 
 h2spec: $(READY) ## test the native door's HTTP/2 with h2spec
 	$(BIN)/python -m tests.interop.h2spec
+
+fuzz: $(READY) ## fuzz decoder, HTTP/2 session and journal reader, SECONDS_EACH (600) for each
+	.ci/require clang
+	$(BIN)/python -m tests.fuzz --seconds $(or $(SECONDS_EACH),600)
 
 simulate: $(READY) ## simulate clients, clock, disk faults and restarts from SEEDS seeds (1000)
 	$(SANITIZED) $(BIN)/python -m tests.simulation --seeds $(or $(SEEDS),1000)
