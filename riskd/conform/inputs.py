@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from decimal import Decimal
 from typing import Any
 
@@ -180,7 +181,7 @@ def snake(name: str) -> str:
     return _HUMP.sub("_", name).lower()
 
 
-_HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
+_HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[a-z])(?=1e\d)")
 
 
 def spelled(value: Any, *, is_row: bool = True) -> Any:
@@ -198,8 +199,10 @@ def spelled(value: Any, *, is_row: bool = True) -> Any:
         small = snake(name) if is_row or _HUMP.search(name) else name
         plain.setdefault(small, plain[name])
         stem, _, part = small.rpartition("_")
-        if stem and part in PARTS and isinstance(value[name], int | Decimal):
-            plain.setdefault(stem, margin.decimal(name, value[name]).scaleb(PARTS[part]))
+        # What is no number is left to whoever reads it by its own name.
+        if stem and part in PARTS:
+            with suppress(ValueError):
+                plain.setdefault(stem, margin.decimal(name, value[name]).scaleb(PARTS[part]))
     return plain
 
 

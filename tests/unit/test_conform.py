@@ -1,6 +1,8 @@
 """`riskd conform`: the vectors of this repository and those beside it, and what a bad row does."""
 
 import json
+import re
+from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -273,3 +275,26 @@ def test_markdown_has_a_line_for_each_group_and_names_what_did_not_pass(
     path.write_text(json.dumps(ROW))
     assert conform.main([str(path), "--markdown"]) == 0
     assert capsys.readouterr().out.endswith("\n\nEvery row passed.\n")
+
+
+def respelled(value: Any, name_of: Callable[[str], str], is_text: bool) -> Any:
+    if isinstance(value, list):
+        return [respelled(item, name_of, is_text) for item in value]
+    if isinstance(value, dict):
+        return {name_of(name): respelled(item, name_of, is_text) for name, item in value.items()}
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return str(value) if is_text and is_number else value
+
+
+@pytest.mark.parametrize("is_text", [False, True])
+def test_rows_mean_the_same_in_camel_case_and_with_numbers_as_texts(is_text: bool) -> None:
+    def camel(name: str) -> str:
+        return re.sub(r"_([a-z0-9])", lambda found: found[1].upper(), name)
+
+    names = [VECTORS / f"{name}.jsonl" for name in ("families", "liquidation", "margin")]
+    rows = [json.loads(line) for path in names for line in path.read_text().splitlines()]
+    for row in rows:
+        row["inputs"] = respelled(row["inputs"], camel, is_text)
+        row["expected"] = {camel(name): value for name, value in row["expected"].items()}
+    assert [failure.line() for failure in check(*rows).failures] == []
+    assert check(*rows).total().passed == len(rows) >= 100
