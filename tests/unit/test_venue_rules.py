@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from riskd.core.engine import Engine
 from riskd.core.rows import PositionRow
 from riskd.reference import ReferenceEngine
 from riskd.v1 import order_risk_service_pb2 as orders_pb
@@ -29,7 +30,7 @@ from tests.unit.rule_desk import (
 )
 
 
-@pytest.fixture(params=[ReferenceEngine])
+@pytest.fixture(params=[Engine, ReferenceEngine])
 def engine(request: pytest.FixtureRequest) -> NewEngine:
     made: NewEngine = request.param
     return made
