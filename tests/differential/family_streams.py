@@ -7,9 +7,11 @@ parameters go up to their maxima, so that figures do not fit.
 """
 
 from collections.abc import Callable
+from fractions import Fraction
 from typing import Any
 
 from riskd.reference import ReferenceEngine
+from riskd.reference.margin import value_at
 from tests.differential.streams import (
     BILLION,
     COUNT_MAX,
@@ -232,6 +234,7 @@ class FamilyStream(Stream):
             (0.7, self.cancel),
             (0.7, self.time),
             (0.7, self.position_mode),
+            (1, self.load_sides),
             (8, self.query),
         ]
         weights = [weight for weight, _ in choices]
@@ -292,6 +295,29 @@ class FamilyStream(Stream):
             "flags": 0,
             **self.some_prices(row.instrument_id, fields["order_type"]),
         }
+
+    def load_sides(self, engine: ReferenceEngine) -> Command:
+        """Load both sides of a contract of an account in hedge mode, as large but for a lot."""
+        account_id = self.rng.choice(HEDGED)
+        account = engine.account(account_id)
+        assert account is not None
+        in_asset = IN_COIN if account_id in OF_COIN else IN_USDT
+        held = {row.instrument_id for row in engine.positions(account_id) or []}
+        free = [each for each in CONTRACTS if each in in_asset and each not in held]
+        instrument_id = self.rng.choice(free or CONTRACTS)
+        instrument = engine.instruments()[instrument_id - 1]
+        scale = engine.assets()[instrument.asset_id - 1].scale
+        mark = self.marks.get(instrument_id, 1)
+        one_lot = value_at(instrument, scale, 1, mark)
+        lots = max(1, int(max(1, account.cash) * self.rng.uniform(0.5, 10) / one_lot))
+        loads: list[Command] = []
+        for position_side, size in ((2, lots), (3, -lots + self.rng.choice((-1, 0, 0, 1)))):
+            entry_value = int(abs(size) * one_lot * Fraction(self.rng.uniform(0.97, 1.03)))
+            loads.append(
+                ("load_position", account_id, instrument_id, position_side, size, entry_value, 0)
+            )
+        self.queue += [loads[1], ("positions", account_id)]
+        return loads[0]
 
     def marks_command(self, instrument_ids: list[int]) -> Command:
         marks = []

@@ -111,6 +111,30 @@ def test_an_amount_for_closing_is_reserved_as_kucoin_reports_it(engine: NewEngin
     assert row.maintenance == 41_821_000 + 5_236_717
 
 
+def test_a_reserved_fee_is_in_the_maintenance_that_bitmex_reports(engine: NewEngine) -> None:
+    """XBTUSD, 500 short at 6725, 25x: posComm 5800, posMaint 42975 satoshi; liquidated at 6968.5.
+
+    Rates 0.5 and 0.075 per cent; bitmex-report-xbt-20180827 of the liquidation vectors. The
+    bankruptcy price there is half a dollar lower, for the value of one contract is whole in it.
+    """
+    desk = RuleDesk(
+        engine,
+        [(0, 0, 5_000_000, 10_000)],
+        {"maintenance_basis": ENTRY, "closing_fee": RESERVED},
+        kind=INVERSE,
+        scale=8,
+        steps=(5, -1, 1, 0, 100),
+        taker_fee_ppb=750_000,
+    )
+    desk.account(ISOLATED, 2500, 10**8)
+    desk.load(-500, 500 * 14_870, 303_200)
+    desk.mark(CONTRACT, 13_450 * 100)
+    (row,) = desk.rows
+    assert row.maintenance == 37_175 + 5_800 == 42_975
+    assert row.liquidation_price // 100 * 0.5 == 6968.5
+    assert row.bankruptcy_price // 100 * 0.5 == 7005
+
+
 @pytest.mark.parametrize(
     ("closing_fee", "side", "fee"),
     [
@@ -252,7 +276,8 @@ def test_a_contract_is_isolated_only_from_the_first(engine: NewEngine) -> None:
 
 # --- Largest quantity -----------------------------------------------------------------------------
 
-# ETH of OKX in contracts: 1, 1.5 and 2 per cent to 2000, 4000, 8000; nobody may hold more.
+# ETH of OKX in contracts: 1, 1.5 and 2 per cent to 2000, 4000, 8000; nobody may hold more. Source:
+# freqtrade, tests/exchange/test_okx.py.
 OKX = [(0, 0, 10_000_000, 5_000), (2000, 0, 15_000_000, 4_000), (4000, 0, 20_000_000, 3_000)]
 
 
@@ -330,7 +355,8 @@ DERIVE = (150_000_000, 100_000_000, 75_000_000, 1)
 @pytest.mark.parametrize(
     ("strike", "mark", "initial", "maintenance"),
     [
-        # Cases derive-srm-Test4 and Test21 of the portfolio margin vectors: ETH at 1500.
+        # derivexyz/v2-core, test/risk-managers/unit-tests/StandardManager/test-cases.json, Test4
+        # and Test21: ETH at 1500.
         (1300, 14.322794294374036, 164.32279429437403, 126.82279429437403),
         (4500, 2999.1667228613637, 3385.309438429764, 3224.104227075966),
     ],
@@ -353,8 +379,8 @@ def test_a_put_needs_a_part_more_than_its_maintenance_as_derive_tests_it(
 def test_calls_too_may_be_kept_by_their_own_mark(engine: NewEngine) -> None:
     """Bybit: max(c index, c mark) + mark + liquidation fee; 1260 for a call at 30_000 and 300.
 
-    The fee is 0.2 per cent of the index and stands in c: bybit-option-mm-short-call of the vectors
-    of options' margin. A mark above the index is a made up one.
+    The fee is 0.2 per cent of the index and stands in c. Source: Bybit help, article 000001546. A
+    mark above the index is a made up one.
     """
     rule = (150_000_000, 100_000_000, 32_000_000, 2)
     desk = OptionDesk(engine, rule, option_type=1, strike=31_000 * 100)
