@@ -1,4 +1,7 @@
-"""`riskd serve` as it is, with a market, for programs that are not ours."""
+"""`riskd serve` as it is, with a market, for programs that are not ours.
+
+Three times: in plain text, with TLS, and with TLS that asks clients for a certificate.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -42,8 +45,51 @@ class Service:
 
 
 @contextmanager
-def serving(*flags: str) -> Iterator[Service]:
-    """Start the service with account 7 and instrument 1 at 60,000; it is gone at the end."""
+def serving() -> Iterator[Service]:
+    """Start services with account 7 and instrument 1 at 60,000; they are gone at the end.
+
+    Raises FileNotFoundError if there is no openssl.
+    """
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="riskd-interop-")))
+        make_certificates(folder)
+        service = stack.enter_context(_started())
+        if len(service.doors) < 2:
+            yield service
+            return
+        tls = {"ca": folder / "ca.pem"}
+        flags = [f"--listener-certificate-file={folder}/server.pem"]
+        flags.append(f"--listener-key-file={folder}/server.key")
+        (_, door) = stack.enter_context(_started(*flags)).doors
+        secured = [Door("native-tls", door.address, tls)]
+        flags.append(f"--listener-client-ca-file={folder}/ca.pem")
+        (_, door) = stack.enter_context(_started(*flags)).doors
+        own = {"certificate": folder / "client.pem", "key": folder / "client.key"}
+        secured.append(Door("native-mtls", door.address, tls | own))
+        yield Service([*service.doors, *secured], service.notes)
+
+
+def make_certificates(folder: Path) -> None:
+    """Write an authority, a server's certificate for localhost and a client's: NAME.pem, .key."""
+    leaf = ["-CA", f"{folder}/ca.pem", "-CAkey", f"{folder}/ca.key"]
+    leaf += ["-addext", "basicConstraints=critical,CA:FALSE"]
+    for name, words in {
+        "ca": ["-subj", "/CN=riskd interop"],
+        "server": ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost", *leaf],
+        "client": ["-subj", "/CN=gateway-3", *leaf],
+    }.items():
+        # The curve that every library of every language has.
+        key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+        out = ["-keyout", f"{folder}/{name}.key", "-out", f"{folder}/{name}.pem"]
+        subprocess.run(
+            ["openssl", "req", "-x509", "-days", "2", *key, *out, *words],
+            check=True,
+            capture_output=True,
+        )
+
+
+@contextmanager
+def _started(*flags: str) -> Iterator[Service]:
     with tempfile.TemporaryDirectory(prefix="riskd-interop-") as directory:
         process = subprocess.Popen(
             [
