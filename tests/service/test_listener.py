@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import os
 import random
+import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -314,6 +318,45 @@ def test_replies_of_both_doors_are_on_record_when_they_leave(
     found = Engine()
     found.recover(tmp_path / "journal")
     assert found.state_hash() == rig.engine.state_hash()
+
+
+@pytest.mark.parametrize("durability", ["process", "machine"])
+def test_a_killed_service_has_everything_that_it_acknowledged(
+    tmp_path: Path, durability: str, order: pb.CheckOrderRequest
+) -> None:
+    options = {
+        "control-address": "127.0.0.1:0",
+        "listener-addresses": f"unix:{tmp_path}/riskd.sock",
+        "journal-directory": str(tmp_path / "journal"),
+        "durability": durability,
+    }
+    server = subprocess.Popen(
+        [sys.executable, "-m", "riskd.cli", "serve", *(f"--{n}={v}" for n, v in options.items())],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={name: value for name, value in os.environ.items() if not name.startswith("RISKD_")},
+    )
+    answers = {}
+    try:
+        assert server.stdout is not None
+        for line in server.stdout:
+            if line.startswith("serving on"):
+                break
+        with grpc.insecure_channel(f"unix:{tmp_path}/riskd.sock") as channel:
+            for number in range(1, 100):
+                order.client_order_id = number
+                request = order.SerializeToString()
+                answers[request] = call(channel, SERVICE + "CheckOrder", request)[2]
+            server.send_signal(signal.SIGKILL)
+            server.wait()
+    finally:
+        server.kill()
+        server.communicate()
+    found = Engine(answer_bytes=2 << 20)
+    found.recover(tmp_path / "journal")
+    # A repeat is answered with the first answer, whatever the time is.
+    assert [found.handle(1, request, 0) for request in answers] == list(answers.values())
+    assert len(set(answers.values())) == 99
 
 
 @pytest.mark.parametrize("address", ["[::1]:0", "unix:"])
