@@ -7,6 +7,7 @@ import errno
 import os
 import random
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -24,6 +25,8 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from riskd.core.engine import Engine
 from riskd.core.journal import Faults, JournalFailedError
+from riskd.native import NOT_BUILT, NativeDoor
+from riskd.settings import Settings, SettingsError
 from riskd.v1 import order_risk_service_pb2 as pb
 from riskd.v1 import types_pb2
 from riskd.v1.order_risk_service_pb2_grpc import OrderRiskServiceStub
@@ -470,6 +473,45 @@ def test_when_the_disk_fails_all_calls_do_and_health_says_so(
         assert reply.status == health_pb2.HealthCheckResponse.NOT_SERVING
     with pytest.raises(JournalFailedError):
         engine.close_journal()
+
+
+def test_without_the_library_serve_says_that_there_is_no_native_listener(
+    monkeypatch: pytest.MonkeyPatch, market: Rig
+) -> None:
+    # None makes its import fail, as if it had not been built.
+    monkeypatch.setitem(sys.modules, "riskd.core.listener", None)
+    door = NativeDoor(Settings(), market.engine)
+    assert door.start() == [NOT_BUILT]
+    door.begin_stop()
+    door.stop()
+    secured = Settings(listener_certificate_file="x", listener_key_file="y")
+    with pytest.raises(SettingsError, match="built without"):
+        NativeDoor(secured, market.engine).start()
+
+
+def test_an_address_that_is_taken_is_named(market: Rig, native: Native) -> None:
+    settings = Settings(listener_addresses=(native.address,))
+    with pytest.raises(SettingsError, match=f"'{native.address}': cannot listen: .*in use"):
+        NativeDoor(settings, market.engine).start()
+
+
+def test_connections_that_come_and_go_leave_no_descriptor(market: Rig) -> None:
+    def open_files() -> int:
+        return len(os.listdir("/proc/self/fd"))
+
+    before = open_files()
+    with listening(market.engine, connections_max=8) as native:
+        host, port = native.address.split(":")
+        for number in range(400):
+            with socket.create_connection((host, int(port))) as client:
+                client.sendall((b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", b"GET", b"")[number % 3])
+        seen = 0
+        while seen < 400:
+            counts = native.listener.counts()
+            seen = counts["connections_opened"] + counts["connections_refused"]
+    # The listener itself goes with its last reference.
+    del native
+    assert open_files() == before
 
 
 def test_calls_wait_for_room_in_the_journal(tmp_path: Path, order: pb.CheckOrderRequest) -> None:
