@@ -562,3 +562,20 @@ def test_a_side_alone_has_its_own_price(engine: NewEngine) -> None:
     desk = hedged(engine, (100, 100_000), (40, 40_000), 20_000)
     desk.trade(CONTRACT, BUY, 1000, 40, position_side=SHORT)
     assert prices(desk) == {(AT_PRICE, 8_080)}  # 80_000 / 99
+
+
+def test_what_is_required_of_a_pair_far_above_money_does_not_wrap(engine: NewEngine) -> None:
+    """2^115 of each side at the mark; its maintenance is a multiple of 2^128 before the division.
+
+    Profit and loss cancel, so that nothing but the requirement says how much is at stake.
+    """
+    desk = RuleDesk(engine, [(0, 0, 600 << 13, 10_000)], steps=(1 << 20, 0, 1 << 20, 0, 1))
+    desk.account(CROSS, 100, 1 << 62)
+    assert desk.engine.set_position_mode(7, t.POSITION_MODE_HEDGE) == NONE
+    desk.load(1 << 22, 1 << 62, position_side=LONG)
+    desk.load(-(1 << 22), 1 << 62, position_side=SHORT)
+    desk.mark(CONTRACT, 1 << 53)
+    most = (1 << 63) - 1
+    assert [row.liquidation_requirement for row in desk.rows if row.lots != 0] == [most, most]
+    assert all(row.liquidatable for row in desk.rows if row.lots != 0)
+    assert not desk.summary.known
