@@ -19,7 +19,7 @@ from riskd.rulebooks.schema import (
     TierRule,
     VenueRule,
 )
-from riskd.rulebooks.terms import unsupported
+from riskd.rulebooks.terms import left_out, unsupported
 from riskd.rulebooks.versions import has_versions, next_change, select
 from riskd.rulebooks.writer import to_toml
 
@@ -41,6 +41,7 @@ __all__ = [
     "has_versions",
     "import_ccxt",
     "import_tiers",
+    "left_out",
     "load",
     "loads",
     "names",

@@ -25,7 +25,7 @@ from riskd.rulebooks.schema import (
     show,
 )
 from riskd.rulebooks.sections import read_number
-from riskd.rulebooks.terms import unsupported
+from riskd.rulebooks.terms import left_out, unsupported
 from riskd.rulebooks.versions import next_change, select
 from riskd.rulebooks.writer import (
     instrument_values,
@@ -242,7 +242,9 @@ def _show_book(book: Rulebook) -> None:
     if later is not None:
         print(f"next change: {later.isoformat()}")
     missing = unsupported(book)
-    print(f"engine: {'cannot do yet: ' + '; '.join(missing) if missing else 'takes all of it'}")
+    print(f"engine: {'cannot do yet: ' + '; '.join(missing) if missing else 'takes it'}")
+    for row in left_out(book):
+        print(f"engine leaves out: {row}")
     assets = ", ".join(f"{asset.symbol} (scale {asset.scale})" for asset in book.assets)
     print(f"assets: {assets or 'none'}")
     if book.rule is not None:
@@ -388,6 +390,12 @@ def _check(args: argparse.Namespace) -> int:
             continue
         counts = (len(book.assets), len(book.schedules), len(book.instruments))
         print(f"{file}: ok: {_counted(*counts)}")
+        for what, rows in (
+            ("an engine refuses it", unsupported(book)),
+            ("an engine leaves out", left_out(book)),
+        ):
+            for row in rows:
+                print(f"  {what}: {row}")
     return 1 if wrong else 0
 
 

@@ -8,8 +8,11 @@ from riskd.numbers import normalise
 from riskd.rulebooks.schema import LevelsRule, Rulebook, ScheduleRule, number_of, whole
 from riskd.rulebooks.terms import (
     InstrumentIds,
+    OptionTerms,
     ScheduleTerms,
     collateral_terms,
+    installed_option_rules,
+    installed_schedules,
     instrument_arguments,
     option_asset,
     option_terms,
@@ -52,6 +55,12 @@ class _Schedule(Protocol):
     def parameter_b(self) -> int: ...
     @property
     def parameter_c(self) -> int: ...
+    @property
+    def closing_fee(self) -> int: ...
+    @property
+    def parameter_d(self) -> int: ...
+    @property
+    def parameter_e(self) -> int: ...
 
 
 class _Instrument(Protocol):
@@ -81,6 +90,7 @@ class RuleEngine(Protocol):
         parameter_a: int = ...,
         parameter_b: int = ...,
         parameter_c: int = ...,
+        closing_fee: int = ...,
     ) -> tuple[int, int]: ...
     def upsert_instrument(
         self,
@@ -111,6 +121,7 @@ class RuleEngine(Protocol):
         multiplier_exponent: int = ...,
         option_rule_id: int = ...,
         base_asset_id: int = ...,
+        isolated_only: int = ...,
     ) -> tuple[int, int]: ...
     def upsert_option_rule(
         self,
@@ -120,6 +131,8 @@ class RuleEngine(Protocol):
         initial_min_ppb: int,
         maintenance_ppb: int,
         put_maintenance: int = ...,
+        parameter_d: int = ...,
+        parameter_e: int = ...,
     ) -> tuple[int, int]: ...
     def collateral(self) -> Sequence[Any]: ...
     def define_collateral(
@@ -158,6 +171,7 @@ IMMUTABLE: Final = (
     "multiplier_mantissa",
     "multiplier_exponent",
     "base_asset_id",
+    "isolated_only",
 )
 
 
@@ -252,7 +266,7 @@ class _Installer:
 
     def _apply_schedules(self) -> None:
         rows = {row.name: row for row in self._engine.schedules()}
-        for schedule in self._rulebook.schedules:
+        for schedule in installed_schedules(self._rulebook):
             terms = schedule_terms(self._rulebook, schedule)
             row = rows.get(schedule.name)
             if row and _terms_of(row) == terms:
@@ -268,6 +282,7 @@ class _Installer:
                 parameter_a=terms.parameter_a,
                 parameter_b=terms.parameter_b,
                 parameter_c=terms.parameter_c,
+                closing_fee=terms.closing_fee,
             )
             self._accept(reason, f"schedule {schedule.name}")
         self._refuse_other_deductions()
@@ -276,7 +291,7 @@ class _Installer:
         # The engine computes deductions itself; they are the venue's printed ones, or one of us
         # errs.
         rows = {row.name: row for row in self._engine.schedules()}
-        for schedule in self._rulebook.schedules:
+        for schedule in installed_schedules(self._rulebook):
             if not _has_deductions(schedule):
                 continue
             scale = self._rulebook.asset(schedule.settlement_asset).scale
@@ -288,22 +303,22 @@ class _Installer:
 
     def _apply_option_rules(self) -> None:
         rows = {row.name: row for row in self._engine.schedules()}
-        for rule in self._rulebook.option_rules:
+        for rule in installed_option_rules(self._rulebook):
             asset = option_asset(self._rulebook, rule)
-            if asset is None:
-                continue  # No option has it: the engine would not know its asset.
+            assert asset is not None, "an option has it"
             terms = option_terms(self._rulebook, rule)
             row = rows.get(rule.name)
             if row:
                 tier = row.tiers[0]
-                held = (tier[1], row.parameter_a, tier[2], row.parameter_b)
-                wanted = (
-                    terms.initial_ppb,
-                    terms.initial_min_ppb,
-                    terms.maintenance_ppb,
-                    terms.put_maintenance,
+                held = OptionTerms(
+                    tier[1],
+                    row.parameter_a,
+                    tier[2],
+                    row.parameter_b,
+                    row.parameter_d,
+                    row.parameter_e,
                 )
-                if held == wanted:
+                if held == terms:
                     continue
             reason, self._schedules[rule.name] = self._engine.upsert_option_rule(
                 name=rule.name,
@@ -312,6 +327,8 @@ class _Installer:
                 initial_min_ppb=terms.initial_min_ppb,
                 maintenance_ppb=terms.maintenance_ppb,
                 put_maintenance=terms.put_maintenance,
+                parameter_d=terms.parameter_d,
+                parameter_e=terms.parameter_e,
             )
             self._accept(reason, f"option_rule {rule.name}")
 
@@ -409,6 +426,7 @@ def _terms_of(row: _Schedule) -> ScheduleTerms:
         row.parameter_a,
         row.parameter_b,
         row.parameter_c,
+        row.closing_fee,
     )
 
 

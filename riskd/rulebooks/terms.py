@@ -50,22 +50,26 @@ _FACTOR_PLACES: Final = 18
 _RULE: Final[dict[str, tuple[Value, ...]]] = {
     "initial_basis": ("mark", "entry"),
     "maintenance_basis": ("mark", "liquidation", "entry"),
-    "fee_in_liquidation": ("none", "at_liquidation"),
-    "fee_in_margin": ("none",),
     "order_margin": ("worse_side",),
 }
+# The closing fee of fee_in_margin, fee_in_liquidation and whether the wallet is margin_and_fee.
+_CLOSING_FEES: Final = {
+    ("none", "none", False): pb.CLOSING_FEE_UNSPECIFIED,
+    ("none", "at_liquidation", False): pb.CLOSING_FEE_UNSPECIFIED,
+    ("taker_in_maintenance", "at_liquidation", False): pb.CLOSING_FEE_IN_MAINTENANCE,
+    ("none", "reserved", True): pb.CLOSING_FEE_RESERVED,
+    ("close_at_bankruptcy", "reserved", False): pb.CLOSING_FEE_AT_BANKRUPTCY,
+}
+_MARGIN_MODES: Final = ("isolated", "cross")
 # What of a short option's rule the engine has no word for, and the values that it does by itself.
 _SHORT_OPTION: Final[dict[str, tuple[Value, ...]]] = {
     "put_floor": ("reference",),
-    "call_maintenance": ("reference",),
     "mark_term": ("mark",),
     "maintenance": ("own",),
     "maintenance_floor": (),
     "liquidation_fee_rate": (ZERO,),
     "minimum": (ZERO,),
     "is_premium_credited": (False,),
-    "order_margin_min": (ZERO,),
-    "multiplier": (ONE,),
 }
 
 
@@ -90,6 +94,7 @@ class ScheduleTerms:
     parameter_a: int = 0
     parameter_b: int = 0
     parameter_c: int = 0
+    closing_fee: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +105,8 @@ class OptionTerms:
     initial_min_ppb: int
     maintenance_ppb: int
     put_maintenance: int
+    parameter_d: int
+    parameter_e: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,17 +125,68 @@ def unsupported(rulebook: Rulebook) -> list[str]:
     """Return what of a rulebook no engine can do yet: its keys, values and reasons."""
     found = _unsupported_rule(rulebook.rule)
     attempts: list[Callable[[], object]] = [
-        *(partial(schedule_terms, rulebook, each) for each in rulebook.schedules),
-        *(partial(option_terms, rulebook, each) for each in rulebook.option_rules),
+        *(partial(schedule_terms, rulebook, each) for each in installed_schedules(rulebook)),
+        *(partial(option_terms, rulebook, each) for each in installed_option_rules(rulebook)),
         *(partial(collateral_terms, rulebook, each) for each in rulebook.collateral),
         *(partial(check_instrument, rulebook, each) for each in rulebook.instruments),
+        *(partial(_check_family, each) for each in rulebook.option_rules),
     ]
     for attempt in attempts:
         try:
             attempt()
         except UnsupportedError as error:
-            found.append(str(error))
+            if str(error) not in found:
+                found.append(str(error))
     return found
+
+
+def left_out(rulebook: Rulebook) -> list[str]:
+    """Return what does not go into an engine because no instrument needs it: keys and reasons."""
+    found = []
+    for schedule in rulebook.schedules:
+        if not _users(rulebook, schedule):
+            try:
+                schedule_terms(rulebook, schedule)
+            except UnsupportedError as error:
+                found.append(str(error))
+    for rule in rulebook.option_rules:
+        if option_asset(rulebook, rule) is not None:
+            continue
+        text = f"option_rule.{key_text(rule.name)}: no option has it"
+        try:
+            option_terms(rulebook, rule)
+        except UnsupportedError as error:
+            text += f", nor could one: {error}"
+        found.append(text)
+    return found
+
+
+def installed_schedules(rulebook: Rulebook) -> list[ScheduleRule]:
+    """Return the schedules that go into an engine: all but those without use that cannot."""
+
+    def goes(schedule: ScheduleRule) -> bool:
+        try:
+            schedule_terms(rulebook, schedule)
+        except UnsupportedError:
+            return bool(_users(rulebook, schedule))
+        return True
+
+    return [schedule for schedule in rulebook.schedules if goes(schedule)]
+
+
+def installed_option_rules(rulebook: Rulebook) -> list[ParameterRule]:
+    """Return the option rules that go into an engine: those of its options."""
+    return [rule for rule in rulebook.option_rules if option_asset(rulebook, rule) is not None]
+
+
+def _users(rulebook: Rulebook, schedule: ScheduleRule) -> list[InstrumentRule]:
+    return [rule for rule in rulebook.instruments if rule.margin_schedule == schedule.name]
+
+
+def _check_family(rule: ParameterRule) -> None:
+    if rule.family != "short_option":
+        key = f"option_rule.{key_text(rule.name)}.family"
+        raise UnsupportedError(key, rule.family)
 
 
 def _unsupported_rule(rule: VenueRule | None) -> list[str]:
@@ -145,30 +203,87 @@ def _unsupported_rule(rule: VenueRule | None) -> list[str]:
             reason = "an engine's schedule has one basis for all margin modes"
             value = values["maintenance_basis"]
             found.append(str(UnsupportedError(f"{section}.maintenance_basis", value, reason)))
+    try:
+        _closing_fee(rule)
+    except UnsupportedError as error:
+        found.append(str(error))
     return found
+
+
+def _closing_fee(rule: VenueRule | None) -> int:
+    """Return the closing fee of a venue's schedules. Raises UnsupportedError."""
+    if rule is None:
+        return pb.CLOSING_FEE_UNSPECIFIED
+    keys = ("fee_in_margin", "fee_in_liquidation", "wallet")
+    fees: list[tuple[str, str, bool]] = []
+    for mode in _MARGIN_MODES:
+        record = rule.of(mode)
+        has_fee = record.wallet == "margin_and_fee"
+        words = (record.fee_in_margin, record.fee_in_liquidation, has_fee)
+        own = rule.isolated if mode == "isolated" else rule.cross
+        for count, key in enumerate(keys, start=1):
+            section = f"rule.{mode}" if key in own else "rule"
+            if not any(known[:count] == words[:count] for known in _CLOSING_FEES):
+                raise UnsupportedError(f"{section}.{key}", getattr(record, key))
+            if fees and fees[0][:count] != words[:count]:
+                reason = "an engine's schedule has the same fees in all margin modes"
+                raise UnsupportedError(f"{section}.{key}", getattr(record, key), reason)
+        fees.append(words)
+    return _CLOSING_FEES[fees[0]]
 
 
 def schedule_terms(rulebook: Rulebook, schedule: ScheduleRule) -> ScheduleTerms:
     """Return what an engine takes of a schedule. Raises UnsupportedError."""
     scale = rulebook.asset(schedule.settlement_asset).scale
     key = f"schedule.{key_text(schedule.name)}"
-    if schedule.quantity_max is not None:
+    if schedule.quantity_max is not None and schedule.tier_key != "quantity":
         raise UnsupportedError(f"{key}.quantity_max", schedule.quantity_max)
+    closing_fee = _closing_fee(rulebook.rule)
+    _check_closing_fee(rulebook, schedule, closing_fee, key)
     fee = whole(schedule.liquidation_fee_rate, RATE_PLACES)
     largest = whole(schedule.notional_max or ZERO, scale)
     basis = pb.MAINTENANCE_BASIS_MARK
     if rulebook.rule and rulebook.rule.common.get("maintenance_basis") == "entry":
         basis = pb.MAINTENANCE_BASIS_ENTRY
     if schedule.family in (TIERED, LEVERAGE):
-        family, tiers = _tiers(rulebook, schedule, scale, key)
-        return ScheduleTerms(tiers, largest, fee, family, basis)
+        family, tiers, lots_max = _tiers(rulebook, schedule, scale, key)
+        return ScheduleTerms(tiers, largest, fee, family, basis, lots_max, 0, 0, closing_fee)
     family, rates, parameters = _parameters(rulebook, schedule, scale, key)
     initial, maintenance = (_ppb(rate) for rate in rates)
     leverage = schedule.parameters.get("max_leverage")
     if not isinstance(leverage, Decimal):
         leverage = leverage_of_rate(rates[0]) if rates[0] else LEVERAGE_MAX
     tier = (0, initial, maintenance, whole(leverage, LEVERAGE_PLACES))
-    return ScheduleTerms((tier,), largest, fee, family, basis, *parameters)
+    a, b, c = (*parameters, 0, 0)[:3]
+    return ScheduleTerms((tier,), largest, fee, family, basis, a, b, c, closing_fee)
+
+
+def _check_closing_fee(
+    rulebook: Rulebook, schedule: ScheduleRule, closing_fee: int, key: str
+) -> None:
+    """Refuse what an engine cannot have beside a closing fee."""
+    if closing_fee == pb.CLOSING_FEE_UNSPECIFIED:
+        return
+    if closing_fee == pb.CLOSING_FEE_IN_MAINTENANCE:
+        for rule in _users(rulebook, schedule):
+            if rule.taker_fee_rate != schedule.liquidation_fee_rate:
+                raise UnsupportedError(
+                    f"instrument.{key_text(rule.symbol)}.taker_fee_rate",
+                    rule.taker_fee_rate,
+                    "an engine's maintenance has the fee that its liquidation price leaves room "
+                    f"for, liquidation_fee_rate {show(schedule.liquidation_fee_rate)}",
+                )
+        return
+    assert rulebook.rule is not None, "without [rule] there is no closing fee"
+    if rulebook.rule.common.get("maintenance_basis") != "entry":
+        value = rulebook.rule.common.get("maintenance_basis", "mark")
+        reason = "a reserved fee is of the entry value, with it maintenance must be"
+        raise UnsupportedError("rule.maintenance_basis", value, reason)
+    if not schedule.tiers:
+        raise UnsupportedError(f"{key}.family", schedule.family, "has no reserved fee")
+    if schedule.liquidation_fee_rate:
+        rate = schedule.liquidation_fee_rate
+        raise UnsupportedError(f"{key}.liquidation_fee_rate", rate, "a fee is reserved already")
 
 
 def _ppb(rate: Decimal) -> int:
@@ -178,11 +293,14 @@ def _ppb(rate: Decimal) -> int:
 
 def _tiers(
     rulebook: Rulebook, schedule: ScheduleRule, scale: int, key: str
-) -> tuple[int, tuple[tuple[int, int, int, int], ...]]:
+) -> tuple[int, tuple[tuple[int, int, int, int], ...], int]:
+    """Return the family, its tiers, and the largest quantity in lots (0: no bound)."""
     rows = _rising(schedule, key)
+    lots_max = 0
     if schedule.tier_key == "quantity":
         lot = _lot(rulebook, schedule, key)
-        floors = [_lots_of(tier.floor, lot, f"{key}.tier") for tier in rows]
+        floors = [_lots_of(tier.floor, lot, f"{key}.tier.floor") for tier in rows]
+        lots_max = _lots_of(schedule.quantity_max or ZERO, lot, f"{key}.quantity_max")
         family = pb.MARGIN_FAMILY_TIERED_QUANTITY
     else:
         floors = [whole(tier.floor, scale) for tier in rows]
@@ -197,7 +315,7 @@ def _tiers(
         )
         for floor, tier in zip(floors, rows, strict=True)
     )
-    return family, tiers
+    return family, tiers, lots_max
 
 
 def _rising(schedule: ScheduleRule, key: str) -> list[TierRule]:
@@ -214,10 +332,10 @@ def _rising(schedule: ScheduleRule, key: str) -> list[TierRule]:
     return rows
 
 
-def _lots_of(floor: Decimal, lot: Decimal, key: str) -> int:
-    lots = multiple(floor, lot)
+def _lots_of(quantity: Decimal, lot: Decimal, key: str) -> int:
+    lots = multiple(quantity, lot)
     if lots is None:
-        raise UnsupportedError(f"{key}.floor", floor, f"is not a multiple of the lot {show(lot)}")
+        raise UnsupportedError(key, quantity, f"is not a multiple of the lot {show(lot)}")
     return lots
 
 
@@ -305,8 +423,7 @@ def _risk_factor(
 
 def _lot(rulebook: Rulebook, schedule: ScheduleRule, key: str) -> Decimal:
     """Return the lot of the instruments of a schedule: an engine counts sizes in lots."""
-    users = [rule for rule in rulebook.instruments if rule.margin_schedule == schedule.name]
-    lots = {rule.lot_size for rule in users}
+    lots = {rule.lot_size for rule in _users(rulebook, schedule)}
     if not lots:
         reason = "no instrument has it, so that its sizes have no lots"
         raise UnsupportedError(f"{key}.family", schedule.family, reason)
@@ -326,16 +443,20 @@ def _exact(value: Decimal, places: int, key: str, shown: object) -> int:
 def option_terms(rulebook: Rulebook, rule: ParameterRule) -> OptionTerms:
     """Return what an engine takes of an option rule. Raises UnsupportedError."""
     key = f"option_rule.{key_text(rule.name)}"
-    if rule.family != "short_option":
-        raise UnsupportedError(f"{key}.family", rule.family)
+    _check_family(rule)
     values = rule.parameters
     for name, known in _SHORT_OPTION.items():
         if name in values and values[name] not in known:
             raise UnsupportedError(f"{key}.{name}", values[name])
-    for name in ("call_initial_over_maintenance", "put_initial_over_maintenance"):
-        # An engine never lets initial margin be below maintenance.
-        if number_of(values, name) > ONE:
-            raise UnsupportedError(f"{key}.{name}", values[name])
+    # An engine never lets initial margin be below maintenance: 1 is what it does anyway.
+    if number_of(values, "call_initial_over_maintenance") > ONE:
+        name = "call_initial_over_maintenance"
+        raise UnsupportedError(f"{key}.{name}", values[name])
+    over = number_of(values, "put_initial_over_maintenance")
+    of_mark = {name: values[f"{name}_maintenance"] != "reference" for name in ("call", "put")}
+    if of_mark["call"] and not of_mark["put"]:
+        reason = "an engine has it of calls only with that of puts"
+        raise UnsupportedError(f"{key}.call_maintenance", values["call_maintenance"], reason)
     table = values.get("factor_tier", ())
     for k, row in enumerate(table if isinstance(table, tuple) else ()):
         if row["factor"] != ONE:
@@ -347,8 +468,28 @@ def option_terms(rulebook: Rulebook, rule: ParameterRule) -> OptionTerms:
         _ppb(number_of(values, "initial_rate")),
         _ppb(number_of(values, "initial_floor")),
         _ppb(number_of(values, "maintenance_rate")),
-        int(values["put_maintenance"] != "reference"),
+        of_mark["put"] + of_mark["call"],
+        _exact(over, RATE_PLACES, f"{key}.put_initial_over_maintenance", over) if over > ONE else 0,
+        _order_margin_min(rule, key),
     )
+
+
+def _order_margin_min(rule: ParameterRule, key: str) -> int:
+    """Return the least that an order to sell holds, as a part of the reference in ppb.
+
+    A rulebook has it as money of a contract: in coin that is a part of a coin, and so a part of
+    what the contract is worth.
+    """
+    contract = rule.number("multiplier")
+    least = rule.number("order_margin_min")
+    if least and rule.parameters["settlement"] != "coin":
+        reason = "is an amount of money, an engine's is a part of the reference"
+        raise UnsupportedError(f"{key}.order_margin_min", least, reason)
+    part = multiple(least, EXACT.multiply(contract, _RATE_STEP))
+    if part is None or part > 10**RATE_PLACES:
+        reason = f"of a contract of {show(contract)} coins must be at most it, in steps of 1e-9"
+        raise UnsupportedError(f"{key}.order_margin_min", least, reason)
+    return part
 
 
 def _settlement_assets(rulebook: Rulebook, rule: ParameterRule) -> Sequence[str]:
@@ -406,8 +547,6 @@ def collateral_terms(rulebook: Rulebook, rule: ParameterRule) -> CollateralTerms
 def check_instrument(rulebook: Rulebook, rule: InstrumentRule) -> None:
     """Raise UnsupportedError for an instrument that no engine can trade."""
     key = f"instrument.{key_text(rule.symbol)}"
-    if rule.isolated_only:
-        raise UnsupportedError(f"{key}.isolated_only", "true")
     if rule.option_rule is not None and rule.kind != INVERSE_OPTION and rule.underlying:
         underlying = rulebook.instrument(rule.underlying)
         if underlying.mark_unit != rule.mark_unit:
@@ -455,6 +594,7 @@ def instrument_arguments(
         "multiplier_mantissa": multiplier_mantissa,
         "multiplier_exponent": multiplier_exponent,
         "option_rule_id": ids.option_rule,
+        "isolated_only": int(rule.isolated_only),
         "base_asset_id": ids.base_asset,
     }
 

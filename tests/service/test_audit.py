@@ -285,3 +285,15 @@ def test_long_lists_are_cut() -> None:
     assert text.startswith("1, 2, 3, ")
     assert text.endswith("... (10000)")
     assert len(text) < 600
+
+
+def test_an_actor_of_its_own_tells_whether_a_lost_command_was_executed(market: Rig) -> None:
+    def done(actor: str) -> list[str]:
+        scope = control.Scope(account_id=7)
+        changes = listed(market, scope=scope)
+        return [change.changes[0].after for change in changes if change.actor == actor]
+
+    assert done("treasury/17") == []
+    market.accounts.AdjustCollateral(deposit("2.5"), metadata=(("riskd-actor", "treasury/17"),))
+    market.accounts.AdjustCollateral(deposit("2.5"), metadata=(("riskd-actor", "treasury/18"),))
+    assert done("treasury/17") == ["10002.5"]

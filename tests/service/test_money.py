@@ -184,6 +184,11 @@ def test_a_closing_fee_reads_as_it_was_written(market: Rig, fee: pb.ClosingFee.V
     assert last_change(market)[1]["closing_fee"] == ("", name)
 
 
+def test_the_largest_position_in_lots_reads_as_it_was_written(market: Rig) -> None:
+    schedule = family_schedule("TIERED_QUANTITY", quantity_max_lots=501)
+    assert upsert_schedule(market, schedule).quantity_max_lots == 501
+
+
 def test_maintenance_by_the_entry_value_reads_as_it_was_written(market: Rig) -> None:
     schedule = btc_schedule()
     schedule.maintenance_basis = pb.MAINTENANCE_BASIS_ENTRY

@@ -86,7 +86,8 @@ def test_show_prints_rules_levels_and_option_rules(capsys: pytest.CaptureFixture
     assert run("show", "vega") == 0
     out = capsys.readouterr().out
     assert "order_margin          one_side_covered" in out
-    assert "engine: cannot do yet: rule.order_margin = 'one_side_covered'; schedule.SLIPPAGE" in out
+    assert "engine: cannot do yet: rule.order_margin = 'one_side_covered'\n" in out
+    assert "engine leaves out: schedule.SLIPPAGE.family = 'risk_factor': no instrument has" in out
     assert "search                 1.1" in out
     assert run("show", "deribit", "ETH") == 0
     assert "put_initial_over_maintenance                              1" in capsys.readouterr().out

@@ -8,7 +8,16 @@ import pytest
 
 from riskd.core.engine import Engine
 from riskd.reference import ReferenceEngine
-from riskd.rulebooks import ApplyError, Rulebook, apply, load, loads, names, unsupported
+from riskd.rulebooks import (
+    ApplyError,
+    Rulebook,
+    apply,
+    left_out,
+    load,
+    loads,
+    names,
+    unsupported,
+)
 from riskd.v1 import types_pb2
 
 SCOPE_INSTRUMENT = 4
@@ -26,6 +35,16 @@ def kind(request: pytest.FixtureRequest) -> str:
 
 
 TAKEN = [name for name in names() if not unsupported(load(name))]
+
+
+def test_an_engine_takes_all_packaged_rulebooks_but_these() -> None:
+    assert sorted(set(names()) - set(TAKEN)) == [
+        "bybit_inverse",
+        "drift",
+        "opyn",
+        "reg_t",
+        "vega",
+    ]
 
 
 @pytest.mark.parametrize("name", TAKEN)
@@ -389,8 +408,18 @@ UNSUPPORTED = [
     ('index = "BTC-LINEAR"\n', "", "collateral.BTC.index: is missing, an engine needs a price"),
     ('asset_weight = "0.9"', 'asset_weight = "0.9", maintenance_asset_weight = "0.95"',
      "collateral.BTC.haircut[0].maintenance_asset_weight = 0.95: an engine has one weight for"),
-    ('margin_schedule = "SQRT"', 'margin_schedule = "SQRT"\nisolated_only = true',
-     "instrument.BTC-SQRT.isolated_only = 'true'"),
+    ('maintenance_rate = "0.075"',
+     'maintenance_rate = "0.075"\ncall_initial_over_maintenance = "2"',
+     "option_rule.SHORT.call_initial_over_maintenance = 2"),
+    ('put_maintenance = "larger', 'call_maintenance = "larger_of_reference_and_mark"\n# "',
+     "option_rule.SHORT.call_maintenance = 'larger_of_reference_and_mark': an engine has it of"),
+    ('maintenance_rate = "0.075"', 'maintenance_rate = "0.075"\norder_margin_min = "1.1"',
+     "option_rule.SHORT.order_margin_min = 1.1: of a contract of 1 coins must be at most it"),
+    ('maintenance_basis = "entry"',
+     'maintenance_basis = "entry"\nfee_in_liquidation = "at_bankruptcy"',
+     "rule.fee_in_liquidation = 'at_bankruptcy'"),
+    ('maintenance_basis = "entry"', 'maintenance_basis = "entry"\nfee_in_liquidation = "reserved"',
+     "rule.wallet = 'margin'"),
 ]  # fmt: skip
 
 
@@ -399,3 +428,153 @@ def test_what_no_engine_can_do_is_named_by_its_key(old: str, new: str, key: str)
     assert old in FULL_BOOK
     (found,) = unsupported(loads(FULL_BOOK.replace(old, new, 1)))
     assert found.startswith(key)
+
+
+SMALL = """\
+format = 2
+name = "small"
+title = "A contract with a fee for closing"
+source = "made up"
+as_of = 2026-01-01
+
+[rule]
+maintenance_basis = "entry"
+source = "made up"
+as_of = 2026-01-01
+
+[asset.USD]
+scale = 6
+source = "made up"
+as_of = 2026-01-01
+
+[schedule.A]
+settlement_asset = "USD"
+source = "made up"
+as_of = 2026-01-01
+tier = [
+    { floor = "0", maintenance_rate = "0.01", max_leverage = "50" },
+    { floor = "5", maintenance_rate = "0.02", max_leverage = "25" },
+]
+
+[instrument.A]
+kind = "linear_perpetual"
+settlement_asset = "USD"
+margin_schedule = "A"
+tick_size = "0.1"
+lot_size = "0.5"
+taker_fee_rate = "0.001"
+source = "made up"
+as_of = 2026-01-01
+"""
+BASIS = 'maintenance_basis = "entry"'
+FEES = [
+    ('wallet = "margin_and_fee"\nfee_in_liquidation = "reserved"', 2),
+    ('fee_in_margin = "close_at_bankruptcy"\nfee_in_liquidation = "reserved"', 3),
+    ("", 0),
+]
+
+
+@pytest.mark.parametrize(("fees", "closing_fee"), FEES)
+def test_a_venues_closing_fee_is_its_schedules(kind: str, fees: str, closing_fee: int) -> None:
+    engine = new_engine(kind)
+    apply(loads(SMALL.replace(BASIS, f"{BASIS}\n{fees}")), engine)
+    assert [row.closing_fee for row in engine.schedules()] == [closing_fee]
+
+
+def in_maintenance(rate: str) -> Rulebook:
+    fees = 'fee_in_margin = "taker_in_maintenance"\nfee_in_liquidation = "at_liquidation"'
+    text = SMALL.replace(BASIS, f"{BASIS}\n{fees}")
+    return loads(text.replace("tier = [", f'liquidation_fee_rate = "{rate}"\ntier = ['))
+
+
+def test_a_taker_fee_in_maintenance_must_be_the_liquidation_fee(kind: str) -> None:
+    engine = new_engine(kind)
+    apply(in_maintenance("0.001"), engine)
+    assert [row.closing_fee for row in engine.schedules()] == [1]
+    assert unsupported(in_maintenance("0.002")) == [
+        "instrument.A.taker_fee_rate = 0.001: an engine's maintenance has the fee that its "
+        "liquidation price leaves room for, liquidation_fee_rate 0.002"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "key"),
+    [
+        (BASIS, 'maintenance_basis = "mark"', "rule.maintenance_basis = 'mark': a reserved fee"),
+        ("tier = [", 'liquidation_fee_rate = "0.001"\ntier = [', "schedule.A.liquidation_fee"),
+    ],
+)
+def test_a_reserved_fee_is_beside_maintenance_at_entry_and_no_other_fee(
+    old: str, new: str, key: str
+) -> None:
+    text = SMALL.replace(BASIS, f"{BASIS}\n{FEES[0][0]}").replace(old, new)
+    (found,) = unsupported(loads(text))
+    assert found.startswith(key)
+
+
+def test_margin_modes_of_an_engine_have_the_same_fees() -> None:
+    cross = """
+[rule.cross]
+fee_in_liquidation = "none"
+"""
+    text = SMALL.replace(BASIS, f'{BASIS}\nfee_in_liquidation = "at_liquidation"')
+    text = text.replace("[asset.USD]", f"{cross}\n[asset.USD]")
+    (found,) = unsupported(loads(text))
+    assert found.startswith("rule.cross.fee_in_liquidation = 'none': an engine's schedule has the")
+
+
+def test_isolated_only_and_the_largest_quantity_go_into_an_engine(kind: str) -> None:
+    engine = new_engine(kind)
+    text = SMALL.replace(BASIS, f'{BASIS}\ntier_mode = "whole"\ntier_key = "quantity"')
+    text = text.replace("tier = [", 'quantity_max = "20"\ntier = [')
+    apply(loads(f"{text}isolated_only = true\n"), engine)
+    (schedule,), (instrument,) = engine.schedules(), engine.instruments()
+    assert [tier.floor for tier in schedule.tiers] == [0, 10]
+    assert (schedule.parameter_a, instrument.isolated_only) == (40, 1)
+    with pytest.raises(ApplyError, match="instrument A: isolated_only is 0, the engine has it"):
+        apply(loads(text), engine)
+    (found,) = unsupported(loads(text.replace('"20"', '"20.1"')))
+    assert found == "schedule.A.quantity_max = 20.1: is not a multiple of the lot 0.5"
+
+
+def test_what_venues_add_to_an_option_rule_goes_into_an_engine(kind: str) -> None:
+    engine = new_engine(kind)
+    more = """
+call_maintenance = "larger_of_reference_and_mark"
+put_initial_over_maintenance = "1.05"
+order_margin_min = "0.01"
+multiplier = "0.1"
+"""
+    text = FULL_BOOK.replace('settlement = "coin"\n', f'settlement = "coin"{more}')
+    apply(loads(text), engine)
+    rule = {row.name: row for row in engine.schedules()}["SHORT"]
+    # 0.01 coin of a contract of 0.1 coin.
+    assert (rule.parameter_b, rule.parameter_d, rule.parameter_e) == (2, 1_050_000_000, 10**8)
+    held = engine.state_lines()
+    apply(loads(text), engine)
+    assert engine.state_lines() == held
+
+
+def test_what_no_instrument_needs_is_left_out_where_an_engine_could_not_count_it(
+    kind: str,
+) -> None:
+    engine = new_engine(kind)
+    book = load("deribit")
+    assert left_out(book) == [
+        "schedule.BTC_USDC.family = 'size_linear': no instrument has it, so that its sizes have no "
+        "lots",
+        "schedule.SOL_USDC.family = 'size_linear': no instrument has it, so that its sizes have no "
+        "lots",
+        "option_rule.BTC: no option has it",
+        "option_rule.ETH: no option has it",
+    ]
+    apply(book, engine)
+    assert [row.symbol for row in engine.assets()] == [asset.symbol for asset in book.assets]
+    assert engine.schedules() == []
+    # Tiers by notional need no lots: what an account may define later can have them.
+    apply(load("mexc"), engine)
+    assert [row.name for row in engine.schedules()] == [row.name for row in load("mexc").schedules]
+    assert left_out(load("bybit_options")) == [
+        "option_rule.BTC: no option has it, nor could one: option_rule.BTC.mark_term = "
+        "'larger_of_mark_and_entry'"
+    ]
