@@ -148,7 +148,6 @@ cdef uint64_t STUCK_NS = 20_000_000_000
 cdef enum Phase:
     PHASE_SERVING = 1
     PHASE_DRAINING = 2
-    PHASE_ENDING = 3
 
 cdef struct Connection:
     Session session

@@ -64,8 +64,7 @@ cdef enum HeaderFault:
     HEADER_FAULT_NONE = 0
     HEADER_FAULT_TIMEOUT = 1
     HEADER_FAULT_ENCODING = 2
-    HEADER_FAULT_CONTENT_TYPE = 3
-    HEADER_FAULT_TOO_LARGE = 4
+    HEADER_FAULT_TOO_LARGE = 3
 
 cdef enum:
     # Calls decided under one lock.
