@@ -61,7 +61,7 @@ class Canonical(Queries):
             yield line("levels", self._levels_ppm)
         for collateral in self.collateral():
             tiers = (":".join(map(str, tier)) for tier in collateral.tiers)
-            yield line("collateral", [*collateral[:-1], *tiers])
+            yield line("collateral", [*collateral[:7], collateral.wrong_way_ppb, *tiers])
 
     def state_hash(self) -> str:
         """Return BLAKE2b-256 (hex) of the state lines, each ended by a newline."""

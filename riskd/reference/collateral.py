@@ -35,6 +35,7 @@ class Collateral(State):
         liability_ppb: int = BILLION,
         interest_free: int = 0,
         forced_conversion: int = 0,
+        wrong_way_ppb: int = 0,
         *,
         validate_only: bool = False,
         now_ns: int = 0,
@@ -49,6 +50,7 @@ class Collateral(State):
             interest_free=interest_free,
             forced_conversion=forced_conversion,
             tiers=tuple((floor_k, weight_k) for floor_k, weight_k in tiers),
+            wrong_way_ppb=wrong_way_ppb,
         )
         reason = self._collateral_reason(terms)
         if reason == NONE and not validate_only:
@@ -84,7 +86,7 @@ class Collateral(State):
         ]
 
     def _balance_value(self, account: Account, asset_id: int, balance: int) -> int | None:
-        """Return what a balance counts, in minor units of the account's asset.
+        """Return what a balance counts by itself, in minor units of the account's asset.
 
         None: the index has no mark, or nothing says what a debt counts.
         """
@@ -137,4 +139,5 @@ def are_terms_valid(terms: CollateralRow) -> bool:
         and 0 <= terms.cap <= AMOUNT_MAX
         and BILLION <= terms.liability_ppb <= 10 * BILLION
         and 0 <= terms.interest_free <= terms.forced_conversion <= AMOUNT_MAX
+        and 0 <= terms.wrong_way_ppb <= BILLION
     )

@@ -248,9 +248,11 @@ class Definitions(State):
             return t.REASON_CODE_DEFINITION_INVALID
         if row.asset_id not in self._assets:
             return t.REASON_CODE_ASSET_UNKNOWN
-        if row.kind == SPOT and row.base_asset_id not in self._assets:
+        has_base = row.kind == SPOT or row.base_asset_id != 0
+        if has_base and row.base_asset_id not in self._assets:
             return t.REASON_CODE_ASSET_UNKNOWN
-        if row.base_asset_id == row.asset_id or (row.kind != SPOT and row.base_asset_id != 0):
+        is_base_settled_in = row.kind == SPOT and row.base_asset_id == row.asset_id
+        if is_base_settled_in or (has_base and is_option(row.kind)):
             return t.REASON_CODE_DEFINITION_INVALID
         reason = self._margin_reason(row)
         if reason != NONE:

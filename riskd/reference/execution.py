@@ -192,7 +192,7 @@ class Executions(Settlement):
         instrument = self._instruments[order.instrument_id]
         is_fee_apart = request.fee_asset_id not in (0, instrument.asset_id)
         changes: dict[int, int] = {}
-        if instrument.base_asset_id != 0 and fills:
+        if instrument.kind == SPOT and fills:
             changes[instrument.base_asset_id] = sum(each.base_change for each in fills)
         if is_fee_apart and request.fee_minor != 0:
             bought = changes.get(request.fee_asset_id, 0)

@@ -506,8 +506,62 @@ class Figures(Collateral):
             sums[asset_id] = held.plus(initial_margin, part, is_open=is_open)
         return sums
 
+    def _exposure_to(
+        self, account: Account, base_asset_id: int, new: NewOrder | None = None
+    ) -> int | None:
+        """Return E: what an account loses in cross contracts on an asset as that loses all value.
+
+        None if it is not known or a sum does not fit.
+        """
+        sums: dict[int, int] = {}
+        keys = {key for key, _ in self._positions_of(account.account_id)}
+        if new is not None:
+            keys.add(new.key)
+        for key in keys:
+            instrument = self._instruments[key.instrument_id]
+            is_about = is_contract(instrument.kind) and instrument.base_asset_id == base_asset_id
+            if not is_about or self._is_isolated(key):
+                continue
+            exposed = self._sums_with(key, 1, new).value
+            lots = self._position(key).lots
+            if lots != 0:
+                if key.instrument_id not in self._marks:
+                    return None
+                value = self._mark_value(key.instrument_id, lots)
+                exposed += ceil(value) if lots > 0 else -floor(value)
+            sums[instrument.asset_id] = sums.get(instrument.asset_id, 0) + exposed
+        exposure = 0
+        for asset_id, amount in sums.items():
+            price = Fraction(1)
+            if asset_id != account.asset_id:
+                index_id = self._collateral[account.asset_id, asset_id].index_instrument_id
+                if index_id not in self._marks:
+                    return None
+                price = self._index_price(index_id, asset_id)
+            if not fits(amount):
+                return None
+            exposure += ceil(amount * price)
+        return max(0, exposure)
+
+    def _counted_value(
+        self, account: Account, asset_id: int, balance: int, new: NewOrder | None = None
+    ) -> int | None:
+        """Return what a balance counts beside the account's contracts on the same asset."""
+        value = self._balance_value(account, asset_id, balance)
+        terms = self._collateral.get((account.asset_id, asset_id))
+        if value is None or value <= 0 or terms is None or terms.wrong_way_ppb == 0:
+            return value
+        exposure = self._exposure_to(account, asset_id, new)
+        if exposure is None:
+            return None
+        return value - ceil_div(min(value, exposure) * terms.wrong_way_ppb, BILLION)
+
     def _foreign(
-        self, account: Account, sums: dict[int, AssetSums], balances: dict[int, int]
+        self,
+        account: Account,
+        sums: dict[int, AssetSums],
+        balances: dict[int, int],
+        new: NewOrder | None = None,
     ) -> Foreign | None:
         """Return what other assets add, None if it is not known or a figure does not fit."""
         foreign = Foreign(0, 0, 0, 0)
@@ -520,7 +574,7 @@ class Figures(Collateral):
             terms = self._collateral.get((account.asset_id, asset_id))
             if terms is not None and terms.index_instrument_id not in self._marks:
                 return None
-            value = self._balance_value(account, asset_id, equity)
+            value = self._counted_value(account, asset_id, equity, new)
             if value is None:
                 return None
             price = Fraction(0)
@@ -542,7 +596,7 @@ class Figures(Collateral):
         if sums is None:
             return None
         own = sums.get(account.asset_id, AssetSums())
-        foreign = self._foreign(account, sums, dict(self._balances_of(account)))
+        foreign = self._foreign(account, sums, dict(self._balances_of(account)), new)
         if foreign is None:
             return None
         credit = self._credit(account)

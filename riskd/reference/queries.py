@@ -170,7 +170,7 @@ class Queries(Decisions, LimitQueries):
             if profit is None or not fits(balance + profit):
                 rows.append((asset_id, balance, None))
             elif balance != 0 or profit != 0:
-                value = self._balance_value(account, asset_id, balance + profit)
+                value = self._counted_value(account, asset_id, balance + profit)
                 rows.append((asset_id, balance, None if value is None else clamp(value)))
         return rows
 

@@ -161,6 +161,8 @@ class CollateralRow(NamedTuple):
     forced_conversion: int
     tiers: tuple[tuple[int, int], ...]
     """Floor in minor units of the asset, weight in ppb."""
+    wrong_way_ppb: int = 0
+    """Of the value, as far as it is exposed to the asset by contracts, that does not count."""
 
 
 class RiskEventRow(NamedTuple):
