@@ -33,7 +33,7 @@ SETTINGS_ROOMY = {
     "answer_bytes": 1 << 18,
 }
 SETTINGS_TIGHT = SETTINGS_ROOMY | {
-    "positions_max": 14,
+    "positions_max": 24,
     "balances_max": 2,
     "holdings_max": 5,
     "orders_max": 20,
@@ -87,18 +87,22 @@ PUT = {"strike_units": 380, "option_type": 2}
 ROLES: dict[str, Role] = {
     "PERP": Role(
         *(200, Fraction(50), (1, 0, 1, 0, 2), 1, PLAIN),
-        rest={"taker_fee_ppb": 500_000, "mark_age_max_ns": 90 * BILLION},
+        rest={"taker_fee_ppb": 500_000, "mark_age_max_ns": 90 * BILLION, "base_asset_id": COIN},
     ),
     "OTHER": Role(
         *(300, Fraction(100, 3), (1, 0, 1, 0, 3), 1, STEEP),
-        rest={"market_buffer_ppb": 20_000_000},
+        rest={"market_buffer_ppb": 20_000_000, "base_asset_id": ALT},
     ),
     "INDEX": Role(
         *(5_000, Fraction(10, 7), (1, -1, 1, 0, 7), 1, PLAIN),
         rest={"mark_age_max_ns": 300 * BILLION},
     ),
     "WIDE": Role(400, Fraction(100_000), (1, 0, 1, 3, 1), 1, PLAIN),
-    "FUTURE": Role(200, Fraction(50), (1, 0, 1, 0, 2), 4, STEEP, life_ns=9 * HOUR_NS),
+    "FUTURE": Role(
+        *(200, Fraction(50), (1, 0, 1, 0, 2), 4, STEEP),
+        life_ns=9 * HOUR_NS,
+        rest={"base_asset_id": COIN},
+    ),
     "CALL": Role(
         *(20, Fraction(50), (1, 0, 1, 0, 2), 2),
         underlying="PERP",
@@ -111,9 +115,13 @@ ROLES: dict[str, Role] = {
         life_ns=5 * HOUR_NS,
         rest=PUT,
     ),
-    "INVERSE": Role(200, Fraction(200_000), (1, 0, 100, 0, 2), 3, COINS, COIN),
+    "INVERSE": Role(
+        *(200, Fraction(200_000), (1, 0, 100, 0, 2), 3, COINS, COIN), rest={"base_asset_id": COIN}
+    ),
     "DATED": Role(100, Fraction(10_000), (1, 0, 10, 0, 1), 5, COINS, COIN, life_ns=8 * HOUR_NS),
-    "IN-COIN": Role(100, Fraction(100), (1, -4, 1, 3, 1), 1, COINS, COIN),
+    "IN-COIN": Role(
+        *(100, Fraction(100), (1, -4, 1, 3, 1), 1, COINS, COIN), rest={"base_asset_id": USDT}
+    ),
     "COIN-CALL": Role(
         *(40, Fraction(1, 2), (1, -3, 1, 0, 2), 6, 0, COIN),
         underlying="INVERSE",
@@ -176,7 +184,7 @@ def setup() -> list[Command]:
     commands += [("set_account_owner", *owner, START_NS) for owner in owners]
     for asset_id, settlement_asset_id, index in ((COIN, USDT, "INDEX"), (USDT, COIN, "IN-COIN")):
         arguments = (asset_id, settlement_asset_id, ids[index], [(0, 900_000_000)], 0, BILLION)
-        commands.append(call("define_collateral", *arguments, 0, 0, now_ns=START_NS))
+        commands.append(call("define_collateral", *arguments, 0, 0, 250_000_000, now_ns=START_NS))
     commands.append(call("set_margin_levels", 2_000_000, 5_000_000, now_ns=START_NS))
     return commands
 
@@ -230,7 +238,8 @@ class MoneyStream:
             (2, self.time),
             (12, self.some_marks),
             (8, self.load),
-            (0.7, self.thin),
+            (1, self.thin),
+            (2.5, self.stranded),
             (5, self.funding),
             (1.5, self.settlement),
             (9, self.mode),
@@ -501,27 +510,45 @@ class MoneyStream:
                     {"wallet": self.rng.choice((-1, 1, 2**62 + 1))},
                 )
             )
-        elif self.is_abroad(account_id, fields["instrument_id"]) and self.rng.random() < 0.6:
-            self.queue += self.aftermath(account_id, fields["instrument_id"])
         return call(
             "load_position", *fields.values(), validate_only=self.is_trial(), now_ns=self.now_ns
         )
 
-    def aftermath(self, account_id: int, instrument_id: int) -> list[Command]:
-        """Move money between a position just loaded and a balance that may not be there yet."""
-        opposite = 2 - account_id % 2
-        commands: list[Command] = [
-            ("transfer_margin", account_id, instrument_id, -1, self.is_trial(), self.now_ns),
+    def stranded(self, engine: ReferenceEngine) -> Command:
+        """Load and move money where its balance may need a row that is not there."""
+        poor = [account_id for account_id in (11, 13, 14) if not engine.balances(account_id)]
+        if not poor:
+            return self.order(engine)
+        account_id = self.rng.choice(poor)
+        account = engine.account(account_id)
+        assert account is not None
+        role = self.rng.choice(("INVERSE", "DATED", "IN-COIN"))
+        instrument_id, trial = self.id_of(role), (self.is_trial(), self.now_ns)
+        entry = ROLES[role].value(9, self.marks[role])
+        is_isolated = account.margin_mode == t.MARGIN_MODE_ISOLATED
+        position_side = 2 if account.position_mode == t.POSITION_MODE_HEDGE else 0
+        loaded = (account_id, instrument_id, position_side, 9, entry, is_isolated * entry)
+        self.queue += [
+            ("adjust_collateral", account_id, USDT, 10**6, False, self.now_ns),
+            ("transfer_margin", account_id, instrument_id, -1, *trial, position_side),
+            ("change_margin_mode", account_id, instrument_id, 2 - is_isolated, *trial),
             call("apply_funding", instrument_id, 1_000, 0, self.now_ns, now_ns=self.now_ns),
-            ("change_margin_mode", account_id, instrument_id, opposite, True, self.now_ns),
+            ("set_trading_state", INSTRUMENT_SCOPE, instrument_id, 3),
+            call("settle_instrument", instrument_id, 100, validate_only=True, now_ns=self.now_ns),
+            ("set_trading_state", INSTRUMENT_SCOPE, instrument_id, 1),
         ]
-        return self.rng.choice((commands[:1], commands[1:2], commands[2:], commands[::2]))
+        return call("load_position", *loaded, now_ns=self.now_ns)
 
     def thin(self, engine: ReferenceEngine) -> Command:
         """Load so much at the highest leverage that, isolated, it could be liquidated at once."""
-        account_id = self.rng.choice((2, 8, 10, 10, 14, 14))
         role = self.rng.choice(("OTHER", "INVERSE"))
         instrument_id, asset_id = self.id_of(role), ROLES[role].asset_id
+        flat = [
+            account_id
+            for account_id in (8, 10, 14)
+            if all(row.instrument_id != instrument_id for row in engine.positions(account_id) or [])
+        ]
+        account_id = self.rng.choice(flat or [8])
         lots = 200 if role == "OTHER" else 500
         entry = ROLES[role].value(lots, self.marks[role])
         self.queue += [
@@ -551,6 +578,7 @@ class MoneyStream:
                     {"instrument_id": 999},
                     {"instrument_id": self.id_of("CALL")},
                     {"instrument_id": self.settled_id(engine)},
+                    {"instrument_id": self.settled_id(engine)},
                     {"rate_ppb": self.rng.choice((BILLION + 1, -BILLION - 1))},
                     {"price": self.rng.choice((-1, COUNT_MAX, COUNT_MAX + 1))},
                     {"time_ns": self.rng.choice((0, 1, self.now_ns + 2 * BILLION))},
@@ -579,7 +607,7 @@ class MoneyStream:
             price = self.rng.choice((0, -1, 1, COUNT_MAX, COUNT_MAX + 1))
         instrument_id = row.instrument_id
         if self.rng.random() < 0.1:
-            instrument_id = self.rng.choice((999, self.rng.randint(1, len(engine.instruments()))))
+            instrument_id = self.rng.choice((999, self.settled_id(engine)))
         return call(
             "settle_instrument",
             *(instrument_id, price),
@@ -651,7 +679,7 @@ class MoneyStream:
     def events(self, engine: ReferenceEngine) -> Command:
         """Ask what changed, or what all of it comes to."""
         if self.rng.random() < 0.3:
-            values = call("collateral_values", self.rng.choice((*ACCOUNTS, 99)))
+            values = call("collateral_values", self.rng.choice((self.some_account(), 99)))
             return self.rng.choice((values, values, call("collateral"), call("margin_levels")))
         after = self.rng.choice((0, 0, self.rng.randint(0, engine.revision)))
         account_id = self.rng.choice((0, 0, 1, 2, 99))
@@ -677,6 +705,7 @@ class MoneyStream:
             "liability_ppb": self.rng.choice((BILLION, 1_050_000_001, 10 * BILLION)),
             "interest_free": interest_free,
             "forced_conversion": interest_free + self.rng.choice((0, 500)),
+            "wrong_way_ppb": self.rng.choice((0, 333_333_333, BILLION, BILLION)),
         }
         if self.rng.random() < 0.2:
             fields |= {"asset_id": USDT, "settlement_asset_id": COIN}
@@ -694,8 +723,16 @@ class MoneyStream:
                     {"liability_ppb": self.rng.choice((BILLION - 1, 10 * BILLION + 1))},
                     {"interest_free": -1},
                     {"interest_free": fields["forced_conversion"] + 1},
+                    {"wrong_way_ppb": self.rng.choice((-1, BILLION + 1))},
                 )
             )
+        for account_id in (4, 8, 14):  # Little of COIN beside what is open.
+            held = [row.amount for row in engine.balances(account_id) or [] if row.asset_id == COIN]
+            amount = self.rng.choice((50, 1_000)) - sum(held)
+            self.queue += [
+                ("adjust_collateral", account_id, COIN, amount, False, self.now_ns),
+                call("collateral_values", account_id),
+            ]
         return call(
             "define_collateral",
             *fields.values(),

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from riskd.v1 import types_pb2 as t
-from tests.differential.money_streams import MoneyStream
-from tests.differential.streams import Command
+from tests.differential.money_streams import COIN, IN_COIN, USDT, MoneyStream
+from tests.differential.streams import BILLION, Command
 from tests.differential.test_engine_against_reference import reasons_in, rounds, run_stream
 
 SEEDS = int(os.environ.get("RISKD_DIFFERENTIAL_SEEDS", "8"))
@@ -122,6 +122,10 @@ class Counts:
         self.abroad: Counter[tuple[str, int]] = Counter()
         self.levels: Counter[tuple[int, int, bool]] = Counter()
         """Level before and after, and whether it is that of a pool."""
+        self.excludes: dict[tuple[int, int], bool] = {}
+        """By settlement asset and asset, whether what is exposed to it does not count at all."""
+        self.excluded = 0
+        """Balances that count nothing for this."""
 
     def see(self, command: Command, outcome: Any) -> None:
         reasons = [(command[0], reason) for reason in reasons_in(command, outcome)]
@@ -135,11 +139,22 @@ class Counts:
         if command[0] == "risk_events":
             for each in outcome[0]:
                 self.levels[each.level_before, each.level_after, each.instrument_id == 0] += 1
+        if command[0] == "define_collateral" and outcome == t.REASON_CODE_NONE:
+            asset_id, settlement_asset_id, _, tiers, *_, wrong_way_ppb, options = command[1:]
+            if not options.get("validate_only"):
+                is_full = tiers[0][1] != 0 and wrong_way_ppb == BILLION
+                self.excludes[settlement_asset_id, asset_id] = is_full
+        if command[0] == "collateral_values" and outcome is not None:
+            own = COIN if command[1] in IN_COIN else USDT
+            for asset_id, balance, value in outcome:
+                is_full = self.excludes.get((own, asset_id), False)
+                self.excluded += is_full and balance > 0 and value == 0
 
     def __iadd__(self, other: "Counts") -> "Counts":
         self.reasons.update(other.reasons)
         self.abroad.update(other.abroad)
         self.levels.update(other.levels)
+        self.excluded += other.excluded
         return self
 
 
@@ -178,3 +193,4 @@ def test_streams_reach_every_refusal_and_every_change_of_level() -> None:
         for is_pool in (True, False)
         if counts.levels[*change, is_pool] == 0
     ] == []
+    assert counts.excluded > 0

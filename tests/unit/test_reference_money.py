@@ -830,6 +830,8 @@ def test_collateral_that_is_needed_cannot_be_withdrawn() -> None:
         ({"liability_ppb": 10**10 + 1}, t.REASON_CODE_DEFINITION_INVALID),
         ({"interest_free": 2, "forced_conversion": 1}, t.REASON_CODE_DEFINITION_INVALID),
         ({"interest_free": -1}, t.REASON_CODE_DEFINITION_INVALID),
+        ({"wrong_way_ppb": -1}, t.REASON_CODE_DEFINITION_INVALID),
+        ({"wrong_way_ppb": 10**9 + 1}, t.REASON_CODE_DEFINITION_INVALID),
         ({"index_instrument_id": 99}, t.REASON_CODE_INSTRUMENT_UNKNOWN),
         ({"index_instrument_id": CALL}, t.REASON_CODE_DEFINITION_INVALID),
         ({"asset_id": 1, "settlement_asset_id": COIN}, t.REASON_CODE_DEFINITION_INVALID),
@@ -847,7 +849,7 @@ def test_a_definition_replaces_the_one_before() -> None:
     adjust(desk, 100)
     assert define(desk, tiers=[(0, 10**9)], cap=50, interest_free=3, forced_conversion=4) == NONE
     assert available(desk) == 2_500
-    assert lines(desk, "collateral") == ["collateral 2 1 1 50 1000000000 3 4 0:1000000000"]
+    assert lines(desk, "collateral") == ["collateral 2 1 1 50 1000000000 3 4 0 0:1000000000"]
 
 
 # --- Credit ---------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Positions settled in another asset than their account, computed by hand.
+"""Positions settled in another asset than their account, and wrong-way collateral, by hand.
 
 The units are those of tests/unit/reference_desk.py. COIN, with 3 decimals, is collateral at XBT's
 mark of 500 USDT: one minor unit of it is worth 50 minor units, of which 90 % count. FAR is settled
@@ -118,8 +118,10 @@ def test_a_settlement_pays_the_balance_and_leaves_a_deficit_in_its_own_asset() -
     assert f"deficit {COIN} 200" in desk.engine.state_lines()
 
 
-def load(desk: Desk, lots: int, entry_value: int, wallet: int = 0) -> None:
-    arguments = (7, FAR, 0, lots, entry_value, wallet)
+def load(
+    desk: Desk, lots: int, entry_value: int, wallet: int = 0, instrument_id: int = FAR
+) -> None:
+    arguments = (7, instrument_id, 0, lots, entry_value, wallet)
     assert desk.engine.load_position(*arguments, now_ns=NOW)[0] == NONE
 
 
@@ -270,3 +272,134 @@ def test_a_wallet_needs_a_row_to_be_paid_out() -> None:
     assert desk.engine.transfer_margin(7, FAR, -1, False, NOW)[0] == FULL
     assert desk.engine.change_margin_mode(7, FAR, CROSS, False, NOW)[0] == FULL
     assert desk.engine.state_lines() == before
+
+
+# --- Wrong-way collateral -------------------------------------------------------------------------
+
+ABOUT_COIN = 5
+
+
+def desk_exposed(mode: int = CROSS, wrong_way_ppb: int = 400_000_000) -> Desk:
+    """Return a desk with 100 units of COIN, 4,500 by themselves, and a contract about COIN."""
+    desk = desk_abroad(mode, cash=20_000)
+    deposit(desk, 100)
+    steps = (1, 1, 5, -1, 2, -2, 2)
+    listed = desk.engine.upsert_instrument("ABOUT", 1, *steps, base_asset_id=COIN)
+    assert listed == (NONE, ABOUT_COIN)
+    desk.mark(ABOUT_COIN, 2_000)
+    tiers = [(0, 900_000_000)]
+    defined = desk.engine.define_collateral(COIN, 1, XBT, tiers, wrong_way_ppb=wrong_way_ppb)
+    assert defined == NONE
+    return desk
+
+
+def value(desk: Desk) -> int | None:
+    ((asset_id, _, counted),) = desk.engine.collateral_values(7) or []
+    assert asset_id == COIN
+    return counted
+
+
+@pytest.mark.parametrize(
+    ("lots", "wrong_way_ppb", "expected"),
+    [
+        (2, 400_000_000, 3_700),
+        (10, 400_000_000, 2_700),  # 10,000 are exposed, 4,500 have value.
+        (2, 333_333_333, 3_833),  # 666.666666 do not count.
+        (2, 10**9, 2_500),
+        (10, 10**9, 0),
+        (10, 0, 4_500),
+        (-10, 10**9, 4_500),
+    ],
+)
+def test_what_falls_together_counts_less(lots: int, wrong_way_ppb: int, expected: int) -> None:
+    desk = desk_exposed(wrong_way_ppb=wrong_way_ppb)
+    load(desk, lots, abs(lots) * 1_000, instrument_id=ABOUT_COIN)
+    assert value(desk) == expected
+    assert figures(desk)[0] == expected
+
+
+def test_a_buy_is_an_exposure_from_its_check_on() -> None:
+    desk = desk_exposed()
+    order = desk.check(ABOUT_COIN, BUY, 900, 2)
+    # It holds 180, and 40 % of 1,800 do not count any more.
+    assert (order.reason, order.reserved_minor, order.available_minor) == (NONE, 180, 23_600)
+    assert (value(desk), figures(desk)[3]) == (3_780, 23_600)
+    assert desk.check(ABOUT_COIN, SELL, 1_000, 1).available_minor == 23_600
+
+
+def test_longs_and_shorts_offset() -> None:
+    desk = desk_exposed()
+    load(desk, 5, 5_000, instrument_id=ABOUT_COIN)
+    desk.engine.upsert_instrument("SHORT", 1, 1, 1, 5, -1, 2, -2, 2, base_asset_id=COIN)
+    desk.mark(6, 2_000)
+    load(desk, -3, 3_000, instrument_id=6)
+    assert value(desk) == 3_700
+    load(desk, 9, 9_000, instrument_id=XBT)  # About nothing that is named.
+    assert value(desk) == 3_700
+
+
+def test_isolated_positions_are_no_exposure() -> None:
+    desk = desk_exposed(ISOLATED)
+    load(desk, 10, 10_000, wallet=1_000, instrument_id=ABOUT_COIN)
+    assert value(desk) == 4_500
+
+
+def test_an_exposure_abroad_is_converted() -> None:
+    desk = desk_exposed()
+    # One lot is 1,000 / p units of COIN.
+    steps = (1, 0, 1, 0, 1)
+    listed = desk.engine.upsert_instrument("COIN-INV", 3, COIN, 2, *steps, base_asset_id=COIN)
+    assert listed == (NONE, 6)
+    desk.mark(6, 300)
+    load(desk, 9, 30, instrument_id=6)
+    # 9 lots are 30 units, 1,500 in USDT; 40 % of them.
+    assert value(desk) == 3_900
+
+
+def test_a_loss_of_what_is_exposed_comes_out_of_the_rest() -> None:
+    """The price of a liquidation holds what counts now."""
+    desk = desk_exposed()
+    load(desk, 20, 20_000, instrument_id=ABOUT_COIN)
+    # w = 20,000 + 2,700: no price takes that from a position worth 20,000.
+    cannot = t.LIQUIDATION_STATUS_CANNOT_BE_LIQUIDATED
+    assert desk.position.liquidation_status == cannot
+    desk.engine.adjust_collateral(7, 1, -15_000, False, NOW)
+    # V - 7,700 over 0.99 is 12,424.2, of 20 lots, in half ticks down.
+    assert desk.position.liquidation_price == 1_242
+
+
+def test_an_exposure_needs_its_mark() -> None:
+    desk = desk_exposed()
+    desk.engine.upsert_instrument("DARK", 1, 1, 1, 5, -1, 2, -2, 2, base_asset_id=COIN)
+    load(desk, 1, 1_000, instrument_id=6)
+    assert value(desk) is None
+    assert desk.check(XBT, BUY, 1_000, 1).reason == t.REASON_CODE_MARK_MISSING
+    desk.mark(6, 2_000)
+    assert value(desk) == 4_100
+
+
+@pytest.mark.parametrize(
+    ("rest", "reason"),
+    [
+        ({"base_asset_id": 9}, t.REASON_CODE_ASSET_UNKNOWN),
+        ({"base_asset_id": 0}, t.REASON_CODE_FIELD_IMMUTABLE),
+        ({"base_asset_id": 1}, t.REASON_CODE_FIELD_IMMUTABLE),
+        ({"base_asset_id": COIN}, NONE),
+    ],
+)
+def test_a_contract_names_a_coin_once(rest: dict[str, int], reason: int) -> None:
+    desk = desk_exposed()
+    named = ("ABOUT", 1, 1, 1, 5, -1, 2, -2, 2)
+    assert desk.engine.upsert_instrument(*named, **rest)[0] == reason
+
+
+def test_an_option_names_none() -> None:
+    desk = desk_exposed()
+    reason, _ = desk.engine.upsert_instrument(
+        *("PUT", 2, 1, 0, 5, -1, 2, -2),
+        expiry_ns=10**18,
+        strike_units=5,
+        option_type=1,
+        base_asset_id=COIN,
+    )
+    assert reason == t.REASON_CODE_DEFINITION_INVALID
