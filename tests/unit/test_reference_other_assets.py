@@ -5,6 +5,8 @@ mark of 500 USDT: one minor unit of it is worth 50 minor units, of which 90 % co
 in COIN: one lot at one tick is one minor unit of COIN, and its mark counts in half ticks.
 """
 
+from typing import Any
+
 import pytest
 
 from riskd.reference.state import SCOPE_ACCOUNT, SCOPE_INSTRUMENT
@@ -387,7 +389,7 @@ def test_an_exposure_needs_its_mark() -> None:
         ({"base_asset_id": COIN}, NONE),
     ],
 )
-def test_a_contract_names_a_coin_once(rest: dict[str, int], reason: int) -> None:
+def test_a_contract_names_a_coin_once(rest: dict[str, Any], reason: int) -> None:
     desk = desk_exposed()
     named = ("ABOUT", 1, 1, 1, 5, -1, 2, -2, 2)
     assert desk.engine.upsert_instrument(*named, **rest)[0] == reason
