@@ -340,6 +340,41 @@ def test_collateral_is_exact_monotone_and_concave(
         assert second <= first + Fraction(1, one) + Fraction(1, other)
 
 
+@given(
+    st.integers(1, 10**12),
+    st.integers(0, BILLION),
+    st.integers(1, 10**6),
+    st.lists(st.integers(-500, 500), min_size=2, max_size=4),
+)
+def test_collateral_counts_less_the_more_is_lost_beside_it(
+    balance: int, wrong_way: int, price: int, lots_held: list[int]
+) -> None:
+    def value(lots: int, wrong_way_ppb: int) -> int:
+        engine = room()
+        listed = engine.upsert_instrument("ABOUT", LINEAR, USD, 1, 1, 0, 10, 0, 10, base_asset_id=2)
+        assert listed == (NONE, 3)
+        report(engine, 3, price)
+        assert engine.create_account(1, USD, CROSS, 1000, CASH) == NONE
+        levels = [(0, 950_000_000)]
+        defined = engine.define_collateral(COIN, USD, 1, levels, wrong_way_ppb=wrong_way_ppb)
+        assert defined == NONE
+        assert engine.adjust_collateral(1, COIN, balance, False, NOW)[0] == NONE
+        if lots != 0:
+            entry = 1_000_000 * abs(lots)
+            assert engine.load_position(1, 3, 0, lots, entry, 0, now_ns=NOW)[0] == NONE
+        ((_, _, counted),) = engine.collateral_values(1) or []
+        assert counted is not None
+        return counted
+
+    unexposed = value(0, 0)
+    values = [value(lots, wrong_way) for lots in sorted(lots_held)]
+    assert values == sorted(values, reverse=True)
+    for lots, counted in zip(sorted(lots_held), values, strict=True):
+        assert unexposed - ceil(Fraction(unexposed * wrong_way, BILLION)) <= counted <= unexposed
+        if lots <= 0 or wrong_way == 0:
+            assert counted == unexposed
+
+
 @given(st.integers(1, 2**62), st.integers(BILLION, 10 * BILLION), st.integers(1, 2**53))
 def test_a_debt_counts_exactly_what_its_liability_says(
     debt: int, liability: int, price: int
