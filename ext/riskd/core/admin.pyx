@@ -330,7 +330,7 @@ cdef uint32_t set_leverage(
     change.available = available_or_zero(&pool)
     if terms.is_option:
         return REASON_LEVERAGE_OUT_OF_RANGE
-    pool_beside(book, account, instrument, NULL, False, now_ns, &others, &purse)
+    pool_beside(book, account, instrument, NULL, False, 0, now_ns, &others, &purse)
     share_clear(&rise)
     # A leverage that is out of range is refused, whatever is figured out with it before.
     is_too_large = leverage < LEVERAGE_ONE or leverage > terms.ladder.tiers[0].leverage_max

@@ -29,7 +29,7 @@ cdef inline bint may_trade(
 cdef i128 collateral_value_of(
     const Collateral *collateral, int64_t balance, int64_t price
 ) noexcept nogil
-cdef i128 requirement_value_of(
-    const Collateral *collateral, i128 requirement, int64_t price
+cdef i128 converted_up(
+    const Collateral *collateral, i128 amount, int64_t price
 ) noexcept nogil
 cdef uint32_t define_collateral(Book *book, row, bint validate_only) except 0

@@ -88,13 +88,14 @@ cdef i128 collateral_value_of(
     )
 
 
-cdef i128 requirement_value_of(
-    const Collateral *collateral, i128 requirement, int64_t price
+cdef i128 converted_up(
+    const Collateral *collateral, i128 amount, int64_t price
 ) noexcept nogil:
-    """Return what is required in an asset at a mark of its index, rounded up, without a weight."""
-    return _product_over(
-        <i128>price * collateral.unit_numerator, requirement, collateral.unit_denominator, True
-    )
+    """Return what an amount of an asset is at a mark of its index, rounded up, without a weight."""
+    cdef i128 unit = <i128>price * collateral.unit_numerator
+    if amount < 0:
+        return -_product_over(unit, -amount, collateral.unit_denominator, False)
+    return _product_over(unit, amount, collateral.unit_denominator, True)
 
 
 # --- definitions -----------------------------------------------------------------------------
@@ -158,6 +159,7 @@ cdef uint32_t define_collateral(Book *book, row, bint validate_only) except 0:
         and _in(row.liability_ppb, PPB, 10 * <int64_t>PPB)
         and _in(row.interest_free, 0, COLLATERAL_MAX)
         and _in(row.forced_conversion, row.interest_free, COLLATERAL_MAX)
+        and _in(row.wrong_way_ppb, 0, PPB)
     ):
         return REASON_DEFINITION_INVALID
     if not _in(row.index_instrument_id, 1, book.instrument_count):
@@ -178,6 +180,7 @@ cdef uint32_t define_collateral(Book *book, row, bint validate_only) except 0:
     terms.liability_ppb = row.liability_ppb
     terms.interest_free = row.interest_free
     terms.forced_conversion = row.forced_conversion
+    terms.wrong_way_ppb = row.wrong_way_ppb
     terms.unit_numerator = numerator
     terms.unit_denominator = denominator
     terms.tier_count = <uint32_t>len(row.tiers)

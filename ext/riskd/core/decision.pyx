@@ -18,6 +18,7 @@ from riskd.core.book cimport (
     balance_has_room,
     balance_of,
     base_held,
+    collateral_find,
     gateway_find,
     instrument_find,
     money_of,
@@ -138,6 +139,7 @@ ctypedef struct Case:
     bint is_foreign             # settled in another asset than the account
     Pool others                 # sums over the account's other positions
     Purse purse                 # what they come to in the instrument's asset, if it is_foreign
+    bint is_exposed             # the order adds to what the account loses with some collateral
     int64_t money               # of the account in the instrument's asset
     Group group                 # those of them that share its liquidation price
     Pool before                 # sums without the order
@@ -455,16 +457,8 @@ cdef void _prepare(
     holding_of(case.position, &case.holding)
     case.is_foreign = is_foreign(case.account, case.instrument)
     case.money = money_of(book, case.account, case.instrument.asset_id)
-    pool_beside(
-        book,
-        case.account,
-        case.instrument,
-        case.position,
-        not case.is_protective or holding_is_open(&case.holding),
-        now_ns,
-        &case.others,
-        &case.purse,
-    )
+    case.is_exposed = case.instrument.base_asset_id != 0 and _is_exposed(case)
+    _sum_others(case, &case.holding, &case.others, &case.purse)
     case.group.count = 0
     case.group.pnl = 0
     case.group.requirement = 0
@@ -477,6 +471,8 @@ cdef void _prepare(
     _join(case, &share, &case.holding, &case.current)
     if case.replaced != NULL and not case.is_protective:
         _take_replaced_off(case)
+        if case.is_exposed:
+            _sum_others(case, &case.holding, &case.others, &case.purse)
     case.controls = NULL
     if controls_of(
         book,
@@ -510,6 +506,51 @@ cdef void _prepare(
         return
     share_of(&case.terms, &case.holding, &case.share_before)
     _join(case, &case.share_before, &case.holding, &case.before)
+
+
+cdef bint _is_exposed(const Case *case) noexcept nogil:
+    """Whether the order adds to what the account loses with an asset that counts less for it."""
+    cdef const Collateral *collateral
+    if case.order.side != SIDE_BUY or case.is_protective or (
+        case.terms.is_option or case.terms.margin_mode != MARGIN_MODE_CROSS
+    ):
+        return False
+    collateral = collateral_find(
+        case.book, case.instrument.base_asset_id, case.account.asset_id
+    )
+    return collateral != NULL and collateral.wrong_way_ppb != 0
+
+
+cdef void _sum_others(
+    const Case *case, const Holding *holding, Pool *others, Purse *purse
+) noexcept nogil:
+    """Sum the account's other positions, exposed as they are with the buys of the holding."""
+    cdef i128 exposed = 0
+    if case.is_exposed:
+        exposed = holding.buy.value
+        if case.position != NULL:
+            exposed -= case.position.buy.value
+    pool_beside(
+        case.book,
+        case.account,
+        case.instrument,
+        case.position,
+        not case.is_protective or holding_is_open(&case.holding),
+        exposed,
+        case.now_ns,
+        others,
+        purse,
+    )
+
+
+cdef void _join_exposed(
+    const Case *case, const Share *share, const Holding *holding, Pool *pool
+) noexcept nogil:
+    """As _join, where the order itself lowers what collateral counts."""
+    cdef Pool others
+    cdef Purse purse
+    _sum_others(case, holding, &others, &purse)
+    pool_join(case.book, &others, &purse, share, holding_is_open(holding), 0, pool)
 
 
 cdef inline void _join(
@@ -614,7 +655,10 @@ cdef void _figure(const Case *case, i128 lots, Figures *figures) noexcept nogil:
         )
         if figures.sums_fit:
             share_of(&case.terms, &holding, &figures.share)
-            _join(case, &figures.share, &holding, &figures.after)
+            if case.is_exposed:
+                _join_exposed(case, &figures.share, &holding, &figures.after)
+            else:
+                _join(case, &figures.share, &holding, &figures.after)
 
     fill_of(
         &case.terms,

@@ -377,11 +377,13 @@ cdef bint _is_schedule_of(const Book *book, schedule_id, asset_id, bint is_rule)
 
 
 cdef uint32_t _base_reason(const Book *book, row) except 0:
-    """A-12, A-9: the base asset of spot, and of nothing else."""
-    if row.kind != INSTRUMENT_KIND_SPOT:
-        return REASON_NONE if row.base_asset_id == 0 else REASON_DEFINITION_INVALID
+    """A-12, A-9: the base asset of spot, and of contracts that name one."""
+    if row.kind != INSTRUMENT_KIND_SPOT and row.base_asset_id == 0:
+        return REASON_NONE
     if not _in(row.base_asset_id, 1, book.asset_count):
         return REASON_ASSET_UNKNOWN
+    if row.kind != INSTRUMENT_KIND_SPOT:
+        return REASON_DEFINITION_INVALID if row.kind in _OPTIONS else REASON_NONE
     if row.base_asset_id == row.asset_id or row.option_rule_id != 0:
         return REASON_DEFINITION_INVALID
     return REASON_NONE

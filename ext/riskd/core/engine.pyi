@@ -524,6 +524,7 @@ class Engine:
         liability_ppb: int = 1_000_000_000,
         interest_free: int = 0,
         forced_conversion: int = 0,
+        wrong_way_ppb: int = 0,
         *,
         validate_only: bool = False,
         now_ns: int = 0,

@@ -1192,6 +1192,7 @@ cdef class Engine:
         liability_ppb=PPB,
         interest_free=0,
         forced_conversion=0,
+        wrong_way_ppb=0,
         *,
         validate_only=False,
         now_ns=0,
@@ -1206,6 +1207,7 @@ cdef class Engine:
             "liability_ppb": liability_ppb,
             "interest_free": interest_free,
             "forced_conversion": forced_conversion,
+            "wrong_way_ppb": wrong_way_ppb,
             "validate_only": validate_only,
         }
         return self._change("define_collateral", arguments, now_ns, actor)
@@ -1800,7 +1802,7 @@ def _evaluate_levels(Engine engine, now_ns, *, first, count):
 
 def _define_collateral(
     Engine engine, now_ns, *, asset_id, settlement_asset_id, index_instrument_id, tiers, cap=0,
-    liability_ppb=PPB, interest_free=0, forced_conversion=0, validate_only=False
+    liability_ppb=PPB, interest_free=0, forced_conversion=0, wrong_way_ppb=0, validate_only=False
 ):
     row = CollateralRow(
         asset_id,
@@ -1811,6 +1813,7 @@ def _define_collateral(
         interest_free,
         forced_conversion,
         tiers,
+        wrong_way_ppb,
     )
     return define_collateral(&engine._book, row, validate_only)
 

@@ -29,6 +29,7 @@ from riskd.core.pool cimport (
     Share,
     Terms,
     equity_of_pool,
+    exposure_of,
     holding_of,
     mark_value_up,
     pool_beside,
@@ -128,13 +129,14 @@ cdef uint32_t _figure(
     cdef i128 notional
     cdef i128 wallets = 0
     cdef i128 flow = 0
+    cdef i128 exposed = 0
     cdef uint32_t index
     cdef uint32_t reason = REASON_NONE
     cdef bint has_price = terms.margin_mode == MARGIN_MODE_ISOLATED or not (
         is_foreign(account, terms.instrument)
     )
     share_clear(&change)
-    pool_beside(book, account, terms.instrument, NULL, False, now_ns, &beside, &purse)
+    pool_beside(book, account, terms.instrument, NULL, False, 0, now_ns, &beside, &purse)
     for index in range(count):
         if legs[index].position.lots != 0:
             reason = mark_reason_of(terms.instrument, now_ns)
@@ -151,6 +153,7 @@ cdef uint32_t _figure(
         share_of(&before, &holding, &share)
         share_of(terms, &holding, &leg.share)
         _add_difference(&change, &share, &leg.share)
+        exposed += exposure_of(terms, &holding) - exposure_of(&before, &holding)
         leg.wallet = 0
         if terms.margin_mode == MARGIN_MODE_ISOLATED and holding.lots != 0:
             notional = mark_value_up(
@@ -160,6 +163,10 @@ cdef uint32_t _figure(
             leg.wallet += larger(0, -share.pnl)
         wallets += leg.wallet
         flow += holding.wallet - leg.wallet
+    if exposed != 0:
+        pool_beside(
+            book, account, terms.instrument, NULL, False, exposed, now_ns, &beside, &purse
+        )
     pool_join(book, &beside, &purse, &change, False, flow, &pool)
     money[0] = money_of(book, account, terms.instrument.asset_id) + flow
     if not covers_margin(&pool) or not fits(wallets) or not fits(money[0]):

@@ -49,6 +49,13 @@ ctypedef struct Pool:
     uint32_t unknown
     bint has_sides                  # some position is of another side than NET
 
+# What the caller's position adds to (or takes from) what the books say that an account loses with a
+# base asset.
+ctypedef struct Exposed:
+    i128 amount
+    uint32_t asset_id               # in which the position is settled
+    uint32_t base_asset_id
+
 # What an account has in one other asset than its own, and what its positions that are settled in
 # it come to there. It is converted as a whole: the more there is of an asset, the less each of it
 # counts.
@@ -59,6 +66,8 @@ ctypedef struct Purse:
     i128 maintenance
     i128 requirement
     const Collateral *collateral    # what the asset counts; NULL if nobody says
+    const Account *account
+    Exposed exposed
     uint32_t asset_id               # 0: there is none
     uint32_t unknown
     bint is_open                    # there is a position, or an order that holds something
@@ -101,6 +110,7 @@ cdef void pool_beside(
     const Instrument *instrument,
     const Position *left_out,
     bint needs_index,
+    i128 exposed,
     uint64_t now_ns,
     Pool *pool,
     Purse *purse,
@@ -112,6 +122,7 @@ cdef void purse_of(
     const Book *book, const Account *account, uint32_t asset_id, Purse *purse
 ) noexcept nogil
 cdef bint purse_value_of(const Book *book, const Purse *purse, i128 *value) noexcept nogil
+cdef i128 exposure_of(const Terms *terms, const Holding *holding) noexcept nogil
 cdef void share_clear(Share *share) noexcept nogil
 cdef void pool_add(Pool *pool, const Share *share) noexcept nogil
 cdef void pool_add_foreign(

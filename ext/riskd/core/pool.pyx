@@ -7,8 +7,8 @@ money type is checked where they are stored or returned. The rules are those of 
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.string cimport memset
 
-from riskd.core.book cimport Book, balance_of, collateral_find
-from riskd.core.collateral cimport collateral_value_of, is_foreign, requirement_value_of
+from riskd.core.book cimport Book, balance_of, collateral_find, settings_of
+from riskd.core.collateral cimport collateral_value_of, is_foreign, converted_up
 from riskd.core.credit cimport credit_of
 from riskd.core.families cimport (
     Size,
@@ -314,6 +314,7 @@ cdef void _sum(
     const Position *left_out,
     uint32_t apart,
     bint needs_index,
+    const Exposed *exposed,
     uint64_t now_ns,
     Pool *pool,
     Purse *purse,
@@ -371,7 +372,9 @@ cdef void _sum(
             pool.mark_reason = mark_reason_of(instrument, now_ns)
     # Most accounts have none of these, and a test each is all that they pay.
     if account.first_balance != NOWHERE or has_foreign or apart != 0:
-        _add_foreign(book, account, left_out, apart, needs_index, has_foreign, now_ns, pool, purse)
+        _add_foreign(
+            book, account, left_out, apart, needs_index, has_foreign, exposed, now_ns, pool, purse
+        )
     if account.credit_line != 0:
         pool.credit = credit_of(book, account)
 
@@ -406,6 +409,7 @@ cdef void _purse_of(
     const Position *left_out,
     uint32_t asset_id,
     bint has_foreign,
+    const Exposed *exposed,
     Purse *purse,
 ) noexcept nogil:
     """Sum what an account has in another asset, and its positions there but one."""
@@ -416,6 +420,8 @@ cdef void _purse_of(
     cdef Terms terms
     cdef Holding holding
     cdef Share share
+    purse.account = account
+    purse.exposed = exposed[0]
     purse.asset_id = asset_id
     purse.money = balance_of(book, account, asset_id)
     purse.pnl = 0
@@ -454,12 +460,116 @@ cdef void purse_of(
     const Book *book, const Account *account, uint32_t asset_id, Purse *purse
 ) noexcept nogil:
     """Sum what an account has in another asset."""
-    _purse_of(book, account, NULL, asset_id, True, purse)
+    cdef Exposed nothing = _nothing_exposed()
+    _purse_of(book, account, NULL, asset_id, True, &nothing, purse)
+
+
+cdef inline Exposed _nothing_exposed() noexcept nogil:
+    cdef Exposed nothing
+    nothing.amount = 0
+    nothing.asset_id = 0
+    nothing.base_asset_id = 0
+    return nothing
+
+
+cdef i128 exposure_of(const Terms *terms, const Holding *holding) noexcept nogil:
+    """Return what a position, and its buys, lose as the base asset of their contract loses all
+    value; 0 of what is not in the pool.
+    """
+    cdef i128 exposure = holding.buy.value
+    cdef int64_t price = terms.instrument.mark.price
+    if (
+        terms.is_option
+        or terms.instrument.base_asset_id == 0
+        or terms.margin_mode != MARGIN_MODE_CROSS
+    ):
+        return 0
+    if price != 0 and holding.lots > 0:
+        exposure += mark_value_up(terms, holding.lots, price)
+    elif price != 0 and holding.lots < 0:
+        exposure -= mark_value_down(terms, -<i128>holding.lots, price)
+    return exposure
+
+
+cdef bint _exposure_in(
+    const Book *book, const Purse *purse, uint32_t asset_id, i128 *exposure, bint *is_there
+) noexcept nogil:
+    """Sum what contracts settled in an asset lose with that of the purse; False while that is not
+    known.
+    """
+    cdef const Account *account = purse.account
+    cdef uint32_t base_asset_id = purse.collateral.asset_id
+    cdef uint32_t place = account.first_position
+    cdef const Position *position
+    cdef const Instrument *instrument
+    cdef Terms terms
+    cdef Holding holding
+    exposure[0] = 0
+    is_there[0] = purse.exposed.base_asset_id == base_asset_id and (
+        purse.exposed.asset_id == asset_id
+    )
+    if is_there[0]:
+        exposure[0] = purse.exposed.amount
+    while place != NOWHERE:
+        position = &book.positions[place]
+        place = position.next_of_account
+        instrument = &book.instruments[position.instrument_id - 1]
+        if instrument.asset_id != asset_id or instrument.base_asset_id != base_asset_id:
+            continue
+        terms_of(
+            book,
+            account,
+            instrument,
+            settings_of(
+                book, account, position, position.instrument_id, position.position_side
+            ),
+            &terms,
+        )
+        if terms.is_option or terms.margin_mode != MARGIN_MODE_CROSS:
+            continue
+        is_there[0] = True
+        if position.lots != 0 and instrument.mark.price == 0:
+            return False
+        holding_of(position, &holding)
+        exposure[0] += exposure_of(&terms, &holding)
+    return fits(exposure[0])
+
+
+cdef bint _exposure_to(const Book *book, const Purse *purse, i128 *exposure) noexcept nogil:
+    """Write what the account loses with the asset of a purse, in its own asset; False while that
+    is not known.
+    """
+    cdef const Account *account = purse.account
+    cdef uint32_t other = purse.exposed.asset_id
+    cdef uint32_t asset_id
+    cdef const Collateral *collateral
+    cdef i128 amount
+    cdef int64_t price
+    cdef bint is_there
+    if not _exposure_in(book, purse, account.asset_id, exposure, &is_there):
+        return False
+    if other == account.asset_id:
+        other = 0
+    asset_id = _next_asset(book, account, 0, other, True)
+    while asset_id != 0:
+        if not _exposure_in(book, purse, asset_id, &amount, &is_there):
+            return False
+        if is_there:
+            collateral = collateral_find(book, asset_id, account.asset_id)
+            if collateral == NULL:
+                return False
+            price = book.instruments[collateral.index_instrument_id - 1].mark.price
+            if price == 0:
+                return False
+            exposure[0] += converted_up(collateral, amount, price)
+        asset_id = _next_asset(book, account, asset_id, other, True)
+    return True
 
 
 cdef bint purse_value_of(const Book *book, const Purse *purse, i128 *value) noexcept nogil:
     """Write what balance and profit count as collateral; False while that is not known."""
     cdef i128 equity = purse.money + purse.pnl
+    cdef i128 exposure
     cdef int64_t price
     value[0] = 0
     if purse.collateral == NULL:
@@ -469,6 +579,12 @@ cdef bint purse_value_of(const Book *book, const Purse *purse, i128 *value) noex
     if price == 0 or not fits(equity):
         return False
     value[0] = collateral_value_of(purse.collateral, <int64_t>equity, price)
+    if purse.collateral.wrong_way_ppb == 0 or value[0] <= 0:
+        return True
+    if not _exposure_to(book, purse, &exposure):
+        return False
+    exposure = min(value[0], larger(0, exposure))
+    value[0] -= ceil_div(exposure * purse.collateral.wrong_way_ppb, PPB)
     return True
 
 
@@ -488,6 +604,7 @@ cdef void _add_foreign(
     uint32_t apart,
     bint needs_index,
     bint has_foreign,
+    const Exposed *exposed,
     uint64_t now_ns,
     Pool *pool,
     Purse *purse,
@@ -498,7 +615,7 @@ cdef void _add_foreign(
     cdef uint32_t asset_id = _next_asset(book, account, 0, apart, has_foreign)
     cdef Purse held
     while asset_id != 0:
-        _purse_of(book, account, left_out, asset_id, has_foreign, &held)
+        _purse_of(book, account, left_out, asset_id, has_foreign, exposed, &held)
         if pool.mark_reason == REASON_NONE and held.collateral != NULL and (
             held.money != 0 or held.is_open or (asset_id == apart and needs_index)
         ):
@@ -537,9 +654,9 @@ cdef void _add_purse(const Book *book, Pool *pool, const Purse *purse) noexcept 
         pool.unknown |= UNKNOWN_MARGIN
         return
     price = _index_of(book, purse).mark.price
-    pool.initial_margin += requirement_value_of(collateral, purse.initial_margin, price)
-    pool.maintenance += requirement_value_of(collateral, purse.maintenance, price)
-    pool.requirement += requirement_value_of(collateral, purse.requirement, price)
+    pool.initial_margin += converted_up(collateral, purse.initial_margin, price)
+    pool.maintenance += converted_up(collateral, purse.maintenance, price)
+    pool.requirement += converted_up(collateral, purse.requirement, price)
 
 
 cdef void pool_add_foreign(
@@ -566,7 +683,8 @@ cdef void pool_of(
 ) noexcept nogil:
     """Sum an account's positions but one (NULL: all of them)."""
     cdef Purse unused
-    _sum(book, account, left_out, 0, False, now_ns, pool, &unused)
+    cdef Exposed nothing = _nothing_exposed()
+    _sum(book, account, left_out, 0, False, &nothing, now_ns, pool, &unused)
 
 
 cdef void pool_beside(
@@ -575,6 +693,7 @@ cdef void pool_beside(
     const Instrument *instrument,
     const Position *left_out,
     bint needs_index,
+    i128 exposed,
     uint64_t now_ns,
     Pool *pool,
     Purse *purse,
@@ -582,11 +701,16 @@ cdef void pool_beside(
     """Sum what pool_join adds a position of an instrument to: the account's positions but one.
 
     The mark of the index of the instrument's asset counts in any case if the position
-    `needs_index`.
+    `needs_index`. What the account loses with the instrument's base asset is that of all its
+    positions as they are, and what is `exposed` beside them.
     """
     cdef uint32_t apart = instrument.asset_id if is_foreign(account, instrument) else 0
+    cdef Exposed more
+    more.amount = exposed
+    more.asset_id = instrument.asset_id
+    more.base_asset_id = instrument.base_asset_id if exposed != 0 else 0
     purse.asset_id = apart
-    _sum(book, account, left_out, apart, needs_index, now_ns, pool, purse)
+    _sum(book, account, left_out, apart, needs_index, &more, now_ns, pool, purse)
 
 
 cdef bint pool_fits(const Pool *pool) noexcept nogil:

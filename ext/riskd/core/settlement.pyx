@@ -50,6 +50,7 @@ from riskd.core.pool cimport (
     Purse,
     Share,
     Terms,
+    exposure_of,
     pool_beside,
     pool_join,
     pool_of,
@@ -196,12 +197,22 @@ cdef uint32_t load_position(
         return REASON_POSITIONS_FULL
     if not level_has_room(book, account, instrument_id):
         return REASON_HOLDINGS_FULL
-    pool_beside(book, account, instrument, position, True, now_ns, &others, &purse)
     memset(&holding, 0, sizeof(Holding))
     holding.lots = lots
     holding.entry_value = entry_value
     holding.wallet = wallet
     share_of(&terms, &holding, &share)
+    pool_beside(
+        book,
+        account,
+        instrument,
+        position,
+        True,
+        exposure_of(&terms, &holding),
+        now_ns,
+        &others,
+        &purse,
+    )
     pool_join(book, &others, &purse, &share, True, 0, &pool)
     change.figure = wallet
     change.available = available_or_zero(&pool)

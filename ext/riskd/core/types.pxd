@@ -407,7 +407,7 @@ ctypedef struct Instrument:
     uint32_t option_rule_id         # a schedule of family OPTION_RULE; 0 = cannot be short
     int64_t coin_value              # of options in coin: minor units of one lot per coin
     int64_t base_value              # of spot: minor units of the base asset in one lot
-    uint32_t base_asset_id          # of spot
+    uint32_t base_asset_id          # of spot, and of contracts that say what they are about
     uint32_t reserved_too
 
 ctypedef struct WorkingSum:
@@ -592,6 +592,7 @@ ctypedef struct Collateral:
     uint32_t settlement_asset_id
     uint32_t index_instrument_id
     uint32_t tier_count
+    int64_t wrong_way_ppb           # of what contracts on the asset lose with it
 
 # --- what a hot request says -----------------------------------------------------------------
 

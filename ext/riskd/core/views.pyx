@@ -264,7 +264,7 @@ cdef position_row(Book *book, const Account *account, const Position *position):
     has_price = not terms.is_option and not (is_cross and is_foreign(account, instrument))
     known = share.unknown == 0 and (instrument.mark.price != 0 or position.lots == 0)
     initial = share.initial_margin
-    pool_beside(book, account, instrument, position, True, 0, &others, &purse)
+    pool_beside(book, account, instrument, position, True, 0, 0, &others, &purse)
     # With the position itself: what it is settled in counts in any case.
     pool_join(book, &others, &purse, &share, True, 0, &whole)
     if is_cross and not terms.is_option:
@@ -704,6 +704,7 @@ cdef collateral_rows(Book *book):
                     (row.tiers[place].floor, row.tiers[place].weight_ppb)
                     for place in range(row.tier_count)
                 ]),
+                row.wrong_way_ppb,
             )
         )
     return sorted(rows, key=_settlement_first)
@@ -720,7 +721,8 @@ cdef list _money_lines(Book *book):
         lines.append(f"levels {book.search_ppm} {book.release_ppm}")
     for row in collateral_rows(book):
         tiers = " ".join(f"{floor}:{weight}" for floor, weight in row.tiers)
-        lines.append(f"collateral {' '.join(map(str, row[: len(row) - 1]))} {tiers}")
+        numbers = (*row[:7], row.wrong_way_ppb)
+        lines.append(f"collateral {' '.join(map(str, numbers))} {tiers}")
     return lines
 
 
