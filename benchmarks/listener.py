@@ -50,6 +50,7 @@ FIRST_ACCOUNT = 1 << 55
 BATCH_ORDERS = 64
 CONNECTIONS = 4
 STREAMS = 32
+OVERLOAD_CONNECTIONS = 32
 # Ids of the runs of one server are that far apart.
 RUN_IDS = 1 << 32
 TIMEOUT_S = 60
@@ -288,7 +289,8 @@ class Load:
         )
         if out["failed"] or out["rejected"]:
             raise RuntimeError(
-                f"{door} {path}: {out['failed']} calls failed, {out['rejected']} orders rejected"
+                f"{door} {path}: {out['failed']} calls failed, {out['rejected']} orders rejected, "
+                f"the first for reason {out['first_reason']}"
             )
         return out
 
@@ -350,56 +352,69 @@ class ListenerRounds:
             doors["native_unix"] = (native, "unix")
             if machine is not None:
                 doors["native_machine"] = (machine, "native")
-                self._report_marks(machine)
-        self._report_marks(native)
         for name, (server, door) in doors.items():
             self._closed(name, server, door)
         for name, (server, door) in doors.items():
-            histogram = self._load.one_by_one(server.addresses[door], self._requests.single)
+            histogram = self._ready(server).one_by_one(
+                server.addresses[door], self._requests.single
+            )
             self._add_latency(f"{name}_call", histogram)
         for name, (server, door) in doors.items():
             if name.startswith(("native", "nghttp2")):
                 self._one_by_one(name, server, door)
-        self._report_marks(native)
         for share in (10, 70):
             for name, (server, door) in doors.items():
                 if name not in ("control", "grpcio"):
                     self._open(name, server, door, share)
         if "native" in doors:
-            self._report_marks(native)
             self._native_only(native)
 
     def _closed(self, name: str, server: Server, door: str) -> None:
-        out = self._load.run(server, door, CHECK, self._requests.single)
+        out = self._ready(server).run(server, door, CHECK, self._requests.single)
         self._add_rate(name, "calls", out["calls"], out)
 
     def _one_by_one(self, name: str, server: Server, door: str) -> None:
-        out = self._load.run(server, door, CHECK, self._requests.single, connections=1, streams=1)
+        out = self._ready(server).run(
+            server, door, CHECK, self._requests.single, connections=1, streams=1
+        )
         self._add_latency(f"{name}_client", out["histogram"])
 
     def _open(self, name: str, server: Server, door: str, share: int) -> None:
         """Load with a share of what the closed loop of this round got, on a fixed schedule."""
         rate = self.samples.last(f"{name}_calls_per_s") * share / 100
-        out = self._load.run(server, door, CHECK, self._requests.single, rate=rate, streams=64)
+        out = self._ready(server).run(
+            server, door, CHECK, self._requests.single, rate=rate, streams=64
+        )
         self._add_latency(f"{name}_at_{share}", out["histogram"])
 
     def _native_only(self, server: Server) -> None:
         capacity = self.samples.last("native_calls_per_s")
-        out = self._load.run(
-            server, "native", CHECK, self._requests.single, rate=3 * capacity, streams=1024
+        # More calls at a time than the door takes: waiting in the client would be no overload.
+        out = self._ready(server).run(
+            *(server, "native", CHECK, self._requests.single),
+            rate=3 * capacity,
+            connections=OVERLOAD_CONNECTIONS,
+            streams=256,
         )
         self.samples.add("overload_offered_ratio", out["started"] / out["seconds"] / capacity)
         self.samples.add("overload_goodput_ratio", out["calls"] / out["seconds"] / capacity)
+        self.samples.add("overload_refused_per_s", out["refused"] / out["seconds"])
         self._add_latency("native_overloaded", out["histogram"])
-        out = self._load.run(server, "native", BATCH, self._requests.batch, streams=4)
+        self._add_latency("native_refused", out["refused_histogram"])
+        out = self._ready(server).run(server, "native", BATCH, self._requests.batch, streams=4)
         self._add_rate("batch", "checks", out["accepted"], out)
-        out = self._load.run(server, "native", STREAM, self._requests.stream, streams=1, window=32)
+        out = self._ready(server).run(
+            server, "native", STREAM, self._requests.stream, streams=1, window=32
+        )
         self._add_rate("stream", "checks", out["accepted"], out)
 
-    def _report_marks(self, server: Server) -> None:
-        with grpc.insecure_channel(server.addresses["control"]) as channel:
-            call: Any = channel.unary_unary(REPORT_MARKS)
-            call(marks(self._market.listings, time.time_ns()), timeout=TIMEOUT_S)
+    def _ready(self, server: Server) -> Load:
+        """Return the load, once the server has marks of now: on old ones it would reject."""
+        if "control" in server.addresses:
+            with grpc.insecure_channel(server.addresses["control"]) as channel:
+                call: Any = channel.unary_unary(REPORT_MARKS)
+                call(marks(self._market.listings, time.time_ns()), timeout=TIMEOUT_S)
+        return self._load
 
     def _add_rate(self, name: str, unit: str, count: int, out: dict[str, Any]) -> None:
         self.samples.add(f"{name}_{unit}_per_s", count / out["seconds"])

@@ -132,6 +132,7 @@ static Connection connections[CONNECTIONS_MAX];
 static uint32_t slot_mask;
 static SSL_CTX *tls;
 static char first_failure[256];
+static uint32_t first_reason; /* ReasonCode of the first rejected order. */
 static uint64_t now;
 static uint64_t measure_from_ns;
 static uint64_t measure_to_ns;
@@ -270,6 +271,18 @@ static Slot *slot_of(Connection *connection, uint32_t stream) {
     return slot->stream == stream ? slot : NULL;
 }
 
+/* Count a CheckOrderResponse: field 1 is the decision, 1 = accepted, field 2 the reason. */
+static void count_decision(const uint8_t *reply, size_t size) {
+    if (size >= 2 && reply[0] == 0x08 && reply[1] == 1) {
+        counted.accepted++;
+        return;
+    }
+    counted.rejected++;
+    if (!first_reason && size >= 5 && reply[2] == 0x10) {
+        first_reason = (reply[3] & 0x7fu) | (reply[3] & 0x80u ? (uint32_t)reply[4] << 7 : 0);
+    }
+}
+
 /* Count the reply to what was due then. */
 static void count_reply(uint64_t due_ns, int32_t status, const uint8_t *reply, size_t size) {
     if (now < measure_from_ns || now >= measure_to_ns) {
@@ -282,15 +295,14 @@ static void count_reply(uint64_t due_ns, int32_t status, const uint8_t *reply, s
     } else if (status != 0) {
         counted.failed++;
         return;
-    } else if (size >= 2 && reply[0] == 0x08) { /* Field 1 as a number: a decision, 1 = accepted. */
+    } else if (size >= 2 && reply[0] == 0x08) {
         counted.calls++;
-        *(reply[1] == 1 ? &counted.accepted : &counted.rejected) += 1;
+        count_decision(reply, size);
     } else {
         counted.calls++;
         /* Field 1 as a message: replies of less than 128 bytes, one after the other. */
         for (size_t at = 0; at + 3 < size && reply[at] == 0x0a; at += 2 + (size_t)reply[at + 1]) {
-            bool accepted = reply[at + 2] == 0x08 && reply[at + 3] == 1;
-            *(accepted ? &counted.accepted : &counted.rejected) += 1;
+            count_decision(reply + at + 2, size - at - 2);
         }
     }
     if (due_ns >= measure_from_ns) {
@@ -860,11 +872,12 @@ static void run(int epoll_file) {
     double due = options.rate == 0 ? (double)counted.started : options.rate * options.seconds;
     printf("{\"seconds\": %.6f, \"due\": %.0f, \"started\": %" PRIu64 ", \"calls\": %" PRIu64
            ", \"accepted\": %" PRIu64 ", \"rejected\": %" PRIu64 ", \"refused\": %" PRIu64
-           ", \"failed\": %" PRIu64 ", \"unanswered\": %d, \"server_cpu_s\": %.2f, \"next_id\": %" PRIu64
+           ", \"failed\": %" PRIu64 ", \"first_reason\": %" PRIu32
+           ", \"unanswered\": %d, \"server_cpu_s\": %.2f, \"next_id\": %" PRIu64
            ", \"histogram\": ",
            options.seconds, due, due_count > due_before ? due_count - due_before : counted.started,
            counted.calls, counted.accepted, counted.rejected, counted.refused, counted.failed,
-           !idle(), cpu_after - cpu_before, options.next_id);
+           first_reason, !idle(), cpu_after - cpu_before, options.next_id);
     histogram_print(&counted.latency, stdout);
     printf(", \"refused_histogram\": ");
     histogram_print(&counted.refused_latency, stdout);
