@@ -37,6 +37,10 @@ def build() -> Path:
     """Return the fuzzer, built from the C of the last build. Raises MissingError."""
     if shutil.which("clang") is None:
         raise MissingError("there is no clang: apt-get install clang")
+    if os.environ.get("RISKD_DEBUG", "0") not in ("", "0"):
+        raise MissingError("a debug build has the sanitizers of another compiler")
+    if not (GENERATED / "wire.c").exists():
+        raise MissingError(f"there is no {GENERATED.relative_to(ROOT)}: run make")
     core = OUT / "core"
     core.mkdir(parents=True, exist_ok=True)
     include = f"-isystem{sysconfig.get_path('include')}"
