@@ -273,6 +273,17 @@ def test_collateral_is_behind_cross_positions_and_moves_their_prices() -> None:
     assert after.equity == 325_000_000
 
 
+def test_collateral_beyond_64_bits_does_not_come_back_with_a_loss() -> None:
+    bank = Bank()
+    bank.define()
+    assert bank.deposit(2**63 - 1, COIN) == NONE
+    # It counts 3 * 10^21, and the loss is 6.5 * 10^19 - 2^62.
+    bank.load(1, -(10**12), 2**62)
+    (row,) = bank.engine.positions(1) or []
+    assert (row.unrealised_pnl, row.equity) == (-(2**63), 2**63 - 1)
+    assert not row.liquidatable
+
+
 def test_an_index_without_a_mark_makes_all_unknown() -> None:
     bank = Bank()
     reason, index = bank.engine.upsert_instrument("COINUSDT", 1, 1, 1, 1, -2, 1, -2)

@@ -22,6 +22,7 @@ from tests.unit.rule_desk import (
     NONE,
     OPTION,
     RESERVED,
+    RISK_FACTOR,
     SHORT,
     SPOT,
     WHOLE,
@@ -579,3 +580,17 @@ def test_what_is_required_of_a_pair_far_above_money_does_not_wrap(engine: NewEng
     assert [row.liquidation_requirement for row in desk.rows if row.lots != 0] == [most, most]
     assert all(row.liquidatable for row in desk.rows if row.lots != 0)
     assert not desk.summary.known
+
+
+# --- Risk factors ---------------------------------------------------------------------------------
+
+
+def test_a_short_risk_factor_leaves_room_for_the_liquidation_fee(engine: NewEngine) -> None:
+    """As the long one: it is at most 10^9 - 1 - phi. Initial rates end at the whole notional."""
+    desk = RuleDesk(engine, [(0, 10**9, 500_000_000, 100)], {})
+    rule = {"family": RISK_FACTOR, "parameter_c": 3 * 10**9}
+    made = [desk.schedule(**rule, parameter_a=each) for each in (10**9 - 1, 10**9)]
+    assert made == [NONE, INVALID]
+    rule["liquidation_fee_ppb"] = 7
+    made = [desk.schedule(**rule, parameter_a=each) for each in (10**9 - 8, 10**9 - 7)]
+    assert made == [NONE, INVALID]

@@ -2,7 +2,7 @@
 
 import math
 
-from libc.stdint cimport INT64_MAX, int64_t, uint32_t
+from libc.stdint cimport int64_t, uint32_t
 from libc.string cimport memset
 
 from riskd.core.book cimport Book, collateral_add, collateral_find
@@ -15,9 +15,10 @@ cdef extern from *:
     """
     const int64_t COLLATERAL_MAX "RISKD_COLLATERAL_MAX"
 
-# What does not fit is taken for this: far above any money, so that no check passes it.
+# What is more is taken for this: a loss below 2^95 does not bring it back to what fits 64 bits, and
+# a billion times as much is below 2^127.
 cdef inline i128 _beyond() noexcept nogil:
-    return <i128>INT64_MAX * 4
+    return <i128>1 << 96
 
 
 cdef i128 _product_over(

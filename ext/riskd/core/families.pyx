@@ -494,11 +494,11 @@ cdef bint _parameters_lawful(const Schedule *schedule) noexcept nogil:
         )
     return (
         ladder.family == FAMILY_RISK_FACTOR
-        and _is_in(a, 1, PPB)
+        and _is_in(a, 1, <int64_t>PPB - 1 - ladder.liquidation_fee_ppb)
         and _is_in(b, 0, PARAMETER_MAX)
         and _is_in(c, <int64_t>PPB + 1, <int64_t>PPB * 1000)
-        and ladder.tiers[0].initial_ppb == ceil_div(
-            <i128>ladder.tiers[0].maintenance_ppb * c, PPB
+        and ladder.tiers[0].initial_ppb == min(
+            ceil_div(<i128>ladder.tiers[0].maintenance_ppb * c, PPB), <i128>PPB
         )
     )
 
