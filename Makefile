@@ -23,7 +23,7 @@ CHECKED := $(wildcard riskd benchmarks tests)
 TESTS := $(wildcard tests clients/python/tests)
 
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-debug test-crash test-differential simulate lint format conformance bench bench-listener interop h2spec fuzz proto wheel wheel-check constraints clean
+.PHONY: help demo test test-debug test-crash test-differential test-parity simulate lint format conformance bench bench-listener interop h2spec fuzz proto wheel wheel-check constraints clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -43,6 +43,10 @@ test-crash: $(READY) ## kill the service under load, CRASHES times (200) for eac
 test-differential: $(READY) ## compare engine and reference over COMMANDS (100000) of each of SEEDS (4) of all streams
 	RISKD_DIFFERENTIAL_SEEDS=$(or $(SEEDS),4) RISKD_DIFFERENTIAL_COMMANDS=$(or $(COMMANDS),100000) \
 		$(SANITIZED) $(BIN)/python -m pytest -q tests/differential -k answer_alike
+
+test-parity: $(READY) ## send COMMANDS (1000000) from SEED (1) through library, control server and native door
+	RISKD_PARITY_COMMANDS=$(or $(COMMANDS),1000000) RISKD_PARITY_SEED=$(or $(SEED),1) \
+		$(SANITIZED) $(BIN)/python -m pytest -q tests/service/test_doors.py
 
 interop: $(READY) ## run other people's gRPC clients against both doors (CLIENTS="tonic ghz", or all)
 	$(BIN)/python -m tests.interop $(CLIENTS)

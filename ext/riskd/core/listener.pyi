@@ -42,5 +42,7 @@ class Listener:
         """Begin to answer. Raises OSError if there is no thread for it."""
     def stop(self, grace_ms: int = ...) -> None:
         """Refuse new calls, let those in work finish for so long, and close everything."""
+    def set_time(self, time_ns: int) -> None:
+        """Change the time of the calls that come from now on, as time_ns of the constructor."""
     def counts(self) -> dict[str, int]:
         """Return what was counted since the start, by name."""

@@ -118,6 +118,7 @@ cdef extern from *:
     int close(int file) nogil
     uint32_t _load "__atomic_load_n"(const uint32_t *place, int order) nogil
     uint64_t _load_long "__atomic_load_n"(const uint64_t *place, int order) nogil
+    void _store_long "__atomic_store_n"(uint64_t *place, uint64_t value, int order) nogil
     void _store "__atomic_store_n"(uint32_t *place, uint32_t value, int order) nogil
     enum:
         _ACQUIRE "__ATOMIC_ACQUIRE"
@@ -177,7 +178,7 @@ cdef struct State:
     int sockets[SOCKETS_MAX]
     TlsContext *contexts[SOCKETS_MAX]
     uint32_t sockets_count
-    # 0: the clock's.
+    # 0: the clock's. Written by Python.
     uint64_t fixed_time_ns
     uint64_t ticked_ns
     uint64_t end_ns
@@ -202,8 +203,8 @@ cdef inline uint64_t _now_ns(int clock) noexcept nogil:
 
 cdef inline void _read_clocks(State *state) noexcept nogil:
     state.front.now_ns = _now_ns(CLOCK_MONOTONIC)
-    state.front.time_ns = state.fixed_time_ns
-    if state.fixed_time_ns == 0:
+    state.front.time_ns = _load_long(&state.fixed_time_ns, _RELAXED)
+    if state.front.time_ns == 0:
         state.front.time_ns = _now_ns(CLOCK_REALTIME)
 
 
@@ -717,6 +718,9 @@ cdef class Listener:
         state.sockets_count = 0
         for index in range(state.connections_max if state.connections != NULL else 0):
             _close_connection(state, &state.connections[index])
+
+    def set_time(self, uint64_t time_ns):
+        _store_long(&self._state.fixed_time_ns, time_ns, _RELAXED)
 
     def counts(self):
         cdef State *state = self._state
