@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 from typing import TYPE_CHECKING
 
-from riskd.settings import Settings, SettingsError, reach_of
+from riskd.settings import Settings, SettingsError
 
 if TYPE_CHECKING:
     from riskd.core.engine import Engine
@@ -17,8 +16,6 @@ NOT_BUILT = (
     "native listener: none, riskd was built without libnghttp2 or OpenSSL: "
     "only the control server runs"
 )
-
-_logger = logging.getLogger("riskd.native")
 
 
 class NativeDoor:
@@ -43,18 +40,18 @@ class NativeDoor:
             from riskd.core.listener import Listener  # noqa: PLC0415
             from riskd.core.tls import Tls  # noqa: PLC0415
         except ImportError:
-            if settings.listener_certificate_file:
-                raise SettingsError(f"listener_certificate_file: {NOT_BUILT}") from None
+            if settings.certificate_file:
+                raise SettingsError(f"certificate_file: {NOT_BUILT}") from None
             return [NOT_BUILT]
-        if settings.listener_certificate_file:
+        if settings.certificate_file:
             try:
                 self._tls = Tls(
-                    settings.listener_certificate_file,
-                    settings.listener_key_file,
-                    settings.listener_client_ca_file or None,
+                    settings.certificate_file,
+                    settings.key_file,
+                    settings.client_ca_file or None,
                 )
             except ValueError as error:
-                raise SettingsError(f"listener_certificate_file: {error}") from None
+                raise SettingsError(f"certificate_file: {error}") from None
         listener = Listener(
             self._engine,
             connections_max=settings.listener_connections_max,
@@ -69,7 +66,7 @@ class NativeDoor:
             for address in settings.listener_addresses:
                 tls = None if address.startswith("unix:") else self._tls
                 bound = listener.listen(address, tls)
-                lines.append(f"native listener: {bound}, {self._security(bound, tls)}")
+                lines.append(f"native listener: {bound}, {settings.security_of(bound, '1.3')}")
             listener.start()
         except (OSError, ValueError) as error:
             listener.stop()
@@ -77,26 +74,17 @@ class NativeDoor:
         self._listener = listener
         return lines
 
-    def _security(self, address: str, tls: Tls | None) -> str:
-        if tls is None:
-            return reach_of(address)
-        authority = self._settings.listener_client_ca_file
-        return (
-            f"TLS 1.3, clients with a certificate of {authority}"
-            if authority
-            else ("TLS 1.3, any client")
-        )
-
     def reload(self) -> None:
-        """Read the certificates again, for new connections; log why not if they cannot be used."""
+        """Read the certificates again, for new connections. Raises SettingsError if they are bad.
+
+        What is in use then stays.
+        """
         if self._tls is None:
             return
         try:
             self._tls.reload()
         except ValueError as error:
-            _logger.error("certificates not reloaded", extra={"fields": {"reason": str(error)}})
-        else:
-            _logger.info("certificates reloaded")
+            raise SettingsError(str(error)) from None
 
     def begin_stop(self) -> None:
         """Refuse new calls from now on, while others stop too."""

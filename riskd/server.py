@@ -18,6 +18,7 @@ from grpc_channelz.v1 import channelz, channelz_pb2
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from riskd.certificates import Certificates
 from riskd.services.commits import Commits
 from riskd.services.errors import ErrorInterceptor
 from riskd.settings import Settings, SettingsError, parse_address
@@ -38,6 +39,7 @@ class ControlServer:
     services maps full service names to what registers each of them; keep_time runs beside them, and
     end_streams ends answers that would never end, in the loop, when a stop begins.
     When the journal fails, health says NOT_SERVING; calls are still answered, each with its error.
+    Raises SettingsError if the certificates of the settings cannot be used.
     """
 
     def __init__(
@@ -53,6 +55,7 @@ class ControlServer:
         self._commits = commits
         self._keep_time = keep_time
         self._end_streams = end_streams
+        self._certificates = Certificates(settings) if settings.certificate_file else None
         self._asked_to_stop: Future[int] = Future()
         self._thread: threading.Thread | None = None
 
@@ -78,6 +81,14 @@ class ControlServer:
         _logger.info("serving", extra={"fields": {"host": host, "port": port}})
         return port
 
+    def reload(self) -> None:
+        """Read the certificates again, for new connections. Raises SettingsError if they are bad.
+
+        What is in use then stays.
+        """
+        if self._certificates is not None:
+            self._certificates.reload()
+
     def stop(self, grace_ms: int | None = None) -> None:
         """Refuse new calls, let those in flight finish for grace_ms (default: the setting)."""
         grace_ms = self._settings.shutdown_grace_ms if grace_ms is None else grace_ms
@@ -98,7 +109,12 @@ class ControlServer:
         )
         try:
             servicer = await self._register(server)
-            port = server.add_insecure_port(settings.control_address)
+            if self._certificates is None:
+                port = server.add_insecure_port(settings.control_address)
+            else:
+                port = server.add_secure_port(
+                    settings.control_address, self._certificates.credentials()
+                )
             await server.start()
         except BaseException as error:
             started.set_exception(error)

@@ -75,19 +75,19 @@ class Settings:
         "Addresses of the native listener, each host:port, [IPv6]:port or unix:path; port 0 takes "
         "a free one, none at all turns it off.",
     )
+    certificate_file: str = _setting(
+        "",
+        "Certificate chain (PEM), for TLS on all addresses but Unix sockets; read again on SIGHUP, "
+        "as key_file and client_ca_file are.",
+    )
+    key_file: str = _setting("", "Private key (PEM) of certificate_file, without a password.")
+    client_ca_file: str = _setting(
+        "", "Authorities (PEM): only clients with a certificate of one of them are let in."
+    )
     allow_plaintext_off_loopback: bool = _setting(
         False,
         "Accept addresses that other machines can reach, although nothing is encrypted or "
         "authenticated.",
-    )
-    listener_certificate_file: str = _setting(
-        "",
-        "Certificate chain (PEM) of the native listener, for TLS 1.3 on its addresses but Unix "
-        "sockets; read again on SIGHUP.",
-    )
-    listener_key_file: str = _setting("", "Private key (PEM) of listener_certificate_file.")
-    listener_client_ca_file: str = _setting(
-        "", "Authorities (PEM): only clients with a certificate of one of them are let in."
     )
     listener_connections_max: int = _setting(
         1024,
@@ -239,26 +239,34 @@ class Settings:
                 f"listener_addresses has {len(self.listener_addresses)} addresses: "
                 f"must have at most {LISTENER_ADDRESSES_MAX}"
             )
-        if bool(self.listener_certificate_file) != bool(self.listener_key_file):
-            raise SettingsError(
-                "listener_certificate_file and listener_key_file must both be set, or neither"
-            )
-        if self.listener_client_ca_file and not self.listener_certificate_file:
-            raise SettingsError("listener_client_ca_file needs a listener_certificate_file")
-        self._check_reach("control_address", self.control_address, is_secured=False)
+        if bool(self.certificate_file) != bool(self.key_file):
+            raise SettingsError("certificate_file and key_file must both be set, or neither")
+        if self.client_ca_file and not self.certificate_file:
+            raise SettingsError("client_ca_file needs a certificate_file")
+        self._check_reach("control_address", self.control_address)
         for address in self.listener_addresses:
             if not address.startswith("unix:"):
-                is_secured = bool(self.listener_certificate_file)
-                self._check_reach("listener_addresses", address, is_secured=is_secured)
+                self._check_reach("listener_addresses", address)
 
-    def _check_reach(self, name: str, address: str, *, is_secured: bool) -> None:
+    def _check_reach(self, name: str, address: str) -> None:
         """Refuse plain text where other machines can read it."""
         host, _ = parse_address(address, name)
-        if not (is_secured or self.allow_plaintext_off_loopback or is_loopback(host)):
+        if not (self.certificate_file or self.allow_plaintext_off_loopback or is_loopback(host)):
             raise SettingsError(
                 f"{name} {address!r} is not loopback and there is no TLS: "
-                "use 127.0.0.1 or set allow_plaintext_off_loopback = true"
+                "set certificate_file, use 127.0.0.1 or set allow_plaintext_off_loopback = true"
             )
+
+    def security_of(self, address: str, version: str) -> str:
+        """Return who can read what is sent to an address, and who is let in there.
+
+        version is that of TLS, where it is used.
+        """
+        if self.certificate_file and not address.startswith("unix:"):
+            if self.client_ca_file:
+                return f"TLS {version}, clients with a certificate of {self.client_ca_file}"
+            return f"TLS {version}, any client"
+        return reach_of(address)
 
 
 @dataclass(frozen=True, slots=True)

@@ -268,7 +268,17 @@ def serve_until_signal(settings: Settings, announce: Callable[[int, list[str]], 
             signal.signal(each, signal.SIG_DFL)
 
     previous = {number: signal.signal(number, on_signal) for number in _SIGNALS}
-    previous[signal.SIGHUP] = signal.signal(signal.SIGHUP, lambda number, frame: native.reload())
+
+    def on_hangup(number: int, frame: FrameType | None) -> None:
+        try:
+            server.reload()
+            native.reload()
+        except SettingsError as error:
+            _logger.error("not reloaded", extra={"fields": {"reason": str(error)}})
+        else:
+            _logger.info("reloaded")
+
+    previous[signal.SIGHUP] = signal.signal(signal.SIGHUP, on_hangup)
     keeper = build_keeper(settings)
     try:
         lines = native.start()

@@ -15,7 +15,7 @@ EPILOG = """examples:
 
 Flags stand over the environment, the environment over the file. SIGTERM and Ctrl-C stop the
 service once the calls in flight are answered; a second one kills it. SIGHUP reads the certificates
-of the native listener again."""
+again."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -54,7 +54,8 @@ def run(arguments: argparse.Namespace) -> int:
                 print(f"warning: {warning}", file=sys.stderr)
             print(_kept(loaded.settings))
             address = settings.join_address(host, port)
-            print(f"control server: {address}, {settings.reach_of(address)}")
+            security = loaded.settings.security_of(address, "1.2 or 1.3")
+            print(f"control server: {address}, {security}")
             print("\n".join(native))
             print(f"serving on {address}", flush=True)
 

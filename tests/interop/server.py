@@ -53,19 +53,17 @@ def serving() -> Iterator[Service]:
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="riskd-interop-")))
         make_certificates(folder)
-        service = stack.enter_context(_started())
+        service = stack.enter_context(_started("", {}))
         if len(service.doors) < 2:
             yield service
             return
         tls = {"ca": folder / "ca.pem"}
-        flags = [f"--listener-certificate-file={folder}/server.pem"]
-        flags.append(f"--listener-key-file={folder}/server.key")
-        (_, door) = stack.enter_context(_started(*flags)).doors
-        secured = [Door("native-tls", door.address, tls)]
-        flags.append(f"--listener-client-ca-file={folder}/ca.pem")
-        (_, door) = stack.enter_context(_started(*flags)).doors
-        own = {"certificate": folder / "client.pem", "key": folder / "client.key"}
-        secured.append(Door("native-mtls", door.address, tls | own))
+        flags = [f"--certificate-file={folder}/server.pem"]
+        flags.append(f"--key-file={folder}/server.key")
+        secured = stack.enter_context(_started("-tls", tls, *flags)).doors
+        flags.append(f"--client-ca-file={folder}/ca.pem")
+        tls |= {"certificate": folder / "client.pem", "key": folder / "client.key"}
+        secured += stack.enter_context(_started("-mtls", tls, *flags)).doors
         yield Service([*service.doors, *secured], service.notes)
 
 
@@ -89,7 +87,8 @@ def make_certificates(folder: Path) -> None:
 
 
 @contextmanager
-def _started(*flags: str) -> Iterator[Service]:
+def _started(suffix: str, tls: dict[str, Path], *flags: str) -> Iterator[Service]:
+    """Start a service, whose doors have names with this suffix."""
     with tempfile.TemporaryDirectory(prefix="riskd-interop-") as directory:
         process = subprocess.Popen(
             [
@@ -102,9 +101,10 @@ def _started(*flags: str) -> Iterator[Service]:
             text=True,
         )
         try:
-            service = _announced(process)
-            _open_market(service.doors[0].address)
-            yield service
+            said = _announced(process)
+            doors = [Door(door.name + suffix, door.address, dict(tls)) for door in said.doors]
+            _open_market(doors[0])
+            yield Service(doors, said.notes)
         finally:
             process.terminate()
             try:
@@ -132,8 +132,21 @@ def _announced(process: subprocess.Popen[str]) -> Service:
     raise RuntimeError(f"riskd serve ended with status {process.wait()}")
 
 
-def _open_market(address: str) -> None:
-    with grpc.insecure_channel(address) as channel:
+def _open_channel(door: Door) -> grpc.Channel:
+    if not door.tls:
+        return grpc.insecure_channel(door.address)
+    ca, key, certificate = (
+        door.tls[name].read_bytes() if name in door.tls else None
+        for name in ("ca", "key", "certificate")
+    )
+    # The certificate is localhost's.
+    options = [("grpc.ssl_target_name_override", "localhost")]
+    credentials = grpc.ssl_channel_credentials(ca, key, certificate)
+    return grpc.secure_channel(door.address, credentials, options)
+
+
+def _open_market(door: Door) -> None:
+    with _open_channel(door) as channel:
         instruments = InstrumentServiceStub(channel)
         instruments.CreateAsset(instruments_pb.CreateAssetRequest(symbol="USDT", scale=6))
         tier = instruments_pb.MarginTier(

@@ -467,7 +467,7 @@ def test_without_the_library_serve_says_that_there_is_no_native_listener(
     assert door.start() == [NOT_BUILT]
     door.begin_stop()
     door.stop()
-    secured = Settings(listener_certificate_file="x", listener_key_file="y")
+    secured = Settings(certificate_file="x", key_file="y")
     with pytest.raises(SettingsError, match="built without"):
         NativeDoor(secured, market.engine).start()
 

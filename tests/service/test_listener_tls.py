@@ -20,6 +20,7 @@ import grpc
 import pytest
 
 from riskd.settings import Settings, SettingsError
+from tests.service.authority import Authority
 from tests.service.conftest import NOW_NS, Rig
 from tests.service.test_listener import SERVICE, call
 
@@ -31,44 +32,6 @@ else:
     Tls = pytest.importorskip("riskd.core.tls").Tls
 
 pytestmark = pytest.mark.skipif(shutil.which("openssl") is None, reason="no openssl to make keys")
-
-
-# What every gRPC library takes.
-NEW_KEY = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
-
-
-class Authority:
-    """A certificate authority in a directory, and what it signs."""
-
-    def __init__(self, directory: Path, name: str) -> None:
-        self.directory = directory
-        self.name = name
-        self.certificate = directory / f"{name}.pem"
-        self._key = directory / f"{name}.key"
-        self._run(
-            "req", "-x509", *NEW_KEY, "-subj", f"/CN={name}",
-            "-keyout", str(self._key), "-out", str(self.certificate), "-days", "2",
-        )  # fmt: skip
-
-    def _run(self, *words: str) -> None:
-        subprocess.run(["openssl", *words], check=True, capture_output=True)
-
-    def sign(self, name: str) -> tuple[Path, Path]:
-        """Return certificate and key of a name, for localhost."""
-        key, request, certificate, extension = (
-            self.directory / f"{name}.{ending}" for ending in ("key", "csr", "pem", "ext")
-        )
-        extension.write_text("subjectAltName=DNS:localhost,IP:127.0.0.1\n")
-        self._run(
-            "req", *NEW_KEY, "-subj", f"/CN={name}",
-            "-keyout", str(key), "-out", str(request),
-        )  # fmt: skip
-        self._run(
-            "x509", "-req", "-in", str(request), "-CA", str(self.certificate), "-days", "2",
-            "-CAkey", str(self._key), "-CAcreateserial", "-extfile", str(extension),
-            "-out", str(certificate),
-        )  # fmt: skip
-        return certificate, key
 
 
 @pytest.fixture(scope="module")
@@ -196,9 +159,9 @@ def test_serve_says_what_listens_where_and_reloads_on_sighup(
     options = {
         "control-address": "127.0.0.1:0",
         "listener-addresses": f"127.0.0.1:0,unix:{tmp_path}/riskd.sock",
-        "listener-certificate-file": str(certificate),
-        "listener-key-file": str(key),
-        "listener-client-ca-file": str(authority.certificate),
+        "certificate-file": str(certificate),
+        "key-file": str(key),
+        "client-ca-file": str(authority.certificate),
         "durability": "none",
     }
     words = [f"--{name}={value}" for name, value in options.items()]
@@ -217,20 +180,28 @@ def test_serve_says_what_listens_where_and_reloads_on_sighup(
             lines.append(server.stdout.readline())
             assert lines[-1]
         control, secured, local = lines[-4:-1]
-        assert re.fullmatch(
-            r"control server: 127\.0\.0\.1:\d+, plain text, this machine only\n", control
-        )
-        found = re.fullmatch(
-            r"native listener: (\S+), TLS 1\.3, clients with a certificate of (\S+)\n", secured
-        )
-        assert found is not None
-        assert found[2] == str(authority.certificate)
+        of_authority = f"clients with a certificate of {authority.certificate}\n"
+        assert re.fullmatch(rf"control server: (\S+), TLS 1\.2 or 1\.3, {of_authority}", control)
+        assert re.fullmatch(rf"native listener: (\S+), TLS 1\.3, {of_authority}", secured)
         assert local.endswith("riskd.sock, plain text, this machine only\n")
-        assert code_of(found[1], authority, authority.sign("client")) is grpc.StatusCode.OK
+        doors = [line.split()[2].removesuffix(",") for line in (control, secured)]
+        client = authority.sign("client")
+        other = Authority(tmp_path, "later")
+        for door in doors:
+            assert code_of(door, authority, client) is grpc.StatusCode.OK
+        for old, new in zip((certificate, key), other.sign("newer"), strict=True):
+            old.write_bytes(new.read_bytes())
         server.send_signal(signal.SIGHUP)
-        for line in server.stderr:
-            if "certificates reloaded" in line:
-                break
+        assert '"reloaded"' in next(line for line in server.stderr if "reloaded" in line)
+        for door in doors:
+            assert code_of(door, other, client) is grpc.StatusCode.OK
+            assert code_of(door, authority, client) is grpc.StatusCode.UNAVAILABLE
+        key.write_text("broken")
+        server.send_signal(signal.SIGHUP)
+        refusal = next(line for line in server.stderr if "not reloaded" in line)
+        assert str(key) in refusal
+        for door in doors:
+            assert code_of(door, other, client) is grpc.StatusCode.OK
         server.send_signal(signal.SIGTERM)
         assert server.wait(60) == 0
     finally:
@@ -241,8 +212,8 @@ def test_serve_says_what_listens_where_and_reloads_on_sighup(
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"listener_certificate_file": "x"}, "must both be set"),
-        ({"listener_client_ca_file": "x"}, "needs a listener_certificate_file"),
+        ({"certificate_file": "x"}, "must both be set"),
+        ({"client_ca_file": "x"}, "needs a certificate_file"),
         ({"listener_addresses": ("0.0.0.0:0",)}, "listener_addresses .* is not loopback"),
         ({"listener_addresses": ("x",)}, "listener_addresses is 'x': must be host:port"),
         ({"listener_addresses": ("127.0.0.1:0",) * 9}, "must have at most 8"),
@@ -251,6 +222,6 @@ def test_serve_says_what_listens_where_and_reloads_on_sighup(
 def test_settings_that_contradict_are_refused(values: dict[str, Any], message: str) -> None:
     with pytest.raises(SettingsError, match=message):
         Settings(**values)
-    secured: dict[str, Any] = {"listener_certificate_file": "x", "listener_key_file": "y"}
+    secured: dict[str, Any] = {"certificate_file": "x", "key_file": "y"}
     addresses = ("0.0.0.0:0", "unix:/x")
     assert Settings(listener_addresses=addresses, **secured).listener_addresses == addresses
