@@ -203,7 +203,14 @@ def flags(kinds: NDArray[np.uint8], shape: tuple[int, ...]) -> NDArray[np.uint8]
     return np.ascontiguousarray(np.broadcast_to(kinds, shape)).reshape(-1)
 
 
+def refuse_masked(name: str, value: ArrayLike) -> None:
+    """Raise ValueError if an element is masked: what lies under a mask is not a figure."""
+    if np.ma.is_masked(value):
+        raise ValueError(f"{name} has masked elements")
+
+
 def _as_array(field: Field, kind: type[np.float64] | type[np.int64]) -> NDArray[Any]:
+    refuse_masked(field.name, field.value)
     whole = kind is np.int64
     raw = np.asarray(field.value)
     # No elements have no kind.

@@ -35,6 +35,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from riskd.core.position_margin import BOUNDS, FIELDS, Family
+from riskd.margin.arrays import refuse_masked
 from riskd.margin.exact import Tier, TierSchedule
 from riskd.margin.rule import Rule
 from riskd.margin.schedules import (
@@ -319,9 +320,14 @@ def _fields(positions: Positions) -> Mapping[str, ArrayLike]:
 
 
 def _column(name: str, value: ArrayLike) -> Floats:
+    refuse_masked(f"positions.{name}", value)
+    raw = np.asarray(value)
+    # No elements have no kind; Decimals are objects to NumPy. Times, texts and truths are no sizes.
+    if raw.size and raw.dtype.kind not in "iufO":
+        raise ValueError(f"positions.{name} must be numbers, got {raw.dtype}")
     try:
-        column = np.asarray(value, dtype=np.float64)
-    except (TypeError, ValueError):
+        column = raw.astype(np.float64, copy=False)
+    except (TypeError, ValueError, OverflowError):
         raise ValueError(f"positions.{name} must be numbers") from None
     return column if column.flags.aligned else column.copy()
 
@@ -389,7 +395,8 @@ def _figures(schedule: Schedule, rule: Rule) -> dict[str, Any]:
         figures["interest_lower"] = float(schedule.lower)
         figures["interest_upper"] = float(schedule.upper)
     else:
-        assert isinstance(schedule, PowerLaw)
+        if not isinstance(schedule, PowerLaw):
+            raise TypeError(f"schedule must be one of riskd.margin.Schedule, got {schedule!r}")
         rates = schedule.initial_base, schedule.maintenance_base
         figures |= {"is_power": 1, "factor": float(schedule.factor), "power": float(schedule.power)}
     figures["tiers"] = [_tier(Fraction(0), Fraction(rates[0]), Fraction(rates[1]), Fraction(0))]

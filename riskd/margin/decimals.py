@@ -65,7 +65,8 @@ def to_decimal(value: Fraction, rounding: str, digits: int = _DIGITS) -> Decimal
     quotient = context.divide(Decimal(value.numerator), Decimal(value.denominator))
     result = quotient.normalize(context)
     exponent = result.as_tuple().exponent
-    if isinstance(exponent, int) and exponent <= 0:
+    # One that is too long to write out keeps its exponent.
+    if (isinstance(exponent, int) and exponent <= 0) or result.adjusted() >= EXACT.prec:
         return result
     return result.quantize(Decimal(1), context=EXACT)
 

@@ -58,6 +58,12 @@ class Tier:
     deduction: Decimal | None = None
     max_leverage: Decimal | None = None
 
+    def __post_init__(self) -> None:
+        not_negative("maintenance_rate", self.maintenance_rate)
+        not_negative("initial_rate", self.initial_rate)
+        if self.max_leverage is not None:
+            positive("max_leverage", self.max_leverage)
+
     @classmethod
     def of(
         cls,

@@ -200,14 +200,20 @@ def rates_of(
     notional: Number,
     rule: Rule | None = None,
     open_interest: Number | None = None,
+    *,
+    floor_is_in: bool = False,
 ) -> Rates:
-    """Return the rates and amounts of a position of this many contracts and this notional."""
+    """Return the rates and amounts of a position of this many contracts and this notional.
+
+    A position exactly at a tier's floor has the tier below; floor_is_in: that tier itself.
+    """
     terms = terms_of(
         schedule,
         abs(Fraction(decimal("quantity", quantity))),
         Fraction(decimal("notional", notional)),
         Rule() if rule is None else rule,
         None if open_interest is None else Fraction(decimal("open_interest", open_interest)),
+        floor_is_in=floor_is_in,
     )
     return Rates(
         rounded_up(terms.i),
@@ -232,12 +238,14 @@ def terms_of(
     notional: Fraction,
     rule: Rule,
     open_interest: Fraction | None,
+    *,
+    floor_is_in: bool = False,
 ) -> Terms:
     if isinstance(schedule, TierSchedule):
         tiers = tier_terms(schedule, rule)
         if rule.tier_key == "notional":
-            return tiers[tier_index(tiers, notional)][1]
-        terms = tiers[tier_index(tiers, quantity)][1]
+            return tiers[tier_index(tiers, notional, floor_is_in=floor_is_in)][1]
+        terms = tiers[tier_index(tiers, quantity, floor_is_in=floor_is_in)][1]
         # A deduction in contracts is a part of the rate, at any price.
         return Terms(terms.i, terms.m - terms.d / quantity if quantity else terms.m)
     if isinstance(schedule, PerContract):
@@ -300,10 +308,15 @@ def tier_terms(schedule: TierSchedule, rule: Rule) -> list[tuple[Fraction, Terms
     return rows
 
 
-def tier_index(tiers: Sequence[tuple[Fraction, Terms]], key: Fraction) -> int:
-    """Return the last tier whose floor is below the key: a floor itself is of the tier below."""
+def tier_index(
+    tiers: Sequence[tuple[Fraction, Terms]], key: Fraction, *, floor_is_in: bool = False
+) -> int:
+    """Return the last tier whose floor is below the key, or with floor_is_in at the key."""
     index = 0
-    while index + 1 < len(tiers) and tiers[index + 1][0] < key:
+    while index + 1 < len(tiers):
+        floor = tiers[index + 1][0]
+        if floor > key or (floor == key and not floor_is_in):
+            break
         index += 1
     return index
 

@@ -104,3 +104,18 @@ def python_calls(question: Callable[[Floats], object], rows: int) -> int:
 @pytest.mark.parametrize("name", CALLS)
 def test_python_does_as_much_for_many_rows_as_for_few(name: str) -> None:
     assert python_calls(CALLS[name], 4096) == python_calls(CALLS[name], 8)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda x: margin.order_fee(x, 1.0, 0.1),
+        lambda x: margin.open_interest_rate_ppm(1000, x, 1, 10),
+        lambda x: margin.option_margin(margin.REG_T, "put", -1.0, 100.0, x, strike=100.0),
+    ],
+)
+def test_masked_elements_are_refused(call: Callable[[Floats], object]) -> None:
+    figures = np.ma.array([1, 2], mask=[False, True])
+    with pytest.raises(ValueError, match="has masked elements"):
+        call(figures)
+    call(np.ma.array([1, 2], mask=False))

@@ -129,6 +129,14 @@ def test_a_figure_out_of_bounds_is_named(field: str, value: float, says: str, in
         (ONE | {"fee_rate": 0.1}, Rule(wallet="margin_and_fee"), "positions.leverage is missing"),
         (ONE, Rule(maintenance_basis="session_average"), "positions.session_price is missing"),
         (ONE | {"wallet": "much"}, Rule(), "positions.wallet must be numbers"),
+        (ONE | {"wallet": "1"}, Rule(), "positions.wallet must be numbers, got <U1"),
+        (ONE | {"wallet": True}, Rule(), "positions.wallet must be numbers, got bool"),
+        (ONE | {"wallet": np.zeros(1, "M8[s]")}, Rule(), "must be numbers, got datetime64"),
+        (
+            ONE | {"wallet": np.ma.array([1.0, 2.0], mask=[False, True])},
+            Rule(),
+            "positions.wallet has masked elements",
+        ),
         (ONE | {"schedule": 0}, Rule(), "positions.schedule is given, but there is one schedule"),
         (
             ONE | {"quantity": [1, 2], "wallet": [1, 2, 3]},
@@ -150,6 +158,11 @@ def test_positions_that_cannot_be_answered_are_refused(
 ) -> None:
     with pytest.raises(ValueError, match=says):
         liquidation_prices(positions, TIERS, rule)
+
+
+def test_what_is_no_schedule_is_named() -> None:
+    with pytest.raises(TypeError, match=r"one of riskd.margin.Schedule, got None"):
+        requirements(ONE, None)  # type: ignore[arg-type]  # the mistake in question
 
 
 def test_a_schedule_out_of_range_is_named() -> None:

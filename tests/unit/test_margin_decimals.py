@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 
 from riskd.margin import (
     CrossPosition,
+    Position,
+    Rule,
     Tier,
     TierSchedule,
     bankruptcy_price,
@@ -17,6 +19,7 @@ from riskd.margin import (
     deductions,
     initial_margin,
     isolated_liquidation_price,
+    liquidation_price_of,
     maintenance_margin,
     maintenance_rate_of_leverage,
     max_leverage_for_stake,
@@ -148,6 +151,12 @@ def test_none_and_zero_are_no_liquidation_price_and_past_it() -> None:
     assert isolated_liquidation_price(-1, 100, -101, flat) == 0
 
 
+def test_a_figure_too_long_to_write_out_keeps_its_exponent() -> None:
+    position = Position.of(quantity=1, entry_price="1e300", wallet=0)
+    price = liquidation_price_of(position, TierSchedule.flat("0.5"), Rule())
+    assert price == Decimal("2e300")
+
+
 def test_figures_far_apart_keep_their_digits() -> None:
     flat = TierSchedule.flat("0.01")
     # (1 - 0.9999999999) / 0.99 and (1e15 + 1) / 1.01
@@ -198,6 +207,9 @@ def test_a_float_is_its_shortest_text() -> None:
             "maintenance and liquidation fee rate 1.0 must be above 0 and below 1",
         ),
         (lambda: max_leverage_for_stake(1, TierSchedule.flat("0.1")), "no max_leverage"),
+        (lambda: TierSchedule.flat("-0.01"), "maintenance_rate -0.01 must not be below 0"),
+        (lambda: Tier.of(0, 0, initial_rate=-1), "initial_rate -1 must not be below 0"),
+        (lambda: Tier.of(0, 0, max_leverage=0), "max_leverage 0 must be above 0"),
         (lambda: TierSchedule(()), "at least one tier"),
         (lambda: TierSchedule((Tier.of(1, "0.1"),)), "the first floor is 1, not 0"),
         (
