@@ -40,4 +40,4 @@ def adapter_of(model: str, venue: Venue) -> Adapter:
     for domain in venue.domains:
         if model in DOMAINS[domain]:
             return DOMAINS[domain][model]
-    raise NotCoveredError(model)
+    raise NotCoveredError("no rule for this model of this venue")

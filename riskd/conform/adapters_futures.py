@@ -82,7 +82,7 @@ class Question:
 def _rule(venue: Venue, contract: Contract, mode: str = "isolated") -> Rule:
     rule = venue.rule(contract, mode)
     if rule is None:
-        raise NotCoveredError(f"{contract} contracts")
+        raise NotCoveredError(f"no rule for {contract} contracts")
     return rule
 
 
@@ -109,8 +109,16 @@ def schedule_of(inputs: Inputs, venue: Venue, *, rate_needed: bool = True) -> Ti
     ceiling: Decimal | None = None
     for index, item in enumerate(items("inputs.tiers", inputs["tiers"])):
         row = without_units(mapping(f"inputs.tiers[{index}]", item))
-        # Where sizes are whole numbers the next tier may begin at the ceiling and one.
-        floor = ceiling if ceiling is not None else need(row, FLOOR)
+        begin = number(row, FLOOR)
+        if ceiling is None:
+            floor = need(row, FLOOR) if index else begin or Decimal(0)
+        elif begin is None or 0 <= begin - ceiling <= 1:
+            # Where sizes are whole numbers the next tier may begin at the ceiling and one.
+            floor = ceiling
+        else:
+            raise ValueError(
+                f"inputs.tiers[{index}] begins at {begin}, the tier below ends at {ceiling}"
+            )
         tiers.append(
             Tier.of(
                 floor,
@@ -392,7 +400,8 @@ def maintenance_tier(inputs: Inputs, venue: Venue) -> Outputs:
     def rates() -> margin.Rates:
         by_quantity = rule.tier_key == "quantity"
         size = need(row, (*QUANTITY, *CONTRACTS)).copy_abs() if by_quantity else Decimal(1)
-        return margin.rates_of(schedule, size, 0 if by_quantity else notional(), rule)
+        value = Decimal(0) if by_quantity else notional()
+        return margin.rates_of(schedule, size, value, rule, floor_is_in=venue.floor_is_in)
 
     def notional() -> Decimal:
         value = number(row, (*NOTIONAL, *MARK_VALUE))

@@ -87,7 +87,7 @@ def _with_units(outputs: Outputs) -> Outputs:
 
 def _option(venue: Venue) -> OptionVenue:
     if venue.option is None:
-        raise NotCoveredError("options")
+        raise NotCoveredError("no rule for options")
     return venue.option
 
 

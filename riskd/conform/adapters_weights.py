@@ -214,7 +214,12 @@ def _named(bucket: Callable[[], Bucket], part: str, buffer: int) -> Outputs:
 
 
 def _buffer(inputs: Inputs) -> int:
-    return _units(inputs, ("buffer", "margin_buffer"), _WEIGHT_PLACES, 0)
+    names = ("buffer", "margin_buffer")
+    stated = number(inputs, names)
+    # More than all of the liabilities is no buffer: it is stated in units of 1e-4, as on chain.
+    if stated is not None and stated > 1:
+        return units(f"inputs.{names[0]}", stated, 0)
+    return _units(inputs, names, _WEIGHT_PLACES, 0)
 
 
 def cross_margin_requirement(inputs: Inputs, _venue: Venue) -> Outputs:

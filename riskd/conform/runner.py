@@ -64,6 +64,8 @@ class Report:
 
     groups: dict[tuple[str, str], Count] = field(default_factory=dict)
     failures: list[Failure] = field(default_factory=list)
+    # How many rows of a venue and model are not covered, by reason.
+    uncovered: dict[tuple[str, str, str], int] = field(default_factory=dict)
     sources: dict[tuple[str, str], list[str]] = field(default_factory=dict)
     # The widest tolerance of each kind.
     tolerances: dict[tuple[str, str], dict[str, Decimal]] = field(default_factory=dict)
@@ -134,12 +136,15 @@ class Report:
             return "\n".join([*lines, "Every row passed."])
         lines += ["Rows that did not pass:", ""]
         lines += [f"* {failure.line()}" for failure in self.failures]
-        lines += [
-            f"* {count.not_covered} of {venue}, {model}: not covered"
-            for (venue, model), count in self.groups.items()
-            if count.not_covered
-        ]
+        lines += [f"* {line}" for line in self.not_covered()]
         return "\n".join(lines)
+
+    def not_covered(self) -> list[str]:
+        """Return a line for each reason why rows of a venue and model are not covered."""
+        return [
+            f"not covered: {count} of {venue}, {model}: {reason}"
+            for (venue, model, reason), count in self.uncovered.items()
+        ]
 
     def json(self) -> dict[str, Any]:
         """Return the report as one JSON object."""
@@ -171,8 +176,10 @@ def check(lines: Sequence[tuple[str, bytes]]) -> Report:
             venue, model = row["venue"], row["model"]
             report.note((venue, model), row)
             failures = _check_row(row)
-        except NotCoveredError:
+        except NotCoveredError as error:
             outcome = Count(rows=1, not_covered=1)
+            reason = (venue, model, f"{error}")
+            report.uncovered[reason] = report.uncovered.get(reason, 0) + 1
         except (ValueError, RecursionError) as error:
             outcome = Count(rows=1, failed=1)
             report.failures.append(Failure(place, "row", None, f"{error}"))
@@ -235,7 +242,7 @@ def _check_row(row: Mapping[str, Any]) -> list[Failure]:
         asked = {name: output(outputs, name) for name in row["expected"]}
         unknown = [name for name, figure in asked.items() if figure is None]
         if unknown:
-            raise NotCoveredError(", ".join(unknown))
+            raise NotCoveredError(f"no output {', '.join(unknown)}")
         for name, expected in row["expected"].items():
             got = asked[name]()
             for place, wanted, figure in _pairs(name, expected, got):
@@ -334,5 +341,7 @@ def run(args: argparse.Namespace) -> int:
     else:
         for failure in report.failures:
             print(failure.line())
+        for line in report.not_covered():
+            print(line)
         print(report.table())
     return 1 if report.failures else 0

@@ -53,6 +53,8 @@ class Venue:
     fee_step: Decimal | None = None
     # The value of one inverse contract is a whole number of these.
     value_step: Decimal | None = None
+    # What is exactly at a tier's floor is said to be of that tier, not of the one below.
+    floor_is_in: bool = False
     # vega and theta without a unit in their names are per 0.01 and per day; rho is not comparable.
     greeks_per_point: bool = False
     # Gamma and theta of the last day are not compared: the venue scales at least one of them.
@@ -127,6 +129,10 @@ VENUES: Mapping[str, Venue] = {
         isolated=Rule(wallet="margin_and_profit"),
         option=OptionVenue(rule=margin.BINANCE_HYPOTHESIS),
         domains=_BOTH,
+    ),
+    # tests/exchange/test_binance.py looks tiers up at their floors.
+    "Binance USD-M (via freqtrade": Venue(
+        isolated=Rule(wallet="margin_and_profit"), domains=_FUTURES, floor_is_in=True
     ),
     # Live position responses: mgnRatio = equity / (maintenance + taker fee), liqPx; tiers as in
     # freqtrade@c9ae5e1e tests/exchange/test_okx.py. Isolated prices are printed one tick early.
@@ -252,6 +258,7 @@ VENUES: Mapping[str, Venue] = {
 }
 # Other beginnings of venues' names.
 _ALIASES: Mapping[str, str] = {
+    "Binance (via freqtrade": "Binance USD-M (via freqtrade",
     "Bybit-style": "PointPay",
     "Bybit style": "PointPay",
     "Bybit (PointPay": "PointPay",

@@ -200,6 +200,28 @@ def test_a_line_that_is_not_json_fails_by_place(line: bytes) -> None:
     assert report.failures[0].row_id == "file.jsonl:3"
 
 
+def test_rows_that_are_not_covered_are_listed_with_the_reason() -> None:
+    asked = {**ROW, "expected": {"insurance_fund": 1}}
+    report = check(asked, asked, {**ROW, "venue": "other"}, ROW)
+    assert report.not_covered() == [
+        "not covered: 2 of Binance USD-M, isolated_liquidation_linear: no output insurance_fund",
+        "not covered: 1 of other, isolated_liquidation_linear: "
+        "no rule for this model of this venue",
+    ]
+
+
+def test_tiers_that_leave_a_hole_between_them_are_refused() -> None:
+    tiers = [{"min": 0, "max": 100, "mmr": 0.01}, {"min": 101, "max": 200, "mmr": 0.02}]
+    row = {**ROW, "inputs": {**FLAT, "tiers": tiers}, "expected": {"liquidation_price": 91.3265306}}
+    # The value at the price is above 100: (200 - 20 - 1) / (2 * 0.98).
+    assert check(row).total().passed == 1
+    for wrong in (102, 99):
+        tiers[1]["min"] = wrong
+        (failure,) = check(row).failures
+        says = f"inputs.tiers[1] begins at {wrong}, the tier below ends at 100"
+        assert (failure.output, failure.got) == ("inputs", says)
+
+
 def test_the_exit_status_is_one_if_a_row_failed(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -242,6 +264,8 @@ def test_the_longest_name_of_a_venue_counts() -> None:
     assert conform.venue_of("KuCoin (since May-2025)") is conform.VENUES["KuCoin (2025"]
     assert conform.venue_of("Reg-T") is conform.VENUES["US"]
     assert conform.venue_of("Bybit (2026 help)") is conform.VENUES["Bybit (2026"]
+    assert conform.venue_of("Binance USD-M (via freqtrade)").floor_is_in
+    assert not conform.venue_of("Binance USD-M").floor_is_in
     assert conform.venue_of("Gateway").domains == ()
 
 
@@ -271,7 +295,7 @@ def test_markdown_has_a_line_for_each_group_and_names_what_did_not_pass(
     blob = "https://github.com/owner/name/blob/0ae3e3b1/tests/test_margin.py"
     assert f"1. [owner/name@0ae3e3b1]({blob}) `tests/test_margin.py`\n2. a page\n" in table
     assert "* FAILED wrong liquidation_price: expected 91, got " in table
-    assert "* 1 of other, unheard_of: not covered" in table
+    assert "* not covered: 1 of other, unheard_of: no rule for this model of this venue" in table
     path.write_text(json.dumps(ROW))
     assert conform.main([str(path), "--markdown"]) == 0
     assert capsys.readouterr().out.endswith("\n\nEvery row passed.\n")

@@ -63,3 +63,27 @@ def test_a_venue_without_a_rule_for_options_is_not_covered() -> None:
     row = {**ROWS[0], "venue": "nobody"}
     report = conform.check([("row", json.dumps(row).encode())])
     assert report.total().not_covered == 1
+
+
+@pytest.mark.parametrize("buffer", [0.1, 1000, "1000"])
+def test_a_buffer_is_a_part_or_in_the_units_on_chain(buffer: object) -> None:
+    inputs = {
+        "cross": {"usdc": 20000, "sol_borrow": 100},
+        "isolated": {"base": 100, "quote": -11000, "deposit": 100},
+        "price": 100,
+        "perp_initial_ratio": 0.1,
+        "sol_initial_liability_weight": 1.2,
+        "buffer": buffer,
+    }
+    # A tenth of the liabilities of 10,000 more, and of the loss of 1,000 less.
+    expected = {
+        "cross_requirement": 13000,
+        "cross_collateral": 20000,
+        "isolated_requirement": 2000,
+        "isolated_collateral": -1000,
+    }
+    row: dict[str, Any] = {"id": "buffer", "venue": "Drift", "model": "isolated_vs_cross_margin"}
+    tolerance = {"value": 1e-9, "kind": "abs"}
+    row |= {"inputs": inputs, "expected": expected, "tolerance": tolerance}
+    report = conform.check([("row", json.dumps(row).encode())])
+    assert report.total().passed == 1
