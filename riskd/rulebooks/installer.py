@@ -145,6 +145,7 @@ class RuleEngine(Protocol):
         liability_ppb: int = ...,
         interest_free: int = ...,
         forced_conversion: int = ...,
+        wrong_way_ppb: int = ...,
     ) -> int: ...
     def margin_levels(self) -> tuple[int, int]: ...
     def set_margin_levels(self, search_ppm: int, release_ppm: int) -> int: ...
@@ -371,6 +372,7 @@ class _Installer:
                 terms.liability_ppb,
                 terms.interest_free,
                 terms.forced_conversion,
+                terms.wrong_way_ppb,
             )
             row = rows.get((asset_id, settlement_id))
             if row and wanted == (
@@ -380,6 +382,7 @@ class _Installer:
                 row.liability_ppb,
                 row.interest_free,
                 row.forced_conversion,
+                row.wrong_way_ppb,
             ):
                 continue
             reason = self._engine.define_collateral(
@@ -391,6 +394,7 @@ class _Installer:
                 liability_ppb=terms.liability_ppb,
                 interest_free=terms.interest_free,
                 forced_conversion=terms.forced_conversion,
+                wrong_way_ppb=terms.wrong_way_ppb,
             )
             self._accept(reason, f"collateral {rule.name}")
 

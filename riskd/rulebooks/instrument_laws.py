@@ -79,6 +79,8 @@ class InstrumentLaws:
             self.validate_option()
         elif self.rule.is_contract:
             self.validate_contract()
+            if self.rule.base_asset is not None:
+                find_asset(self.rule.base_asset, assets, f"{section}.base_asset", self.path)
         else:
             self.validate_spot(assets, section)
 
@@ -100,7 +102,7 @@ class InstrumentLaws:
         of_kinds: Mapping[str, tuple[bool, bool]] = {
             # key: the kind may have it, the kind must have it
             "margin_schedule": (contract, contract),
-            "base_asset": (rule.kind == SPOT, rule.kind == SPOT),
+            "base_asset": (contract or rule.kind == SPOT, rule.kind == SPOT),
             "expiry": (rule.kind in FUTURES or rule.is_option,) * 2,
             "strike": (rule.is_option, rule.is_option),
             "option_type": (rule.is_option, rule.is_option),

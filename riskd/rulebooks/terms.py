@@ -52,6 +52,8 @@ _RULE: Final[dict[str, tuple[Value, ...]]] = {
     "maintenance_basis": ("mark", "liquidation", "entry"),
     "order_margin": ("worse_side",),
 }
+# wrong_way of collateral, ppb; of own_asset_excluded an engine has nothing.
+_WRONG_WAY: Final = {"none": 0, "excluded": 10**RATE_PLACES}
 # The closing fee of fee_in_margin, fee_in_liquidation and whether the wallet is margin_and_fee.
 _CLOSING_FEES: Final = {
     ("none", "none", False): pb.CLOSING_FEE_UNSPECIFIED,
@@ -119,6 +121,7 @@ class CollateralTerms:
     liability_ppb: int
     interest_free: int
     forced_conversion: int
+    wrong_way_ppb: int
 
 
 def unsupported(rulebook: Rulebook) -> list[str]:
@@ -510,7 +513,8 @@ def collateral_terms(rulebook: Rulebook, rule: ParameterRule) -> CollateralTerms
     scale = rulebook.asset(rule.name).scale
     if "index" not in values:
         raise UnsupportedError(f"{key}.index", None, "is missing, an engine needs a price")
-    if values.get("wrong_way", "none") != "none":
+    wrong_way = _WRONG_WAY.get(str(values.get("wrong_way", "none")))
+    if wrong_way is None:
         raise UnsupportedError(f"{key}.wrong_way", values["wrong_way"])
     if values.get("imf_factor", ZERO) != ZERO:
         raise UnsupportedError(f"{key}.imf_factor", values["imf_factor"])
@@ -541,6 +545,7 @@ def collateral_terms(rulebook: Rulebook, rule: ParameterRule) -> CollateralTerms
         whole(liability if isinstance(liability, Decimal) else ONE, RATE_PLACES),
         minor("interest_free"),
         minor("forced_conversion"),
+        wrong_way,
     )
 
 

@@ -377,6 +377,9 @@ class InstrumentService(InstrumentServiceServicer):
                 PPB,
                 10 * PPB,
             )
+            wrong_way = to_units(
+                collateral.wrong_way_rate or "0", f"{at}.wrong_way_rate", RATE_SCALE, 0, PPB
+            )
         if forced and forced < free:
             bound = f"at least interest_free {collateral.interest_free}, or 0"
             raise invalid(f"{at}.forced_conversion", collateral.forced_conversion, bound)
@@ -389,6 +392,7 @@ class InstrumentService(InstrumentServiceServicer):
             "liability_ppb": liability,
             "interest_free": free,
             "forced_conversion": forced,
+            "wrong_way_ppb": wrong_way,
         }
 
     def _schedules(self, *, is_rule: bool) -> list["ScheduleRow"]:
@@ -442,7 +446,7 @@ class InstrumentService(InstrumentServiceServicer):
                 arguments |= self._read_spot(instrument, steps)
             else:
                 arguments |= self._read_contract(instrument, asset)
-        if instrument.base_asset and not steps.is_spot:
+        if instrument.base_asset and steps.is_option:
             kind = _kind_name(instrument.kind)
             raise invalid("instrument.base_asset", instrument.base_asset, f"not set for a {kind}")
         if instrument.isolated_only and (steps.is_option or steps.is_spot):
@@ -484,7 +488,11 @@ class InstrumentService(InstrumentServiceServicer):
         schedule_id = self._definition(
             "instrument.margin_schedule", instrument.margin_schedule, asset, is_rule=False
         )
-        return {"schedule_id": schedule_id, "expiry_ns": expiry_ns}
+        arguments = {"schedule_id": schedule_id, "expiry_ns": expiry_ns}
+        if instrument.base_asset:
+            base = self._backend.asset(instrument.base_asset, "instrument.base_asset")
+            arguments["base_asset_id"] = base.asset_id
+        return arguments
 
     def _read_spot(self, instrument: pb.Instrument, steps: Instrument) -> dict[str, int]:
         _check_not_set(instrument, (*_OPTION_FIELDS, "margin_schedule", "expiry_time_ns"))
@@ -701,7 +709,7 @@ def _amount(asset: Asset, text: str, field: str) -> int:
 
 
 def _shown(value: object) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
+    return str(value).lower() if isinstance(value, bool) else str(value) or "none"
 
 
 def _immutable(what: str, field: str, value: str, held: str) -> RefusalError:

@@ -320,6 +320,7 @@ class Messages:
             liability_weight=rate_text(row.liability_ppb),
             interest_free=amount(row.interest_free),
             forced_conversion=amount(row.forced_conversion),
+            wrong_way_rate=rate_text(row.wrong_way_ppb),
         )
 
     def risk_event(self, row: "RiskEventRow") -> margin_service_pb2.RiskEvent:

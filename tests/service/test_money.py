@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -765,6 +766,7 @@ def terms(**fields: Any) -> pb.Collateral:
         "liability_weight": "1.1",
         "interest_free": "1",
         "forced_conversion": "2",
+        "wrong_way_rate": "0.4",
     }
     return pb.Collateral(**(values | fields))
 
@@ -835,6 +837,7 @@ def test_collateral_reads_as_it_was_written_and_counts(bnb: Rig) -> None:
             "collateral.tiers[1].floor is '0': must be above",
         ),
         ({"cap": "0"}, "collateral.cap is '0': must be 0.00000001 to"),
+        ({"wrong_way_rate": "1.1"}, "collateral.wrong_way_rate is '1.1': must be 0 to 1"),
         ({"liability_weight": "0.9"}, "collateral.liability_weight is '0.9': must be 1 to 10"),
         (
             {"interest_free": "3"},
@@ -848,6 +851,54 @@ def test_collateral_out_of_bounds_is_refused_by_field(
     request = pb.DefineCollateralRequest(collateral=terms(**fields))
     failure = bnb.fail(bnb.instruments.DefineCollateral, request)
     assert failure.message.startswith(text)
+
+
+@pytest.mark.parametrize(
+    ("quantity", "rate", "value"),
+    [
+        ("4", "0.4", "6200"),  # 4 * 500 are exposed.
+        ("4", "1", "5000"),
+        ("20", "0.4", "4200"),  # 10000 are exposed, 7000 have value.
+        ("20", "1", "0"),
+        ("20", "", "7000"),
+        ("-20", "1", "7000"),
+    ],
+)
+def test_collateral_that_falls_with_the_positions_counts_less(
+    bnb: Rig, quantity: str, rate: str, value: str
+) -> None:
+    about = btc_instrument()
+    about.symbol, about.base_asset = "BNB-FALL", "BNB"
+    assert upsert(bnb, about).base_asset == "BNB"
+    mark(bnb, 3, 10_000)
+    bnb.instruments.DefineCollateral(
+        pb.DefineCollateralRequest(collateral=terms(wrong_way_rate=rate))
+    )
+    bnb.accounts.AdjustCollateral(
+        accounts_pb.AdjustCollateralRequest(account_id=7, asset="BNB", amount="30")
+    )
+    load(bnb, quantity, str(abs(int(quantity)) * 500), instrument_id=3)
+    found = summary(bnb)
+    assert (found.collateral_value, found.collateral[0].value) == (value, value)
+    assert Decimal(found.cross_equity) == 10_000 + Decimal(value)
+    same = bnb.margins.SimulatePortfolio(margins_pb.SimulatePortfolioRequest(account_id=7))
+    assert same.summary == found
+
+
+def test_the_base_asset_of_a_contract_stays_and_options_have_none(bnb: Rig) -> None:
+    about = btc_instrument()
+    about.symbol, about.base_asset = "BNB-FALL", "X"
+    failure = bnb.fail(
+        bnb.instruments.UpsertInstrument, pb.UpsertInstrumentRequest(instrument=about)
+    )
+    assert failure.message.startswith("instrument.base_asset 'X' is unknown")
+    about.base_asset = "BNB"
+    upsert(bnb, about)
+    about.base_asset = ""
+    failure = bnb.fail(
+        bnb.instruments.UpsertInstrument, pb.UpsertInstrumentRequest(instrument=about)
+    )
+    assert failure.message == "instrument BNB-FALL: base_asset is BNB and cannot change to none"
 
 
 def test_collateral_is_of_a_linear_contract_in_the_settlement_asset(bnb: Rig) -> None:

@@ -16,6 +16,7 @@ from riskd.rulebooks import (
     load,
     loads,
     names,
+    to_toml,
     unsupported,
 )
 from riskd.v1 import types_pb2
@@ -379,6 +380,27 @@ def test_everything_goes_into_an_engine_in_its_units_and_nothing_twice(kind: str
     assert spot.schedule_id == 0
 
 
+def test_collateral_that_is_excluded_the_wrong_way_names_its_contracts(kind: str) -> None:
+    engine = new_engine(kind)
+    text = FULL_BOOK.replace('cap = "100"', 'cap = "100"\nwrong_way = "excluded"')
+    perpetual = 'kind = "inverse_perpetual"'
+    text = text.replace(perpetual, f'{perpetual}\nbase_asset = "BTC"')
+    book = loads(text)
+    assert loads(to_toml(book)) == book
+    apply(loads(FULL_BOOK), other := new_engine(kind))
+    assert other.collateral()[0].wrong_way_ppb == 0
+    apply(book, engine)
+    held = engine.state_lines()
+    apply(book, engine)
+    assert engine.state_lines() == held
+    assert engine.collateral()[0].wrong_way_ppb == 10**9
+    coin = next(row for row in engine.instruments() if row.symbol == "BTC-COIN")
+    assert coin.base_asset_id == coin.asset_id
+    # The engine of the plain book has the contract without it, for good.
+    with pytest.raises(ApplyError, match="instrument BTC-COIN: base_asset_id is 2, the engine has"):
+        apply(book, other)
+
+
 def test_a_spot_pair_keeps_its_base_asset(kind: str) -> None:
     engine = new_engine(kind)
     book = loads(FULL_BOOK)
@@ -403,7 +425,8 @@ UNSUPPORTED = [
     ('maintenance_rate = "0.075"',
      'maintenance_rate = "0.075"\nmark_term = "larger_of_mark_and_entry"',
      "option_rule.SHORT.mark_term = 'larger_of_mark_and_entry'"),
-    ('cap = "100"', 'cap = "100"\nwrong_way = "excluded"', "collateral.BTC.wrong_way = 'excluded'"),
+    ('cap = "100"', 'cap = "100"\nwrong_way = "own_asset_excluded"',
+     "collateral.BTC.wrong_way = 'own_asset_excluded'"),
     ('cap = "100"', 'cap = "100"\nimf_factor = "0.1"', "collateral.BTC.imf_factor = 0.1"),
     ('index = "BTC-LINEAR"\n', "", "collateral.BTC.index: is missing, an engine needs a price"),
     ('asset_weight = "0.9"', 'asset_weight = "0.9", maintenance_asset_weight = "0.95"',

@@ -484,6 +484,7 @@ def _collateral_message(collateral: Collateral, index_id: int) -> instrument_pb.
         liability_weight=text(collateral.liability_weight, "liability_weight"),
         interest_free=text(collateral.interest_free, "interest_free"),
         forced_conversion=text(collateral.forced_conversion, "forced_conversion"),
+        wrong_way_rate=text(collateral.wrong_way_rate, "wrong_way_rate"),
     )
 
 
@@ -1982,6 +1983,7 @@ class Operations:
             liability_weight=_number(message.liability_weight),
             interest_free=_number(message.interest_free),
             forced_conversion=_number(message.forced_conversion),
+            wrong_way_rate=_number(message.wrong_way_rate),
         )
 
     def apply_funding(

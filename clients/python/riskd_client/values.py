@@ -500,6 +500,8 @@ class Collateral:
     """What an asset counts as collateral of accounts in a settlement asset.
 
     index is the symbol of the linear contract whose mark is its price; cap None is no bound.
+    wrong_way_rate is the part, 0 to 1, that does not count of what cross contracts with this
+    base_asset lose as it loses all value.
     """
 
     asset: str
@@ -510,9 +512,11 @@ class Collateral:
     liability_weight: Decimal = Decimal(1)
     interest_free: Decimal = Decimal(0)
     forced_conversion: Decimal = Decimal(0)
+    wrong_way_rate: Decimal = Decimal(0)
 
     def __post_init__(self) -> None:
         _normalise(self, "cap", "liability_weight", "interest_free", "forced_conversion")
+        _normalise(self, "wrong_way_rate")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
