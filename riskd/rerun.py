@@ -251,13 +251,29 @@ class Rerun:
             )
 
     def _is_of_rulebook(self, name: str, arguments: dict[str, Any]) -> bool:
+        """Return whether a change sets what a rulebook has set already, which stands."""
+        books = self._rulebooks
         match name:
             case "upsert_schedule":
-                names = [rule.name for book in self._rulebooks for rule in book.schedules]
+                return arguments["name"] in [each.name for book in books for each in book.schedules]
+            case "upsert_option_rule":
+                names = [each.name for book in books for each in book.option_rules]
                 return arguments["name"] in names
             case "upsert_instrument":
-                names = [rule.symbol for book in self._rulebooks for rule in book.instruments]
+                names = [each.symbol for book in books for each in book.instruments]
                 return arguments["symbol"] in names
+            case "define_collateral":
+                symbols = {row.asset_id: row.symbol for row in self._was.assets()}
+                asset, settlement = (
+                    symbols.get(arguments[key]) for key in ("asset_id", "settlement_asset_id")
+                )
+                return (asset, settlement) in [
+                    (each.name, book.instrument(str(each.parameters["index"])).settlement_asset)
+                    for book in books
+                    for each in book.collateral
+                ]
+            case "set_margin_levels":
+                return any(book.levels is not None for book in books)
         return False
 
     def _set_rules(self, now_ns: int) -> None:

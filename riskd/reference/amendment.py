@@ -71,6 +71,7 @@ class Amendments(Decisions):
             reply.initial_margin_minor = figures.initial_margin
             reply.available_minor = figures.available
             reply.margin_unknown = False
+            reply.account_asset_id = self._foreign_account_asset(order.key)
         if amended is not None and figures is not None and with_old is not None and is_known:
             reply.reserved_minor = figures.initial_margin - with_old.initial_margin
         return reply

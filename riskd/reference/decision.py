@@ -87,6 +87,7 @@ class Decisions(Ladder):
             reply.initial_margin_minor = figures.initial_margin
             reply.available_minor = figures.available
             reply.margin_unknown = False
+            reply.account_asset_id = self._foreign_account_asset(terms.key)
         return reply
 
     def _decide(
@@ -172,6 +173,7 @@ class Decisions(Ladder):
             reply.available_minor = after.available
             reply.reserved_minor = after.initial_margin - before.initial_margin
             reply.margin_unknown = False
+            reply.account_asset_id = self._foreign_account_asset(terms.key)
         filled = self._fill(terms, quantity, price)
         reply.liquidation_status, reply.liquidation_price_ticks = self._liquidation_after(
             terms, filled
@@ -311,6 +313,8 @@ class Decisions(Ladder):
             mark_price=mark.price if mark else 0,
             mark_time_ns=mark.time_ns if mark else 0,
             leverage_hundredths=self._leverage(terms.account_id, terms.instrument_id),
+            equity_in_account_asset=self._is_foreign(terms.key)
+            and not self._is_isolated(terms.key),
         )
         filled = self._fill(terms, quantity, self._known_price(terms))
         fill_fits = self._fill_fits(terms, filled)
@@ -338,6 +342,7 @@ class Decisions(Ladder):
                     scope=t.LimitScope.ValueType(each.scope),
                     scope_id=each.scope_id,
                     soft=each.soft,
+                    in_lots=each.in_lots,
                 )
             greeks = self._greeks(instrument, now_ns)
             if greeks is not None:

@@ -335,6 +335,7 @@ class Executions(Settlement):
             liquidation_status=status,
             isolated_wallet_minor=position.wallet,
             margin_unknown=not is_known,
+            account_asset_id=self._foreign_account_asset(key) if is_known else 0,
         )
 
     # --- GetReservation ---

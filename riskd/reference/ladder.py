@@ -287,13 +287,14 @@ class Ladder(Limits):
             return []  # M-3 says it
         before = self._side_margin(terms.key, terms.sign, None)
         after = self._side_margin(terms.key, terms.sign, new)
-        for bound, use, with_order in (
-            (notional_max(schedule, leverage), before.side_notional, after.side_notional),
-            (lots_max(schedule, leverage), before.side_lots, after.side_lots),
+        for bound, use, with_order, in_lots in (
+            (notional_max(schedule, leverage), before.side_notional, after.side_notional, False),
+            (lots_max(schedule, leverage), before.side_lots, after.side_lots, True),
         ):
             if bound is not None and with_order > bound:
                 reason = t.REASON_CODE_EXCEEDS_POSITION_NOTIONAL_MAX
-                return [Violation(reason, bound, clamp(use), clamp(with_order - use))]
+                rest = clamp(with_order - use)
+                return [Violation(reason, bound, clamp(use), rest, in_lots=in_lots)]
         return []
 
     def _margin_violations(self, terms: Terms, quantity: int, now_ns: int) -> list[Violation]:

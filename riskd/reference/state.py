@@ -251,6 +251,7 @@ class Violation:
     scope: int = 0
     scope_id: int = 0
     soft: bool = False
+    in_lots: bool = False
 
 
 class State:
@@ -417,6 +418,10 @@ class State:
     def _is_foreign(self, key: PositionKey) -> bool:
         """Return whether a position is settled in another asset than its account."""
         return self._asset_of(key.instrument_id) != self._accounts[key.account_id].asset_id
+
+    def _foreign_account_asset(self, key: PositionKey) -> int:
+        """Return the account's asset where the position is settled in another one, else 0."""
+        return self._accounts[key.account_id].asset_id if self._is_foreign(key) else 0
 
     def _has_foreign_open(self, account_id: int) -> bool:
         """Return whether an account has something in an instrument settled in another asset.

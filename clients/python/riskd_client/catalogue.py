@@ -150,6 +150,13 @@ class Catalogue:
         """Return the asset, or None if it is not in the catalogue."""
         return self._loaded().assets.get(symbol)
 
+    def scale_of(self, asset_id: int) -> int:
+        """Return the scale of an asset by its id. Raises CatalogueIncompleteError."""
+        for asset in self._loaded().assets.values():
+            if asset.asset_id == asset_id:
+                return asset.scale
+        raise CatalogueIncompleteError(f"no asset {asset_id} in it")
+
     def load(self, assets: Iterable[Asset], instruments: Iterable[Instrument]) -> None:
         """Hold exactly these. The assets must contain those of all instruments."""
         snapshot = _index({asset.symbol: asset for asset in assets}, instruments)

@@ -605,13 +605,16 @@ def _liquidation_price(status: LiquidationStatus, ticks: int, listing: Listing) 
     return listing.price(ticks) if status is LiquidationStatus.AT_PRICE else None
 
 
-def _violation(message: order_pb.Violation, listing: Listing) -> Violation:
+def _violation(
+    message: order_pb.Violation, listing: Listing, scales: Mapping[Reason, int]
+) -> Violation:
+    """Return a violated rule; scales: of money that is not in the instrument's settlement asset."""
     reason = Reason(message.reason)
-    unit = _UNITS.get(reason, Unit.RAW)
+    unit = Unit.QUANTITY if message.in_lots else _UNITS.get(reason, Unit.RAW)
     convert: Callable[[int], Decimal] = {
         Unit.QUANTITY: listing.quantity,
         Unit.PRICE: listing.price,
-        Unit.MONEY: listing.money,
+        Unit.MONEY: lambda minor: money(minor, scales.get(reason, listing.scale)),
         Unit.BASE_MONEY: lambda minor: money(minor, listing.base_scale),
         Unit.COUNT: Decimal,
         Unit.LEVERAGE: lambda hundredths: money(hundredths, 2),
@@ -655,15 +658,22 @@ def _greeks(message: order_pb.Greeks) -> Greeks:
     )
 
 
-def read_detail(message: order_pb.DecisionDetail, listing: Listing) -> DecisionDetail:
-    """Return the explanation of a decision on an instrument."""
+def read_detail(
+    message: order_pb.DecisionDetail, listing: Listing, account_scale: int
+) -> DecisionDetail:
+    """Return the explanation of a decision on an instrument; account_scale: of the margins."""
+    equity_scale = account_scale if message.equity_in_account_asset else listing.scale
+    scales = {
+        Reason.MARGIN_INSUFFICIENT: account_scale,
+        Reason.BORN_LIQUIDATABLE: equity_scale,
+    }
     ratio = message.margin_ratio_ppm
     bankruptcy = message.bankruptcy_price_ticks
     return DecisionDetail(
         position_initial_margin=listing.money(message.position_initial_margin_minor),
         position_maintenance_margin=listing.money(message.position_maintenance_margin_minor),
         position_unrealised_pnl=listing.money(message.position_unrealised_pnl_minor),
-        equity=listing.money(message.equity_minor),
+        equity=money(message.equity_minor, equity_scale),
         margin_ratio=None if ratio == MINOR_MAX else money(ratio, 6),
         bankruptcy_price=listing.price(bankruptcy) if bankruptcy else None,
         position=listing.quantity(message.position_lots),
@@ -673,7 +683,7 @@ def read_detail(message: order_pb.DecisionDetail, listing: Listing) -> DecisionD
         tier_index=message.tier_index,
         leverage=money(message.leverage_hundredths, 2),
         greeks=_greeks(message.greeks) if message.HasField("greeks") else None,
-        violations=tuple(_violation(row, listing) for row in message.violations),
+        violations=tuple(_violation(row, listing, scales) for row in message.violations),
     )
 
 
@@ -681,12 +691,14 @@ def read_decision(
     message: order_pb.CheckOrderResponse,
     listing: Listing,
     client_order_id: int,
+    scale_of: Callable[[int], int],
     *,
     is_sized: bool = True,
 ) -> OrderDecision:
     """Return the decision on an order of an instrument; is_sized: the order gave its quantity.
 
-    Raises OutcomeUnknown for a reply without a verdict: zero is neither yes nor no.
+    scale_of: of an asset, by its id. Raises OutcomeUnknown for a reply without a verdict: zero is
+    neither yes nor no.
     """
     decision = Decision(message.decision)
     if decision is Decision.UNSPECIFIED:
@@ -702,6 +714,8 @@ def read_decision(
     has_max = not accepted and (max_lots > 0 or (is_sized and reason in _SIZED))
     unknown = message.margin_unknown
     status = LiquidationStatus(message.liquidation_status)
+    other_asset_id = message.account_asset_id
+    scale = scale_of(other_asset_id) if other_asset_id else listing.scale
     return OrderDecision(
         accepted=accepted,
         decision=decision,
@@ -710,21 +724,27 @@ def read_decision(
         client_order_id=client_order_id,
         reservation_id=message.reservation_id,
         revision=message.revision,
-        initial_margin=None if unknown else listing.money(message.initial_margin_minor),
-        available=None if unknown else listing.money(message.available_minor),
-        reserved=None if unknown else listing.money(message.reserved_minor),
+        initial_margin=None if unknown else money(message.initial_margin_minor, scale),
+        available=None if unknown else money(message.available_minor, scale),
+        reserved=None if unknown else money(message.reserved_minor, scale),
         liquidation_status=status,
         liquidation_price=_liquidation_price(status, message.liquidation_price_ticks, listing),
         max_quantity=listing.quantity(max_lots) if has_max else None,
-        detail=read_detail(message.detail, listing) if message.HasField("detail") else None,
+        detail=read_detail(message.detail, listing, scale) if message.HasField("detail") else None,
         quantity=listing.quantity(message.quantity_lots) if message.quantity_lots else None,
     )
 
 
 def read_execution(
-    message: order_pb.ReportExecutionResponse, listing: Listing, execution_id: int
+    message: order_pb.ReportExecutionResponse,
+    listing: Listing,
+    execution_id: int,
+    scale_of: Callable[[int], int],
 ) -> ExecutionResult:
-    """Return what an execution changed. Raises OutcomeUnknown without a verdict."""
+    """Return what an execution changed; scale_of as in read_decision.
+
+    Raises OutcomeUnknown without a verdict.
+    """
     decision = Decision(message.decision)
     if decision is Decision.UNSPECIFIED:
         raise OutcomeUnknown(
@@ -734,6 +754,8 @@ def read_execution(
             execution_id=execution_id,
         )
     status = LiquidationStatus(message.liquidation_status)
+    other_asset_id = message.account_asset_id
+    scale = scale_of(other_asset_id) if other_asset_id else listing.scale
     return ExecutionResult(
         accepted=decision in _ACCEPTED,
         decision=decision,
@@ -742,7 +764,7 @@ def read_execution(
         remaining=listing.quantity(message.remaining_lots),
         position=listing.quantity(message.position_lots),
         realised_pnl=listing.money(message.realised_pnl_minor),
-        available=None if message.margin_unknown else listing.money(message.available_minor),
+        available=None if message.margin_unknown else money(message.available_minor, scale),
         liquidation_status=status,
         liquidation_price=_liquidation_price(status, message.liquidation_price_ticks, listing),
         isolated_wallet=listing.money(message.isolated_wallet_minor),
@@ -1104,7 +1126,9 @@ class Operations:
         return Call(
             CHECK_ORDER,
             request,
-            lambda reply: read_decision(reply, listing, order_id, is_sized=quantity is not None),
+            lambda reply: read_decision(
+                reply, listing, order_id, self.catalogue.scale_of, is_sized=quantity is not None
+            ),
             timeout,
             advice=f"repeat the same order with client_order_id={order_id}, or ask "
             f"get_reservation(client_order_id={order_id})",
@@ -1143,7 +1167,13 @@ class Operations:
             decisions = zip(reply.decisions, listings, order_ids, orders, strict=True)
             return BatchResult(
                 tuple(
-                    read_decision(row, listing, order_id, is_sized=order.quantity is not None)
+                    read_decision(
+                        row,
+                        listing,
+                        order_id,
+                        self.catalogue.scale_of,
+                        is_sized=order.quantity is not None,
+                    )
                     for row, listing, order_id, order in decisions
                 ),
                 reply.revision,
@@ -1236,7 +1266,11 @@ class Operations:
             CHECK_AMENDMENT,
             request,
             lambda reply: read_decision(
-                reply.order, listing, amendment_id, is_sized=quantity is not None
+                reply.order,
+                listing,
+                amendment_id,
+                self.catalogue.scale_of,
+                is_sized=quantity is not None,
             ),
             timeout,
             advice=f"repeat the same amendment with client_order_id={amendment_id}",
@@ -1417,7 +1451,7 @@ class Operations:
         return Call(
             REPORT_EXECUTION,
             request,
-            lambda reply: read_execution(reply, listing, identity),
+            lambda reply: read_execution(reply, listing, identity, self.catalogue.scale_of),
             timeout,
             advice=f"repeat the same report with execution_id={identity}",
             execution_id=identity,
@@ -1458,7 +1492,9 @@ class Operations:
                     raise CatalogueIncompleteError(f"no instrument {reply.instrument_id} in it")
             answer = None
             if listing and client_order_id is not None and reply.HasField("first_answer"):
-                answer = read_decision(reply.first_answer, listing, client_order_id)
+                answer = read_decision(
+                    reply.first_answer, listing, client_order_id, self.catalogue.scale_of
+                )
             return Reservation(
                 state=ReservationState(reply.state),
                 revision=reply.revision,
@@ -2621,12 +2657,22 @@ class Operations:
                 named = [(again.amendment.order, reply.instrument_id, amendment.client_order_id)]
             case "execution":
                 listing = self._listing_of(reply.instrument_id)
-                execution = read_execution(again.execution, listing, request.execution.execution_id)
+                execution = read_execution(
+                    again.execution,
+                    listing,
+                    request.execution.execution_id,
+                    self.catalogue.scale_of,
+                )
         return Explanation(
             revision=reply.revision,
             time_ns=reply.time_ns,
             decisions=tuple(
-                read_decision(message, self._listing_of(instrument_id), client_order_id)
+                read_decision(
+                    message,
+                    self._listing_of(instrument_id),
+                    client_order_id,
+                    self.catalogue.scale_of,
+                )
                 for message, instrument_id, client_order_id in named
             ),
             execution=execution,

@@ -363,7 +363,9 @@ def test_client_order_ids_of_many_threads_are_all_different() -> None:
 
 def decision(operations: Operations, **fields: Any) -> Any:
     message = order_pb.CheckOrderResponse(**fields)
-    return read_decision(message, operations.catalogue.listing("BTC-PERP"), 42)
+    return read_decision(
+        message, operations.catalogue.listing("BTC-PERP"), 42, operations.catalogue.scale_of
+    )
 
 
 def test_an_accepted_decision_reads_in_decimals(operations: Operations) -> None:
@@ -712,7 +714,9 @@ def test_a_spot_pair_counts_what_a_sale_lacks_in_its_base_asset(operations: Oper
         max_quantity_lots=1500,
         detail=order_pb.DecisionDetail(violations=[lacks]),
     )
-    decision = read_decision(reply, operations.catalogue.listing("BTC-USDT"), 42)
+    decision = read_decision(
+        reply, operations.catalogue.listing("BTC-USDT"), 42, operations.catalogue.scale_of
+    )
     assert decision.max_quantity == Decimal("1.5")
     assert decision.detail is not None
     (violation,) = decision.detail.violations
@@ -845,7 +849,9 @@ def test_a_violation_reads_in_the_unit_of_its_limit(operations: Operations) -> N
             ]
         ),
     )
-    decision = read_decision(reply, operations.catalogue.listing("BTC-PERP"), 42)
+    decision = read_decision(
+        reply, operations.catalogue.listing("BTC-PERP"), 42, operations.catalogue.scale_of
+    )
     assert decision.accepted
     assert decision.detail is not None
     share, leverage, count = decision.detail.violations

@@ -262,6 +262,7 @@ cdef void _start_order_reply(const Book *book, OrderReply *reply) noexcept nogil
     reply.decision = DECISION_REJECTED
     reply.reason = REASON_UNSPECIFIED
     reply.liquidation_status = LIQUIDATION_STATUS_UNSPECIFIED
+    reply.account_asset_id = 0
     reply.margin_unknown = True
     reply.has_detail = False
 
@@ -1087,6 +1088,8 @@ cdef void _report_position(
     if pool_fits(&pool):
         reply.available = <int64_t>available_of(&pool)
         reply.margin_unknown = False
+        if is_foreign(target.account, target.instrument):
+            reply.account_asset_id = target.account.asset_id
     holding_of(position, &holding)
     reply.position_lots = holding.lots
     reply.isolated_wallet = holding.wallet

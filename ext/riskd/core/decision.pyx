@@ -803,6 +803,7 @@ cdef uint32_t _evaluate(
     cdef uint32_t first = REASON_NONE
     cdef i128 bound, before, lots_before, lots_after
     cdef int64_t notional_max, lots_max
+    cdef Violation *counted
     cdef Exposure exposure
     reached[0] = False
     figures.soft = REASON_NONE
@@ -929,7 +930,7 @@ cdef uint32_t _evaluate(
             if detail == NULL:
                 return first
         elif figures.sums_fit and lots_after > lots_max:
-            _violate(
+            counted = _violate(
                 detail,
                 &first,
                 REASON_EXCEEDS_POSITION_NOTIONAL_MAX,
@@ -937,6 +938,8 @@ cdef uint32_t _evaluate(
                 lots_before,
                 lots_after - lots_before,
             )
+            if counted != NULL:
+                counted.in_lots = True
             if detail == NULL:
                 return first
 
@@ -1181,6 +1184,7 @@ cdef void _explain(const Case *case, const Figures *figures, DecisionDetail *det
     detail.mark_price = case.instrument.mark.price
     detail.mark_time_ns = case.instrument.mark.time_ns
     detail.leverage = <uint32_t>terms.leverage
+    detail.equity_in_account_asset = _has_no_price(case)
     if figures.fill.fits:
         detail.position_lots = <int64_t>figures.fill.lots
     if terms.is_option:
@@ -1216,12 +1220,14 @@ cdef void _explain(const Case *case, const Figures *figures, DecisionDetail *det
     )
 
 
-cdef void _report_sums(const Pool *pool, OrderReply *reply) noexcept nogil:
+cdef void _report_sums(const Case *case, const Pool *pool, OrderReply *reply) noexcept nogil:
     """Initial margin and what is available; 0 while they are unknown or do not fit."""
     if pool_fits(pool):
         reply.initial_margin = <int64_t>pool.initial_margin
         reply.available = <int64_t>available_of(pool)
         reply.margin_unknown = False
+        if case.is_foreign:
+            reply.account_asset_id = case.account.asset_id
 
 
 cdef void _start_detail(uint32_t view, OrderReply *reply) noexcept nogil:
@@ -1261,7 +1267,7 @@ cdef uint32_t _decide(Case *case, i128 lots, OrderReply *reply, Hold *hold) noex
         if order.view == DECISION_VIEW_FULL and is_option(case.instrument):
             _explain_greeks(case, &reply.detail)
     if reason != REASON_NONE:
-        _report_sums(&case.current, reply)
+        _report_sums(case, &case.current, reply)
         if _has_largest(reason) and _gives_quantity(case):
             reply.max_quantity_lots = <uint64_t>_largest_passing(case, lots, &unused)
         return reason
@@ -1270,7 +1276,7 @@ cdef uint32_t _decide(Case *case, i128 lots, OrderReply *reply, Hold *hold) noex
         reply.decision = DECISION_ACCEPTED_WITH_WARNING
         reply.reason = figures.soft
     if pool_fits(&case.current):
-        _report_sums(&figures.after, reply)
+        _report_sums(case, &figures.after, reply)
     if not reply.margin_unknown:
         reply.reserved_margin = <int64_t>(
             figures.after.initial_margin - case.current.initial_margin

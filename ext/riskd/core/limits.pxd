@@ -32,6 +32,7 @@ cdef inline Violation *violate(
     violation.scope = 0
     violation.scope_id = 0
     violation.soft = False
+    violation.in_lots = False
     detail.violation_count += 1
     return violation
 

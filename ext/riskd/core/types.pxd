@@ -669,6 +669,7 @@ ctypedef struct Violation:
     uint32_t scope                  # of a limit's level, else 0
     uint64_t scope_id
     bint soft
+    bint in_lots
 
 ctypedef struct GreeksPico:
     int64_t price
@@ -695,6 +696,7 @@ ctypedef struct DecisionDetail:
     Violation violations[VIOLATIONS_MAX]
     uint32_t violation_count
     bint has_greeks
+    bint equity_in_account_asset
 
 ctypedef struct OrderReply:
     uint64_t reservation_id
@@ -708,6 +710,7 @@ ctypedef struct OrderReply:
     uint32_t decision
     uint32_t reason
     uint32_t liquidation_status
+    uint32_t account_asset_id       # of the margins where it is not the instrument's, else 0
     bint margin_unknown
     bint has_detail
     DecisionDetail detail
@@ -723,4 +726,5 @@ ctypedef struct ExecutionReply:
     uint32_t decision
     uint32_t reason
     uint32_t liquidation_status
+    uint32_t account_asset_id       # of available where it is not the instrument's, else 0
     bint margin_unknown

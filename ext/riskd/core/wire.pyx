@@ -597,6 +597,7 @@ cdef void _write_violation(
     write_unsigned(&inner, 5, violation.scope)
     write_unsigned(&inner, 6, violation.scope_id)
     write_unsigned(&inner, 7, <uint64_t>violation.soft)
+    write_unsigned(&inner, 8, <uint64_t>violation.in_lots)
     write_bytes(writer, field, inner.start, inner.size)
 
 
@@ -622,6 +623,7 @@ cdef void _write_detail(
         _write_greeks(&inner, 13, &detail.greeks)
     for index in range(detail.violation_count):
         _write_violation(&inner, 14, &detail.violations[index])
+    write_unsigned(&inner, 15, <uint64_t>detail.equity_in_account_asset)
     write_bytes(writer, field, inner.start, inner.size)
 
 
@@ -638,6 +640,7 @@ cdef void encode_order_reply(Writer *writer, const OrderReply *reply) noexcept n
     write_signed(writer, 10, reply.reserved_margin)
     write_unsigned(writer, 11, <uint64_t>reply.margin_unknown)
     write_unsigned(writer, 12, reply.quantity_lots)
+    write_unsigned(writer, 13, reply.account_asset_id)
     if reply.has_detail:
         _write_detail(writer, 15, &reply.detail)
 
@@ -661,6 +664,7 @@ cdef void encode_execution_reply(Writer *writer, const ExecutionReply *reply) no
     write_unsigned(writer, 9, reply.liquidation_status)
     write_signed(writer, 10, reply.isolated_wallet)
     write_unsigned(writer, 11, <uint64_t>reply.margin_unknown)
+    write_unsigned(writer, 12, reply.account_asset_id)
 
 
 cdef void encode_marks_reply(
