@@ -2,11 +2,14 @@
 
 import random
 from fractions import Fraction
+from typing import Any
 
 import mpmath  # type: ignore[import-untyped]
 import pytest
 
+from riskd.core.engine import Engine
 from riskd.core.rows import InstrumentRow, ScheduleRow
+from riskd.reference import ReferenceEngine
 from riskd.reference.families import Rates, rates_of, tier_ladder
 from riskd.reference.margin import Contract, Side, can_be_liquidated, liquidation_price
 from riskd.reference.numbers import BILLION
@@ -348,30 +351,42 @@ BAD: list[tuple[int, Tiers | None, dict[str, int]]] = [
     (RISK, [(0, 15_000_001, 10_000_000, 2_000)], {}),
     (RISK, None, {"parameter_a": 0}),
     (RISK, None, {"parameter_a": BILLION}),
+    # The rate of a short would leave nothing of 1; so high that 1 is above it at this leverage.
+    (RISK, [(0, 10**9, 900_000_000, 100)], {"parameter_a": BILLION}),
     (RISK, None, {"parameter_b": -1}),
     (RISK, None, {"parameter_c": 10**9}),
     (RISK, None, {"parameter_c": 10**12 + 1}),
 ]
 
 
+@pytest.fixture(params=[ReferenceEngine, Engine])
+def empty(request: pytest.FixtureRequest) -> Any:
+    engine = request.param()
+    assert engine.create_asset("X", 0) == (t.REASON_CODE_NONE, 1)
+    return engine
+
+
 @pytest.mark.parametrize("family", GOOD)
-def test_a_schedule_of_a_family(family: int) -> None:
-    desk = desk_of(TIERED, STEPS)
+def test_a_schedule_of_a_family(empty: Any, family: int) -> None:
     tiers, parameters = GOOD[family]
-    parameters = {"family": family} | parameters
-    made = desk.engine.upsert_schedule("new", 1, tiers, **parameters)
-    assert made == (t.REASON_CODE_NONE, 2)
+    made = empty.upsert_schedule("new", 1, tiers, **{"family": family} | parameters)
+    assert made == (t.REASON_CODE_NONE, 1)
 
 
 @pytest.mark.parametrize(("family", "tiers", "change"), BAD)
 def test_a_schedule_that_cannot_be(
-    family: int, tiers: Tiers | None, change: dict[str, int]
+    empty: Any, family: int, tiers: Tiers | None, change: dict[str, int]
 ) -> None:
-    desk = desk_of(TIERED, STEPS)
     good_tiers, parameters = GOOD[family]
     parameters = {"family": family} | parameters | change
-    refused = desk.engine.upsert_schedule("new", 1, tiers or good_tiers, **parameters)
+    refused = empty.upsert_schedule("new", 1, tiers or good_tiers, **parameters)
     assert refused == (t.REASON_CODE_DEFINITION_INVALID, 0)
+
+
+def test_the_initial_rate_of_a_risk_factor_ends_at_one(empty: Any) -> None:
+    parameters = {"family": RISK, "parameter_a": 10_000_000, "parameter_c": 2_000_000_000}
+    made = empty.upsert_schedule("new", 1, [(0, 10**9, 600_000_000, 100)], **parameters)
+    assert made == (t.REASON_CODE_NONE, 1)
 
 
 def test_a_short_risk_factor_must_leave_room_for_the_initial_one() -> None:

@@ -964,3 +964,55 @@ def test_only_calls_that_may_be_repeated_are_retried() -> None:
         "SetLimit",
     ):
         assert f'"{name}"' not in config
+
+
+def test_margins_in_the_asset_of_the_account_read_at_its_scale(operations: Operations) -> None:
+    cents = Asset(asset_id=9, symbol="CENTS", scale=2)
+    margin = order_pb.Violation(reason=types_pb2.REASON_CODE_MARGIN_INSUFFICIENT, limit=5)
+    born = order_pb.Violation(reason=types_pb2.REASON_CODE_BORN_LIQUIDATABLE, limit=7)
+    value = order_pb.Violation(reason=types_pb2.REASON_CODE_EXCEEDS_ORDER_NOTIONAL_MAX, limit=3)
+    lots = order_pb.Violation(
+        reason=types_pb2.REASON_CODE_EXCEEDS_POSITION_NOTIONAL_MAX, limit=4, in_lots=True
+    )
+    reply = order_pb.CheckOrderResponse(
+        decision=types_pb2.DECISION_REJECTED,
+        reason=types_pb2.REASON_CODE_MARGIN_INSUFFICIENT,
+        initial_margin_minor=150,
+        available_minor=-1,
+        reserved_minor=2,
+        account_asset_id=9,
+        detail=order_pb.DecisionDetail(
+            equity_minor=250, position_initial_margin_minor=100, violations=[margin, born, value, lots]
+        ),
+    )
+    listing = operations.catalogue.listing("BTC-PERP")
+    scale_of = operations.catalogue.scale_of
+    with pytest.raises(CatalogueIncompleteError, match="no asset 9"):
+        read_decision(reply, listing, 42, scale_of)
+    operations.catalogue.add_asset(cents)
+    decision = read_decision(reply, listing, 42, scale_of)
+    assert (decision.initial_margin, decision.available, decision.reserved) == (
+        Decimal("1.5"),
+        Decimal("-0.01"),
+        Decimal("0.02"),
+    )
+    one = listing.money(1)
+    assert decision.detail is not None
+    assert decision.detail.position_initial_margin == 100 * one
+    assert decision.detail.equity == 250 * one
+    assert [each.limit for each in decision.detail.violations] == [
+        Decimal("0.05"),
+        7 * one,
+        3 * one,
+        listing.quantity(4),
+    ]
+    assert decision.detail.violations[3].unit is Unit.QUANTITY
+    reply.detail.equity_in_account_asset = True
+    decision = read_decision(reply, listing, 42, scale_of)
+    assert decision.detail is not None
+    assert decision.detail.equity == Decimal("2.5")
+    assert decision.detail.violations[1].limit == Decimal("0.07")
+    done = order_pb.ReportExecutionResponse(
+        decision=types_pb2.DECISION_ACCEPTED, available_minor=150, account_asset_id=9
+    )
+    assert read_execution(done, listing, 1, scale_of).available == Decimal("1.5")

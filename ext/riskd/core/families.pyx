@@ -468,6 +468,11 @@ cdef inline bint _is_in(int64_t value, int64_t low, int64_t high) noexcept nogil
     return low <= value <= high
 
 
+cdef inline i128 _initial_of_factor(i128 maintenance, int64_t c) noexcept nogil:
+    """Return i of RISK_FACTOR."""
+    return min(ceil_div(maintenance * c, PPB), <i128>PPB)
+
+
 cdef bint _parameters_lawful(const Schedule *schedule) noexcept nogil:
     cdef const Ladder *ladder = &schedule.ladder
     cdef int64_t a = schedule.parameter_a
@@ -497,8 +502,8 @@ cdef bint _parameters_lawful(const Schedule *schedule) noexcept nogil:
         and _is_in(a, 1, <int64_t>PPB - 1 - ladder.liquidation_fee_ppb)
         and _is_in(b, 0, PARAMETER_MAX)
         and _is_in(c, <int64_t>PPB + 1, <int64_t>PPB * 1000)
-        and ladder.tiers[0].initial_ppb == min(
-            ceil_div(<i128>ladder.tiers[0].maintenance_ppb * c, PPB), <i128>PPB
+        and ladder.tiers[0].initial_ppb == _initial_of_factor(
+            ladder.tiers[0].maintenance_ppb, c
         )
     )
 
@@ -512,10 +517,9 @@ cdef bint _initial_covers(const Schedule *schedule, uint32_t index, bint is_shor
     cdef const Tier *tier = &schedule.ladder.tiers[index]
     cdef i128 initial = tier.initial_ppb
     cdef i128 requirement = tier.maintenance_ppb
-    cdef i128 most = PPB - 1 - schedule.ladder.liquidation_fee_ppb
     if is_short:
-        requirement = min(<i128>schedule.parameter_a, most)
-        initial = min(ceil_div(requirement * schedule.parameter_c, PPB), <i128>PPB)
+        requirement = schedule.parameter_a
+        initial = _initial_of_factor(requirement, schedule.parameter_c)
     requirement += schedule.ladder.liquidation_fee_ppb
     return initial > requirement or (
         requirement * tier.leverage_max < <i128>PPB * LEVERAGE_ONE
