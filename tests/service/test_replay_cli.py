@@ -288,6 +288,46 @@ def test_other_margin_rules(desk: Desk, directory: Path, tmp_path: Path, capsys:
     assert "no.toml" in capsys.readouterr().err
 
 
+COLLATERAL = """
+[asset.BTC]
+scale = 8
+source = "synthetic"
+as_of = 2026-01-01
+
+[collateral.BTC]
+index = "BTC-PERP"
+haircut = [{ floor = "0", asset_weight = "0.1" }]
+source = "synthetic"
+as_of = 2026-01-01
+"""
+
+
+def test_collateral_of_a_rulebook_stands_when_the_journal_defines_it_again(
+    desk: Desk, directory: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    whole = [(0, 10**9)]
+    desk.engine.create_asset("BTC", 8)
+    assert desk.engine.define_collateral(2, 1, 1, whole) == types_pb2.REASON_CODE_NONE
+    desk.engine.adjust_collateral(7, 2, 10**8, False, desk.now_ns)
+    desk.order(1)
+    assert desk.engine.define_collateral(2, 1, 1, whole) == types_pb2.REASON_CODE_NONE
+    # 10000 USDT and a coin of 60000; a lot needs 3.
+    desk.order(10_000)
+    book = RULEBOOK.replace("format = 1", "format = 2").replace(
+        "max_leverage = 1 ", "max_leverage = 20 "
+    )
+    book = book.replace(
+        "initial_rate = 1, maintenance_rate = 0.5", "initial_rate = 0.05, maintenance_rate = 0.01"
+    )
+    file = tmp_path / "coins.toml"
+    file.write_text(book + COLLATERAL)
+    differences, totals = replay(capsys, directory, "--rulebook", str(file))
+    assert [(each["lots"], each["after"]["reason"]) for each in differences] == [
+        (10_000, "MARGIN_INSUFFICIENT")
+    ]
+    assert totals["decisions"] == 2
+
+
 @pytest.mark.parametrize(
     ("values", "message"),
     [

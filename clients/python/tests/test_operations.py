@@ -47,7 +47,7 @@ from riskd_client import (
     UnknownSymbol,
 )
 from riskd_client.catalogue import Catalogue, CatalogueIncompleteError
-from riskd_client.operations import Operations, OrderIds, read_decision
+from riskd_client.operations import Operations, OrderIds, read_decision, read_execution
 from riskd_client.session import channel_options
 from riskd_client.v1 import account_service_pb2 as account_pb
 from riskd_client.v1 import instrument_service_pb2 as instrument_pb
@@ -968,21 +968,23 @@ def test_only_calls_that_may_be_repeated_are_retried() -> None:
 
 def test_margins_in_the_asset_of_the_account_read_at_its_scale(operations: Operations) -> None:
     cents = Asset(asset_id=9, symbol="CENTS", scale=2)
-    margin = order_pb.Violation(reason=types_pb2.REASON_CODE_MARGIN_INSUFFICIENT, limit=5)
-    born = order_pb.Violation(reason=types_pb2.REASON_CODE_BORN_LIQUIDATABLE, limit=7)
-    value = order_pb.Violation(reason=types_pb2.REASON_CODE_EXCEEDS_ORDER_NOTIONAL_MAX, limit=3)
+    margin = order_pb.Violation(reason=types_pb.REASON_CODE_MARGIN_INSUFFICIENT, limit=5)
+    born = order_pb.Violation(reason=types_pb.REASON_CODE_BORN_LIQUIDATABLE, limit=7)
+    value = order_pb.Violation(reason=types_pb.REASON_CODE_EXCEEDS_ORDER_NOTIONAL_MAX, limit=3)
     lots = order_pb.Violation(
-        reason=types_pb2.REASON_CODE_EXCEEDS_POSITION_NOTIONAL_MAX, limit=4, in_lots=True
+        reason=types_pb.REASON_CODE_EXCEEDS_POSITION_NOTIONAL_MAX, limit=4, in_lots=True
     )
     reply = order_pb.CheckOrderResponse(
-        decision=types_pb2.DECISION_REJECTED,
-        reason=types_pb2.REASON_CODE_MARGIN_INSUFFICIENT,
+        decision=types_pb.DECISION_REJECTED,
+        reason=types_pb.REASON_CODE_MARGIN_INSUFFICIENT,
         initial_margin_minor=150,
         available_minor=-1,
         reserved_minor=2,
         account_asset_id=9,
         detail=order_pb.DecisionDetail(
-            equity_minor=250, position_initial_margin_minor=100, violations=[margin, born, value, lots]
+            equity_minor=250,
+            position_initial_margin_minor=100,
+            violations=[margin, born, value, lots],
         ),
     )
     listing = operations.catalogue.listing("BTC-PERP")
@@ -1013,6 +1015,6 @@ def test_margins_in_the_asset_of_the_account_read_at_its_scale(operations: Opera
     assert decision.detail.equity == Decimal("2.5")
     assert decision.detail.violations[1].limit == Decimal("0.07")
     done = order_pb.ReportExecutionResponse(
-        decision=types_pb2.DECISION_ACCEPTED, available_minor=150, account_asset_id=9
+        decision=types_pb.DECISION_ACCEPTED, available_minor=150, account_asset_id=9
     )
     assert read_execution(done, listing, 1, scale_of).available == Decimal("1.5")
