@@ -526,6 +526,12 @@ def test_an_isolated_position_brings_its_wallet(market: Rig) -> None:
     # 3686.9 / 60000
     assert row.liquidation_distance == "0.061448"
     assert row.liquidation_distance_daily_volatilities == ""
+    if_volatile = margins_pb.SimulatedMark(
+        instrument_id=1, mark_price="60000", implied_volatility="0.65"
+    )
+    asked = margins_pb.SimulatePortfolioRequest(account_id=7, marks=[if_volatile])
+    (shown,) = market.margins.SimulatePortfolio(asked).positions
+    assert shown.liquidation_distance_daily_volatilities == "1.806105"
     mark(market, 1, 1_200_000, implied_volatility_ppb=650_000_000)
     (row,) = positions(market)
     # 0.06144833... / (0.65 / sqrt(365))

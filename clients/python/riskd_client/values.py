@@ -669,8 +669,8 @@ class OrderDecision:
     unless margin was reserved. initial_margin and available are the account's, with the order when
     it was accepted; like reserved they are None where the service does not know them: a mark that
     they need was never reported, or the order was rejected before they were computed. They are in
-    the account's settlement asset, as equity of a cross position is; other money of an order and its
-    position is in the instrument's.
+    the account's settlement asset, as equity of a cross position is; other money is in the
+    instrument's.
     liquidation_price is None unless liquidation_status is AT_PRICE; max_quantity is None unless
     the reject is for size or margin. quantity is what an order came to that did not give it
     (close_position, quote_amount), None for all others.
