@@ -533,10 +533,15 @@ class AccountService(AccountServiceServicer):
         match reason:
             case types_pb2.REASON_CODE_BALANCES_FULL:
                 text = "the balance table is full: setting balances_max is its size"
-            case types_pb2.REASON_CODE_EXCEEDS_AVAILABLE:
+            case types_pb2.REASON_CODE_EXCEEDS_AVAILABLE if abs(amount) > held:
                 text = (
                     f"amount {asset.amount(abs(amount))} exceeds balance {asset.amount(held)} "
                     f"({asset.symbol})"
+                )
+            case types_pb2.REASON_CODE_EXCEEDS_AVAILABLE:
+                text = (
+                    f"amount {asset.amount(abs(amount))} of balance {asset.amount(held)} "
+                    f"({asset.symbol}) is collateral that the account's margin needs"
                 )
             case _:
                 text = f"account {account_id}: {reason_name(reason)}"

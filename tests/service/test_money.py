@@ -891,6 +891,28 @@ def test_collateral_that_falls_with_the_positions_counts_less(
     assert same.summary == found
 
 
+def test_collateral_that_margin_needs_cannot_be_withdrawn(bnb: Rig) -> None:
+    change = accounts_pb.AdjustCollateralRequest(account_id=7, asset="BNB", amount="30")
+    bnb.accounts.AdjustCollateral(change)
+    bnb.accounts.AdjustCollateral(
+        accounts_pb.AdjustCollateralRequest(account_id=7, asset="USDT", amount="-10000")
+    )
+    load(bnb, "2", "1000", instrument_id=2)
+    change.amount = "-29.9"
+    failure = bnb.fail(bnb.accounts.AdjustCollateral, change)
+    assert (failure.code, failure.reason) == (
+        grpc.StatusCode.FAILED_PRECONDITION,
+        "EXCEEDS_AVAILABLE",
+    )
+    assert failure.message == (
+        "amount 29.9 of balance 30 (BNB) is collateral that the account's margin needs"
+    )
+    change.amount = "-30.1"
+    assert bnb.fail(bnb.accounts.AdjustCollateral, change).message == (
+        "amount 30.1 exceeds balance 30 (BNB)"
+    )
+
+
 def test_the_base_asset_of_a_contract_stays_and_options_have_none(bnb: Rig) -> None:
     about = btc_instrument()
     about.symbol, about.base_asset = "BNB-FALL", "X"
