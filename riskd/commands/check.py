@@ -12,6 +12,7 @@ from google.protobuf import json_format
 from riskd import limits
 from riskd.catalogue import Asset, Instrument
 from riskd.commands.output import print_figures
+from riskd.commands.service import account_id
 from riskd.numbers import NumberError, leverage_text, parse_decimal, rate_text
 from riskd.v1 import instrument_service_pb2, types_pb2
 from riskd.v1 import order_risk_service_pb2 as pb
@@ -50,7 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--address", default="127.0.0.1:50051", help="of the service (default: 127.0.0.1:50051)"
     )
-    parser.add_argument("--account", required=True, type=int, metavar="ID")
+    parser.add_argument("--account", required=True, type=account_id, metavar="ID")
     parser.add_argument("--symbol", required=True, help="symbol of the instrument")
     parser.add_argument("--side", required=True, choices=("buy", "sell"))
     parser.add_argument("--quantity", required=True, help="units of the underlying")

@@ -22,6 +22,13 @@ def add_service_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--timeout-s", type=float, default=5.0, help="(default: 5)")
 
 
+def account_id(text: str) -> int:
+    """Return the id that an argument says. Raises ArgumentTypeError, naming the bound."""
+    if not (text.isascii() and text.isdecimal() and 1 <= int(text) < 2**64):
+        raise argparse.ArgumentTypeError(f"{text!r}: must be 1 to 2^64 - 1")
+    return int(text)
+
+
 class Service:
     """The calls of a running service, with symbols for ids of instruments."""
 

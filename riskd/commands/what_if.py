@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from google.protobuf import json_format
 
 from riskd.commands.output import print_figures, print_table
-from riskd.commands.service import Service, add_service_arguments, with_service
+from riskd.commands.service import Service, account_id, add_service_arguments, with_service
 from riskd.services.errors import enum_name
 from riskd.v1 import margin_service_pb2 as pb
 from riskd.v1 import types_pb2
@@ -33,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = EPILOG
     add_service_arguments(parser)
     start = parser.add_mutually_exclusive_group(required=True)
-    start.add_argument("--account", type=int, metavar="ID", help="start from this account")
+    start.add_argument("--account", type=account_id, metavar="ID", help="start from this account")
     start.add_argument("--asset", metavar="SYMBOL", help="start from nothing, settled in this")
     parser.add_argument("--hedge", action="store_true", help="with --asset: two position sides")
     for name, form, summary in (
@@ -89,11 +89,16 @@ def _pair(text: str, name: str) -> tuple[str, str]:
 def _options(text: str, name: str, allowed: tuple[str, ...]) -> tuple[str, str, dict[str, str]]:
     """Return quantity, price (empty if there is none) and options. Raises ValueError."""
     amounts, *given = text.split(",")
-    options = dict(_pair(each, name) for each in given)
-    for key in options:
+    options: dict[str, str] = {}
+    for key, value in (_pair(each, name) for each in given):
         if key not in allowed:
             raise ValueError(f"--{name}: {key!r} is not one of {', '.join(allowed)}")
-    quantity, _, price = amounts.partition("@")
+        if key in options:
+            raise ValueError(f"--{name}: {key} is there twice")
+        options[key] = value
+    quantity, at, price = amounts.partition("@")
+    if at and not price:
+        raise ValueError(f"--{name} {text!r}: there is no price after @")
     return quantity, price, options
 
 

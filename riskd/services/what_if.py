@@ -430,7 +430,9 @@ def _entry_value(position: pb.SimulatedPosition, instrument: Instrument, lots: i
                 raise invalid(f"{at}.{field}", value, "empty where quantity is 0")
         return 0
     if bool(position.entry_price) == bool(position.entry_value):
-        raise invalid(f"{at}.entry_price", position.entry_price, "given, unless entry_value is")
+        given = "given, unless entry_value is"
+        bound = "empty where entry_value is given" if position.entry_value else given
+        raise invalid(f"{at}.entry_price", position.entry_price, bound)
     with reading(types_pb2.REASON_CODE_DEFINITION_INVALID):
         if position.entry_price:
             return instrument.entry_value(position.entry_price, lots, f"{at}.entry_price")

@@ -174,7 +174,13 @@ def test_what_if_of_an_isolated_hedge(market: Rig, capsys: Capture) -> None:
         ("--account 7 --position X=1@2", "symbol 'X' is unknown: the service has BTC-PERP"),
         ("--account 7 --position BTC-PERP=1@2,size=3", "--position: 'size' is not one of"),
         ("--account 7 --order BTC-PERP=1,side=up", "--order: side is 'up': must be long or short"),
+        ("--account 7 --order BTC-PERP=1@", "--order '1@': there is no price after @"),
+        (
+            "--account 7 --position BTC-PERP=1@2,leverage=5,leverage=6",
+            "--position: leverage is there twice",
+        ),
         ("--account 8", "NOT_FOUND: account_id 8 is unknown"),
+        ("--account 7 --position BTC-PERP=1", "positions[0].entry_price is '': must be given"),
         ("--account 7 --mark BTC-PERP=0.01", "marks[0].mark_price is '0.01': must be a multiple"),
     ],
 )
@@ -183,6 +189,12 @@ def test_what_if_names_what_is_wrong(
 ) -> None:
     assert what_if(market, arguments) == 1
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("account", ["0", "-1", "1.5", "18446744073709551616", "x"])
+def test_an_account_that_cannot_be_is_named(capsys: Capture, account: str) -> None:
+    assert main(["what-if", "--account", account]) == 2
+    assert f"argument --account: '{account}': must be 1 to 2^64 - 1" in capsys.readouterr().err
 
 
 def on_market(rig: Rig, action: str, arguments: str = "") -> int:

@@ -364,7 +364,7 @@ WITH_ACCOUNT = {"account_id": 7}
         (
             WITH_ACCOUNT | {"positions": [position(entry_value="60000")]},
             "DEFINITION_INVALID",
-            "positions[0].entry_price is '60000': must be given, unless entry_value is",
+            "positions[0].entry_price is '60000': must be empty where entry_value is given",
         ),
         (
             WITH_ACCOUNT | {"positions": [position(entry_price="-1")]},
