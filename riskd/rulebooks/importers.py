@@ -44,7 +44,7 @@ from riskd.rulebooks.schema import (
     VenueRule,
     plain,
 )
-from riskd.rulebooks.sections import Section, parse
+from riskd.rulebooks.sections import Section, parse, read_file
 
 PROBLEMS_SHOWN: Final = 20
 GZIP_MAGIC: Final = b"\x1f\x8b"
@@ -266,10 +266,7 @@ def _read_markets(
 def _read(path_or_file: str | Path | BinaryIO) -> tuple[str, bytes]:
     if isinstance(path_or_file, str | Path):
         path = str(path_or_file)
-        try:
-            content = Path(path).read_bytes()
-        except OSError as error:
-            raise RulebookError(path, "", error.strerror or str(error)) from error
+        content = read_file(path, SIZE_MAX)
     else:
         path = str(getattr(path_or_file, "name", "<file>"))
         content = path_or_file.read()
@@ -363,11 +360,7 @@ def _instruments(path: str | Path, markets: Mapping[str, Market]) -> tuple[Instr
     [instrument.NAME] sections, whose kind, asset and schedule are those of the import.
     """
     where = str(path)
-    try:
-        content = Path(path).read_bytes()
-    except OSError as error:
-        raise RulebookError(where, "", error.strerror or str(error)) from error
-    root = Section(where, "", parse(content, where))
+    root = Section(where, "", parse(read_file(path), where))
     number = read_format(root)
     sections = root.sections("instrument")
     provenance = root.provenance()

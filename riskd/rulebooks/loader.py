@@ -47,7 +47,7 @@ from riskd.rulebooks.schema import (
     VenueRule,
     number_of,
 )
-from riskd.rulebooks.sections import Section, parse
+from riskd.rulebooks.sections import Section, parse, read_file
 
 
 def names() -> list[str]:
@@ -63,11 +63,7 @@ def load(name_or_path: str | Path) -> Rulebook:
     """
     text = str(name_or_path)
     if isinstance(name_or_path, Path) or "/" in text or text.endswith(".toml"):
-        try:
-            content = Path(name_or_path).read_bytes()
-        except OSError as error:
-            raise RulebookError(text, "", error.strerror or str(error)) from error
-        return loads(content, text)
+        return loads(read_file(name_or_path), text)
     if text not in names():
         known = ", ".join(names())
         reason = f"no such rulebook; there are {known}, or give the path of a .toml file"

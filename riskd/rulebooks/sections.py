@@ -5,6 +5,7 @@ import tomllib
 from collections.abc import Sequence
 from datetime import UTC, date, datetime
 from decimal import Decimal
+from pathlib import Path
 from typing import Final
 
 from riskd.rulebooks.keys import Key
@@ -22,6 +23,21 @@ NUMBER: Final = re.compile(r"-?[0-9]+(\.[0-9]+)?")
 DIGITS_MAX: Final = 40
 
 PROVENANCE_KEYS: Final = ("source", "as_of", "sources")
+
+# Some 100 times the largest rulebook of a venue.
+FILE_BYTES_MAX: Final = 16 * 2**20
+
+
+def read_file(path: str | Path, bytes_max: int = FILE_BYTES_MAX) -> bytes:
+    """Return what the file holds. Raises RulebookError if it cannot be read or is larger."""
+    try:
+        with Path(path).open("rb") as file:
+            content = file.read(bytes_max + 1)
+    except OSError as error:
+        raise RulebookError(str(path), "", error.strerror or str(error)) from error
+    if len(content) > bytes_max:
+        raise RulebookError(str(path), "", f"is more than {bytes_max} bytes")
+    return content
 
 
 def parse(content: bytes | str, path: str) -> dict[str, object]:

@@ -265,6 +265,12 @@ def test_an_unknown_name_lists_the_packaged_rulebooks() -> None:
         load("nope")
 
 
+def test_a_file_without_end_is_refused() -> None:
+    with pytest.raises(RulebookError) as refused:
+        load("/dev/zero")
+    assert str(refused.value) == "/dev/zero: is more than 16777216 bytes"
+
+
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     with pytest.raises(RulebookError, match=r"absent\.toml: No such file"):
         load(tmp_path / "absent.toml")
