@@ -14,7 +14,13 @@ from setuptools import Extension, find_packages, setup
 from setuptools.command.build_ext import build_ext
 
 CORE = Path("ext/riskd/core")
-DEBUG = os.environ.get("RISKD_DEBUG", "") not in ("", "0")
+# 1: every check of our own, with ASan and UBSan; thread: with ThreadSanitizer.
+SANITIZE = {
+    "0": [],
+    "1": ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"],
+    "thread": ["-fsanitize=thread"],
+}[os.environ.get("RISKD_DEBUG") or "0"]
+DEBUG = bool(SANITIZE)
 WERROR = os.environ.get("RISKD_WERROR", "") not in ("", "0")
 
 # No -march=native: a wheel runs on other machines. No -ffast-math and no contraction to fused
@@ -32,7 +38,6 @@ FLAGS = [
     "-Wshadow",
 ]
 # CPython's own flags contain -fwrapv, which would hide signed overflow from UBSan.
-SANITIZE = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
 FLAGS += ["-O1", "-g", "-DRISKD_DEBUG=1", "-fno-wrapv", *SANITIZE] if DEBUG else ["-O3"]
 FLAGS += ["-Werror"] if WERROR else []
 
@@ -88,7 +93,7 @@ def core_extensions() -> list[Extension]:
             include_dirs=[str(CORE)],
             depends=[*headers, str(flags)],
             extra_compile_args=FLAGS,
-            extra_link_args=SANITIZE if DEBUG else [],
+            extra_link_args=SANITIZE,
             libraries=each,
         )
         for path, each in libraries.items()

@@ -27,6 +27,7 @@ from riskd.core.session cimport (
     Front,
     Limits,
     Session,
+    count_one,
     front_close,
     front_decide,
     front_dirty,
@@ -252,7 +253,7 @@ cdef void _give_up(State *state, Connection *connection, int file) noexcept nogi
         connection.tls = NULL
     connection.next = state.free
     state.free = connection
-    state.connections_refused += 1
+    count_one(&state.connections_refused)
     close(file)
 
 
@@ -260,7 +261,7 @@ cdef void _open_connection(State *state, TlsContext *context, int file) noexcept
     cdef Connection *connection = state.free
     cdef int one = 1
     if connection == NULL or _load(&state.phase, _ACQUIRE) != PHASE_SERVING:
-        state.connections_refused += 1
+        count_one(&state.connections_refused)
         close(file)
         return
     state.free = connection.next
@@ -280,7 +281,7 @@ cdef void _open_connection(State *state, TlsContext *context, int file) noexcept
         return
     connection.is_open = True
     state.connections_count += 1
-    state.connections_opened += 1
+    count_one(&state.connections_opened)
     _watch(state, connection, EPOLL_CTL_ADD, EPOLLIN)
 
 
@@ -391,7 +392,7 @@ cdef void _read_tls(State *state, Connection *connection) noexcept nogil:
     if not connection.is_secured:
         size = tls_shake(connection.tls)
         if size == TLS_BROKEN:
-            state.handshakes_failed += 1
+            count_one(&state.handshakes_failed)
             _close_connection(state, connection)
         if size != 1:
             return
@@ -498,7 +499,7 @@ cdef void _round(State *state, int timeout_ms) noexcept nogil:
     while front_decide(&state.front) or _send_all(state):
         pass
     _free_closed(state)
-    state.rounds += 1
+    count_one(&state.rounds)
 
 
 cdef void *_run(void *argument) noexcept nogil:

@@ -184,7 +184,7 @@ cdef inline Call *_call_open(Session *session, int32_t stream) noexcept nogil:
         session.calls.session_previous = call
     session.calls = call
     session.calls_count += 1
-    front.calls_begun += 1
+    count_one(&front.calls_begun)
     return call
 
 
@@ -301,7 +301,7 @@ cdef void _send_reply(Call *call) noexcept nogil:
     provider.read_callback = _read_reply
     if nghttp2_submit_response(session.http, call.stream, REPLY_HEADERS, 2, &provider) != 0:
         session.is_broken = True
-    session.front.calls_answered += 1
+    count_one(&session.front.calls_answered)
     _mark_dirty(session)
 
 
@@ -366,7 +366,7 @@ cdef void _refuse_stream(
     memcpy(headers + 2, status.headers, status.count * sizeof(nghttp2_nv))
     if nghttp2_submit_response(session.http, stream, headers, 2 + status.count, NULL) != 0:
         session.is_broken = True
-    session.front.calls_refused += 1
+    count_one(&session.front.calls_refused)
     _mark_dirty(session)
 
 
@@ -385,7 +385,7 @@ cdef void _refuse_http(Call *call) noexcept nogil:
     call.state = CALL_REFUSED
     if nghttp2_submit_response(call.session.http, call.stream, headers, 1, NULL) != 0:
         call.session.is_broken = True
-    call.session.front.calls_refused += 1
+    count_one(&call.session.front.calls_refused)
     _mark_dirty(call.session)
 
 
@@ -573,7 +573,7 @@ cdef void _open_lane(Call *call) noexcept nogil:
         call.session.http, call.stream, REPLY_HEADERS, 2, &provider
     ) != 0:
         call.session.is_broken = True
-    front.calls_answered += 1
+    count_one(&front.calls_answered)
     _mark_dirty(call.session)
 
 
@@ -641,7 +641,7 @@ cdef int _on_begin_frame(
     session.continuations += 1
     if session.continuations <= CONTINUATIONS_MAX:
         return 0
-    session.front.sessions_abused += 1
+    count_one(&session.front.sessions_abused)
     return NGHTTP2_ERR_CALLBACK_FAILURE
 
 
@@ -675,7 +675,7 @@ cdef int _on_header(
     if call == NULL:
         return 0
     if call.header_size + size > HEADER_SIZE_HARD_MAX:
-        session.front.sessions_abused += 1
+        count_one(&session.front.sessions_abused)
         return NGHTTP2_ERR_CALLBACK_FAILURE
     call.header_size += <uint32_t>size
     if call.header_size > session.front.limits.header_size_max:
@@ -827,7 +827,7 @@ cdef int _on_frame(nghttp2_session *http, const nghttp2_frame *frame, void *user
     cdef Call *call
     session.has_begun = True
     if _is_flood(session, frame):
-        session.front.sessions_abused += 1
+        count_one(&session.front.sessions_abused)
         nghttp2_session_terminate_session(http, NGHTTP2_ENHANCE_YOUR_CALM)
         return 0
     if frame.hd.type != NGHTTP2_HEADERS and frame.hd.type != NGHTTP2_DATA:
@@ -835,7 +835,7 @@ cdef int _on_frame(nghttp2_session *http, const nghttp2_frame *frame, void *user
     call = <Call *>nghttp2_session_get_stream_user_data(http, frame.hd.stream_id)
     if frame.hd.type == NGHTTP2_HEADERS and frame.headers.cat == NGHTTP2_HCAT_REQUEST:
         if call == NULL:
-            session.front.calls_overloaded += 1
+            count_one(&session.front.calls_overloaded)
             _refuse_stream(
                 session,
                 frame.hd.stream_id,
