@@ -54,6 +54,7 @@ _ENTRY = (
     "entry_price",
     "entry_premium",
     "order_price",
+    "premium",
 )
 _PREMIUM = ("premium", "order_price", "option_order_price", "price", *_ENTRY)
 _FACTOR = ("tier_factor", "margin_factor", "factor")

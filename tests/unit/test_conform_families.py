@@ -87,3 +87,17 @@ def test_a_buffer_is_a_part_or_in_the_units_on_chain(buffer: object) -> None:
     row |= {"inputs": inputs, "expected": expected, "tolerance": tolerance}
     report = conform.check([("row", json.dumps(row).encode())])
     assert report.total().passed == 1
+
+
+def test_the_premium_of_an_order_is_the_entry_price_of_its_short() -> None:
+    inputs = {"option_type": "call", "side": "short", "qty": 1, "strike": 31000, "index": 30000}
+    row = {
+        "id": "order",
+        "venue": "Bybit",
+        "model": "option_short_margin",
+        "inputs": {**inputs, "mark": 300, "premium": 500},
+        # max(0.15 * 30000 - 1000, 0.10 * 30000) + max(500, 300), plus the fee, less the premium
+        "expected": {"order_initial_margin": 3500 + 500 + 9 - 500},
+        "tolerance": {"value": 1e-9, "kind": "abs"},
+    }
+    assert conform.check([("row", json.dumps(row).encode())]).total().passed == 1
