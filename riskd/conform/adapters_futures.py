@@ -77,6 +77,13 @@ class Question:
     schedule: Schedule
     rule: Rule
     others: tuple[Held, ...] = ()
+    has_rate: bool = True
+
+    def rated(self) -> Schedule:
+        """Return the schedule. Raises ValueError if the row states no maintenance rate."""
+        if not self.has_rate:
+            raise ValueError(f"inputs.{RATE[0]} is missing")
+        return self.schedule
 
 
 def _rule(venue: Venue, contract: Contract, mode: str = "isolated") -> Rule:
@@ -94,13 +101,18 @@ def _rate(inputs: Inputs, venue: Venue) -> Decimal:
     return margin.round_rate_up(need(inputs, RATE))
 
 
+def _states_rate(inputs: Inputs, venue: Venue) -> bool:
+    """Whether a row states a maintenance rate, or what the venue derives it from."""
+    names = RATE if venue.maintenance_of_initial is None else (*RATE, *MAX_LEVERAGE)
+    return inputs.get("tiers") is not None or number(inputs, names) is not None
+
+
 def schedule_of(inputs: Inputs, venue: Venue, *, rate_needed: bool = True) -> TierSchedule:
     """Return the tiers of a row, or its one rate and amount."""
     if inputs.get("tiers") is None:
-        stated = rate_needed or number(inputs, (*RATE, *MAX_LEVERAGE)) is not None
         tier = Tier.of(
             0,
-            _rate(inputs, venue) if stated else 0,
+            _rate(inputs, venue) if rate_needed or _states_rate(inputs, venue) else 0,
             initial_rate=number(inputs, INITIAL_RATE) or 0,
             deduction=number(inputs, DEDUCTION) or 0,
         )
@@ -228,8 +240,9 @@ def _isolated(inputs: Inputs, venue: Venue, contract: Contract) -> Question:
         figures["fee_rate"] = need(inputs, FEE)
     if contract == "inverse":
         figures["value_step"] = venue.value_step
-    schedule = schedule_of(inputs, venue, rate_needed=number(inputs, FROZEN_MAINTENANCE) is None)
-    return Question(position_of(inputs, **figures), schedule, rule)
+    schedule = schedule_of(inputs, venue, rate_needed=False)
+    has_rate = number(inputs, FROZEN_MAINTENANCE) is not None or _states_rate(inputs, venue)
+    return Question(position_of(inputs, **figures), schedule, rule, has_rate=has_rate)
 
 
 def _cross(inputs: Inputs, venue: Venue, contract: Contract) -> Question:
@@ -248,7 +261,8 @@ def _cross(inputs: Inputs, venue: Venue, contract: Contract) -> Question:
     fee = need(inputs, FEE) if rule.fee_in_liquidation.startswith("at_") else number(inputs, FEE)
     position = position_of(inputs, wallet=wallet, tick=tick, fee_rate=fee)
     others = _held(inputs, venue, replace(rule, wallet="margin"))
-    return Question(position, schedule_of(inputs, venue), rule, others)
+    schedule = schedule_of(inputs, venue, rate_needed=False)
+    return Question(position, schedule, rule, others, _states_rate(inputs, venue))
 
 
 # A size in quote currency is that of an inverse contract, and its money is coin.
@@ -291,12 +305,16 @@ def _liquidation(model: str) -> Callable[[Inputs, Venue], Outputs]:
             plain = replace(rule, fee_in_margin="none")
             return margin.requirement_of(at_entry, asked.schedule, plain)
 
+        def maintenance() -> Decimal:
+            asked.rated()
+            return requirement().maintenance
+
         def wallet() -> Decimal:
             return need(without_units(with_position(inputs)), (*WALLET, *OWN_MARGIN, *EQUITY))
 
         outputs: Outputs = {
             "liquidation_price": lambda: margin.liquidation_price_of(
-                position, asked.schedule, rule, asked.others
+                position, asked.rated(), rule, asked.others
             ),
             "bankruptcy_price": lambda: margin.bankruptcy_price_of(position, rule),
             "worst_close_price": lambda: margin.bankruptcy_price_of(
@@ -305,11 +323,11 @@ def _liquidation(model: str) -> Callable[[Inputs, Venue], Outputs]:
             ),
             "closing_fee": lambda: margin.closing_fee_of(position, rule, venue.fee_step),
             "pos_comm": lambda: margin.reserved_fee_of(position, rule),
-            "margin_ratio": lambda: margin.margin_ratio_of(position, asked.schedule, rule),
+            "margin_ratio": lambda: margin.margin_ratio_of(position, asked.rated(), rule),
             "position_value": lambda: requirement().notional,
             "notional": lambda: requirement().notional,
             "initial_margin": lambda: requirement().initial,
-            "maintenance_margin": lambda: requirement().maintenance,
+            "maintenance_margin": maintenance,
             "available": lambda: margin.available_margin(wallet(), requirement().initial),
             "unrealised_pnl": lambda: margin.profit_of(position, rule),
         }
@@ -347,6 +365,11 @@ def _requirements(row: Inputs, venue: Venue, position: Position, rule: Rule) -> 
     def requirement() -> margin.Requirement:
         return margin.requirement_of(position, schedule, rule)
 
+    def maintenance() -> Decimal:
+        if number(row, ("rate",)) is None and not _states_rate(row, venue):
+            raise ValueError(f"inputs.{RATE[0]} is missing")
+        return requirement().maintenance
+
     def ratio() -> Decimal:
         equity = number(row, EQUITY)
         money = need(row, (*WALLET, *OWN_MARGIN)) if equity is None else equity
@@ -358,7 +381,7 @@ def _requirements(row: Inputs, venue: Venue, position: Position, rule: Rule) -> 
         "notional": lambda: requirement().notional,
         "position_value": lambda: requirement().notional,
         "initial_margin": lambda: requirement().initial,
-        "maintenance_margin": lambda: requirement().maintenance,
+        "maintenance_margin": maintenance,
         "margin": lambda: requirement().initial,
         "position_margin": lambda: requirement().initial,
         "position_balance": lambda: requirement().initial,

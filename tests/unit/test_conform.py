@@ -210,6 +210,20 @@ def test_rows_that_are_not_covered_are_listed_with_the_reason() -> None:
     ]
 
 
+@pytest.mark.parametrize("model", ["isolated_liquidation_linear", "cross_liquidation"])
+def test_a_maintenance_rate_is_needed_only_for_what_counts_it(model: str) -> None:
+    inputs = {name: value for name, value in FLAT.items() if name != "mmr"}
+    row = {**ROW, "model": model, "inputs": inputs}
+    assert check({**row, "expected": {"bankruptcy_price": 90}}).total().passed == 1
+    for name in ("liquidation_price", "maintenance_margin", "margin_ratio"):
+        (failure,) = check({**row, "expected": {name: 1}}).failures
+        assert failure.got == "inputs.mmr is missing"
+    priced = {**row, "model": "margin_linear", "inputs": {**inputs, "leverage": 10}}
+    assert check({**priced, "expected": {"initial_margin": 20}}).total().passed == 1
+    (failure,) = check({**priced, "expected": {"maintenance_margin": 0}}).failures
+    assert failure.got == "inputs.mmr is missing"
+
+
 def test_tiers_that_leave_a_hole_between_them_are_refused() -> None:
     tiers = [{"min": 0, "max": 100, "mmr": 0.01}, {"min": 101, "max": 200, "mmr": 0.02}]
     row = {**ROW, "inputs": {**FLAT, "tiers": tiers}, "expected": {"liquidation_price": 91.3265306}}
