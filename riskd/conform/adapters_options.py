@@ -5,12 +5,14 @@ A row's inputs become an OptionRule, quantities and prices; the library does the
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from riskd import margin
 from riskd.conform.inputs import (
+    LONG,
     UNITS,
     Inputs,
     NotCoveredError,
@@ -19,6 +21,8 @@ from riskd.conform.inputs import (
     items,
     mapping,
     real,
+    side_sign,
+    snake,
     text,
     without_units,
 )
@@ -134,9 +138,7 @@ def _rule(inputs: Inputs, option: OptionVenue) -> OptionRule:
 def _size(inputs: Inputs) -> float:
     """Return the quantity, below 0: these rows are of shorts unless they say long."""
     size = abs(real(inputs, _QUANTITY, 1.0))
-    side = inputs.get("side")
-    is_long = isinstance(side, str) and side.lower() in ("long", "buy")
-    return size if is_long else -size
+    return size if f"{inputs.get('side')}".strip().lower() in LONG else -size
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,7 +267,7 @@ def option_short_margin(inputs: Inputs, venue: Venue) -> Outputs:
 
 
 def _action(inputs: Inputs) -> OrderAction:
-    said = text(inputs, _SIDE).lower().replace(" ", "_").replace("-", "_")
+    said = re.sub(r"[ -]+", "_", snake(text(inputs, _SIDE).strip()))
     if said not in _ACTIONS:
         raise ValueError(f"inputs.side {said!r} is not one of {', '.join(_ACTIONS)}")
     return _ACTIONS[said]
@@ -321,7 +323,7 @@ def _legs(inputs: Inputs) -> tuple[list[str], list[float], list[float]]:
         for index, item in enumerate(items("inputs.legs", inputs["legs"])):
             leg = without_units(mapping(f"inputs.legs[{index}]", item))
             size = real(leg, _QUANTITY)
-            signed = -abs(size) if leg.get("side") in ("short", "sell") else size
+            signed = -abs(size) if side_sign(leg) == -1 else size
             legs.append((text(leg, _KIND), real(leg, _STRIKE), signed))
     else:
         kind = text(inputs, _KIND)

@@ -10,6 +10,7 @@ from riskd.conform.inputs import (
     Inputs,
     Outputs,
     find,
+    is_buy,
     items,
     mapping,
     need,
@@ -136,12 +137,7 @@ def order_fee(inputs: Inputs, _venue: Venue) -> Outputs:
 
 
 def _side(inputs: Inputs) -> Side:
-    side = text(inputs, ("side", "order_side")).lower()
-    if side in ("buy", "long"):
-        return "buy"
-    if side in ("sell", "short"):
-        return "sell"
-    raise ValueError(f"inputs.side must be buy or sell, got {side!r}")
+    return "buy" if is_buy(inputs, ("side", "order_side")) else "sell"
 
 
 def max_order_cross(inputs: Inputs, _venue: Venue) -> Outputs:

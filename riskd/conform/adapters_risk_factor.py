@@ -8,7 +8,7 @@ from decimal import Decimal
 from typing import Any
 
 from riskd import margin
-from riskd.conform.inputs import Inputs, Outputs, find, items, mapping, need, number, real, text
+from riskd.conform.inputs import Inputs, Outputs, find, is_buy, items, mapping, need, number, real
 from riskd.conform.venues import Venue
 from riskd.margin.arrays import Figure
 from riskd.margin.decimals import units
@@ -25,12 +25,6 @@ def _whole(inputs: Inputs, names: tuple[str, ...], default: int | None = None) -
     return units(f"inputs.{names[0]}", need(inputs, names), 0)
 
 
-def _is_buy(side: str) -> bool:
-    if side not in ("buy", "sell"):
-        raise ValueError(f"inputs.side must be buy or sell, got {side!r}")
-    return side == "buy"
-
-
 def _pairs(name: str, value: Any) -> list[tuple[int, int]]:
     pairs = [
         items(f"inputs.{name}[{index}]", pair) for index, pair in enumerate(items(name, value))
@@ -45,11 +39,10 @@ def _orders(inputs: Inputs) -> list[tuple[bool, int, int]]:
     orders: list[tuple[bool, int, int]] = []
     for index, item in enumerate(items("inputs.orders", inputs.get("orders") or [])):
         order = mapping(f"inputs.orders[{index}]", item)
-        side = _is_buy(text(order, ("side",)).lower())
-        orders.append((side, _whole(order, _REMAINING), _whole(order, ("price",))))
-    for name, is_buy in (("buy_orders", True), ("sell_orders", False)):
+        orders.append((is_buy(order), _whole(order, _REMAINING), _whole(order, ("price",))))
+    for name, buys in (("buy_orders", True), ("sell_orders", False)):
         if inputs.get(name) is not None:
-            orders += [(is_buy, size, price) for size, price in _pairs(name, inputs[name])]
+            orders += [(buys, size, price) for size, price in _pairs(name, inputs[name])]
     return orders
 
 
@@ -58,7 +51,7 @@ def isolated_order_margin(inputs: Inputs, _venue: Venue) -> Outputs:
         orders = _orders(inputs)
         return margin.isolated_order_margin(
             _whole(inputs, ("position", *_VOLUME), 0),
-            [is_buy for is_buy, _, _ in orders],
+            [buys for buys, _, _ in orders],
             [size for _, size, _ in orders],
             [price for _, _, price in orders],
             need(inputs, ("margin_factor",)),
@@ -74,7 +67,7 @@ def isolated_transfer(inputs: Inputs, _venue: Venue) -> Outputs:
         return margin.isolated_transfer(
             _whole(inputs, _AFTER),
             _pairs("trades", inputs.get("trades")),
-            _is_buy(text(inputs, ("side",)).lower()),
+            is_buy(inputs),
             _whole(inputs, ("margin_balance",), 0),
             need(inputs, ("margin_factor",)),
             _whole(inputs, ("position_factor",), 1),
@@ -97,9 +90,7 @@ def risk_factors(inputs: Inputs, _venue: Venue) -> Outputs:
         "risk_factor_long": lambda: factors().long,
         "risk_factor_short": lambda: factors().short,
     }
-    side = inputs.get("side")
-    if side in ("long", "short"):
-        outputs["risk_factor"] = outputs[f"risk_factor_{side}"]
+    outputs["risk_factor"] = lambda: factors().long if is_buy(inputs) else factors().short
     return outputs
 
 

@@ -21,6 +21,8 @@ class NotCoveredError(Exception):
 
 # Names under which vector files hold the same input, the best first; spelled() knows more of each.
 SIDE = ("side", "position_side", "pos_side", "direction")
+LONG = ("long", "buy", "bid", "b", "1", "+1")
+SHORT = ("short", "sell", "ask", "s", "-1")
 QUANTITY = (
     "qty",
     "quantity",
@@ -260,18 +262,25 @@ def items(name: str, value: Any) -> list[Any]:
     return value
 
 
-def side_sign(inputs: Inputs) -> Decimal | None:
+def side_sign(inputs: Inputs, names: Sequence[str] = SIDE) -> int | None:
     """Return 1 for a long, -1 for a short, None without a side: then the size has the sign."""
-    if find(inputs, SIDE) is None:
+    found = find(inputs, names)
+    side = f"{found}".strip().lower()
+    if found is None or side in ("net", "both"):
         return None
-    side = text(inputs, SIDE).lower()
-    if side in ("net", "both"):
-        return None
-    if side in ("long", "buy"):
-        return Decimal(1)
-    if side in ("short", "sell"):
-        return Decimal(-1)
-    raise ValueError(f"inputs.side must be long or short, got {side!r}")
+    if side in LONG:
+        return 1
+    if side in SHORT:
+        return -1
+    raise ValueError(f"inputs.{names[0]} must be long or short, got {found!r}")
+
+
+def is_buy(inputs: Inputs, names: Sequence[str] = SIDE) -> bool:
+    """Return whether a row's side, which it needs, is that of a long."""
+    sign = side_sign(inputs, names)
+    if sign is None:
+        raise ValueError(f"inputs.{names[0]} is missing")
+    return sign > 0
 
 
 def without_units(inputs: Inputs) -> Inputs:

@@ -210,6 +210,23 @@ def test_rows_that_are_not_covered_are_listed_with_the_reason() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("long", "short"),
+    [("LONG", "Short"), ("Buy", "SELL"), (" bid", "ask "), ("b", "S"), (1, -1), ("+1", "-1")],
+)
+def test_a_side_is_spelled_in_many_ways(long: object, short: object) -> None:
+    # (200 - 20) / (2 * 0.99) and (200 + 20) / (2 * 1.01)
+    for side, price in ((long, 90.9090909), (short, 108.9108911)):
+        row = {**ROW, "inputs": {**FLAT, "side": side}, "expected": {"liquidation_price": price}}
+        assert check(row).total().passed == 1
+        orders = [{"side": side, "remaining": 10, "price": 50}]
+        inputs = {"position": -10, "orders": orders, "margin_factor": 0.5}
+        vega = {**ROW, "venue": "Vega", "model": "isolated_order_margin", "inputs": inputs}
+        # A short covers the buy, not the sell.
+        margin = 0 if side == long else 250
+        assert check({**vega, "expected": {"order_margin": margin}}).total().passed == 1
+
+
 @pytest.mark.parametrize("model", ["isolated_liquidation_linear", "cross_liquidation"])
 def test_a_maintenance_rate_is_needed_only_for_what_counts_it(model: str) -> None:
     inputs = {name: value for name, value in FLAT.items() if name != "mmr"}
