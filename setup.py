@@ -43,7 +43,7 @@ FLAGS += ["-Werror"] if WERROR else []
 
 # What pkg-config calls them, and their libraries.
 SYSTEM_PACKAGES = {
-    "session": {"libnghttp2": ["nghttp2"]},
+    "session": {"libnghttp2": ["nghttp2"], "openssl": ["crypto"]},
     "listener": {"libnghttp2": ["nghttp2"], "openssl": ["ssl", "crypto"]},
     "tls": {"openssl": ["ssl", "crypto"]},
 }

@@ -25,6 +25,7 @@ COMMANDS = {
     "margin": ("riskd.commands.margin", "margin, liquidation and bankruptcy price of a position"),
     "what-if": ("riskd.commands.what_if", "margin of a portfolio that need not exist"),
     "market": ("riskd.commands.market", "list, fund and settle instruments"),
+    "token": ("riskd.commands.token", "make a bearer token and its hash"),
     "journal": (
         "riskd.commands.journal",
         "verify, inspect, export and shorten what a service kept",

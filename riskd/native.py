@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from riskd.core.engine import Engine
     from riskd.core.listener import Listener
     from riskd.core.tls import Tls
+    from riskd.guard import Guard
 
 NOT_BUILT = (
     "native listener: none, riskd was built without libnghttp2 or OpenSSL: "
@@ -21,9 +22,10 @@ NOT_BUILT = (
 class NativeDoor:
     """A running native listener, or none. Start once, stop once."""
 
-    def __init__(self, settings: Settings, engine: Engine) -> None:
+    def __init__(self, settings: Settings, engine: Engine, guard: Guard | None = None) -> None:
         self._settings = settings
         self._engine = engine
+        self._guard = guard
         self._listener: Listener | None = None
         self._tls: Tls | None = None
         self._stopping: threading.Thread | None = None
@@ -60,6 +62,7 @@ class NativeDoor:
             room_wait_ms_max=settings.journal_wait_ms_max,
             idle_ms_max=settings.listener_idle_ms_max,
             age_ms_max=settings.listener_age_ms_max,
+            permits=None if self._guard is None else self._guard.permits,
         )
         lines = []
         try:

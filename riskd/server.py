@@ -19,6 +19,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from riskd.certificates import Certificates
+from riskd.guard import Guard
 from riskd.services.commits import Commits
 from riskd.services.errors import ErrorInterceptor
 from riskd.settings import Settings, SettingsError, parse_address
@@ -37,7 +38,8 @@ class ControlServer:
     """A gRPC server for registered services. Start once, stop once.
 
     services maps full service names to what registers each of them; keep_time runs beside them, and
-    end_streams ends answers that would never end, in the loop, when a stop begins.
+    end_streams ends answers that would never end, in the loop, when a stop begins. guard says who
+    may call; None: everybody.
     When the journal fails, health says NOT_SERVING; calls are still answered, each with its error.
     Raises SettingsError if the certificates of the settings cannot be used.
     """
@@ -49,12 +51,14 @@ class ControlServer:
         commits: Commits,
         keep_time: Callable[[], Coroutine[Any, Any, None]],
         end_streams: Callable[[], None],
+        guard: Guard | None = None,
     ) -> None:
         self._settings = settings
         self._services = services
         self._commits = commits
         self._keep_time = keep_time
         self._end_streams = end_streams
+        self._guard = guard
         self._certificates = Certificates(settings) if settings.certificate_file else None
         self._asked_to_stop: Future[int] = Future()
         self._thread: threading.Thread | None = None
@@ -103,7 +107,7 @@ class ControlServer:
         settings = self._settings
         threads = ThreadPoolExecutor(settings.worker_threads, thread_name_prefix="riskd")
         server = grpc.aio.server(
-            interceptors=[ErrorInterceptor(threads, REQUEST_WAIT_S)],
+            interceptors=[ErrorInterceptor(threads, REQUEST_WAIT_S, self._guard)],
             options=_options(settings),
             maximum_concurrent_rpcs=settings.concurrent_rpcs_max,
         )

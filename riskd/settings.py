@@ -21,6 +21,18 @@ from typing import Any, Literal, cast
 
 ENVIRONMENT_PREFIX = "RISKD_"
 CONFIG_VARIABLE = "RISKD_CONFIG"
+# Of commands that talk to a service.
+TLS_CA_VARIABLE = "RISKD_TLS_CA"
+TLS_CERTIFICATE_VARIABLE = "RISKD_TLS_CERTIFICATE"
+TLS_KEY_VARIABLE = "RISKD_TLS_KEY"
+TOKEN_FILE_VARIABLE = "RISKD_TOKEN_FILE"
+_OTHER_VARIABLES = (
+    CONFIG_VARIABLE,
+    TLS_CA_VARIABLE,
+    TLS_CERTIFICATE_VARIABLE,
+    TLS_KEY_VARIABLE,
+    TOKEN_FILE_VARIABLE,
+)
 LISTENER_ADDRESSES_MAX = 8
 
 Kind = Literal["integer", "boolean", "text", "list"]
@@ -83,6 +95,16 @@ class Settings:
     key_file: str = _setting("", "Private key (PEM) of certificate_file, without a password.")
     client_ca_file: str = _setting(
         "", "Authorities (PEM): only clients with a certificate of one of them are let in."
+    )
+    identities_file: str = _setting(
+        "",
+        "Who may do what (docs/security.md); read again on SIGHUP. Without it everybody who can "
+        "connect may do everything.",
+    )
+    allow_off_loopback_without_identities: bool = _setting(
+        False,
+        "Accept addresses that other machines can reach, although everybody who can connect may do "
+        "everything.",
     )
     allow_plaintext_off_loopback: bool = _setting(
         False,
@@ -249,12 +271,26 @@ class Settings:
                 self._check_reach("listener_addresses", address)
 
     def _check_reach(self, name: str, address: str) -> None:
-        """Refuse plain text where other machines can read it."""
+        """Refuse what other machines can read, or do, without more ado."""
         host, _ = parse_address(address, name)
-        if not (self.certificate_file or self.allow_plaintext_off_loopback or is_loopback(host)):
+        if is_loopback(host):
+            return
+        where = f"{name} {address!r} is not loopback and there is no"
+        if not self.certificate_file:
+            if self.identities_file:
+                raise SettingsError(
+                    f"{where} TLS, so that tokens of identities_file could be read on their way: "
+                    "set certificate_file or use 127.0.0.1"
+                )
+            if not self.allow_plaintext_off_loopback:
+                raise SettingsError(
+                    f"{where} TLS: "
+                    "set certificate_file, use 127.0.0.1 or set allow_plaintext_off_loopback = true"
+                )
+        elif not (self.identities_file or self.allow_off_loopback_without_identities):
             raise SettingsError(
-                f"{name} {address!r} is not loopback and there is no TLS: "
-                "set certificate_file, use 127.0.0.1 or set allow_plaintext_off_loopback = true"
+                f"{where} identities_file: "
+                "set it, use 127.0.0.1 or set allow_off_loopback_without_identities = true"
             )
 
     def security_of(self, address: str, version: str) -> str:
@@ -516,7 +552,7 @@ def _warnings(environment: Mapping[str, str], by_name: Mapping[str, Specificatio
     variables = [item.variable for item in by_name.values()]
     lines = []
     for name in sorted(environment):
-        if name.startswith(ENVIRONMENT_PREFIX) and name not in (*variables, CONFIG_VARIABLE):
+        if name.startswith(ENVIRONMENT_PREFIX) and name not in (*variables, *_OTHER_VARIABLES):
             close = difflib.get_close_matches(name, variables, n=1, cutoff=0.85)
             if close:
                 lines.append(f"environment variable {name} is no setting; did you mean {close[0]}?")

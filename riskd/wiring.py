@@ -13,6 +13,7 @@ from riskd.core.black import black76_greeks
 from riskd.core.engine import Engine, ReplayError
 from riskd.core.journal import JournalDamagedError, JournalFailedError
 from riskd.explain import Explainer
+from riskd.guard import Guard
 from riskd.native import NativeDoor
 from riskd.rulebooks import Rulebook, has_versions, installer, loader
 from riskd.rulebooks.installer import RuleEngine
@@ -165,10 +166,12 @@ def build_server(
     engine: Engine,
     clock: Callable[[], int] = time.time_ns,
     trail: ChangeTrail | None = None,
+    guard: Guard | None = None,
 ) -> ControlServer:
     """Return a server of all services on an engine; clock gives nanoseconds since 1970.
 
-    trail has the changes so far: those of build_audited_engine; none if it is None.
+    trail has the changes so far: those of build_audited_engine; none if it is None. guard says who
+    may call; None: everybody.
     """
     backend = Backend(engine, clock, settings.journal_wait_ms_max / 1000, trail)
     explainer = None if engine.journal is None else Explainer(engine.journal.directory)
@@ -182,6 +185,8 @@ def build_server(
     versions = RuleVersions(backend, rulebooks)
 
     async def tick() -> None:
+        if guard is not None:
+            guard.look()
         versions.apply_due()
         if settings.margin_levels_evaluated:
             await events.evaluate()
@@ -221,6 +226,7 @@ def build_server(
         backend.commits,
         background,
         events.stop,
+        guard,
     )
 
 
@@ -250,6 +256,13 @@ def serving(
         server.stop()
 
 
+def _said_of(guard: Guard | None, settings: Settings) -> str:
+    """Return the line on who may do what."""
+    if guard is None:
+        return "identities: none, everybody who can connect may do everything"
+    return f"identities: {guard.count} of {settings.identities_file}, all else is denied"
+
+
 def serve_until_signal(settings: Settings, announce: Callable[[int, list[str]], None]) -> None:
     """Serve until SIGTERM or SIGINT; announce is called once calls are answered.
 
@@ -257,9 +270,10 @@ def serve_until_signal(settings: Settings, announce: Callable[[int, list[str]], 
 
     A second signal kills the process. Only the main thread can call this.
     """
+    guard = Guard(settings.identities_file) if settings.identities_file else None
     engine, trail = build_audited_engine(settings)
-    server = build_server(settings, engine, trail=trail)
-    native = NativeDoor(settings, engine)
+    server = build_server(settings, engine, trail=trail, guard=guard)
+    native = NativeDoor(settings, engine, guard)
     asked_to_stop = threading.Event()
 
     def on_signal(number: int, frame: FrameType | None) -> None:
@@ -269,19 +283,25 @@ def serve_until_signal(settings: Settings, announce: Callable[[int, list[str]], 
 
     previous = {number: signal.signal(number, on_signal) for number in _SIGNALS}
 
-    def on_hangup(number: int, frame: FrameType | None) -> None:
+    def reload(what: str, *parts: Callable[[], None]) -> None:
         try:
-            server.reload()
-            native.reload()
+            for part in parts:
+                part()
         except SettingsError as error:
-            _logger.error("not reloaded", extra={"fields": {"reason": str(error)}})
+            _logger.error("not reloaded", extra={"fields": {"what": what, "reason": str(error)}})
         else:
-            _logger.info("reloaded")
+            _logger.info("reloaded", extra={"fields": {"what": what}})
+
+    def on_hangup(number: int, frame: FrameType | None) -> None:
+        if guard is not None:
+            reload("identities", guard.reload)
+        if settings.certificate_file:
+            reload("certificates", server.reload, native.reload)
 
     previous[signal.SIGHUP] = signal.signal(signal.SIGHUP, on_hangup)
     keeper = build_keeper(settings)
     try:
-        lines = native.start()
+        lines = [*native.start(), _said_of(guard, settings)]
         announce(server.start(), lines)
         if keeper is not None:
             keeper.start()
@@ -290,6 +310,8 @@ def serve_until_signal(settings: Settings, announce: Callable[[int, list[str]], 
         server.stop()
     finally:
         native.stop()
+        if guard is not None:
+            guard.end()
         if keeper is not None:
             keeper.stop()
         for number, handler in previous.items():

@@ -11,6 +11,7 @@ from google.protobuf import json_format
 
 from riskd import limits
 from riskd.catalogue import Asset, Instrument
+from riskd.commands.connection import add_connection_arguments, open_channel
 from riskd.commands.output import print_figures
 from riskd.commands.service import account_id
 from riskd.numbers import NumberError, leverage_text, parse_decimal, rate_text
@@ -48,9 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the order and where to send it."""
     parser.description = "Send one order to a running service and show its decision."
     parser.epilog = EPILOG
-    parser.add_argument(
-        "--address", default="127.0.0.1:50051", help="of the service (default: 127.0.0.1:50051)"
-    )
+    add_connection_arguments(parser)
     parser.add_argument("--account", required=True, type=account_id, metavar="ID")
     parser.add_argument("--symbol", required=True, help="symbol of the instrument")
     parser.add_argument("--side", required=True, choices=("buy", "sell"))
@@ -67,14 +66,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--client-order-id", type=int, metavar="ID", help="(default: the time in nanoseconds)"
     )
-    parser.add_argument("--timeout-s", type=float, default=5.0, help="(default: 5)")
     parser.add_argument("--json", action="store_true", help="print the reply as JSON")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Send the order; return 0 if it is accepted."""
     try:
-        with grpc.insecure_channel(arguments.address) as channel:
+        with open_channel(arguments) as channel:
             instrument = find_instrument(channel, arguments.symbol, arguments.timeout_s)
             request = _request(arguments, instrument)
             reply = OrderRiskServiceStub(channel).CheckOrder(request, timeout=arguments.timeout_s)
@@ -83,7 +81,7 @@ def run(arguments: argparse.Namespace) -> int:
         text = f"{call.code().name}: {call.details()}"
         print(f"riskd check: {arguments.address}: {text}", file=sys.stderr)
         return 1
-    except ValueError as error:
+    except (OSError, ValueError) as error:
         print(f"riskd check: {error}", file=sys.stderr)
         return 1
     if arguments.json:

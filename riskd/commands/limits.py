@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any, cast
 import grpc
 
 from riskd import limits, limits_file
+from riskd.commands.connection import add_connection_arguments, open_channel
 from riskd.commands.output import print_table
-from riskd.commands.service import PAGE_SIZE, Service, add_service_arguments
+from riskd.commands.service import PAGE_SIZE, Service
 from riskd.limits_file import SCOPES, LimitRule
 from riskd.v1 import account_service_pb2, types_pb2
 from riskd.v1 import limit_service_pb2 as pb
@@ -85,7 +86,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _command(commands: Any, name: str, summary: str) -> argparse.ArgumentParser:
     parser: argparse.ArgumentParser = commands.add_parser(name, help=summary)
-    add_service_arguments(parser)
+    add_connection_arguments(parser)
     return parser
 
 
@@ -110,7 +111,7 @@ def run(arguments: argparse.Namespace) -> int:
     try:
         if arguments.action == "prove":
             return _prove(arguments)
-        with grpc.insecure_channel(arguments.address) as channel:
+        with open_channel(arguments) as channel:
             service = _Service(channel, arguments)
             actions = {"list": _list, "set": _set, "raise": _raise, "remove": _remove}
             actions[arguments.action](service, arguments)

@@ -4,8 +4,9 @@ import argparse
 import time
 from typing import Any
 
+from riskd.commands.connection import add_connection_arguments
 from riskd.commands.output import print_figures, print_table
-from riskd.commands.service import Service, add_service_arguments, with_service
+from riskd.commands.service import Service, with_service
 from riskd.services.errors import enum_name
 from riskd.v1 import instrument_service_pb2 as pb
 from riskd.v1 import market_data_service_pb2 as market_pb
@@ -47,7 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _command(commands: Any, name: str, summary: str) -> argparse.ArgumentParser:
     parser: argparse.ArgumentParser = commands.add_parser(name, help=summary)
-    add_service_arguments(parser)
+    add_connection_arguments(parser)
     return parser
 
 

@@ -8,18 +8,11 @@ from typing import Any, cast
 
 import grpc
 
+from riskd.commands.connection import open_channel
 from riskd.v1 import instrument_service_pb2
 from riskd.v1.instrument_service_pb2_grpc import InstrumentServiceStub
 
 PAGE_SIZE = 1000
-
-
-def add_service_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add where the service is."""
-    parser.add_argument(
-        "--address", default="127.0.0.1:50051", help="of the service (default: 127.0.0.1:50051)"
-    )
-    parser.add_argument("--timeout-s", type=float, default=5.0, help="(default: 5)")
 
 
 def account_id(text: str) -> int:
@@ -68,7 +61,7 @@ class Service:
 def with_service(command: str, arguments: argparse.Namespace, act: Callable[[Service], int]) -> int:
     """Return what act returns, or say why it failed and return 1."""
     try:
-        with grpc.insecure_channel(arguments.address) as channel:
+        with open_channel(arguments) as channel:
             return act(Service(channel, arguments))
     except grpc.RpcError as error:
         call = cast(grpc.Call, error)  # What a stub raises is both; the type stubs do not say so.

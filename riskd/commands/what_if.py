@@ -5,8 +5,9 @@ from collections.abc import Iterator
 
 from google.protobuf import json_format
 
+from riskd.commands.connection import add_connection_arguments
 from riskd.commands.output import print_figures, print_table
-from riskd.commands.service import Service, account_id, add_service_arguments, with_service
+from riskd.commands.service import Service, account_id, with_service
 from riskd.services.errors import enum_name
 from riskd.v1 import margin_service_pb2 as pb
 from riskd.v1 import types_pb2
@@ -31,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the portfolio and where the service is."""
     parser.description = "Margin of a portfolio that need not exist, from a running service."
     parser.epilog = EPILOG
-    add_service_arguments(parser)
+    add_connection_arguments(parser)
     start = parser.add_mutually_exclusive_group(required=True)
     start.add_argument("--account", type=account_id, metavar="ID", help="start from this account")
     start.add_argument("--asset", metavar="SYMBOL", help="start from nothing, settled in this")

@@ -14,6 +14,7 @@ from riskd.core.journal import JournalFailedError, JournalFullError
 
 if TYPE_CHECKING:
     from riskd.core.engine import Engine
+    from riskd.core.permits import Permission
 
 
 class Commits:
@@ -42,16 +43,27 @@ class Commits:
         if self._engine.journal is not None:
             asyncio.get_running_loop().remove_reader(self._engine.journal.commit_file)
 
-    async def handle(self, method: int, request: bytes, clock: Callable[[], int]) -> bytes:
+    async def handle(
+        self,
+        method: int,
+        request: bytes,
+        clock: Callable[[], int],
+        permission: "Permission | None" = None,
+    ) -> bytes:
         """Apply a hot request and return its reply when it may leave.
 
-        Raises as Engine.handle does.
+        Raises as Engine.handle does, and DeniedError if there is a permission that does not reach
+        so far.
         """
-        return await self._submit(lambda: self._engine.submit(method, request, clock()))
+        return await self._submit(lambda: self._engine.submit(method, request, clock(), permission))
 
-    async def handle_streamed(self, request: bytes, clock: Callable[[], int]) -> bytes:
+    async def handle_streamed(
+        self, request: bytes, clock: Callable[[], int], permission: "Permission | None" = None
+    ) -> bytes:
         """Apply a message of StreamOrders, as `handle` does."""
-        return await self._submit(lambda: self._engine.submit_streamed(request, clock()))
+        return await self._submit(
+            lambda: self._engine.submit_streamed(request, clock(), permission)
+        )
 
     async def _submit(self, submit: Callable[[], tuple[bytes, int]]) -> bytes:
         engine = self._engine

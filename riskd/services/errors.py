@@ -15,7 +15,7 @@ import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from concurrent.futures import Executor
 from contextlib import contextmanager
-from typing import Any, NoReturn, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias, cast
 
 import grpc
 import grpc.aio
@@ -28,10 +28,15 @@ from google.rpc import (  # type: ignore[import-untyped]
 )
 from grpc_status import rpc_status
 
-from riskd.core.engine import MalformedRequestError
+from riskd.core.engine import DeniedError, MalformedRequestError
 from riskd.core.journal import JournalClosedError, JournalFailedError, JournalFullError
 from riskd.numbers import NumberError
+from riskd.roles import OPEN_SERVICES
 from riskd.v1 import types_pb2
+
+if TYPE_CHECKING:
+    from riskd.core.permits import Permission
+    from riskd.guard import Admission, Guard
 
 DOMAIN = "riskd"
 ACTOR_KEY = "riskd-actor"
@@ -65,6 +70,12 @@ _CODES: dict[str, Any] = {
     EXPLAIN_TIMEOUT: code_pb2.DEADLINE_EXCEEDED,
     STREAMS_FULL: code_pb2.RESOURCE_EXHAUSTED,
     SERVICE_STOPPING: code_pb2.UNAVAILABLE,
+    "CREDENTIALS_MISSING": code_pb2.UNAUTHENTICATED,
+    "CERTIFICATE_UNKNOWN": code_pb2.UNAUTHENTICATED,
+    "TOKEN_UNKNOWN": code_pb2.UNAUTHENTICATED,
+    "METHOD_NOT_PERMITTED": code_pb2.PERMISSION_DENIED,
+    "ACCOUNT_NOT_PERMITTED": code_pb2.PERMISSION_DENIED,
+    "GATEWAY_NOT_PERMITTED": code_pb2.PERMISSION_DENIED,
     "ACCOUNT_UNKNOWN": code_pb2.NOT_FOUND,
     "INSTRUMENT_UNKNOWN": code_pb2.NOT_FOUND,
     "SCHEDULE_UNKNOWN": code_pb2.NOT_FOUND,
@@ -151,8 +162,12 @@ def reading(reason: int | str) -> Iterator[None]:
 async def abort(context: Context, refusal: RefusalError) -> NoReturn:
     """End the call with a status and one ErrorInfo."""
     detail = any_pb2.Any()
+    # The metadata in the order of its keys, as the native listener has it.
     detail.Pack(
-        error_details_pb2.ErrorInfo(reason=refusal.reason, domain=DOMAIN, metadata=refusal.metadata)
+        error_details_pb2.ErrorInfo(
+            reason=refusal.reason, domain=DOMAIN, metadata=refusal.metadata
+        ),
+        deterministic=True,
     )
     status = status_pb2.Status(code=refusal.code, message=refusal.message, details=[detail])
     await context.abort_with_status(rpc_status.to_status(status))
@@ -165,11 +180,18 @@ class Caller:
     while its thread goes on.
     """
 
-    def __init__(self, peer: str, metadata: Iterable[tuple[str, str | bytes]]) -> None:
+    def __init__(
+        self, peer: str, metadata: Iterable[tuple[str, str | bytes]], identity: str = ""
+    ) -> None:
         self._peer = peer
         named = dict(metadata).get(ACTOR_KEY)
-        self.actor = named if isinstance(named, str) and _ACTOR.fullmatch(named) else peer
-        """Who calls, as it says itself; the client's address if it does not, or not validly."""
+        if not isinstance(named, str) or not _ACTOR.fullmatch(named):
+            named = "" if identity else peer
+        self.actor = "/".join(each for each in (identity, named) if each)
+        """Who calls: its identity if it has one, and how it names itself.
+
+        Without both (or with a name that is not valid) it is the client's address.
+        """
 
     def peer(self) -> str:
         """Return the client's address."""
@@ -188,11 +210,15 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
     A coroutine function is a hot method, awaited in the event loop, as streams are; anything else
     is a cold one, called in threads. None costs anything but its slot before its request has
     arrived, and a call that sends none within request_wait_s ends with DEADLINE_EXCEEDED.
+    With a guard nobody calls anything but health whom it does not let in.
     """
 
-    def __init__(self, threads: Executor, request_wait_s: float) -> None:
+    def __init__(
+        self, threads: Executor, request_wait_s: float, guard: Guard | None = None
+    ) -> None:
         self._threads = threads
         self._request_wait_s = request_wait_s
+        self._guard = guard
         self._handlers: dict[str, Handler] = {}
 
     async def intercept_service(
@@ -203,10 +229,54 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
         name = handler_call_details.method
         if name not in self._handlers:
             handler = await continuation(handler_call_details)
-            if handler is None or not name.startswith(SERVICE_PREFIX):
-                return handler
-            self._handlers[name] = self._guarded(name, handler)
+            if handler is None:
+                return None
+            if name.startswith(SERVICE_PREFIX):
+                self._handlers[name] = self._guarded(name, handler)
+            elif self._guard is None or name[1:].partition("/")[0] in OPEN_SERVICES:
+                self._handlers[name] = handler
+            else:
+                self._handlers[name] = self._foreign(name, handler)
         return self._handlers[name]
+
+    async def _admit(self, name: str, context: Context) -> Admission | None:
+        """Return that a call may be made, None where everybody may; or end the call."""
+        if self._guard is None:
+            return None
+        try:
+            return self._guard.admit_call(name[1:], context)
+        except RefusalError as refusal:
+            await abort(context, refusal)
+
+    def _foreign(self, name: str, handler: Handler) -> Handler:
+        """Return the handler of gRPC's own service, called by whom the guard lets in.
+
+        These are the services of grpcio's packages, of which one streams and the others do not.
+        """
+        stream: Any = handler.stream_stream
+        method: Any = handler.unary_unary
+        if stream is not None:
+
+            async def exchange(requests: Any, context: Context) -> AsyncIterator[Any]:
+                await self._admit(name, context)
+                async for message in stream(requests, context):
+                    yield message
+
+            make: Any = grpc.stream_stream_rpc_method_handler
+            return cast(
+                Handler, make(exchange, handler.request_deserializer, handler.response_serializer)
+            )
+        assert method is not None, f"{name} is neither of a stream nor of one request"
+
+        async def answer(request: Any, context: Context) -> Any:
+            await self._admit(name, context)
+            reply = method(request, context)
+            return await reply if inspect.isawaitable(reply) else reply
+
+        make = grpc.unary_unary_rpc_method_handler
+        return cast(
+            Handler, make(answer, handler.request_deserializer, handler.response_serializer)
+        )
 
     def _guarded(self, name: str, handler: Handler) -> Handler:
         """Return the handler with its exceptions turned into gRPC statuses.
@@ -223,18 +293,22 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
         assert method is not None, "riskd.v1 has no stream of requests with one answer"
         is_hot = inspect.iscoroutinefunction(method)
 
-        def answer_cold(request: bytes, caller: Caller) -> Any:
-            with _refusing(name):
-                return method(deserialise(request), caller)
+        def answer_cold(request: bytes, caller: Caller, admission: Admission | None) -> Any:
+            with _refusing(name, admission):
+                message: Any = deserialise(request)
+                if admission is not None:
+                    admission.check(message)
+                return method(message, caller)
 
         async def answer(_: object, context: Context) -> Any:
+            admission = await self._admit(name, context)
             request = await _receive(context, self._request_wait_s)
             try:
                 if is_hot:
-                    with _refusing(name):
-                        return await method(request, context)
+                    with _refusing(name, admission):
+                        return await method(request, _permission(admission))
                 return await asyncio.get_running_loop().run_in_executor(
-                    self._threads, answer_cold, request, _caller(context)
+                    self._threads, answer_cold, request, _caller(context, admission), admission
                 )
             except RefusalError as refusal:
                 await abort(context, refusal)
@@ -251,14 +325,21 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
 
         It runs in the event loop, and waits there.
         """
-        deserialise = handler.request_deserializer
+        deserialise: Any = handler.request_deserializer
         assert deserialise is not None, "streams are not of the hot methods"
 
         async def answer(_: object, context: Context) -> AsyncIterator[Any]:
+            admission = await self._admit(name, context)
             request = await _receive(context, self._request_wait_s)
             try:
-                with _refusing(name):
-                    async for message in method(deserialise(request), _caller(context)):
+                with _refusing(name, admission):
+                    asked = deserialise(request)
+                    if admission is not None:
+                        admission.check(asked)
+                    async for message in method(asked, _caller(context, admission)):
+                        if admission is not None and not admission.is_current():
+                            admission = admission.again()
+                            admission.check(asked)
                         yield message
             except RefusalError as refusal:
                 await abort(context, refusal)
@@ -274,9 +355,17 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
         """
 
         async def answer(requests: AsyncIterator[bytes], context: Context) -> AsyncIterator[bytes]:
+            admission = await self._admit(name, context)
+
+            def permission() -> Permission | None:
+                nonlocal admission
+                if admission is not None and not admission.is_current():
+                    admission = admission.again()
+                return _permission(admission)
+
             try:
-                with _refusing(name):
-                    async for message in method(requests, context):
+                with _refusing(name, admission):
+                    async for message in method(requests, permission):
                         yield message
             except RefusalError as refusal:
                 await abort(context, refusal)
@@ -284,8 +373,13 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
         return grpc.stream_stream_rpc_method_handler(answer)
 
 
-def _caller(context: Context) -> Caller:
-    return Caller(context.peer(), context.invocation_metadata() or ())
+def _caller(context: Context, admission: Admission | None) -> Caller:
+    identity = "" if admission is None else admission.identity.name
+    return Caller(context.peer(), context.invocation_metadata() or (), identity)
+
+
+def _permission(admission: Admission | None) -> Permission | None:
+    return None if admission is None else admission.permission
 
 
 async def _receive(context: Context, wait_s: float) -> bytes:
@@ -313,12 +407,15 @@ async def _receive(context: Context, wait_s: float) -> bytes:
 
 
 @contextmanager
-def _refusing(name: str) -> Iterator[None]:
+def _refusing(name: str, admission: Admission | None) -> Iterator[None]:
     """Turn whatever is raised inside into a RefusalError, and log what is a fault of ours."""
     try:
         yield
     except RefusalError:
         raise
+    except DeniedError as error:
+        assert admission is not None, "nothing is denied without a guard"
+        raise admission.denied(error) from None
     except DecodeError as error:
         raise RefusalError(REQUEST_MALFORMED, f"request is no valid message: {error}") from None
     except MalformedRequestError as error:

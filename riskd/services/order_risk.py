@@ -6,12 +6,13 @@ thus answer with the same bytes.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import grpc
 import grpc.aio
 
+from riskd.core.permits import Permission
 from riskd.services.backend import Backend
 from riskd.v1 import order_risk_service_pb2 as pb
 
@@ -36,8 +37,8 @@ def hot_method(backend: Backend, method: int) -> grpc.RpcMethodHandler[bytes, by
     handle = backend.commits.handle
     clock = backend.clock
 
-    async def call(request: bytes, context: object) -> bytes:
-        return await handle(method, request, clock)
+    async def call(request: bytes, permission: Permission | None) -> bytes:
+        return await handle(method, request, clock, permission)
 
     return grpc.unary_unary_rpc_method_handler(call)
 
@@ -47,9 +48,11 @@ def stream_method(backend: Backend) -> grpc.RpcMethodHandler[bytes, bytes]:
     handle = backend.commits.handle_streamed
     clock = backend.clock
 
-    async def call(requests: AsyncIterator[bytes], context: object) -> AsyncIterator[bytes]:
+    async def call(
+        requests: AsyncIterator[bytes], permission: Callable[[], Permission | None]
+    ) -> AsyncIterator[bytes]:
         async for request in requests:
-            yield await handle(request, clock)
+            yield await handle(request, clock, permission())
 
     return grpc.stream_stream_rpc_method_handler(call)
 

@@ -11,6 +11,7 @@ from google.rpc import error_details_pb2  # type: ignore[import-untyped]
 from grpc_status import rpc_status
 
 from riskd.core.engine import Engine
+from riskd.guard import Guard
 from riskd.server import ControlServer
 from riskd.settings import Settings
 from riskd.v1 import account_service_pb2 as accounts_pb
@@ -62,6 +63,7 @@ class Rig:
     clock: Callable[[], int]
     port: int
     channel: grpc.Channel
+    guard: Guard | None = None
     orders: OrderRiskServiceStub = field(init=False)
     marks: MarketDataServiceStub = field(init=False)
     accounts: AccountServiceStub = field(init=False)
@@ -118,12 +120,13 @@ def clock() -> Clock:
 def serving(clock: Callable[[], int], **values: Any) -> Iterator[Rig]:
     """Start a service; it and its channel are gone at the end of the with block."""
     settings = Settings(**({"control_address": "127.0.0.1:0", "durability": "none"} | values))
+    guard = Guard(settings.identities_file) if settings.identities_file else None
     engine, trail = build_audited_engine(settings)
-    server = build_server(settings, engine, clock, trail)
+    server = build_server(settings, engine, clock, trail, guard)
     port = server.start()
     try:
         with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
-            yield Rig(server, engine, clock, port, channel)
+            yield Rig(server, engine, clock, port, channel, guard)
     finally:
         server.stop(0)
 

@@ -179,7 +179,8 @@ def test_serve_says_what_listens_where_and_reloads_on_sighup(
         while not lines[-1].startswith("serving on"):
             lines.append(server.stdout.readline())
             assert lines[-1]
-        control, secured, local = lines[-4:-1]
+        control, secured, local, identities = lines[-5:-1]
+        assert identities == ("identities: none, everybody who can connect may do everything\n")
         of_authority = f"clients with a certificate of {authority.certificate}\n"
         assert re.fullmatch(rf"control server: (\S+), TLS 1\.2 or 1\.3, {of_authority}", control)
         assert re.fullmatch(rf"native listener: (\S+), TLS 1\.3, {of_authority}", secured)
@@ -222,6 +223,25 @@ def test_serve_says_what_listens_where_and_reloads_on_sighup(
 def test_settings_that_contradict_are_refused(values: dict[str, Any], message: str) -> None:
     with pytest.raises(SettingsError, match=message):
         Settings(**values)
-    secured: dict[str, Any] = {"certificate_file": "x", "key_file": "y"}
+
+
+def test_an_address_for_other_machines_needs_tls_and_identities() -> None:
     addresses = ("0.0.0.0:0", "unix:/x")
-    assert Settings(listener_addresses=addresses, **secured).listener_addresses == addresses
+    secured: dict[str, Any] = {"certificate_file": "x", "key_file": "y"}
+    for values in (
+        {"allow_plaintext_off_loopback": True},
+        secured | {"identities_file": "z"},
+        secured | {"allow_off_loopback_without_identities": True},
+    ):
+        found: Settings = Settings(listener_addresses=addresses, **values)
+        assert found.listener_addresses == addresses
+    tokens = {"identities_file": "z", "allow_plaintext_off_loopback": True}
+    for values, message in (
+        ({}, "no TLS: set certificate_file, use 127.0.0.1"),
+        ({"allow_off_loopback_without_identities": True}, "no TLS: set certificate_file"),
+        (secured, "no identities_file: set it, use 127.0.0.1"),
+        (tokens, "no TLS, so that tokens of identities_file could be read"),
+    ):
+        for where in ({"listener_addresses": addresses}, {"control_address": "[::]:0"}):
+            with pytest.raises(SettingsError, match=message):
+                Settings(**where, **values)

@@ -71,6 +71,7 @@ from riskd.core.levels cimport (
 )
 from riskd.core.money cimport PPB, debug_assert, fits, i128
 from riskd.core.orders cimport closes_all, has_limit_price, is_protective, other_side
+from riskd.core.permits cimport Caller, caller_is, caller_reaches, caller_reaches_all
 from riskd.core.pool cimport (
     UNKNOWN_EQUITY,
     Fill,
@@ -583,24 +584,29 @@ cdef void _apply_all_or_none(
         _remember_all(book, batch, writer)
 
 
-cdef bint _apply_batch(
+cdef uint32_t _apply_batch(
     Book *book,
     const uint8_t *request,
     size_t size,
     uint64_t now_ns,
+    Caller *caller,
     Writer *writer,
     Malformed *malformed,
 ) noexcept nogil:
     """Decode here, so that only this request pays for the room of a whole batch on the stack."""
     cdef BatchRequest batch
+    cdef uint32_t index
     if not decode_batch(request, size, &batch, malformed):
-        return False
+        return APPLY_MALFORMED
+    for index in range(batch.count):
+        if not _permits_order(caller, HOT_BATCH_CHECK_ORDERS, &batch.orders[index]):
+            return APPLY_DENIED
     if batch.mode == BATCH_MODE_ALL_OR_NONE:
         _apply_all_or_none(book, &batch, now_ns, writer)
     else:
         _apply_each(book, &batch, now_ns, writer)
     write_unsigned(writer, 2, book.revision)
-    return True
+    return APPLY_ANSWERED
 
 
 # --- CheckAmendment --------------------------------------------------------------------------
@@ -1379,7 +1385,7 @@ cdef uint32_t _take_mark(
     return REASON_NONE
 
 
-cdef bint _apply_marks(
+cdef uint32_t _apply_marks(
     Book *book,
     const uint8_t *request,
     size_t size,
@@ -1394,7 +1400,7 @@ cdef bint _apply_marks(
     cdef uint32_t refused = 0
     cdef uint32_t index, reason
     if not decode_marks(request, size, marks, MARKS_PER_REPORT_MAX, &count, malformed):
-        return False
+        return APPLY_MALFORMED
     for index in range(count):
         reason = _take_mark(book, &marks[index], now_ns)
         if reason != REASON_NONE:
@@ -1404,23 +1410,89 @@ cdef bint _apply_marks(
     if refused < count:
         book.revision += 1
     encode_marks_reply(writer, book.revision, count - refused, refusals, refused)
-    return True
+    return APPLY_ANSWERED
+
+
+# --- who may ---------------------------------------------------------------------------------
+
+cdef inline bint _permits_order(
+    Caller *caller, uint32_t method, const OrderRequest *order
+) noexcept nogil:
+    return caller == NULL or (
+        caller_is(caller, method, order.gateway_id) and caller_reaches(caller, order.account_id)
+    )
+
+
+cdef bint _permits_reservation(
+    const Book *book, Caller *caller, uint32_t method, uint32_t gateway_id, uint64_t reservation_id
+) noexcept nogil:
+    """Whether the caller may act as a gateway, and on the account of an order.
+
+    Of an order that is not known there is nothing to touch.
+    """
+    cdef const Order *order
+    cdef const ClosedOrder *closed
+    cdef uint32_t place
+    if caller == NULL:
+        return True
+    if not caller_is(caller, method, gateway_id):
+        return False
+    if caller_reaches_all(caller):
+        return True
+    order = order_find(<Book *>book, reservation_id)
+    closed = closed_find(book, reservation_id)
+    if order != NULL:
+        place = book.positions[order.position_index].account_index
+    elif closed != NULL:
+        place = closed.account_index
+    else:
+        return True
+    return caller_reaches(caller, book.accounts[place].account_id)
+
+
+cdef bint _permits_question(
+    const Book *book, Caller *caller, const ReservationRequest *request
+) noexcept nogil:
+    """Whether the caller may know of an order: by its reservation, or by its gateway's own id."""
+    cdef AnswerHead head
+    cdef uint64_t offset
+    cdef const Order *order
+    cdef const Ring *ring
+    cdef uint64_t reservation_id = request.reservation_id
+    if caller == NULL or reservation_id != 0 or caller_reaches_all(caller):
+        return _permits_reservation(
+            book, caller, HOT_GET_RESERVATION, request.gateway_id, reservation_id
+        )
+    ring = ring_find(book, ANSWER_ORDER, request.gateway_id)
+    if ring != NULL and answer_find(ring, ANSWER_ORDER, request.client_order_id, &head, &offset):
+        return _permits_order(
+            caller, HOT_GET_RESERVATION, <const OrderRequest *>head.content
+        )
+    order = order_find_named(book, request.gateway_id, request.client_order_id)
+    return _permits_reservation(
+        book,
+        caller,
+        HOT_GET_RESERVATION,
+        request.gateway_id,
+        order.reservation_id if order != NULL else 0,
+    )
 
 
 # --- apply -----------------------------------------------------------------------------------
 
-cdef bint engine_apply(
+cdef uint32_t engine_apply(
     Book *book,
     uint32_t method,
     const uint8_t *request,
     size_t size,
     uint64_t now_ns,
+    Caller *caller,
     Writer *writer,
     Malformed *malformed,
 ) noexcept nogil:
     """Take one hot request to its reply.
 
-    False when it is malformed, and then nothing has changed.
+    When it is malformed or denied, nothing has changed.
     """
     cdef OrderRequest order
     cdef AmendmentRequest amendment
@@ -1431,26 +1503,38 @@ cdef bint engine_apply(
     writer.size = 0
     if method == HOT_CHECK_ORDER:
         if not decode_order(request, size, &order, malformed):
-            return False
+            return APPLY_MALFORMED
+        if not _permits_order(caller, method, &order):
+            return APPLY_DENIED
         _apply_order(book, &order, now_ns, writer)
     elif method == HOT_REPORT_EXECUTION:
         if not decode_execution(request, size, &execution, malformed):
-            return False
+            return APPLY_MALFORMED
+        if not _permits_reservation(
+            book, caller, method, execution.gateway_id, execution.reservation_id
+        ):
+            return APPLY_DENIED
         _apply_execution(book, &execution, now_ns, writer)
     elif method == HOT_GET_RESERVATION:
         if not decode_reservation(request, size, &reservation, malformed):
-            return False
+            return APPLY_MALFORMED
+        if not _permits_question(book, caller, &reservation):
+            return APPLY_DENIED
         _answer_reservation(book, &reservation, writer)
     elif method == HOT_REPORT_MARKS:
         return _apply_marks(book, request, size, now_ns, writer, malformed)
     elif method == HOT_CHECK_AMENDMENT:
         if not decode_amendment(request, size, &amendment, malformed):
-            return False
+            return APPLY_MALFORMED
+        if not _permits_reservation(
+            book, caller, method, amendment.gateway_id, amendment.reservation_id
+        ):
+            return APPLY_DENIED
         _apply_amendment(book, &amendment, now_ns, writer)
     elif method == HOT_BATCH_CHECK_ORDERS:
-        return _apply_batch(book, request, size, now_ns, writer, malformed)
+        return _apply_batch(book, request, size, now_ns, caller, writer, malformed)
     elif method == HOT_ADVANCE_TIME:
         if not decode_empty(request, size, malformed):
-            return False
+            return APPLY_MALFORMED
         _advance_time(book, now_ns, writer)
-    return True
+    return APPLY_ANSWERED

@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager
 from typing import Any, Final, Literal, Self, final
 
 from riskd.core.journal import Faults, Journal
+from riskd.core.permits import Permission
 from riskd.core.rows import AccountRow as AccountRow
 from riskd.core.rows import AssetRow as AssetRow
 from riskd.core.rows import BalanceRow as BalanceRow
@@ -44,6 +45,16 @@ SCOPE_GATEWAY: Final = 2
 SCOPE_ACCOUNT: Final = 3
 SCOPE_INSTRUMENT: Final = 4
 SCOPE_FIRM: Final = 5
+
+class DeniedError(Exception):
+    """The caller has no permission for what the request names. Nothing changed.
+
+    reason is 5 for an account, 6 for a gateway, and value is its number.
+    """
+
+    reason: int
+    value: int
+    def __init__(self, reason: int, value: int) -> None: ...
 
 class MalformedRequestError(ValueError):
     """The request's bytes are not a valid message.
@@ -92,13 +103,18 @@ class Engine:
         Raises MalformedRequestError if the bytes are not a valid message, ValueError for a method
         that is not known.
         """
-    def submit(self, method: int, request: bytes, now_ns: int) -> tuple[bytes, int]:
+    def submit(
+        self, method: int, request: bytes, now_ns: int, permission: Permission | None = None
+    ) -> tuple[bytes, int]:
         """Apply like `handle` and return (reply, sequence) at once.
 
         The reply must not leave before durable_sequence is at least the sequence: 0 if nothing is
-        kept. Raises JournalFullError without waiting for room.
+        kept. Raises JournalFullError without waiting for room, DeniedError if there is a permission
+        that does not reach the request's accounts and gateways.
         """
-    def submit_streamed(self, request: bytes, now_ns: int) -> tuple[bytes, int]:
+    def submit_streamed(
+        self, request: bytes, now_ns: int, permission: Permission | None = None
+    ) -> tuple[bytes, int]:
         """Apply a StreamOrdersRequest as `submit` does its one field; the reply is whole."""
     def door(self) -> object:
         """Return the engine as native threads use it, a capsule that must not outlive it.

@@ -68,6 +68,8 @@ cimport riskd.core.limit_changes as limit_changes
 cimport riskd.core.settlement as settlement
 from riskd.core.admin cimport CANCEL_IDS_MAX, Change, OrderFilter
 from riskd.core.apply cimport (
+    APPLY_ANSWERED,
+    APPLY_DENIED,
     HOT_ADVANCE_TIME,
     HOT_BATCH_CHECK_ORDERS,
     HOT_CHECK_AMENDMENT,
@@ -138,6 +140,7 @@ from riskd.core.journal cimport (
 from riskd.core.margin_levels cimport evaluate_levels, set_margin_levels
 from riskd.core.money cimport PPB
 from riskd.core.mode_switch cimport ModeSwitch, change_margin_mode
+from riskd.core.permits cimport Caller, Permission
 from riskd.core.settlement cimport Funding, Settlement
 from riskd.core.snapshot cimport snapshot_read, snapshot_write
 from riskd.core.types cimport *
@@ -210,6 +213,18 @@ SCOPE_GATEWAY = admin.SCOPE_GATEWAY
 SCOPE_ACCOUNT = admin.SCOPE_ACCOUNT
 SCOPE_INSTRUMENT = admin.SCOPE_INSTRUMENT
 SCOPE_FIRM = admin.SCOPE_FIRM
+
+
+class DeniedError(Exception):
+    """The caller has no permission for what the request names. Nothing changed.
+
+    reason is a DenialReason, value the account or the gateway.
+    """
+
+    def __init__(self, reason, value):
+        super().__init__(f"denied: reason {reason}, value {value}")
+        self.reason = reason
+        self.value = value
 
 
 class MalformedRequestError(ValueError):
@@ -364,14 +379,14 @@ cdef class Engine:
 
     def handle(self, method, request, now_ns):
         cdef uint64_t sequence = 0
-        reply = self._take(method, request, now_ns, True, &sequence)
+        reply = self._take(method, request, now_ns, None, True, &sequence)
         self._await(sequence)
         return reply
 
-    def submit(self, method, request, now_ns):
+    def submit(self, method, request, now_ns, Permission permission=None):
         cdef uint64_t sequence = 0
         try:
-            reply = self._take(method, request, now_ns, False, &sequence)
+            reply = self._take(method, request, now_ns, permission, False, &sequence)
         except JournalFullError:
             journal_call(self._log, 0)
             raise
@@ -379,7 +394,7 @@ cdef class Engine:
             journal_call(self._log, sequence)
         return reply, sequence
 
-    def submit_streamed(self, bytes request not None, now_ns):
+    def submit_streamed(self, bytes request not None, now_ns, Permission permission=None):
         cdef const uint8_t *start = <const uint8_t *><const char *>request
         cdef uint8_t framed[REPLY_SIZE_MAX + 16]
         cdef const uint8_t *inner
@@ -392,7 +407,7 @@ cdef class Engine:
         ):
             raise _malformed_error(&malformed)
         reply, sequence = self.submit(
-            hot_streamed_method(field), inner[:<Py_ssize_t>size], now_ns
+            hot_streamed_method(field), inner[:<Py_ssize_t>size], now_ns, permission
         )
         writer.start = framed
         writer.size = 0
@@ -407,14 +422,24 @@ cdef class Engine:
         return PyCapsule_New(&self._door, "riskd.core.hot.HotDoor", NULL)
 
     cdef bytes _take(
-        self, uint32_t method, bytes request, uint64_t now_ns, bint waits, uint64_t *sequence
+        self,
+        uint32_t method,
+        bytes request,
+        uint64_t now_ns,
+        Permission permission,
+        bint waits,
+        uint64_t *sequence,
     ):
         """Apply a hot request; the reply may leave when the sequence is durable."""
         cdef const uint8_t *start
         cdef size_t size
         cdef uint64_t revision
+        cdef uint32_t verdict
         cdef Malformed malformed
+        cdef Caller caller
         cdef Writer writer
+        if permission is not None:
+            caller.permit = permission.permit
         if not _is_hot(method):
             raise ValueError(
                 f"method {method} is not within {HOT_CHECK_ORDER} to {HOT_ADVANCE_TIME}"
@@ -432,7 +457,17 @@ cdef class Engine:
             if now_ns < self._time_ns:
                 now_ns = self._time_ns
             revision = self._book.revision
-            if engine_apply(&self._book, method, start, size, now_ns, &writer, &malformed):
+            verdict = engine_apply(
+                &self._book,
+                method,
+                start,
+                size,
+                now_ns,
+                NULL if permission is None else &caller,
+                &writer,
+                &malformed,
+            )
+            if verdict == APPLY_ANSWERED:
                 if self._book.revision != revision:
                     self._time_ns = now_ns
                     if self._log != NULL:
@@ -441,6 +476,8 @@ cdef class Engine:
                 return self._reply[:<Py_ssize_t>writer.size]
         finally:
             pthread_mutex_unlock(&self._mutex)
+        if verdict == APPLY_DENIED:
+            raise DeniedError(caller.fault, caller.value)
         raise _malformed_error(&malformed)
 
     # Durability
@@ -775,15 +812,16 @@ cdef class Engine:
         memcpy(&head, record.payload, sizeof(HotHead))
         writer.start = self._reply
         writer.capacity = REPLY_SIZE_MAX
-        if not engine_apply(
+        if engine_apply(
             &self._book,
             record.kind,
             record.payload + sizeof(HotHead),
             record.size - sizeof(HotHead),
             record.time_ns,
+            NULL,
             &writer,
             &malformed,
-        ):
+        ) != APPLY_ANSWERED:
             raise _replay_error(scan, f"the request is malformed: {_malformed_error(&malformed)}")
         return (
             head.reply_size == writer.size

@@ -4,6 +4,7 @@ Source: https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md
 """
 
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.stdio cimport snprintf
 from libc.string cimport strlen
 
 from riskd.core.money cimport debug_assert
@@ -11,7 +12,7 @@ from riskd.core.wire cimport Writer, inner_writer, write_bytes, write_unsigned
 
 cdef enum:
     TIMEOUT_DIGITS_MAX = 8
-    STATUS_SIZE_MAX = 768
+    STATUS_SIZE_MAX = 1024
 
 cdef const char *ERROR_INFO = "type.googleapis.com/google.rpc.ErrorInfo"
 cdef const char *DOMAIN = "riskd"
@@ -105,17 +106,38 @@ cdef inline void _write_text(Writer *writer, uint32_t field, const char *text) n
     )
 
 
+cdef void metadata_add(Metadata *metadata, const char *key, const char *value) noexcept nogil:
+    debug_assert(metadata.count < METADATA_MAX)
+    debug_assert(strlen(value) < METADATA_VALUE_SIZE)
+    metadata.keys[metadata.count] = key
+    snprintf(metadata.values[metadata.count], METADATA_VALUE_SIZE, "%s", value)
+    metadata.count += 1
+
+
+cdef inline void _write_pair(Writer *writer, const char *key, const char *value) noexcept nogil:
+    """Write an entry of the field metadata = 3, a map."""
+    cdef uint8_t entry_bytes[128]
+    cdef Writer entry = inner_writer(entry_bytes, sizeof(entry_bytes))
+    _write_text(&entry, 1, key)
+    _write_text(&entry, 2, value)
+    write_bytes(writer, 3, entry.start, entry.size)
+
+
 cdef size_t encode_details(
-    uint32_t code, const char *text, const char *reason, uint8_t *encoded
+    uint32_t code, const char *text, const char *reason, const Metadata *metadata, uint8_t *encoded
 ) noexcept nogil:
-    cdef uint8_t info_bytes[160]
-    cdef uint8_t any_bytes[256]
+    cdef uint8_t info_bytes[400]
+    cdef uint8_t any_bytes[512]
     cdef uint8_t status_bytes[STATUS_SIZE_MAX]
+    cdef uint32_t index
     cdef Writer info = inner_writer(info_bytes, sizeof(info_bytes))
     cdef Writer any = inner_writer(any_bytes, sizeof(any_bytes))
     cdef Writer status = inner_writer(status_bytes, sizeof(status_bytes))
     _write_text(&info, 1, reason)
     _write_text(&info, 2, DOMAIN)
+    if metadata != NULL:
+        for index in range(metadata.count):
+            _write_pair(&info, metadata.keys[index], metadata.values[index])
     _write_text(&any, 1, ERROR_INFO)
     write_bytes(&any, 2, info.start, info.size)
     write_unsigned(&status, 1, code)

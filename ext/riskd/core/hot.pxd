@@ -5,6 +5,7 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from riskd.core.apply cimport HOT_CHECK_AMENDMENT, HOT_CHECK_ORDER, HOT_REPORT_EXECUTION
 from riskd.core.book cimport Book
 from riskd.core.journal cimport JournalState
+from riskd.core.permits cimport Caller
 from riskd.core.wire cimport Malformed, Writer
 
 cdef extern from "<pthread.h>" nogil:
@@ -33,6 +34,8 @@ cdef enum HotVerdict:
     # The journal has no room: nothing was done; it can be tried again after a commit.
     HOT_FULL = 4
     HOT_FAILED = 5
+    # The caller says why: nothing was done.
+    HOT_DENIED = 6
 
 # A round: begin, any number of requests, end. Begin and end take and give back the engine's lock
 # and the journal's; end has the journal written.
@@ -43,6 +46,7 @@ cdef uint32_t hot_apply(
     const uint8_t *request,
     size_t size,
     uint64_t now_ns,
+    Caller *caller,
     Writer *writer,
     Malformed *malformed,
 ) noexcept nogil

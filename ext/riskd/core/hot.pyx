@@ -7,7 +7,7 @@ The answers are those of `Engine.submit`, byte for byte, and so are the records.
 
 from libc.stdint cimport UINT64_MAX, uint8_t, uint32_t, uint64_t
 
-from riskd.core.apply cimport engine_apply
+from riskd.core.apply cimport APPLY_ANSWERED, APPLY_DENIED, engine_apply
 from riskd.core.journal cimport (
     JOURNAL_FULL,
     JOURNAL_OK,
@@ -38,6 +38,7 @@ cdef uint32_t hot_apply(
     const uint8_t *request,
     size_t size,
     uint64_t now_ns,
+    Caller *caller,
     Writer *writer,
     Malformed *malformed,
 ) noexcept nogil:
@@ -52,8 +53,9 @@ cdef uint32_t hot_apply(
             return HOT_FULL if status == JOURNAL_FULL else HOT_FAILED
     if now_ns < door.time_ns[0]:
         now_ns = door.time_ns[0]
-    if not engine_apply(door.book, method, request, size, now_ns, writer, malformed):
-        return HOT_MALFORMED
+    status = engine_apply(door.book, method, request, size, now_ns, caller, writer, malformed)
+    if status != APPLY_ANSWERED:
+        return HOT_DENIED if status == APPLY_DENIED else HOT_MALFORMED
     if door.book.revision != revision:
         door.time_ns[0] = now_ns
         if door.log != NULL:

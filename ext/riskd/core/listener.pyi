@@ -3,6 +3,7 @@
 from typing import Self
 
 from riskd.core.engine import Engine
+from riskd.core.permits import Permits
 from riskd.core.tls import Tls
 
 class Listener:
@@ -25,8 +26,11 @@ class Listener:
         idle_ms_max: int = ...,
         age_ms_max: int = ...,
         time_ns: int = ...,
+        permits: Permits | None = None,
     ) -> Self:
         """Make a listener; time_ns is the time of all calls, 0: the clock's.
+
+        Callers are let in by permits; without it everybody may do everything.
 
         A connection without a call for idle_ms_max, or older than age_ms_max, is asked to end with
         GOAWAY; 0: none is.

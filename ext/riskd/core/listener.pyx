@@ -23,6 +23,7 @@ from cpython.pycapsule cimport PyCapsule_GetPointer
 
 from riskd.core.hot cimport HotDoor
 from riskd.core.journal cimport journal_attach
+from riskd.core.permits cimport PEER_SIZE, Permits
 from riskd.core.session cimport (
     Front,
     Limits,
@@ -32,6 +33,8 @@ from riskd.core.session cimport (
     front_decide,
     front_dirty,
     front_drain,
+    front_guard,
+    front_look,
     front_open,
     front_tick,
     front_wake,
@@ -52,6 +55,7 @@ from riskd.core.tls cimport (
     Tls,
     TlsContext,
     tls_close,
+    tls_keys,
     tls_open,
     tls_read,
     tls_shake,
@@ -88,15 +92,38 @@ cdef extern from *:
     #ifndef _GNU_SOURCE
     #define _GNU_SOURCE 1
     #endif
+    #include <arpa/inet.h>
     #include <netinet/in.h>
     #include <netinet/tcp.h>
+    #include <stdio.h>
     #include <sys/epoll.h>
     #include <sys/eventfd.h>
     #include <sys/socket.h>
     #include <unistd.h>
     /* glibc declares it only for _GNU_SOURCE, which Python's headers may come too late for. */
     extern int accept4(int file, struct sockaddr *address, socklen_t *size, int flags);
+
+    /* Accept a connection and write where it comes from, for people. */
+    static int riskd_accept(int listening, char *peer, size_t size) {
+        union { struct sockaddr any; struct sockaddr_in v4; struct sockaddr_in6 v6; } from;
+        char host[INET6_ADDRSTRLEN] = "";
+        socklen_t from_size = sizeof(from);
+        int file = accept4(listening, &from.any, &from_size, SOCK_CLOEXEC | SOCK_NONBLOCK);
+        if (file < 0)
+            return file;
+        if (from.any.sa_family == AF_INET) {
+            inet_ntop(AF_INET, &from.v4.sin_addr, host, sizeof(host));
+            snprintf(peer, size, "ipv4:%s:%u", host, ntohs(from.v4.sin_port));
+        } else if (from.any.sa_family == AF_INET6) {
+            inet_ntop(AF_INET6, &from.v6.sin6_addr, host, sizeof(host));
+            snprintf(peer, size, "ipv6:[%s]:%u", host, ntohs(from.v6.sin6_port));
+        } else {
+            snprintf(peer, size, "unix");
+        }
+        return file;
+    }
     """
+    int _accept_from "riskd_accept"(int listening, char *peer, size_t size) nogil
     ctypedef union epoll_data_t:
         uint64_t u64
     cdef struct epoll_event:
@@ -111,8 +138,7 @@ cdef extern from *:
     int eventfd(unsigned int count, int flags) nogil
     int eventfd_write(int file, uint64_t count) nogil
     int eventfd_read(int file, uint64_t *count) nogil
-    int SOCK_CLOEXEC, SOCK_NONBLOCK, IPPROTO_TCP, TCP_NODELAY, MSG_NOSIGNAL
-    int accept4(int file, void *address, void *size, int flags) nogil
+    int IPPROTO_TCP, TCP_NODELAY, MSG_NOSIGNAL
     int setsockopt(int file, int level, int name, const void *value, unsigned int size) nogil
     Py_ssize_t recv(int file, void *start, size_t size, int flags) nogil
     Py_ssize_t send(int file, const void *start, size_t size, int flags) nogil
@@ -257,7 +283,9 @@ cdef void _give_up(State *state, Connection *connection, int file) noexcept nogi
     close(file)
 
 
-cdef void _open_connection(State *state, TlsContext *context, int file) noexcept nogil:
+cdef void _open_connection(
+    State *state, TlsContext *context, int file, const char *peer
+) noexcept nogil:
     cdef Connection *connection = state.free
     cdef int one = 1
     if connection == NULL or _load(&state.phase, _ACQUIRE) != PHASE_SERVING:
@@ -279,6 +307,7 @@ cdef void _open_connection(State *state, TlsContext *context, int file) noexcept
     if not session_open(&connection.session, &state.front, connection):
         _give_up(state, connection, file)
         return
+    memcpy(connection.session.peer, peer, PEER_SIZE)
     connection.is_open = True
     state.connections_count += 1
     count_one(&state.connections_opened)
@@ -288,10 +317,11 @@ cdef void _open_connection(State *state, TlsContext *context, int file) noexcept
 cdef void _accept(State *state, uint32_t place) noexcept nogil:
     cdef int file
     cdef int _index
+    cdef char peer[PEER_SIZE]
     for _index in range(ACCEPTS_PER_ROUND_MAX):
-        file = accept4(state.sockets[place], NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK)
+        file = _accept_from(state.sockets[place], peer, PEER_SIZE)
         if file >= 0:
-            _open_connection(state, state.contexts[place], file)
+            _open_connection(state, state.contexts[place], file, peer)
         elif c_errno.errno != EINTR and c_errno.errno != ECONNABORTED:
             return
 
@@ -397,6 +427,9 @@ cdef void _read_tls(State *state, Connection *connection) noexcept nogil:
         if size != 1:
             return
         connection.is_secured = True
+        connection.session.keys_count = tls_keys(
+            connection.tls, connection.session.keys, connection.session.shown
+        )
         _flush(state, connection)
     for _index in range(RECORDS_PER_ROUND_MAX):
         if not connection.is_open:
@@ -491,6 +524,7 @@ cdef void _round(State *state, int timeout_ms) noexcept nogil:
     cdef int count = epoll_wait(state.epoll, events, EVENTS_MAX, timeout_ms)
     cdef int index
     _read_clocks(state)
+    front_look(&state.front)
     for index in range(count):
         _handle(state, &events[index])
     if state.front.now_ns - state.ticked_ns >= TICK_MS * <uint64_t>1_000_000:
@@ -578,6 +612,7 @@ cdef class Listener:
     cdef State *_state
     cdef pthread_t _thread
     cdef object _engine
+    cdef object _permits
     # Of addresses with TLS, kept alive.
     cdef list _secured
     cdef list _paths
@@ -596,6 +631,7 @@ cdef class Listener:
         idle_ms_max=0,
         age_ms_max=0,
         time_ns=0,
+        Permits permits=None,
     ):
         cdef Limits limits = limits_default()
         cdef State *state
@@ -610,6 +646,7 @@ cdef class Listener:
         self._paths = []
         self._secured = []
         self._engine = engine
+        self._permits = permits
         state = self._state = <State *>calloc(1, sizeof(State))
         if state == NULL:
             raise MemoryError("no memory for a listener")
@@ -625,6 +662,8 @@ cdef class Listener:
             &limits,
         ):
             raise MemoryError("the pools of connections and calls do not fit in memory")
+        if permits is not None:
+            front_guard(&state.front, &permits.gate)
         index = state.connections_max
         while index > 0:
             index -= 1

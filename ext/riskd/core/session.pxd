@@ -7,7 +7,17 @@ from libc.stdint cimport int32_t, uint8_t, uint32_t, uint64_t
 
 from riskd.core.apply cimport REPLY_SIZE_MAX
 from riskd.core.hot cimport HotDoor
+from riskd.core.grpc_text cimport Metadata
 from riskd.core.http2 cimport nghttp2_option, nghttp2_session, nghttp2_session_callbacks
+from riskd.core.permits cimport (
+    CERTIFICATE_KEYS_MAX,
+    PEER_SIZE,
+    SHOWN_SIZE,
+    Gate,
+    Key,
+    Permit,
+    Table,
+)
 
 cdef extern from *:
     void _store_count "__atomic_store_n"(uint64_t *place, uint64_t value, int order) noexcept nogil
@@ -47,6 +57,8 @@ cdef enum:
     LANE_INPUT_SIZE = 65535
     LANE_OUTPUT_SIZE = 65536
     LANE_TEXT_SIZE = 192
+    # The header of a bearer token; a longer one is of nobody.
+    AUTHORIZATION_SIZE_MAX = 160
 
 # The bytes of a call with streams in both directions.
 cdef struct Lane:
@@ -61,6 +73,7 @@ cdef struct Lane:
     uint32_t code
     const char *reason
     char text[LANE_TEXT_SIZE]
+    Metadata metadata
     uint8_t input[LANE_INPUT_SIZE]
     uint8_t output[LANE_OUTPUT_SIZE]
 
@@ -96,6 +109,9 @@ cdef struct Call:
     uint8_t *bytes
     # NULL: one request, one reply.
     Lane *lane
+    # What the caller may do by the table of a generation; NULL: nobody.
+    const Permit *permit
+    uint64_t generation
     uint32_t capacity
     uint32_t size
     uint32_t sent
@@ -110,6 +126,9 @@ cdef struct Call:
     bint is_post
     bint has_content_type
     bint is_due
+    # AuthorizationState; and what a token is found by in another table.
+    uint32_t authorization
+    Key token
     uint8_t prefix[8]
     # Last: it is not cleared.
     uint8_t inline_[CALL_INLINE_SIZE]
@@ -146,12 +165,29 @@ cdef struct Session:
     bint has_goaway
     # Nothing more is read; it is closed once what is to be sent is sent.
     bint is_broken
+    # What its certificate is known by, and who that was by the table of a generation.
+    uint32_t keys_count
+    Key keys[CERTIFICATE_KEYS_MAX]
+    const Permit *permit
+    uint64_t generation
+    # The token of the last call that had one, so that the next need not be hashed: its header.
+    uint32_t authorization_size
+    uint8_t authorization[AUTHORIZATION_SIZE_MAX]
+    Key token
+    const Permit *token_permit
+    uint64_t token_generation
+    # For the audit: the other end, and the name in its certificate.
+    char peer[PEER_SIZE]
+    char shown[SHOWN_SIZE]
 
 cdef struct Front:
     HotDoor door
     Limits limits
     nghttp2_session_callbacks *callbacks
     nghttp2_option *option
+    # NULL: everybody may do everything.
+    Gate *gate
+    Table *table
     Call *calls
     Call *free
     uint32_t calls_free
@@ -175,6 +211,9 @@ cdef struct Front:
 cdef Limits limits_default() noexcept nogil
 cdef bint front_open(Front *front, const HotDoor *door, const Limits *limits) noexcept nogil
 cdef void front_close(Front *front) noexcept nogil
+# Let in only whom the gate knows; and look, at the beginning of a round, whom it knows now.
+cdef void front_guard(Front *front, Gate *gate) noexcept nogil
+cdef void front_look(Front *front) noexcept nogil
 # Decide what is ready, answer what may leave; True if more is ready and can be decided now.
 cdef bint front_decide(Front *front) noexcept nogil
 # Answer what became durable, or refuse everything once nothing will; `wake` when the journal calls.

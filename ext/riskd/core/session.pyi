@@ -3,6 +3,7 @@
 from typing import Self
 
 from riskd.core.engine import Engine
+from riskd.core.permits import Permits
 
 class Loopback:
     """A session that a caller feeds with a client's bytes: for tests and fuzzing.
@@ -23,6 +24,7 @@ class Loopback:
         buffered_bytes_max: int = ...,
         idle_ns: int = ...,
         age_ns: int = ...,
+        permits: Permits | None = ...,
     ) -> Self: ...
     def feed(self, received: bytes) -> bytes:
         """Take bytes from the client and return those for it, whole requests answered."""

@@ -29,6 +29,7 @@ from riskd.core.apply cimport (
 from riskd.core.grpc_text cimport *
 from riskd.core.hot cimport (
     HOT_ANSWERED,
+    HOT_DENIED,
     HOT_FAILED,
     HOT_FULL,
     HOT_MALFORMED,
@@ -43,6 +44,25 @@ from riskd.core.hot cimport (
 )
 from riskd.core.http2 cimport *
 from riskd.core.money cimport debug_assert
+from riskd.core.permits cimport (
+    DENIED_ACCOUNT,
+    DENIED_CERTIFICATE_UNKNOWN,
+    DENIED_CREDENTIALS_MISSING,
+    DENIED_GATEWAY,
+    DENIED_METHOD,
+    DENIED_NOTHING,
+    DENIED_TOKEN_UNKNOWN,
+    IDENTITY_NAME_SIZE,
+    KEY_TOKEN,
+    Caller,
+    Denial,
+    Permits,
+    gate_deny,
+    gate_leave,
+    gate_take,
+    permit_has,
+    table_find,
+)
 from riskd.core.wire cimport (
     MALFORMED_TEXT_SIZE,
     Malformed,
@@ -51,6 +71,21 @@ from riskd.core.wire cimport (
     malformed_text,
     write_bytes,
 )
+
+cdef extern from *:
+    """
+    #include <openssl/sha.h>
+    """
+    uint8_t *SHA256(const uint8_t *start, size_t size, uint8_t *hash) nogil
+    uint64_t _load "__atomic_load_n"(const uint64_t *place, int order) nogil
+    enum:
+        _ACQUIRE "__ATOMIC_ACQUIRE"
+
+# What a call has of the header `authorization`.
+cdef enum AuthorizationState:
+    AUTHORIZATION_NONE = 0
+    AUTHORIZATION_TOKEN = 1
+    AUTHORIZATION_INVALID = 2
 
 cdef enum:
     # After the numbers of the engine's hot methods.
@@ -94,6 +129,8 @@ cdef enum:
     HEALTH_SERVING = 1
     HEALTH_NOT_SERVING = 2
     HEALTH_SERVICE_UNKNOWN = 3
+    # "Bearer " before a token.
+    SCHEME_SIZE = 7
 
 cdef uint64_t SECOND_NS = 1_000_000_000
 
@@ -334,7 +371,7 @@ cdef struct Status:
 
 
 cdef void _write_status(
-    Status *status, uint32_t code, const char *text, const char *reason
+    Status *status, uint32_t code, const char *text, const char *reason, const Metadata *metadata
 ) noexcept nogil:
     cdef size_t size
     debug_assert(GRPC_OK < code < 17)
@@ -345,7 +382,7 @@ cdef void _write_status(
     )
     status.count = 2
     if reason != NULL:
-        size = encode_details(code, text, reason, status.details)
+        size = encode_details(code, text, reason, metadata, status.details)
         status.headers[2] = _header(
             "grpc-status-details-bin", 23, status.details, size, NGHTTP2_NV_FLAG_NO_COPY_NAME
         )
@@ -356,12 +393,17 @@ cdef void _write_status(
 
 
 cdef void _refuse_stream(
-    Session *session, int32_t stream, uint32_t code, const char *text, const char *reason
+    Session *session,
+    int32_t stream,
+    uint32_t code,
+    const char *text,
+    const char *reason,
+    const Metadata *metadata,
 ) noexcept nogil:
     """Answer a stream with a status and nothing else (Trailers-Only)."""
     cdef Status status
     cdef nghttp2_nv headers[6]
-    _write_status(&status, code, text, reason)
+    _write_status(&status, code, text, reason, metadata)
     memcpy(headers, REPLY_HEADERS, sizeof(REPLY_HEADERS))
     memcpy(headers + 2, status.headers, status.count * sizeof(nghttp2_nv))
     if nghttp2_submit_response(session.http, stream, headers, 2 + status.count, NULL) != 0:
@@ -370,11 +412,17 @@ cdef void _refuse_stream(
     _mark_dirty(session)
 
 
-cdef void _refuse(Call *call, uint32_t code, const char *text, const char *reason) noexcept nogil:
+cdef void _refuse_with(
+    Call *call, uint32_t code, const char *text, const char *reason, const Metadata *metadata
+) noexcept nogil:
     debug_assert(call.state == CALL_RECEIVING)
     call.state = CALL_REFUSED
     _drop_bytes(call.session.front, call)
-    _refuse_stream(call.session, call.stream, code, text, reason)
+    _refuse_stream(call.session, call.stream, code, text, reason, metadata)
+
+
+cdef void _refuse(Call *call, uint32_t code, const char *text, const char *reason) noexcept nogil:
+    _refuse_with(call, code, text, reason, NULL)
 
 
 cdef void _refuse_http(Call *call) noexcept nogil:
@@ -549,7 +597,7 @@ cdef Py_ssize_t _read_lane(
     if lane.code == GRPC_OK:
         error = nghttp2_submit_trailer(http, stream, OK_TRAILERS, 1)
     else:
-        _write_status(&status, lane.code, lane.text, lane.reason)
+        _write_status(&status, lane.code, lane.text, lane.reason, &lane.metadata)
         error = nghttp2_submit_trailer(http, stream, status.headers, status.count)
     return NGHTTP2_ERR_CALLBACK_FAILURE if error != 0 else <Py_ssize_t>size
 
@@ -590,6 +638,211 @@ cdef void _receive_lane(Call *call, const uint8_t *start, size_t size) noexcept 
     memcpy(lane.input + lane.input_size, start, size)
     lane.input_size += <uint32_t>size
     _advance_lane(call)
+
+
+# --- who may ---------------------------------------------------------------------------------
+
+cdef const char *_method_name(uint32_t method) noexcept nogil:
+    if method == HOT_CHECK_ORDER:
+        return "riskd.v1.OrderRiskService/CheckOrder"
+    if method == HOT_BATCH_CHECK_ORDERS:
+        return "riskd.v1.OrderRiskService/BatchCheckOrders"
+    if method == HOT_REPORT_EXECUTION:
+        return "riskd.v1.OrderRiskService/ReportExecution"
+    if method == HOT_CHECK_AMENDMENT:
+        return "riskd.v1.OrderRiskService/CheckAmendment"
+    if method == HOT_GET_RESERVATION:
+        return "riskd.v1.OrderRiskService/GetReservation"
+    debug_assert(method == METHOD_STREAM_ORDERS)
+    return "riskd.v1.OrderRiskService/StreamOrders"
+
+
+cdef bint _is_bearer(const uint8_t *value) noexcept nogil:
+    """Whether a header begins with "Bearer ", in letters of either case."""
+    cdef const uint8_t *scheme = <const uint8_t *><const char *>"bearer "
+    cdef int index
+    for index in range(SCHEME_SIZE):
+        if (value[index] | 0x20) != scheme[index]:
+            return False
+    return value[SCHEME_SIZE - 1] == c" "
+
+
+cdef bint _is_last_token(const Session *session, const uint8_t *value, size_t size) noexcept nogil:
+    """Compare with the header of the last call, in a time that does not tell how much is alike.
+
+    A proxy may send the calls of several clients over one connection.
+    """
+    cdef uint8_t difference = 0
+    cdef size_t index
+    if size != session.authorization_size:
+        return False
+    for index in range(size):
+        difference |= session.authorization[index] ^ value[index]
+    return difference == 0
+
+
+cdef void _take_authorization(Call *call, const uint8_t *value, size_t size) noexcept nogil:
+    cdef Session *session = call.session
+    cdef const Table *table = session.front.table
+    if (
+        call.authorization != AUTHORIZATION_NONE
+        or size <= SCHEME_SIZE
+        or size > AUTHORIZATION_SIZE_MAX
+        or not _is_bearer(value)
+    ):
+        call.authorization = AUTHORIZATION_INVALID
+        return
+    if not _is_last_token(session, value, size):
+        session.authorization_size = <uint32_t>size
+        memcpy(session.authorization, value, size)
+        session.token.kind = KEY_TOKEN
+        SHA256(value + SCHEME_SIZE, size - SCHEME_SIZE, session.token.hash)
+        session.token_permit = table_find(table, &session.token)
+        session.token_generation = table.generation
+    elif session.token_generation != table.generation:
+        session.token_permit = table_find(table, &session.token)
+        session.token_generation = table.generation
+    call.authorization = AUTHORIZATION_TOKEN
+    call.token = session.token
+    call.permit = session.token_permit
+    call.generation = table.generation
+
+
+cdef const Permit *_certificate_permit(Session *session) noexcept nogil:
+    cdef const Table *table = session.front.table
+    cdef uint32_t index
+    if session.generation != table.generation:
+        session.generation = table.generation
+        session.permit = NULL
+        for index in range(session.keys_count):
+            session.permit = table_find(table, &session.keys[index])
+            if session.permit != NULL:
+                break
+    return session.permit
+
+
+cdef uint32_t _denial_of(Call *call) noexcept nogil:
+    """Return why a caller may not call its method, by the table of now; DENIED_NOTHING if it may.
+
+    A token, if there is one, says alone who calls.
+    """
+    cdef const Table *table = call.session.front.table
+    if call.authorization == AUTHORIZATION_INVALID:
+        return DENIED_TOKEN_UNKNOWN
+    if call.authorization == AUTHORIZATION_NONE:
+        call.permit = _certificate_permit(call.session)
+    elif call.generation != table.generation:
+        call.permit = table_find(table, &call.token)
+    call.generation = table.generation
+    if call.permit != NULL:
+        return DENIED_NOTHING if permit_has(call.permit, call.method) else DENIED_METHOD
+    if call.authorization == AUTHORIZATION_TOKEN:
+        return DENIED_TOKEN_UNKNOWN
+    if call.session.keys_count > 0 or call.session.shown[0] != 0:
+        return DENIED_CERTIFICATE_UNKNOWN
+    return DENIED_CREDENTIALS_MISSING
+
+
+cdef void _count_denial(Call *call, uint32_t reason, uint64_t value) noexcept nogil:
+    cdef Session *session = call.session
+    cdef Denial denial
+    memset(&denial, 0, sizeof(Denial))
+    denial.time_ns = session.front.time_ns
+    denial.value = value
+    denial.reason = reason
+    denial.method = call.method
+    memcpy(denial.peer, session.peer, PEER_SIZE)
+    if call.permit != NULL:
+        memcpy(denial.identity, call.permit.name, IDENTITY_NAME_SIZE)
+    elif reason == DENIED_CERTIFICATE_UNKNOWN:
+        memcpy(denial.shown, session.shown, SHOWN_SIZE)
+    gate_deny(session.front.gate, &denial)
+
+
+cdef void _deny(Call *call, uint32_t reason, uint64_t value) noexcept nogil:
+    """Refuse a call that has come, or that is ready, and count it.
+
+    The words are those of riskd/guard.py.
+    """
+    cdef Front *front = call.session.front
+    cdef const char *method = _method_name(call.method)
+    cdef const char *identity = ""
+    cdef char text[LANE_TEXT_SIZE]
+    cdef char number[24]
+    cdef const char *name = NULL
+    cdef uint32_t code = GRPC_PERMISSION_DENIED
+    cdef Metadata metadata
+    if call.permit != NULL:
+        identity = &call.permit.name[0]
+    metadata.count = 0
+    _count_denial(call, reason, value)
+    snprintf(number, sizeof(number), "%llu", <unsigned long long>value)
+    if reason == DENIED_METHOD:
+        name = "METHOD_NOT_PERMITTED"
+        snprintf(text, sizeof(text), "identity %s may not call %s", identity, method)
+    elif reason == DENIED_ACCOUNT:
+        name = "ACCOUNT_NOT_PERMITTED"
+        snprintf(text, sizeof(text), "identity %s may not touch account_id %s", identity, number)
+        metadata_add(&metadata, "account_id", number)
+    elif reason == DENIED_GATEWAY:
+        name = "GATEWAY_NOT_PERMITTED"
+        snprintf(text, sizeof(text), "identity %s may not act as gateway_id %s", identity, number)
+        metadata_add(&metadata, "gateway_id", number)
+    else:
+        code = GRPC_UNAUTHENTICATED
+        if reason == DENIED_TOKEN_UNKNOWN:
+            name = "TOKEN_UNKNOWN"
+            snprintf(text, sizeof(text), "the bearer token is of no identity")
+        elif reason == DENIED_CERTIFICATE_UNKNOWN:
+            name = "CERTIFICATE_UNKNOWN"
+            snprintf(text, sizeof(text), "the client's certificate is of no identity")
+        else:
+            debug_assert(reason == DENIED_CREDENTIALS_MISSING)
+            name = "CREDENTIALS_MISSING"
+            snprintf(text, sizeof(text), "the call has neither a bearer token nor a certificate")
+    if code == GRPC_PERMISSION_DENIED:
+        metadata_add(&metadata, "identity", identity)
+    metadata_add(&metadata, "method", method)
+    if call.state == CALL_READY:
+        _unlink(&front.ready, call)
+        call.state = CALL_RECEIVING if call.lane == NULL else CALL_STREAMING
+    if call.lane != NULL:
+        call.lane.metadata = metadata
+        _end_lane(call, code, text, name)
+    else:
+        _refuse_with(call, code, text, name, &metadata)
+
+
+cdef inline bint _is_admitted(Call *call) noexcept nogil:
+    """Whether a call may be made at all: it is denied if not. Health is for everybody."""
+    cdef uint32_t reason
+    if call.session.front.gate == NULL or call.method == METHOD_HEALTH_CHECK or (
+        call.method == METHOD_HEALTH_WATCH
+    ):
+        return True
+    reason = _denial_of(call)
+    if reason == DENIED_NOTHING:
+        return True
+    _deny(call, reason, 0)
+    return False
+
+
+cdef inline bint _asks(Call *call, Caller *caller) noexcept nogil:
+    """Say who asks what is ready; False if that may not be any more, and is denied."""
+    if call.generation != call.session.front.table.generation and not _is_admitted(call):
+        return False
+    caller.permit = call.permit
+    return True
+
+
+cdef void front_guard(Front *front, Gate *gate) noexcept nogil:
+    front.gate = gate
+    front.table = gate_take(gate, NULL)
+
+
+cdef void front_look(Front *front) noexcept nogil:
+    if front.gate != NULL and _load(&front.gate.generation, _ACQUIRE) != front.table.generation:
+        front.table = gate_take(front.gate, front.table)
 
 
 # --- requests --------------------------------------------------------------------------------
@@ -693,6 +946,9 @@ cdef int _on_header(
     elif _is(name, name_size, "grpc-encoding"):
         if not _is(value, value_size, "identity"):
             call.fault = HEADER_FAULT_ENCODING
+    elif _is(name, name_size, "authorization"):
+        if session.front.gate != NULL:
+            _take_authorization(call, value, value_size)
     elif _is(name, name_size, "grpc-timeout"):
         if not parse_timeout(value, value_size, &timeout_ns):
             call.fault = HEADER_FAULT_TIMEOUT
@@ -719,6 +975,8 @@ cdef void _begin(Call *call) noexcept nogil:
         _refuse_expired(call)
     elif front.is_draining and call.session.has_goaway:
         _refuse(call, GRPC_UNAVAILABLE, "the service is stopping", "SERVICE_STOPPING")
+    elif not _is_admitted(call):
+        return
     elif call.method == METHOD_STREAM_ORDERS:
         _open_lane(call)
 
@@ -842,6 +1100,7 @@ cdef int _on_frame(nghttp2_session *http, const nghttp2_frame *frame, void *user
                 GRPC_RESOURCE_EXHAUSTED,
                 "as many calls are in work as can be: nothing was done",
                 "CALLS_FULL",
+                NULL,
             )
             return 0
         _begin(call)
@@ -910,11 +1169,13 @@ cdef void _refuse_queued(
 
 
 cdef void _refuse_verdict(
-    Front *front, Call *call, uint32_t verdict, const Malformed *malformed
+    Front *front, Call *call, uint32_t verdict, const Malformed *malformed, const Caller *caller
 ) noexcept nogil:
     """Refuse a ready call for what the engine said of it."""
     cdef char text[MALFORMED_TEXT_SIZE]
-    if verdict == HOT_MALFORMED:
+    if verdict == HOT_DENIED:
+        _deny(call, caller.fault, caller.value)
+    elif verdict == HOT_MALFORMED:
         malformed_text(malformed, text)
         _refuse_queued(&front.ready, call, GRPC_INVALID_ARGUMENT, text, "REQUEST_MALFORMED")
     elif verdict == HOT_TOO_LARGE:
@@ -930,7 +1191,9 @@ cdef void _refuse_verdict(
         )
 
 
-cdef uint32_t _decide_message(Front *front, Call *call, Malformed *malformed) noexcept nogil:
+cdef uint32_t _decide_message(
+    Front *front, Call *call, Caller *caller, Malformed *malformed
+) noexcept nogil:
     """Decide the first message of a stream, and put its reply behind the others."""
     cdef Lane *lane = call.lane
     cdef uint32_t size = _size_in(lane.input)
@@ -946,7 +1209,7 @@ cdef uint32_t _decide_message(Front *front, Call *call, Malformed *malformed) no
     writer.start = front.reply
     writer.capacity = REPLY_SIZE_MAX
     verdict = hot_apply(
-        &front.door, method, request, request_size, front.time_ns, &writer, malformed
+        &front.door, method, request, request_size, front.time_ns, caller, &writer, malformed
     )
     if verdict != HOT_ANSWERED:
         return verdict
@@ -968,12 +1231,16 @@ cdef bint _decide_lane(Front *front, Call *call) noexcept nogil:
     """Take a turn of a stream, in the order of its messages; False as `_decide`."""
     cdef Lane *lane = call.lane
     cdef Malformed malformed
+    cdef Caller caller
+    cdef Caller *asking = NULL if front.gate == NULL else &caller
     cdef uint32_t verdict = HOT_ANSWERED
     cdef uint32_t decided = 0
+    if asking != NULL and not _asks(call, asking):
+        return True
     while _has_message(lane) and _make_lane_room(lane) and decided < LANE_TURN_MAX:
         if lane.input[0] != 0 or _size_in(lane.input) > LANE_MESSAGE_SIZE_MAX:
             break
-        verdict = _decide_message(front, call, &malformed)
+        verdict = _decide_message(front, call, asking, &malformed)
         if verdict != HOT_ANSWERED:
             break
         decided += 1
@@ -990,7 +1257,7 @@ cdef bint _decide_lane(Front *front, Call *call) noexcept nogil:
     if verdict == HOT_FULL and front.now_ns - call.began_ns < front.limits.room_wait_ns:
         return False
     if verdict != HOT_ANSWERED:
-        _refuse_verdict(front, call, verdict, &malformed)
+        _refuse_verdict(front, call, verdict, &malformed, &caller)
     elif lane.input[0] != 0:
         _refuse_queued(
             &front.ready, call, GRPC_INTERNAL, "a message is compressed, without a grpc-encoding",
@@ -1007,6 +1274,8 @@ cdef bint _decide_lane(Front *front, Call *call) noexcept nogil:
 cdef bint _decide(Front *front, Call *call) noexcept nogil:
     """Decide the first ready call; False if the journal has no room for it now."""
     cdef Malformed malformed
+    cdef Caller caller
+    cdef Caller *asking = NULL if front.gate == NULL else &caller
     cdef Writer writer
     cdef uint32_t verdict
     debug_assert(call.state == CALL_READY)
@@ -1018,10 +1287,19 @@ cdef bint _decide(Front *front, Call *call) noexcept nogil:
         return True
     if call.lane != NULL:
         return _decide_lane(front, call)
+    if asking != NULL and not _asks(call, asking):
+        return True
     writer.start = front.reply
     writer.capacity = REPLY_SIZE_MAX
     verdict = hot_apply(
-        &front.door, call.method, call.bytes, call.size, front.time_ns, &writer, &malformed
+        &front.door,
+        call.method,
+        call.bytes,
+        call.size,
+        front.time_ns,
+        asking,
+        &writer,
+        &malformed,
     )
     if verdict == HOT_FAILED:
         front.has_failed = True
@@ -1029,7 +1307,7 @@ cdef bint _decide(Front *front, Call *call) noexcept nogil:
     if verdict == HOT_FULL and front.now_ns - call.began_ns < front.limits.room_wait_ns:
         return False
     if verdict != HOT_ANSWERED:
-        _refuse_verdict(front, call, verdict, &malformed)
+        _refuse_verdict(front, call, verdict, &malformed, &caller)
         return True
     _unlink(&front.ready, call)
     call.state = CALL_WAITING
@@ -1164,6 +1442,8 @@ cdef bint front_open(Front *front, const HotDoor *door, const Limits *limits) no
 
 
 cdef void front_close(Front *front) noexcept nogil:
+    if front.table != NULL:
+        gate_leave(front.gate, front.table)
     nghttp2_session_callbacks_del(front.callbacks)
     nghttp2_option_del(front.option)
     free(front.calls)
@@ -1335,6 +1615,7 @@ cdef class Loopback:
     cdef Front _front
     cdef Session _session
     cdef object _engine
+    cdef object _permits
     cdef bint _is_open
 
     def __cinit__(
@@ -1350,6 +1631,7 @@ cdef class Loopback:
         buffered_bytes_max=4 << 20,
         idle_ns=UINT64_MAX,
         age_ns=UINT64_MAX,
+        Permits permits=None,
     ):
         cdef Limits limits = limits_default()
         cdef const HotDoor *door
@@ -1365,6 +1647,9 @@ cdef class Loopback:
         door = <const HotDoor *>PyCapsule_GetPointer(capsule, "riskd.core.hot.HotDoor")
         if not front_open(&self._front, door, &limits):
             raise MemoryError("the pool of calls does not fit in memory")
+        self._permits = permits
+        if permits is not None:
+            front_guard(&self._front, &permits.gate)
         self._front.now_ns = SECOND_NS
         self._front.time_ns = time_ns
         if not session_open(&self._session, &self._front, NULL):
@@ -1379,6 +1664,7 @@ cdef class Loopback:
 
     def feed(self, bytes received not None):
         cdef const uint8_t *start = <const uint8_t *><const char *>received
+        front_look(&self._front)
         if self._is_open:
             self._is_open = session_feed(&self._session, start, <size_t>len(received))
         return self._answer()

@@ -1,6 +1,8 @@
 """TLS of a server's connections: OpenSSL, TLS 1.3 only, ALPN h2 only."""
 
-from libc.stdint cimport uint8_t
+from libc.stdint cimport uint8_t, uint32_t
+
+from riskd.core.permits cimport Key
 
 cdef extern from "<pthread.h>" nogil:
     ctypedef struct pthread_mutex_t:
@@ -27,6 +29,9 @@ cdef enum:
 cdef SSL *tls_open(TlsContext *context, int file) noexcept nogil
 # Go on with the handshake: 1 when it is done and both speak h2, TLS_AGAIN, TLS_BROKEN.
 cdef int tls_shake(SSL *tls) noexcept nogil
+# Say what the client's certificate is known by, and a name to show; 0 if it has none of these. The
+# name is empty if there is no certificate.
+cdef uint32_t tls_keys(SSL *tls, Key *keys, char *shown) noexcept nogil
 cdef Py_ssize_t tls_read(SSL *tls, uint8_t *start, size_t size) noexcept nogil
 cdef Py_ssize_t tls_write(SSL *tls, const uint8_t *start, size_t size) noexcept nogil
 # Say goodbye, if the socket takes it, and free everything.

@@ -6,8 +6,17 @@ client's certificate again.
 
 import os
 
-from libc.stdint cimport uint8_t
+from libc.stdint cimport uint8_t, uint32_t
+from libc.stdio cimport snprintf
 from libc.string cimport memcmp
+
+from riskd.core.permits cimport (
+    KEY_COMMON_NAME,
+    KEY_SPIFFE,
+    KEY_SUBJECT,
+    SHOWN_SIZE,
+    Key,
+)
 
 cdef extern from "<pthread.h>" nogil:
     int pthread_mutex_init(pthread_mutex_t *mutex, const void *attributes)
@@ -18,8 +27,60 @@ cdef extern from "<pthread.h>" nogil:
 cdef extern from *:
     """
     #include <openssl/err.h>
+    #include <openssl/sha.h>
     #include <openssl/ssl.h>
+    #include <openssl/x509v3.h>
+
+    /* The first URI among the alternative names of a certificate if it is the only one, else none. */
+    static int riskd_only_uri(GENERAL_NAMES *names, const unsigned char **start) {
+        int size = 0;
+        int count = 0;
+        for (int index = 0; index < sk_GENERAL_NAME_num(names); index++) {
+            const GENERAL_NAME *name = sk_GENERAL_NAME_value(names, index);
+            if (name->type == GEN_URI) {
+                count++;
+                *start = ASN1_STRING_get0_data(name->d.uniformResourceIdentifier);
+                size = ASN1_STRING_length(name->d.uniformResourceIdentifier);
+            }
+        }
+        return count == 1 ? size : 0;
+    }
     """
+    ctypedef struct X509:
+        pass
+    ctypedef struct X509_NAME:
+        pass
+    ctypedef struct X509_NAME_ENTRY:
+        pass
+    ctypedef struct ASN1_STRING:
+        pass
+    ctypedef struct GENERAL_NAMES:
+        pass
+    ctypedef struct BIO:
+        pass
+    ctypedef struct BIO_METHOD:
+        pass
+    enum:
+        NID_commonName
+        NID_subject_alt_name
+    unsigned long XN_FLAG_RFC2253
+    int _only_uri "riskd_only_uri"(GENERAL_NAMES *names, const unsigned char **start) nogil
+    X509 *SSL_get1_peer_certificate(const SSL *tls) nogil
+    void X509_free(X509 *certificate) nogil
+    void *X509_get_ext_d2i(const X509 *certificate, int nid, int *critical, int *place) nogil
+    void GENERAL_NAMES_free(GENERAL_NAMES *names) nogil
+    X509_NAME *X509_get_subject_name(const X509 *certificate) nogil
+    int X509_NAME_get_index_by_NID(X509_NAME *name, int nid, int last) nogil
+    X509_NAME_ENTRY *X509_NAME_get_entry(const X509_NAME *name, int place) nogil
+    ASN1_STRING *X509_NAME_ENTRY_get_data(const X509_NAME_ENTRY *entry) nogil
+    int ASN1_STRING_to_UTF8(unsigned char **start, const ASN1_STRING *text) nogil
+    void OPENSSL_free(void *start) nogil
+    int X509_NAME_print_ex(BIO *to, const X509_NAME *name, int indent, unsigned long flags) nogil
+    const BIO_METHOD *BIO_s_mem() nogil
+    BIO *BIO_new(const BIO_METHOD *kind) nogil
+    int BIO_free(BIO *bio) nogil
+    long BIO_get_mem_data(BIO *bio, char **start) nogil
+    uint8_t *SHA256(const unsigned char *start, size_t size, unsigned char *hash) nogil
     ctypedef struct SSL_METHOD:
         pass
     ctypedef struct X509_NAMES "STACK_OF(X509_NAME)":
@@ -144,6 +205,86 @@ cdef int tls_shake(SSL *tls) noexcept nogil:
     # A client that offers nothing was not asked what it speaks.
     SSL_get0_alpn_selected(tls, &name, &size)
     return 1 if size == 2 else TLS_BROKEN
+
+
+cdef inline void _put_key(
+    Key *key, uint32_t kind, const unsigned char *start, int size
+) noexcept nogil:
+    key.kind = kind
+    SHA256(start, <size_t>size, key.hash)
+
+
+cdef bint _put_spiffe(const X509 *certificate, Key *key, char *shown) noexcept nogil:
+    """Take the SPIFFE id: the one URI of a certificate (X509-SVID, 2)."""
+    cdef GENERAL_NAMES *names = <GENERAL_NAMES *>X509_get_ext_d2i(
+        certificate, NID_subject_alt_name, NULL, NULL
+    )
+    cdef const unsigned char *start = NULL
+    cdef int size
+    cdef bint is_found
+    if names == NULL:
+        return False
+    size = _only_uri(names, &start)
+    is_found = size > 9 and memcmp(start, <const char *>"spiffe://", 9) == 0
+    if is_found:
+        _put_key(key, KEY_SPIFFE, start, size)
+        snprintf(shown, SHOWN_SIZE, "%.*s", size, <const char *>start)
+    GENERAL_NAMES_free(names)
+    return is_found
+
+
+cdef bint _put_subject(X509_NAME *subject, Key *key, char *shown) noexcept nogil:
+    """Take the whole subject as RFC 2253 writes it."""
+    cdef BIO *text = BIO_new(BIO_s_mem())
+    cdef char *start = NULL
+    cdef long size
+    cdef bint is_found
+    if text == NULL:
+        return False
+    is_found = X509_NAME_print_ex(text, subject, 0, XN_FLAG_RFC2253) > 0
+    if is_found:
+        size = BIO_get_mem_data(text, &start)
+        _put_key(key, KEY_SUBJECT, <const unsigned char *>start, <int>size)
+        snprintf(shown, SHOWN_SIZE, "%.*s", <int>size, start)
+    BIO_free(text)
+    return is_found
+
+
+cdef bint _put_common_name(X509_NAME *subject, Key *key) noexcept nogil:
+    """Take the first common name, as gRPC does."""
+    cdef int place = X509_NAME_get_index_by_NID(subject, NID_commonName, -1)
+    cdef unsigned char *start = NULL
+    cdef int size
+    if place < 0:
+        return False
+    size = ASN1_STRING_to_UTF8(
+        &start, X509_NAME_ENTRY_get_data(X509_NAME_get_entry(subject, place))
+    )
+    if size < 0:
+        return False
+    _put_key(key, KEY_COMMON_NAME, start, size)
+    OPENSSL_free(start)
+    return True
+
+
+cdef uint32_t tls_keys(SSL *tls, Key *keys, char *shown) noexcept nogil:
+    cdef X509 *certificate = SSL_get1_peer_certificate(tls)
+    cdef X509_NAME *subject
+    cdef uint32_t count = 0
+    shown[0] = 0
+    if certificate == NULL:
+        return 0
+    snprintf(shown, SHOWN_SIZE, "a certificate without a name")
+    if _put_spiffe(certificate, &keys[0], shown):
+        count = 1
+    else:
+        subject = X509_get_subject_name(certificate)
+        if _put_subject(subject, &keys[count], shown):
+            count += 1
+        if _put_common_name(subject, &keys[count]):
+            count += 1
+    X509_free(certificate)
+    return count
 
 
 cdef Py_ssize_t tls_read(SSL *tls, uint8_t *start, size_t size) noexcept nogil:
