@@ -130,6 +130,7 @@ _SERVICES = {
     "riskd.v1.AuditService": {
         "ListChanges": Rule(_AUDIT, Touches.ACCOUNTS),
         "ExplainDecision": Rule(_AUDIT, Touches.ACCOUNTS),
+        "ListDenials": Rule(_AUDIT, Touches.ACCOUNTS),
     },
     "grpc.reflection.v1alpha.ServerReflection": {"ServerReflectionInfo": _CATALOGUE},
     "grpc.channelz.v1.Channelz": dict.fromkeys(

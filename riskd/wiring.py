@@ -220,7 +220,7 @@ def build_server(
                 LimitService(backend), server
             ),
             "riskd.v1.AuditService": lambda server: add_AuditServiceServicer_to_server(
-                AuditService(backend, explainer), server
+                AuditService(backend, explainer, None if guard is None else guard.denials), server
             ),
         },
         backend.commits,

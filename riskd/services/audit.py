@@ -1,10 +1,11 @@
-"""AuditService: who changed what, and why a decision was made."""
+"""AuditService: who changed what, why a decision was made, and who was denied what."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import grpc
 
+from riskd.denials import Denials
 from riskd.explain import (
     DecisionTooOldError,
     DecisionUnknownError,
@@ -26,11 +27,17 @@ from riskd.v1.audit_service_pb2_grpc import AuditServiceServicer
 
 
 class AuditService(AuditServiceServicer):
-    """Changes from outside the hot door, and decisions made again: none without an explainer."""
+    """Changes from outside the hot door, decisions made again, and denials.
 
-    def __init__(self, backend: Backend, explainer: Explainer | None) -> None:
+    None is explained without an explainer, and nothing was denied without denials.
+    """
+
+    def __init__(
+        self, backend: Backend, explainer: Explainer | None, denials: Denials | None = None
+    ) -> None:
         self._backend = backend
         self._explainer = explainer
+        self._denials = denials
 
     def ListChanges(
         self, request: pb.ListChangesRequest, context: grpc.ServicerContext
@@ -74,6 +81,25 @@ class AuditService(AuditServiceServicer):
             )
         with _explaining(request.revision):
             return self._explainer.explain(request.revision)
+
+    def ListDenials(
+        self, request: pb.ListDenialsRequest, context: grpc.ServicerContext
+    ) -> pb.ListDenialsResponse:
+        response = pb.ListDenialsResponse()
+        for row in self._denials.rows() if self._denials is not None else ():
+            response.denials.add(
+                reason=row.reason,
+                identity=row.identity,
+                method=row.method,
+                door=row.door,
+                count=row.count,
+                first_time_ns=row.first_time_ns,
+                last_time_ns=row.time_ns,
+                peer=row.peer,
+                subject=row.subject,
+                certificate=row.shown,
+            )
+        return response
 
 
 @contextmanager

@@ -78,7 +78,7 @@ def call(
 
 @contextmanager
 def listening(
-    engine: Engine, address: str = "127.0.0.1:0", *, time_ns: int = NOW_NS, **options: int
+    engine: Engine, address: str = "127.0.0.1:0", *, time_ns: int = NOW_NS, **options: Any
 ) -> Iterator[Native]:
     """Start a listener; it and its channel are gone at the end of the with block."""
     listener = Listener(engine, time_ns=time_ns, **options)

@@ -32,6 +32,7 @@ from riskd_client.errors import (
     UnknownSymbol,
 )
 from riskd_client.numbers import Amount
+from riskd_client.session import tls_credentials
 from riskd_client.values import (
     Account,
     Asset,
@@ -47,6 +48,7 @@ from riskd_client.values import (
     Decision,
     DecisionDetail,
     DecisionView,
+    Denial,
     ExecutionResult,
     Explanation,
     Firm,
@@ -130,6 +132,7 @@ __all__ = [
     "Decision",
     "DecisionDetail",
     "DecisionView",
+    "Denial",
     "ExecutionResult",
     "Explanation",
     "FailedPrecondition",
@@ -208,4 +211,5 @@ __all__ = [
     "UnknownSymbol",
     "Violation",
     "WalletResult",
+    "tls_credentials",
 ]

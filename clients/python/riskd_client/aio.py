@@ -16,6 +16,7 @@ from riskd_client.session import (
     Session,
     backoff,
     channel_options,
+    check_reach,
     describe,
 )
 
@@ -83,10 +84,12 @@ class AsyncClient(Session):
         gateway_id: int = 1,
         actor: str | None = None,
         credentials: grpc.ChannelCredentials | None = None,
+        token: str | None = None,
         timeout: float = 5.0,
         options: ChannelOptions = (),
     ) -> None:
-        super().__init__(gateway_id, timeout, actor)
+        super().__init__(gateway_id, timeout, actor, token)
+        check_reach(target, token, credentials)
         self._refreshing = asyncio.Lock()
         settings = channel_options(options)
         if credentials is None:
@@ -239,4 +242,5 @@ class AsyncClient(Session):
     reset_limit_usage = _call(Operations.reset_limit_usage)
     list_limits = _pages(Operations.list_limits)
     list_changes = _pages(Operations.list_changes)
+    list_denials = _call(Operations.list_denials)
     explain_decision = _call(Operations.explain_decision)

@@ -16,6 +16,7 @@ from riskd_client.session import (
     Session,
     backoff,
     channel_options,
+    check_reach,
     describe,
 )
 
@@ -69,11 +70,12 @@ class Client(Session):
     with Client("localhost:50051") as client:
         decision = client.check_order(1, "BTC-PERP", "buy", "0.5", "65000.5")
 
-    target is "host:port", credentials those of TLS (None: plaintext). gateway_id names the sender
-    of orders: each gateway has its own, because client order ids and execution ids are unique per
-    gateway. actor is the name that the audit has for changes (None: this client's address), 1 to 64
-    printable ASCII characters. timeout in seconds is the deadline of a call that does not state
-    one. options are those of grpc channels.
+    target is "host:port", credentials those of tls_credentials (None: plaintext), token the bearer
+    token that says who calls (None: the certificate does, or nobody asks). gateway_id names the
+    sender of orders: each gateway has its own, because client order ids and execution ids are
+    unique per gateway. actor is the name that the audit has for changes (None: the identity, or
+    this client's address), 1 to 64 printable ASCII characters. timeout in seconds is the deadline
+    of a call that does not state one. options are those of grpc channels.
 
     Nothing is sent before `with` or the first call that needs the catalogue of instruments. Failed
     calls raise RiskdError, refused input ValueError or TypeError.
@@ -86,10 +88,12 @@ class Client(Session):
         gateway_id: int = 1,
         actor: str | None = None,
         credentials: grpc.ChannelCredentials | None = None,
+        token: str | None = None,
         timeout: float = 5.0,
         options: ChannelOptions = (),
     ) -> None:
-        super().__init__(gateway_id, timeout, actor)
+        super().__init__(gateway_id, timeout, actor, token)
+        check_reach(target, token, credentials)
         self._refreshing = threading.Lock()
         settings = channel_options(options)
         if credentials is None:
@@ -239,4 +243,5 @@ class Client(Session):
     reset_limit_usage = _call(Operations.reset_limit_usage)
     list_limits = _pages(Operations.list_limits)
     list_changes = _pages(Operations.list_changes)
+    list_denials = _call(Operations.list_denials)
     explain_decision = _call(Operations.explain_decision)

@@ -51,6 +51,7 @@ from riskd_client.values import (
     Decision,
     DecisionDetail,
     DecisionView,
+    Denial,
     ExecutionResult,
     Explanation,
     Firm,
@@ -331,6 +332,7 @@ RESET_LIMIT_USAGE = _limit("ResetLimitUsage", limit_pb.ResetLimitUsageResponse, 
 LIST_LIMITS = _limit("ListLimits", limit_pb.ListLimitsResponse)
 LIST_CHANGES = _audit("ListChanges", audit_pb.ListChangesResponse)
 EXPLAIN_DECISION = _audit("ExplainDecision", audit_pb.ExplainDecisionResponse)
+LIST_DENIALS = _audit("ListDenials", audit_pb.ListDenialsResponse)
 
 RPCS: tuple[Rpc, ...] = tuple(value for value in list(globals().values()) if type(value) is Rpc)
 
@@ -811,6 +813,21 @@ def _read_change(message: audit_pb.Change) -> Change:
         method=message.method,
         arguments={row.name: row.value for row in message.arguments},
         changes={row.name: (row.before, row.after) for row in message.changes},
+    )
+
+
+def _read_denial(message: audit_pb.Denial) -> Denial:
+    return Denial(
+        reason=message.reason,
+        identity=message.identity,
+        method=message.method,
+        door=message.door,
+        count=message.count,
+        first_time_ns=message.first_time_ns,
+        last_time_ns=message.last_time_ns,
+        peer=message.peer,
+        subject=message.subject,
+        certificate=message.certificate,
     )
 
 
@@ -2626,6 +2643,14 @@ class Operations:
             return Call(LIST_CHANGES, request, read, timeout)
 
         return Pages(call)
+
+    def list_denials(self, *, timeout: float | None = None) -> Call[tuple[Denial, ...]]:
+        """Return what was denied since the service's start, newest first, to whom and how often."""
+
+        def read(reply: audit_pb.ListDenialsResponse) -> tuple[Denial, ...]:
+            return tuple(map(_read_denial, reply.denials))
+
+        return Call(LIST_DENIALS, audit_pb.ListDenialsRequest(), read, timeout)
 
     def explain_decision(
         self, revision: int, *, timeout: float | None = EXPLAIN_S

@@ -2,10 +2,15 @@
 
 import functools
 import inspect
+import ipaddress
 import json
 import re
 from collections.abc import Callable, Iterator
+from os import PathLike
+from pathlib import Path
 from typing import Any, get_args
+
+import grpc
 
 from riskd_client.catalogue import Catalogue
 from riskd_client.operations import RPCS, Call, Operations, OrderIds
@@ -26,6 +31,8 @@ WATCH_WAIT_S_MAX = 5.0
 
 # Names who makes a change, for the service's audit.
 ACTOR_KEY = "riskd-actor"
+AUTHORIZATION_KEY = "authorization"
+_TOKEN = re.compile(r"[!-~]{1,153}", re.ASCII)
 _ACTOR = re.compile(r"[!-~]([ -~]{0,62}[!-~])?", re.ASCII)
 
 ChannelOptions = tuple[tuple[str, Any], ...]
@@ -66,8 +73,12 @@ def backoff() -> Iterator[float]:
 class Session:
     """The state of a client that does not depend on how it makes its calls."""
 
-    def __init__(self, gateway_id: int, timeout: float, actor: str | None) -> None:
-        self._metadata = () if actor is None else ((ACTOR_KEY, checked_actor(actor)),)
+    def __init__(
+        self, gateway_id: int, timeout: float, actor: str | None, token: str | None
+    ) -> None:
+        named = () if actor is None else ((ACTOR_KEY, checked_actor(actor)),)
+        shown = () if token is None else ((AUTHORIZATION_KEY, f"Bearer {checked_token(token)}"),)
+        self._metadata = named + shown
         self._timeout = checked_timeout(timeout)
         self._operations = Operations(gateway_id, Catalogue(), OrderIds())
 
@@ -95,6 +106,51 @@ def checked_actor(actor: str) -> str:
             f"actor {actor!r} is not 1 to 64 printable ASCII characters without blanks at an end"
         )
     return actor
+
+
+def checked_token(token: str) -> str:
+    """Return token. Raises ValueError, without showing it, unless it is printable ASCII."""
+    if not _TOKEN.fullmatch(token):
+        raise ValueError("token is not 1 to 153 printable ASCII characters without blanks")
+    return token
+
+
+def check_reach(target: str, token: str | None, credentials: object) -> None:
+    """Refuse to send a token in plain text to another machine. Raises ValueError."""
+    if token is not None and credentials is None and not is_local(target):
+        raise ValueError(
+            f"target {target!r} is not this machine: a token is sent with credentials only"
+        )
+
+
+def is_local(target: str) -> bool:
+    """Return whether a target can only be this machine."""
+    if target.startswith(("unix:", "unix-abstract:")):
+        return True
+    host = target.rpartition(":")[0].removeprefix("[").removesuffix("]")
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def tls_credentials(
+    ca_file: str | PathLike[str],
+    certificate_file: str | PathLike[str] | None = None,
+    key_file: str | PathLike[str] | None = None,
+) -> grpc.ChannelCredentials:
+    """Return the credentials of a client that trusts the authorities of a file (PEM).
+
+    certificate_file and key_file (PEM) are what it shows to a service that asks who it is.
+    Raises OSError if a file cannot be read, ValueError if only one of these two is given.
+    """
+    if (certificate_file is None) != (key_file is None):
+        raise ValueError("certificate_file and key_file must both be given, or neither")
+    ca, certificate, key = (
+        None if path is None else Path(path).read_bytes()
+        for path in (ca_file, certificate_file, key_file)
+    )
+    return grpc.ssl_channel_credentials(ca, key, certificate)
 
 
 def checked_timeout(seconds: float) -> float:

@@ -1279,3 +1279,23 @@ class Change:
     method: str
     arguments: Mapping[str, str]
     changes: Mapping[str, tuple[str, str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Denial:
+    """Calls of an identity to a method that were denied for a reason, at a door of the service.
+
+    reason is that of the error; identity is empty while nobody knows who called, and certificate is
+    then the name in the certificate of the last. subject is the account or gateway of the last.
+    """
+
+    reason: str
+    identity: str
+    method: str
+    door: str
+    count: int
+    first_time_ns: int
+    last_time_ns: int
+    peer: str
+    subject: str
+    certificate: str
