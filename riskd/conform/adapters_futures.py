@@ -305,6 +305,10 @@ def _liquidation(model: str) -> Callable[[Inputs, Venue], Outputs]:
             plain = replace(rule, fee_in_margin="none")
             return margin.requirement_of(at_entry, asked.schedule, plain)
 
+        def initial() -> Decimal:
+            _need_leverage(without_units(with_position(inputs)), position)
+            return requirement().initial
+
         def maintenance() -> Decimal:
             asked.rated()
             return requirement().maintenance
@@ -326,9 +330,9 @@ def _liquidation(model: str) -> Callable[[Inputs, Venue], Outputs]:
             "margin_ratio": lambda: margin.margin_ratio_of(position, asked.rated(), rule),
             "position_value": lambda: requirement().notional,
             "notional": lambda: requirement().notional,
-            "initial_margin": lambda: requirement().initial,
+            "initial_margin": initial,
             "maintenance_margin": maintenance,
-            "available": lambda: margin.available_margin(wallet(), requirement().initial),
+            "available": lambda: margin.available_margin(wallet(), initial()),
             "unrealised_pnl": lambda: margin.profit_of(position, rule),
         }
         return _in_units(outputs, position, rule)
@@ -351,6 +355,12 @@ def margin_linear_leveraged(inputs: Inputs, venue: Venue) -> Outputs:
     return _requirements(row, venue, position, rule)
 
 
+def _need_leverage(row: Inputs, position: Position) -> None:
+    """Raise ValueError if nothing in a row says what initial margin is."""
+    if position.leverage is None and number(row, INITIAL_RATE) is None and not row.get("tiers"):
+        raise ValueError(f"inputs.{LEVERAGE[0]} is missing")
+
+
 def _requirements(row: Inputs, venue: Venue, position: Position, rule: Rule) -> Outputs:
     if number(row, ("rate",)) is not None:
         # One rate for the requirement that is asked for, divided by the leverage.
@@ -364,6 +374,11 @@ def _requirements(row: Inputs, venue: Venue, position: Position, rule: Rule) -> 
 
     def requirement() -> margin.Requirement:
         return margin.requirement_of(position, schedule, rule)
+
+    def initial() -> Decimal:
+        if number(row, ("rate",)) is None:
+            _need_leverage(row, position)
+        return requirement().initial
 
     def maintenance() -> Decimal:
         if number(row, ("rate",)) is None and not _states_rate(row, venue):
@@ -380,11 +395,11 @@ def _requirements(row: Inputs, venue: Venue, position: Position, rule: Rule) -> 
         "margin_ratio": ratio,
         "notional": lambda: requirement().notional,
         "position_value": lambda: requirement().notional,
-        "initial_margin": lambda: requirement().initial,
+        "initial_margin": initial,
         "maintenance_margin": maintenance,
-        "margin": lambda: requirement().initial,
-        "position_margin": lambda: requirement().initial,
-        "position_balance": lambda: requirement().initial,
+        "margin": initial,
+        "position_margin": initial,
+        "position_balance": initial,
         "unrealised_pnl": lambda: margin.profit_of(position, rule),
     }
     return _in_units(outputs, position, rule)

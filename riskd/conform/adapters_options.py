@@ -339,8 +339,10 @@ def _legs(inputs: Inputs) -> tuple[list[str], list[float], list[float]]:
 
 
 def option_spread_max_loss(inputs: Inputs, _venue: Venue) -> Outputs:
+    # What a row says, else the unit of its collateral.
+    coin = find(inputs, [f"{name}_coin" for name in _COLLATERAL]) is not None
+    said = str(inputs.get("settlement") or ("coin" if coin else "cash")).lower()
     inputs = without_units(inputs)
-    said = str(inputs.get("settlement", "cash")).lower()
     settlement: Settlement = "coin" if said.startswith(("coin", "inverse")) else "cash"
 
     def loss() -> Figure:

@@ -293,14 +293,17 @@ def isolated_liquidation(inputs: Inputs, _venue: Venue) -> Outputs:
     inputs = with_position(inputs)
 
     def price() -> Figure | None:
+        has_order = find(inputs, ("order_qty",)) is not None and need(inputs, ("order_qty",)) != 0
+        # An order can be the first: then there is no position.
+        flat = 0.0 if has_order and find(inputs, _QUANTITY) is None else None
         position = margin.IsolatedPosition(
-            real(inputs, _QUANTITY),
-            real(inputs, ("cost_position", "cost")),
-            real(inputs, ("isolated_margin", "isolated_position_margin", "margin")),
+            real(inputs, _QUANTITY, flat),
+            real(inputs, ("cost_position", "cost"), flat),
+            real(inputs, ("isolated_margin", "isolated_position_margin", "margin"), flat),
         )
         reference = ("order_price", "reference_price", *_MARK)
         factor = _maintenance_factor(inputs)
-        if find(inputs, ("order_qty",)) is not None and need(inputs, ("order_qty",)) != 0:
+        if has_order:
             size = need(inputs, ("order_qty",)).copy_abs()
             signed = size if _side({"side": inputs.get("order_side")}) == "buy" else -size
             position = margin.isolated_after_order(

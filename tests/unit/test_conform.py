@@ -239,6 +239,9 @@ def test_a_maintenance_rate_is_needed_only_for_what_counts_it(model: str) -> Non
     assert check({**priced, "expected": {"initial_margin": 20}}).total().passed == 1
     (failure,) = check({**priced, "expected": {"maintenance_margin": 0}}).failures
     assert failure.got == "inputs.mmr is missing"
+    for each in (row, {**priced, "inputs": inputs}):
+        (failure,) = check({**each, "expected": {"initial_margin": 0}}).failures
+        assert failure.got == "inputs.leverage is missing"
 
 
 def test_tiers_that_leave_a_hole_between_them_are_refused() -> None:

@@ -101,3 +101,40 @@ def test_the_premium_of_an_order_is_the_entry_price_of_its_short() -> None:
         "tolerance": {"value": 1e-9, "kind": "abs"},
     }
     assert conform.check([("row", json.dumps(row).encode())]).total().passed == 1
+
+
+def test_what_a_row_leaves_out_is_taken_from_what_it_says() -> None:
+    tolerance = {"tolerance": {"value": 1e-9, "kind": "abs"}}
+    # A spread without a word of its settlement is in the money of its collateral.
+    spread = {
+        "id": "spread",
+        "venue": "Opyn Gamma",
+        "model": "option_spread_max_loss",
+        "inputs": {
+            "option_type": "call",
+            "short_strike": 200,
+            "short_qty": 1,
+            "long_strike": 250,
+            "long_qty": 1,
+            "collateral_coin": 0,
+        },
+        "expected": {"excess_collateral_coin": -0.2},
+    }
+    # A first order has no position yet: (100 - 100 (1 / 10 + 0.0006)) / (1 - 0.05).
+    order = {
+        "id": "order",
+        "venue": "Orderly",
+        "model": "isolated_liquidation_linear",
+        "inputs": {
+            "order_side": "BUY",
+            "order_qty": 1,
+            "order_price": 100,
+            "leverage": 10,
+            "base_mmr": 0.05,
+            "base_imr": 0.1,
+            "imr_factor": 0,
+        },
+        "expected": {"liquidation_price": 94.67368421052632},
+    }
+    lines = [("row", json.dumps({**row, **tolerance}).encode()) for row in (spread, order)]
+    assert conform.check(lines).total().passed == 2
