@@ -91,6 +91,15 @@ def go_program(module: str) -> Path:
     return path
 
 
+def go_tool(name: str, package: str) -> Path:
+    """Return a program of a module here, NAME-module, that says which versions it is built from."""
+    path = _folder("bin") / name
+    if not path.exists():
+        _need("go")
+        _run(["go", "build", "-o", path, package], _copied(f"{name}-module"))
+    return path
+
+
 def build_python() -> list[str | Path]:
     """Return grpcio's client, which needs nothing more."""
     return [sys.executable, SOURCES / "python" / "client.py"]

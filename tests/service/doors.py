@@ -379,9 +379,11 @@ class Watched:
     def working_orders(self) -> list[Order]:
         """Return the working orders in the order of their reservation ids."""
         if self._engine.revision != self._rows_revision:
+            # What broken bytes came to is not known here, if they were an order after all.
             rows = [
                 self._row(each, self._orders[each])
                 for each in self._engine.working_reservations(SCOPE_SERVICE, 0, 10**6)
+                if each in self._orders
             ]
             working = {each.reservation_id for each in rows}
             ended = [each for each in self._rows if each.reservation_id not in working]

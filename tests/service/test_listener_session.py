@@ -463,6 +463,28 @@ def test_a_stop_announces_itself_answers_what_is_open_and_closes(market: Rig) ->
     assert not server.is_open
 
 
+def test_a_stream_that_was_skipped_is_not_opened_later(market: Rig) -> None:
+    def headers(stream: int) -> bytes:
+        return HeadersFrame(stream, encoded(), flags=["END_HEADERS"]).serialize()
+
+    server = Loopback(market.engine)
+    server.feed(PREFACE + SettingsFrame(0).serialize())
+    opened = [1, 3, 7, 7 + 2 * 70, 9 + 2 * 70]
+    for stream in opened:
+        assert server.feed(headers(stream)) == b""
+    # Headers at the end of what is open, also of a stream from long ago, are trailers.
+    for stream in opened:
+        data = DataFrame(stream, framed(order_bytes(stream))).serialize()
+        trailers = HeadersFrame(stream, b"\0\1x\1y", flags=["END_HEADERS", "END_STREAM"])
+        answers = frames_of(server.feed(data + trailers.serialize()))
+        assert [frame.type for frame in answers] == ANSWER
+    # RFC 9113, 5.1.1: a new stream is above all that were opened.
+    (frame,) = frames_of(server.feed(headers(opened[-1] - 4)))
+    assert isinstance(frame, GoAwayFrame)
+    assert (frame.error_code, frame.last_stream_id) == (1, opened[-1])
+    assert not server.is_open
+
+
 @pytest.mark.parametrize("limit", ["idle_ns", "age_ns"])
 def test_a_connection_that_is_old_or_idle_gets_goaway(market: Rig, limit: str) -> None:
     server = Loopback(market.engine, **{limit: 10**9})

@@ -3,7 +3,7 @@
 A Front is what all sessions of one thread share; a Session is one connection, a Call one stream.
 """
 
-from libc.stdint cimport int32_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
 
 from riskd.core.apply cimport REPLY_SIZE_MAX
 from riskd.core.hot cimport HotDoor
@@ -159,6 +159,9 @@ cdef struct Session:
     uint32_t frames[FRAME_TYPES]
     uint32_t empty_frames
     uint32_t continuations
+    # The newest stream that the client opened, and of that and the 63 before which were, by bits.
+    int64_t newest_stream
+    uint64_t opened
     # Whether the client's first frame came; whether GOAWAY was announced, and sent.
     bint has_begun
     bint is_draining

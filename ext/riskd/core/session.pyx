@@ -11,7 +11,7 @@ Sources: RFC 9113 (HTTP/2), https://github.com/grpc/grpc/blob/master/doc/PROTOCO
 https://github.com/grpc/grpc/blob/master/doc/statuscodes.md
 """
 
-from libc.stdint cimport UINT64_MAX, int32_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport UINT64_MAX, int32_t, int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdio cimport snprintf
 from libc.stdlib cimport calloc, free, realloc
 from libc.string cimport memcmp, memcpy, memmove, memset, strlen
@@ -883,11 +883,29 @@ cdef bint _is_grpc(const uint8_t *value, size_t size) noexcept nogil:
     return size == 0 or value[0] == c";"
 
 
+cdef bint _may_open(Session *session, int64_t stream) noexcept nogil:
+    """Note which streams the client opens; False for one that it has skipped (RFC 9113, 5.1.1).
+
+    nghttp2 takes that for a closed one. Older streams than the 64 below the newest are not known.
+    """
+    cdef int64_t steps = (stream - session.newest_stream) // 2
+    if stream % 2 == 0:
+        # None of a client's: nghttp2 says so.
+        return True
+    if steps > 0:
+        session.newest_stream = stream
+        session.opened = (session.opened << steps if steps < 64 else 0) | 1
+        return True
+    return steps <= -64 or (session.opened >> -steps) & 1
+
+
 cdef int _on_begin_frame(
     nghttp2_session *http, const nghttp2_frame_hd *head, void *user
 ) noexcept nogil:
     """Count frames before their content costs anything; a block of headers has few."""
     cdef Session *session = <Session *>user
+    if head.type == NGHTTP2_HEADERS and not _may_open(session, head.stream_id):
+        nghttp2_session_terminate_session(http, NGHTTP2_PROTOCOL_ERROR)
     if head.type != NGHTTP2_CONTINUATION:
         session.continuations = 0
         return 0
@@ -1461,6 +1479,7 @@ cdef bint session_open(Session *session, Front *front, void *owner) noexcept nog
     session.heard_ns = front.now_ns
     session.busy_ns = front.now_ns
     session.second_ns = front.now_ns
+    session.newest_stream = -1
     if nghttp2_session_server_new3(
         &session.http, front.callbacks, session, front.option, NULL
     ) != 0:
