@@ -15,6 +15,7 @@ from riskd.core.book cimport (
     ANSWER_FACT_NONE,
     ANSWER_FACT_UNDONE,
     ANSWER_ORDER,
+    EXPECT_ENTRIES,
     REMEMBERED_SIZE_MAX,
     AnswerHead,
     Book,
@@ -39,6 +40,7 @@ from riskd.core.book cimport (
     money_set,
     order_add,
     order_drop,
+    order_expect,
     order_find,
     order_find_named,
     order_name,
@@ -362,8 +364,13 @@ cdef void _apply_each(
     """Decide each order by itself, in turn."""
     cdef uint8_t answer[REMEMBERED_SIZE_MAX]
     cdef Writer inner = inner_writer(answer, sizeof(answer))
-    cdef uint32_t index
+    cdef uint32_t index, distance
+    for index in range(min(batch.count, <uint32_t>EXPECT_ENTRIES)):
+        order_expect(book, &batch.orders[index], EXPECT_ENTRIES)
     for index in range(batch.count):
+        for distance in range(1, EXPECT_ENTRIES + 1):
+            if index + distance < batch.count:
+                order_expect(book, &batch.orders[index + distance], distance)
         inner.size = 0
         _apply_order(book, &batch.orders[index], now_ns, &inner)
         write_bytes(writer, 1, inner.start, inner.size)

@@ -16,6 +16,7 @@ from riskd.core.types cimport (
     LevelHolding,
     Limit,
     Order,
+    OrderRequest,
     Position,
     RiskEvent,
     Schedule,
@@ -233,6 +234,15 @@ cdef uint32_t book_resize(
     Book *book, const Capacities *capacities, uint32_t *table
 ) noexcept nogil
 
+# How many orders ahead each step of order_expect is taken.
+cdef enum:
+    EXPECT_ENTRIES = 3
+    EXPECT_ACCOUNT = 2
+    EXPECT_POSITIONS = 1
+
+cdef void order_expect(
+    const Book *book, const OrderRequest *order, uint32_t distance
+) noexcept nogil
 cdef void book_prefetch(
     const Book *book, const Ring *ring, uint32_t kind, uint32_t gateway_id, uint64_t id
 ) noexcept nogil

@@ -49,6 +49,7 @@ from riskd.core.types cimport (
     LevelHolding,
     Limit,
     Order,
+    OrderRequest,
     Position,
     RiskEvent,
     Schedule,
@@ -1794,6 +1795,54 @@ cdef void answer_undo(Ring *ring, uint64_t reply_offset, AnswerHead *head) noexc
     _answer_write(
         ring, reply_offset - sizeof(AnswerHead), <const uint8_t *>head, sizeof(AnswerHead)
     )
+
+
+cdef void order_expect(
+    const Book *book, const OrderRequest *order, uint32_t distance
+) noexcept nogil:
+    """Ask for the lines that an order will touch, while those before it are being decided.
+
+    Each step needs what the one before it asked for: entries of indexes at a distance of
+    EXPECT_ENTRIES orders, the account at EXPECT_ACCOUNT, its positions at EXPECT_POSITIONS. A guess
+    that turns out wrong (another order changes what this one will touch) costs only time.
+    """
+    cdef const Index *accounts = &book.account_index
+    cdef const Ring *ring
+    cdef uint32_t tag = _hash(accounts, 0, order.account_id)
+    cdef uint64_t at = tag
+    cdef uint32_t place
+    if distance == EXPECT_ENTRIES:
+        prefetch(&accounts.entries[tag & accounts.mask])
+        tag = _hash(&book.client_order_index, order.gateway_id, order.client_order_id)
+        prefetch(&book.client_order_index.entries[tag & book.client_order_index.mask])
+        tag = _hash(&book.order_index, 0, book.revision + EXPECT_ENTRIES + 1)
+        prefetch(&book.order_index.entries[tag & book.order_index.mask])
+        ring = ring_find(book, ANSWER_ORDER, order.gateway_id)
+        if ring != NULL:
+            tag = _hash(&ring.index, ANSWER_ORDER, order.client_order_id)
+            prefetch(&ring.index.entries[tag & ring.index.mask])
+        return
+    place = _candidate(accounts, tag, &at)
+    if place == NOWHERE:
+        return
+    if distance == EXPECT_ACCOUNT:
+        prefetch(&book.accounts[place])
+        prefetch(&book.accounts[place].level)
+        tag = _position_tag(
+            book, place, order.instrument_id, max(order.position_side, <uint32_t>1)
+        )
+        prefetch(&book.position_index.entries[tag & book.position_index.mask])
+        return
+    tag = _position_tag(book, place, order.instrument_id, max(order.position_side, <uint32_t>1))
+    at = tag
+    place = book.accounts[place].first_position
+    if place != NOWHERE:
+        prefetch(&book.positions[place])
+        prefetch(<const char *>&book.positions[place] + 64)
+    place = _candidate(&book.position_index, tag, &at)
+    if place != NOWHERE:
+        prefetch(&book.positions[place])
+        prefetch(<const char *>&book.positions[place] + 64)
 
 
 cdef void book_prefetch(
