@@ -14,6 +14,7 @@ from riskd.rulebooks.importers import export_ccxt, import_tiers
 from riskd.rulebooks.layouts import LAYOUTS
 from riskd.rulebooks.loader import load, names
 from riskd.rulebooks.schema import (
+    AssetRule,
     InstrumentRule,
     ParameterRule,
     Provenance,
@@ -161,11 +162,15 @@ def _show(args: argparse.Namespace) -> int:
     if instrument:
         _show_instrument(instrument)
         name = instrument.margin_schedule
+    for asset in book.assets:
+        if asset.symbol == args.symbol:
+            _show_asset(asset)
+            name = name if instrument else ""
     for rule in (*book.option_rules, *book.collateral):
         if rule.name in (args.symbol, instrument.option_rule if instrument else None):
             _show_parameters(rule)
             name = name if instrument else ""
-    versions = [rule for rule in book.schedules if rule.name == name]
+    versions = [rule for rule in book.schedules if rule.name in (name, args.symbol)]
     if name and not versions:
         # Says what there is.
         book.schedule(name)
@@ -322,6 +327,13 @@ def _show_instrument(rule: InstrumentRule) -> None:
     print(f"instrument {rule.symbol}")
     _print_provenance(rule.provenance)
     _print_values(instrument_values(rule), rule.provenance)
+    print()
+
+
+def _show_asset(asset: AssetRule) -> None:
+    print(f"asset {asset.symbol}")
+    _print_provenance(asset.provenance)
+    _print_values({"scale": asset.scale}, asset.provenance)
     print()
 
 

@@ -43,6 +43,20 @@ def test_show_prints_what_a_rulebook_has(capsys: pytest.CaptureFixture[str]) -> 
     assert "2030-12-27T08:00:00+00:00" in capsys.readouterr().out
 
 
+def test_show_prints_an_asset_and_what_else_has_its_name(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert run("show", "binance_usdm", "USDT") == 0
+    out = capsys.readouterr().out
+    assert out.startswith("asset USDT\nas of ")
+    assert re.search(r"^scale +8$", out, re.MULTILINE)
+    assert run("show", "drift", "SOL") == 0
+    assert re.findall(r"^(asset|collateral) SOL$", capsys.readouterr().out, re.MULTILINE) == [
+        "asset",
+        "collateral",
+    ]
+
+
 def test_show_refuses_an_unknown_symbol(capsys: pytest.CaptureFixture[str]) -> None:
     assert run("show", "textbook", "XYZ") == 1
     captured = capsys.readouterr()
@@ -104,6 +118,7 @@ def test_show_prints_every_part_of_every_packaged_rulebook(
     book = load(name)
     assert run("show", name) == 0
     parts = [rule.symbol for rule in book.instruments]
+    parts += [asset.symbol for asset in book.assets]
     for rules in (book.schedules, book.option_rules, book.collateral):
         parts += [rule.name for rule in rules]
     listing = capsys.readouterr().out
