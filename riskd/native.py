@@ -62,6 +62,7 @@ class NativeDoor:
             room_wait_ms_max=settings.journal_wait_ms_max,
             idle_ms_max=settings.listener_idle_ms_max,
             age_ms_max=settings.listener_age_ms_max,
+            calls_per_timed=settings.listener_calls_per_timed,
             permits=None if self._guard is None else self._guard.permits,
         )
         lines = []
@@ -76,6 +77,11 @@ class NativeDoor:
             raise SettingsError(f"listener_addresses {address!r}: cannot listen: {error}") from None
         self._listener = listener
         return lines
+
+    @property
+    def listener(self) -> Listener | None:
+        """What listens, once it was started."""
+        return self._listener
 
     def reload(self) -> None:
         """Read the certificates again, for new connections. Raises SettingsError if they are bad.

@@ -20,6 +20,7 @@ from grpc_reflection.v1alpha import reflection
 
 from riskd.certificates import Certificates
 from riskd.guard import Guard
+from riskd.metrics.meter import CallMeter
 from riskd.services.commits import Commits
 from riskd.services.errors import ErrorInterceptor
 from riskd.settings import Settings, SettingsError, parse_address
@@ -56,6 +57,7 @@ class ControlServer:
         self._settings = settings
         self._services = services
         self._commits = commits
+        self.meter = CallMeter(commits.waits)
         self._keep_time = keep_time
         self._end_streams = end_streams
         self._guard = guard
@@ -107,7 +109,7 @@ class ControlServer:
         settings = self._settings
         threads = ThreadPoolExecutor(settings.worker_threads, thread_name_prefix="riskd")
         server = grpc.aio.server(
-            interceptors=[ErrorInterceptor(threads, REQUEST_WAIT_S, self._guard)],
+            interceptors=[self.meter, ErrorInterceptor(threads, REQUEST_WAIT_S, self._guard)],
             options=_options(settings),
             maximum_concurrent_rpcs=settings.concurrent_rpcs_max,
         )

@@ -137,6 +137,18 @@ class Settings:
         minimum=1,
         maximum=1_000_000,
     )
+    listener_calls_per_timed: int = _setting(
+        16,
+        "Of the native listener's calls one in so many, at random, is timed stage by stage; "
+        "0 = none.",
+        minimum=0,
+        maximum=1_000_000,
+    )
+    metrics_address: str = _setting(
+        "127.0.0.1:50053",
+        "Address of the metrics, host:port, http in plain text; port 0 takes a free one, empty "
+        "turns it off.",
+    )
     worker_threads: int = _setting(
         8, "Threads that answer calls of the control server.", minimum=1, maximum=256
     )
@@ -269,6 +281,13 @@ class Settings:
         for address in self.listener_addresses:
             if not address.startswith("unix:"):
                 self._check_reach("listener_addresses", address)
+        if self.metrics_address:
+            host, _ = parse_address(self.metrics_address, "metrics_address")
+            if not (self.allow_plaintext_off_loopback or is_loopback(host)):
+                raise SettingsError(
+                    f"metrics_address {self.metrics_address!r} is not loopback and has no TLS: "
+                    "use 127.0.0.1 or set allow_plaintext_off_loopback = true"
+                )
 
     def _check_reach(self, name: str, address: str) -> None:
         """Refuse what other machines can read, or do, without more ado."""

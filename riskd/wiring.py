@@ -9,14 +9,20 @@ from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import cast
 
+from prometheus_client import CollectorRegistry, ProcessCollector
+
 from riskd.core.black import black76_greeks
 from riskd.core.engine import Engine, ReplayError
 from riskd.core.journal import JournalDamagedError, JournalFailedError
+from riskd.core.monitor import Monitor
 from riskd.explain import Explainer
 from riskd.guard import Guard
+from riskd.metrics.collector import RiskdCollector
+from riskd.metrics.server import MetricsServer
 from riskd.native import NativeDoor
 from riskd.rulebooks import Rulebook, has_versions, installer, loader
 from riskd.rulebooks.installer import RuleEngine
+from riskd.rulebooks.versions import in_force_since
 from riskd.server import ControlServer
 from riskd.services.account import AccountService
 from riskd.services.audit import AuditService
@@ -31,7 +37,7 @@ from riskd.services.order_risk import add_order_risk_service
 from riskd.services.risk_events import RiskEvents
 from riskd.services.rules import RuleVersions, time_of
 from riskd.services.ticker import keep_time
-from riskd.settings import Settings, SettingsError
+from riskd.settings import Settings, SettingsError, reach_of
 from riskd.snapshots import SnapshotKeeper, load_changes
 from riskd.v1.account_service_pb2_grpc import add_AccountServiceServicer_to_server
 from riskd.v1.audit_service_pb2_grpc import add_AuditServiceServicer_to_server
@@ -230,6 +236,39 @@ def build_server(
     )
 
 
+def rules_in_force(settings: Settings) -> Callable[[], list[tuple[str, str]]]:
+    """Return what gives name and date of the version of each rulebook that is in force now."""
+    rulebooks = _load_rulebooks(settings)
+
+    def read() -> list[tuple[str, str]]:
+        now = time_of(time.time_ns())
+        starts = [(each.name, in_force_since(each, now)) for each in rulebooks]
+        return [(name, "" if start is None else start.isoformat()) for name, start in starts]
+
+    return read
+
+
+def build_metrics(
+    settings: Settings, engine: Engine, server: ControlServer, native: NativeDoor
+) -> MetricsServer | None:
+    """Return the metrics endpoint of a service, or None if none is wanted."""
+    if not settings.metrics_address:
+        return None
+    registry = CollectorRegistry()
+    ProcessCollector(registry=registry)
+    collector = RiskdCollector(Monitor(engine), native, server.meter, rules_in_force(settings))
+    registry.register(collector)
+    return MetricsServer(settings.metrics_address, registry)
+
+
+def _metrics_line(metrics: MetricsServer | None) -> str:
+    """Start the endpoint; return where it is and who can read it."""
+    if metrics is None:
+        return "metrics: none, metrics_address is empty"
+    address = metrics.start()
+    return f"metrics: http://{address}/metrics, {reach_of(address)}"
+
+
 def build_keeper(settings: Settings) -> SnapshotKeeper | None:
     """Return what has snapshots made, or None if none are wanted."""
     if settings.durability == "none" or settings.snapshot_every_bytes == 0:
@@ -266,7 +305,8 @@ def _said_of(guard: Guard | None, settings: Settings) -> str:
 def serve_until_signal(settings: Settings, announce: Callable[[int, list[str]], None]) -> None:
     """Serve until SIGTERM or SIGINT; announce is called once calls are answered.
 
-    It gets the port of the control server, and what there is to say about the native listener.
+    It gets the port of the control server, and what there is to say about the native listener and
+    the metrics.
 
     A second signal kills the process. Only the main thread can call this.
     """
@@ -300,8 +340,9 @@ def serve_until_signal(settings: Settings, announce: Callable[[int, list[str]], 
 
     previous[signal.SIGHUP] = signal.signal(signal.SIGHUP, on_hangup)
     keeper = build_keeper(settings)
+    metrics = build_metrics(settings, engine, server, native)
     try:
-        lines = [*native.start(), _said_of(guard, settings)]
+        lines = [*native.start(), _said_of(guard, settings), _metrics_line(metrics)]
         announce(server.start(), lines)
         if keeper is not None:
             keeper.start()
@@ -312,6 +353,8 @@ def serve_until_signal(settings: Settings, announce: Callable[[int, list[str]], 
         native.stop()
         if guard is not None:
             guard.end()
+        if metrics is not None:
+            metrics.stop()
         if keeper is not None:
             keeper.stop()
         for number, handler in previous.items():

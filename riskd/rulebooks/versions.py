@@ -48,6 +48,13 @@ def next_change(book: Rulebook, at: datetime) -> datetime | None:
     return min((start for start in starts if start is not None and start > at), default=None)
 
 
+def in_force_since(book: Rulebook, at: datetime) -> datetime | None:
+    """Return when the newest version that is in force at `at` began; None if nothing is dated."""
+    rules: Iterable[_Dated] = (*book.schedules, *book.option_rules, *book.collateral, book)
+    starts = (rule.effective_from for rule in rules)
+    return max((start for start in starts if start is not None and start <= at), default=None)
+
+
 def has_versions(book: Rulebook) -> bool:
     """Return whether what is in force depends on the time."""
     rules: Iterable[_Dated] = (*book.schedules, *book.option_rules, *book.collateral, book)

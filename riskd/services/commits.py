@@ -7,9 +7,11 @@ that came during the one before, and no call holds a thread.
 
 import asyncio
 import os
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from riskd.core.histogram import DurationHistogram
 from riskd.core.journal import JournalFailedError, JournalFullError
 
 if TYPE_CHECKING:
@@ -26,6 +28,8 @@ class Commits:
     def __init__(self, engine: "Engine", room_wait_s: float) -> None:
         self._engine = engine
         self._room_wait_s = room_wait_s
+        self.waits = DurationHistogram()
+        """How long replies waited for the journal, in ns."""
         # Set with the next commit, and then another takes its place.
         self._commit = asyncio.Event()
         self._failure: JournalFailedError | None = None
@@ -71,11 +75,16 @@ class Commits:
             reply, sequence = submit()
         except JournalFullError:
             reply, sequence = await self._submit_with_room(submit)
+        if sequence <= engine.durable_sequence:
+            self.waits.add(0)
+            return reply
+        began_ns = time.perf_counter_ns()
         while sequence > engine.durable_sequence:
             # Nothing becomes durable after a failure.
             if self._failure is not None:
                 raise self._failure
             await self._commit.wait()
+        self.waits.add(time.perf_counter_ns() - began_ns)
         return reply
 
     async def _submit_with_room(self, submit: Callable[[], tuple[bytes, int]]) -> tuple[bytes, int]:

@@ -94,6 +94,7 @@ def _started(suffix: str, tls: dict[str, Path], *flags: str) -> Iterator[Service
             [
                 *(sys.executable, "-m", "riskd.cli", "serve"),
                 *("--control-address", "127.0.0.1:0", "--listener-addresses", "127.0.0.1:0"),
+                *("--metrics-address", ""),
                 *("--durability", "process", "--journal-directory", f"{directory}/journal"),
                 *("--orders-max", "1000000", "--log-level", "error", *flags),
             ],

@@ -305,6 +305,7 @@ def test_settings_are_shown_and_a_mistake_is_1(capsys: Capture) -> None:
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_serve_answers_until_a_signal_and_ends_with_0(tmp_path: Path, number: int) -> None:
     options = ["--control-address", "127.0.0.1:0", "--listener-addresses", "127.0.0.1:0"]
+    options += ["--metrics-address", "127.0.0.1:0"]
     options += ["--journal-directory", str(tmp_path / "journal")]
     process = subprocess.Popen(
         [sys.executable, "-m", "riskd.cli", "serve", *options],

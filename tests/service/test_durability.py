@@ -37,6 +37,7 @@ TIMEOUT_S = 60
 def process(directory: Path, durability: str) -> Iterator[tuple[subprocess.Popen[str], str, str]]:
     """Run `riskd serve`; gives the process, its address and what it says about the journal."""
     options = ["--control-address", "127.0.0.1:0", "--listener-addresses", "127.0.0.1:0"]
+    options += ["--metrics-address", "127.0.0.1:0"]
     options += ["--rulebooks", "textbook"]
     options += ["--journal-directory", str(directory), "--durability", durability]
     server = subprocess.Popen(

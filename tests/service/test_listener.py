@@ -313,6 +313,7 @@ def test_a_killed_service_has_everything_that_it_acknowledged(
     options = {
         "control-address": "127.0.0.1:0",
         "listener-addresses": f"unix:{tmp_path}/riskd.sock",
+        "metrics-address": "127.0.0.1:0",
         "journal-directory": str(tmp_path / "journal"),
         "durability": durability,
     }

@@ -159,6 +159,7 @@ def test_serve_says_what_listens_where_and_reloads_on_sighup(
     options = {
         "control-address": "127.0.0.1:0",
         "listener-addresses": f"127.0.0.1:0,unix:{tmp_path}/riskd.sock",
+        "metrics-address": "127.0.0.1:0",
         "certificate-file": str(certificate),
         "key-file": str(key),
         "client-ca-file": str(authority.certificate),
@@ -179,7 +180,7 @@ def test_serve_says_what_listens_where_and_reloads_on_sighup(
         while not lines[-1].startswith("serving on"):
             lines.append(server.stdout.readline())
             assert lines[-1]
-        control, secured, local, identities = lines[-5:-1]
+        control, secured, local, identities, _ = lines[-6:-1]
         assert identities == ("identities: none, everybody who can connect may do everything\n")
         of_authority = f"clients with a certificate of {authority.certificate}\n"
         assert re.fullmatch(rf"control server: (\S+), TLS 1\.2 or 1\.3, {of_authority}", control)

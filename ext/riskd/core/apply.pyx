@@ -63,6 +63,7 @@ from riskd.core.controls cimport (
 from riskd.core.credit cimport CreditTally, credit_follow, credit_note, credit_restore
 from riskd.core.decision cimport Hold, check_amendment, check_order
 from riskd.core.hedge cimport Group, group_of
+from riskd.core.histogram cimport timer_decoded
 from riskd.core.levels cimport (
     Footprint,
     footprint_of,
@@ -365,6 +366,7 @@ cdef void _apply_each(
     cdef uint8_t answer[REMEMBERED_SIZE_MAX]
     cdef Writer inner = inner_writer(answer, sizeof(answer))
     cdef uint32_t index, distance
+    inner.timer = writer.timer
     for index in range(min(batch.count, <uint32_t>EXPECT_ENTRIES)):
         order_expect(book, &batch.orders[index], EXPECT_ENTRIES)
     for index in range(batch.count):
@@ -498,6 +500,7 @@ cdef uint32_t _reserve_all(
     cdef const OrderRequest *order
     cdef bint reserves = batch.orders[0].mode != CHECK_MODE_CHECK_ONLY
     cdef uint32_t index, reason
+    inner.timer = writer.timer
     for index in range(batch.count):
         order = &batch.orders[index]
         _start_order_reply(book, reply)
@@ -605,6 +608,7 @@ cdef uint32_t _apply_batch(
     cdef uint32_t index
     if not decode_batch(request, size, &batch, malformed):
         return APPLY_MALFORMED
+    timer_decoded(writer.timer)
     for index in range(batch.count):
         if not _permits_order(caller, HOT_BATCH_CHECK_ORDERS, &batch.orders[index]):
             return APPLY_DENIED
@@ -1408,6 +1412,7 @@ cdef uint32_t _apply_marks(
     cdef uint32_t index, reason
     if not decode_marks(request, size, marks, MARKS_PER_REPORT_MAX, &count, malformed):
         return APPLY_MALFORMED
+    timer_decoded(writer.timer)
     for index in range(count):
         reason = _take_mark(book, &marks[index], now_ns)
         if reason != REASON_NONE:
@@ -1511,12 +1516,14 @@ cdef uint32_t engine_apply(
     if method == HOT_CHECK_ORDER:
         if not decode_order(request, size, &order, malformed):
             return APPLY_MALFORMED
+        timer_decoded(writer.timer)
         if not _permits_order(caller, method, &order):
             return APPLY_DENIED
         _apply_order(book, &order, now_ns, writer)
     elif method == HOT_REPORT_EXECUTION:
         if not decode_execution(request, size, &execution, malformed):
             return APPLY_MALFORMED
+        timer_decoded(writer.timer)
         if not _permits_reservation(
             book, caller, method, execution.gateway_id, execution.reservation_id
         ):
@@ -1525,6 +1532,7 @@ cdef uint32_t engine_apply(
     elif method == HOT_GET_RESERVATION:
         if not decode_reservation(request, size, &reservation, malformed):
             return APPLY_MALFORMED
+        timer_decoded(writer.timer)
         if not _permits_question(book, caller, &reservation):
             return APPLY_DENIED
         _answer_reservation(book, &reservation, writer)
@@ -1533,6 +1541,7 @@ cdef uint32_t engine_apply(
     elif method == HOT_CHECK_AMENDMENT:
         if not decode_amendment(request, size, &amendment, malformed):
             return APPLY_MALFORMED
+        timer_decoded(writer.timer)
         if not _permits_reservation(
             book, caller, method, amendment.gateway_id, amendment.reservation_id
         ):
@@ -1543,5 +1552,6 @@ cdef uint32_t engine_apply(
     elif method == HOT_ADVANCE_TIME:
         if not decode_empty(request, size, malformed):
             return APPLY_MALFORMED
+        timer_decoded(writer.timer)
         _advance_time(book, now_ns, writer)
     return APPLY_ANSWERED

@@ -115,6 +115,12 @@ cdef void peak_move(Book *book, const Level *level, i128 amount) noexcept nogil
 cdef bint equity_of(
     const Book *book, const Account *account, const Level *level, int64_t *equity
 ) noexcept nogil
+cdef inline int64_t limit_bound(const Limit *limit, uint64_t now_ns) noexcept nogil:
+    """Return the value that counts now."""
+    return limit.raised_value if now_ns < limit.raise_until_ns else limit.value
+
+# Whether orders and executions use it up; others are compared with one order alone.
+cdef bint limit_is_used_up(uint32_t kind) noexcept nogil
 cdef bint limit_use(
     const Book *book, const Limit *limit, uint64_t now_ns, int64_t *use
 ) noexcept nogil

@@ -70,17 +70,12 @@ cdef bint is_minimum(uint32_t kind) noexcept nogil:
     return kind == LIMIT_KIND_ORDER_QUANTITY_MIN or kind == LIMIT_KIND_ORDER_NOTIONAL_MIN
 
 
-cdef inline int64_t _bound(const Limit *limit, uint64_t now_ns) noexcept nogil:
-    """Return the value that counts now."""
-    return limit.raised_value if now_ns < limit.raise_until_ns else limit.value
-
-
 # --- rates -----------------------------------------------------------------------------------
 #
 # The generic cell rate algorithm (ITU-T I.371) in its virtual scheduling form.
 
 cdef inline uint64_t _interval(const Limit *limit, uint64_t now_ns) noexcept nogil:
-    return <uint64_t>ceil_div(PPB, _bound(limit, now_ns))
+    return <uint64_t>ceil_div(PPB, limit_bound(limit, now_ns))
 
 
 cdef inline uint64_t _slack(const Limit *limit, uint64_t now_ns) noexcept nogil:
@@ -747,7 +742,7 @@ cdef void _judge(
     """Find whether an order breaks a limit, and the numbers of it."""
     cdef uint32_t kind = limit.kind
     finding.broken = False
-    finding.limit = _bound(limit, controls.now_ns)
+    finding.limit = limit_bound(limit, controls.now_ns)
     finding.use = 0
     finding.order_use = 0
     if kind == LIMIT_KIND_ORDER_QUANTITY_MIN:
@@ -931,12 +926,12 @@ cdef i128 controls_smallest(const Controls *controls, int64_t price_ticks) noexc
             if limit.action != LIMIT_ACTION_HARD:
                 continue
             if limit.kind == LIMIT_KIND_ORDER_QUANTITY_MIN:
-                smallest = larger(smallest, _bound(limit, controls.now_ns))
+                smallest = larger(smallest, limit_bound(limit, controls.now_ns))
             elif limit.kind == LIMIT_KIND_ORDER_NOTIONAL_MIN:
                 smallest = larger(
                     smallest,
                     least_lots_of(
-                        controls.instrument, price_ticks, _bound(limit, controls.now_ns)
+                        controls.instrument, price_ticks, limit_bound(limit, controls.now_ns)
                     ),
                 )
     return smallest
@@ -1042,6 +1037,13 @@ cdef bint _use(Controls *controls, const Limit *limit, i128 *use) noexcept nogil
         _sum(controls, stand)
         use[0] = stand.working_value
     return True
+
+
+cdef bint limit_is_used_up(uint32_t kind) noexcept nogil:
+    return (
+        LIMIT_KIND_POSITION_LOTS_MAX <= kind <= LIMIT_KIND_CONCENTRATION_MAX
+        and kind != LIMIT_KIND_LEVERAGE_MAX
+    )
 
 
 cdef bint limit_use(

@@ -5,6 +5,7 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 cdef enum:
     # Of google.rpc.Code.
     GRPC_OK = 0
+    GRPC_CANCELLED = 1
     GRPC_INVALID_ARGUMENT = 3
     GRPC_DEADLINE_EXCEEDED = 4
     GRPC_NOT_FOUND = 5

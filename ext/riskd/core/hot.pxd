@@ -4,6 +4,7 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
 from riskd.core.apply cimport HOT_CHECK_AMENDMENT, HOT_CHECK_ORDER, HOT_REPORT_EXECUTION
 from riskd.core.book cimport Book
+from riskd.core.histogram cimport STAGES, Histogram
 from riskd.core.journal cimport JournalState
 from riskd.core.permits cimport Caller
 from riskd.core.wire cimport Malformed, Writer
@@ -11,6 +12,19 @@ from riskd.core.wire cimport Malformed, Writer
 cdef extern from "<pthread.h>" nogil:
     ctypedef struct pthread_mutex_t:
         pass
+
+cdef enum:
+    DECISIONS = 4
+    # Reasons have the numbers below.
+    REASONS = 256
+
+# What was answered, by decision and reason; written under the mutex, read anywhere.
+cdef struct HotCounts:
+    uint64_t orders[DECISIONS][REASONS]
+    uint64_t amendments[DECISIONS][REASONS]
+    uint64_t executions[DECISIONS][REASONS]
+    # Of requests that come through Python, one in 16 is timed: decode, check and encode.
+    Histogram stages[STAGES]
 
 cdef struct HotDoor:
     # An engine's own; valid as long as the engine. Everything is under the mutex.
@@ -20,6 +34,7 @@ cdef struct HotDoor:
     JournalState *log
     uint64_t *sequence
     uint64_t *time_ns
+    HotCounts *counts
 
 # What a hot record has before its request.
 cdef struct HotHead:
@@ -50,6 +65,8 @@ cdef uint32_t hot_apply(
     Writer *writer,
     Malformed *malformed,
 ) noexcept nogil
+# Count what an answer says.
+cdef void hot_count(HotCounts *counts, uint32_t method, const Writer *answer) noexcept nogil
 cdef void hot_end(const HotDoor *door) noexcept nogil
 
 # The method of a message of StreamOrders whose request is this field.

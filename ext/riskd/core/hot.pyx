@@ -7,7 +7,16 @@ The answers are those of `Engine.submit`, byte for byte, and so are the records.
 
 from libc.stdint cimport UINT64_MAX, uint8_t, uint32_t, uint64_t
 
-from riskd.core.apply cimport APPLY_ANSWERED, APPLY_DENIED, engine_apply
+from riskd.core.apply cimport (
+    APPLY_ANSWERED,
+    APPLY_DENIED,
+    HOT_BATCH_CHECK_ORDERS,
+    HOT_CHECK_AMENDMENT,
+    HOT_CHECK_ORDER,
+    HOT_REPORT_EXECUTION,
+    engine_apply,
+)
+from riskd.core.histogram cimport clock_ns, count_up
 from riskd.core.journal cimport (
     JOURNAL_FULL,
     JOURNAL_OK,
@@ -20,6 +29,8 @@ from riskd.core.journal cimport (
     journal_room,
     journal_status,
 )
+from riskd.core.money cimport debug_assert
+from riskd.core.wire cimport inner_writer, message_at
 
 cdef extern from "<pthread.h>" nogil:
     int pthread_mutex_lock(pthread_mutex_t *mutex)
@@ -56,6 +67,9 @@ cdef uint32_t hot_apply(
     status = engine_apply(door.book, method, request, size, now_ns, caller, writer, malformed)
     if status != APPLY_ANSWERED:
         return HOT_DENIED if status == APPLY_DENIED else HOT_MALFORMED
+    if writer.timer != NULL:
+        writer.timer.answered_ns = clock_ns()
+    hot_count(door.counts, method, writer)
     if door.book.revision != revision:
         door.time_ns[0] = now_ns
         if door.log != NULL:
@@ -72,6 +86,43 @@ cdef uint32_t hot_apply(
                 size,
             )
     return HOT_ANSWERED
+
+
+cdef inline void _count(uint64_t *table, const Writer *answer) noexcept nogil:
+    """Count a reply that begins with its decision (field 1) and its reason (field 2)."""
+    cdef const uint8_t *start = answer.start
+    cdef uint32_t decision, reason
+    debug_assert(answer.size >= 4)
+    debug_assert(start[0] == 0x08)
+    debug_assert(start[2] == 0x10)
+    decision = start[1]
+    # A varint of one byte or two: a reason is less than 2^14.
+    reason = start[3]
+    if reason >= 0x80:
+        reason = (reason & 0x7F) | <uint32_t>start[4] << 7
+    debug_assert(decision < DECISIONS)
+    debug_assert(reason < REASONS)
+    if decision < DECISIONS and reason < REASONS:
+        count_up(&table[decision * REASONS + reason], 1)
+
+
+cdef void hot_count(HotCounts *counts, uint32_t method, const Writer *answer) noexcept nogil:
+    cdef Writer message
+    cdef uint64_t *table = &counts.orders[0][0]
+    if method == HOT_CHECK_ORDER:
+        _count(table, answer)
+    elif method == HOT_REPORT_EXECUTION:
+        _count(&counts.executions[0][0], answer)
+    elif method == HOT_CHECK_AMENDMENT or method == HOT_BATCH_CHECK_ORDERS:
+        if method == HOT_CHECK_AMENDMENT:
+            table = &counts.amendments[0][0]
+        message = inner_writer(answer.start, 0)
+        # Field 1, once or repeated, comes before all else.
+        while message.start + message.size < answer.start + answer.size and (
+            message.start[message.size] == 0x0A
+        ):
+            message_at(answer, &message)
+            _count(table, &message)
 
 
 cdef void hot_end(const HotDoor *door) noexcept nogil:

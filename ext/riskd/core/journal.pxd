@@ -161,6 +161,19 @@ cdef void journal_call(JournalState *state, uint64_t sequence) noexcept nogil
 # OK, FAILED or CLOSED.
 cdef uint32_t journal_status(JournalState *state) noexcept nogil
 
+# What is not yet as durable as was promised.
+cdef struct JournalLag:
+    uint64_t records
+    uint64_t size
+    # Of the oldest record of it; 0: there is none.
+    uint64_t time_ns
+    # Batches begun since it was opened.
+    uint64_t batches
+    # OK, FAILED or CLOSED.
+    uint32_t status
+
+cdef void journal_lag(JournalState *state, JournalLag *lag) noexcept nogil
+
 # Block until the record is as durable as was promised, or never will be.
 cdef uint32_t journal_wait(JournalState *state, uint64_t sequence) noexcept nogil
 

@@ -512,6 +512,25 @@ cdef uint32_t journal_status(JournalState *state) noexcept nogil:
     return status
 
 
+cdef void journal_lag(JournalState *state, JournalLag *lag) noexcept nogil:
+    cdef const uint8_t *oldest = NULL
+    cdef RecordHead head
+    pthread_mutex_lock(&state.mutex)
+    lag.records = state.next_sequence - 1 - state.durable_sequence
+    lag.size = state.filling.size + (state.writing.size if state.busy else 0)
+    lag.batches = state.batch
+    lag.status = state.status
+    lag.time_ns = 0
+    if state.busy:
+        oldest = state.writing.start
+    elif state.filling.size > 0:
+        oldest = state.filling.start
+    if oldest != NULL:
+        memcpy(&head, oldest, sizeof(RecordHead))
+        lag.time_ns = head.time_ns
+    pthread_mutex_unlock(&state.mutex)
+
+
 cdef uint32_t journal_wait(JournalState *state, uint64_t sequence) noexcept nogil:
     """What was durable before a failure stays so: OK is the truth about it."""
     cdef pthread_cond_t *reached

@@ -4,6 +4,7 @@ from typing import Self
 
 from riskd.core.engine import Engine
 from riskd.core.permits import Permits
+from riskd.core.rows import DoorRow
 from riskd.core.tls import Tls
 
 class Listener:
@@ -25,6 +26,7 @@ class Listener:
         room_wait_ms_max: int = ...,
         idle_ms_max: int = ...,
         age_ms_max: int = ...,
+        calls_per_timed: int = ...,
         time_ns: int = ...,
         permits: Permits | None = None,
     ) -> Self:
@@ -33,7 +35,7 @@ class Listener:
         Callers are let in by permits; without it everybody may do everything.
 
         A connection without a call for idle_ms_max, or older than age_ms_max, is asked to end with
-        GOAWAY; 0: none is.
+        GOAWAY; 0: none is. One call in calls_per_timed is timed; 0: none is.
         """
     def listen(self, address: str, tls: Tls | None = None) -> str:
         """Listen on host:port, [IPv6]:port or unix:path; return the address with its port.
@@ -48,5 +50,7 @@ class Listener:
         """Refuse new calls, let those in work finish for so long, and close everything."""
     def set_time(self, time_ns: int) -> None:
         """Change the time of the calls that come from now on, as time_ns of the constructor."""
+    def measured(self) -> DoorRow:
+        """Return what was measured since the start; the thread goes on meanwhile."""
     def counts(self) -> dict[str, int]:
         """Return what was counted since the start, by name."""

@@ -21,6 +21,7 @@ from libc.string cimport memcpy
 
 from cpython.pycapsule cimport PyCapsule_GetPointer
 
+from riskd.core.histogram cimport count_one, count_up
 from riskd.core.hot cimport HotDoor
 from riskd.core.journal cimport journal_attach
 from riskd.core.permits cimport PEER_SIZE, Permits
@@ -28,7 +29,6 @@ from riskd.core.session cimport (
     Front,
     Limits,
     Session,
-    count_one,
     front_close,
     front_decide,
     front_dirty,
@@ -36,8 +36,10 @@ from riskd.core.session cimport (
     front_guard,
     front_look,
     front_open,
+    front_sent,
     front_tick,
     front_wake,
+    gauges_row,
     limits_default,
     session_close,
     session_drain,
@@ -216,6 +218,8 @@ cdef struct State:
     uint64_t connections_refused
     uint64_t handshakes_failed
     uint64_t rounds
+    uint64_t bytes_received
+    uint64_t bytes_sent
     uint8_t incoming[READ_SIZE]
     uint8_t outgoing[WRITE_SIZE]
 
@@ -396,17 +400,20 @@ cdef void _flush(State *state, Connection *connection) noexcept nogil:
         size = session_take(&connection.session, state.outgoing, WRITE_SIZE)
         if size == 0:
             break
+        count_up(&state.bytes_sent, size)
         if not _write(connection, state.outgoing, size, &written) or (
             written < size and not _keep(state, connection, written, size)
         ):
             _close_connection(state, connection)
             return
+    front_sent(&state.front)
     if connection.left_size == 0 and session_is_over(&connection.session):
         _close_connection(state, connection)
 
 
 cdef bint _feed(State *state, Connection *connection, size_t size) noexcept nogil:
     """Give what has come to the session; False if the connection is closed for it."""
+    count_up(&state.bytes_received, size)
     if session_feed(&connection.session, state.incoming, size):
         return True
     # What it has to say about that, if anything, is sent; then it is over.
@@ -630,6 +637,7 @@ cdef class Listener:
         room_wait_ms_max=10_000,
         idle_ms_max=0,
         age_ms_max=0,
+        calls_per_timed=16,
         time_ns=0,
         Permits permits=None,
     ):
@@ -643,6 +651,7 @@ cdef class Listener:
         limits.room_wait_ns = room_wait_ms_max * 1_000_000
         limits.idle_ns = idle_ms_max * 1_000_000 or UINT64_MAX
         limits.age_ns = age_ms_max * 1_000_000 or UINT64_MAX
+        limits.calls_per_timed = calls_per_timed
         self._paths = []
         self._secured = []
         self._engine = engine
@@ -762,6 +771,9 @@ cdef class Listener:
     def set_time(self, uint64_t time_ns):
         _store_long(&self._state.fixed_time_ns, time_ns, _RELAXED)
 
+    def measured(self):
+        return gauges_row(&self._state.front.gauges)
+
     def counts(self):
         cdef State *state = self._state
         return {
@@ -774,4 +786,14 @@ cdef class Listener:
             "connections_refused": _load_long(&state.connections_refused, _RELAXED),
             "handshakes_failed": _load_long(&state.handshakes_failed, _RELAXED),
             "rounds": _load_long(&state.rounds, _RELAXED),
+            "http_refused": _load_long(&state.front.gauges.http_refused, _RELAXED),
+            "messages_streamed": _load_long(&state.front.gauges.messages_streamed, _RELAXED),
+            "resets": _load_long(&state.front.gauges.resets, _RELAXED),
+            "bytes_received": _load_long(&state.bytes_received, _RELAXED),
+            "bytes_sent": _load_long(&state.bytes_sent, _RELAXED),
+            "connections_open": _load(&state.connections_count, _RELAXED),
+            "streams_open": _load(&state.front.lanes_count, _RELAXED),
+            "calls_open": state.front.limits.calls_max - _load(
+                &state.front.calls_free, _RELAXED
+            ),
         }

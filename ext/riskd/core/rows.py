@@ -257,6 +257,73 @@ class SettlementRow(NamedTuple):
     """Part of the loss that isolated wallets could not pay."""
 
 
+class HistogramRow(NamedTuple):
+    """What a histogram counted."""
+
+    sum: int
+    counts: tuple[tuple[int, int], ...]
+    """(largest value, count) of each bucket that is not empty, by rising value."""
+
+
+class DoorRow(NamedTuple):
+    """What the native door measured since its start; durations in ns."""
+
+    stages: dict[str, HistogramRow]
+    """Of timed calls, by the name of the stage."""
+    calls: dict[str, HistogramRow]
+    """Of timed calls that were answered, by method, from the first byte to the last."""
+    rounds: HistogramRow
+    """Calls that were decided in one round."""
+    statuses: dict[tuple[str, int], int]
+    """All calls that ended, by method and gRPC status."""
+
+
+class LimitUseRow(NamedTuple):
+    """How much of a limit is used."""
+
+    scope: int
+    scope_id: int
+    instrument_id: int
+    kind: int
+    value: int
+    """What counts now, raised or not."""
+    use: int
+
+
+class LimitUses(NamedTuple):
+    """The limits that orders and executions use up."""
+
+    nearest: tuple[LimitUseRow, ...]
+    """Those of which the largest part is used, the largest first."""
+    known: int
+    unknown: int
+    """Those whose use cannot be known now, for want of a mark."""
+    above_ppm: dict[int, int]
+    """How many are used by at least that part."""
+
+
+class MarkAges(NamedTuple):
+    """When instruments that are not settled were marked."""
+
+    oldest: tuple[tuple[int, int], ...]
+    """(instrument id, time of the mark in ns), the oldest first."""
+    marked: int
+    missing: int
+    """Instruments that were never marked."""
+
+
+class JournalLagRow(NamedTuple):
+    """What is not yet as durable as was promised."""
+
+    records: int
+    size_bytes: int
+    time_ns: int
+    """Of the oldest record of it; 0: there is none."""
+    batches: int
+    """Begun since it was opened."""
+    has_failed: bool
+
+
 class WhatIfPosition(NamedTuple):
     """What takes the place of a position in a what-if."""
 

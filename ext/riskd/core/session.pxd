@@ -6,6 +6,7 @@ A Front is what all sessions of one thread share; a Session is one connection, a
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
 
 from riskd.core.apply cimport REPLY_SIZE_MAX
+from riskd.core.histogram cimport STAGES, Histogram, Sampler
 from riskd.core.hot cimport HotDoor
 from riskd.core.grpc_text cimport Metadata
 from riskd.core.http2 cimport nghttp2_option, nghttp2_session, nghttp2_session_callbacks
@@ -18,15 +19,6 @@ from riskd.core.permits cimport (
     Permit,
     Table,
 )
-
-cdef extern from *:
-    void _store_count "__atomic_store_n"(uint64_t *place, uint64_t value, int order) noexcept nogil
-    enum:
-        _COUNT_RELAXED "__ATOMIC_RELAXED"
-
-cdef inline void count_one(uint64_t *counter) noexcept nogil:
-    """Count, in the one thread that does; others may read."""
-    _store_count(counter, counter[0] + 1, _COUNT_RELAXED)
 
 cdef enum CallState:
     CALL_FREE = 0
@@ -59,6 +51,12 @@ cdef enum:
     LANE_TEXT_SIZE = 192
     # The header of a bearer token; a longer one is of nobody.
     AUTHORIZATION_SIZE_MAX = 160
+    # Methods have the numbers below, those of the engine the numbers below 8.
+    METHODS = 40
+    HOT_METHODS = 8
+    STATUSES_COUNT = 17
+    # Timed calls whose replies are on their way into one write.
+    DEPARTURES_MAX = 64
 
 # The bytes of a call with streams in both directions.
 cdef struct Lane:
@@ -92,6 +90,8 @@ cdef struct Limits:
     uint64_t age_ns
     uint64_t keepalive_ns
     uint64_t keepalive_wait_ns
+    # One call in so many is timed; 0: none.
+    uint32_t calls_per_timed
 
 cdef struct Call:
     Session *session
@@ -129,6 +129,10 @@ cdef struct Call:
     # AuthorizationState; and what a token is found by in another table.
     uint32_t authorization
     Key token
+    # If it is timed: when it began, was queued or decided, and was durable.
+    bint is_timed
+    uint64_t first_ns
+    uint64_t last_ns
     uint8_t prefix[8]
     # Last: it is not cleared.
     uint8_t inline_[CALL_INLINE_SIZE]
@@ -183,6 +187,29 @@ cdef struct Session:
     char peer[PEER_SIZE]
     char shown[SHOWN_SIZE]
 
+# A timed call whose reply is on its way.
+cdef struct Departure:
+    uint64_t first_ns
+    uint64_t durable_ns
+    uint32_t method
+
+# What is measured; written by the front's thread, read anywhere.
+cdef struct Gauges:
+    Sampler sampler
+    Histogram stages[STAGES]
+    # Of whole calls, by method of the engine.
+    Histogram calls[HOT_METHODS]
+    # Calls decided in one round.
+    Histogram rounds
+    # By method and gRPC status, each call once.
+    uint64_t statuses[METHODS][STATUSES_COUNT]
+    # Answered with a status of HTTP alone.
+    uint64_t http_refused
+    uint64_t messages_streamed
+    uint64_t resets
+    uint32_t departures_count
+    Departure departures[DEPARTURES_MAX]
+
 cdef struct Front:
     HotDoor door
     Limits limits
@@ -209,8 +236,10 @@ cdef struct Front:
     uint64_t calls_refused
     uint64_t calls_overloaded
     uint64_t sessions_abused
+    Gauges gauges
     uint8_t reply[REPLY_SIZE_MAX]
 
+cdef object gauges_row(const Gauges *gauges)
 cdef Limits limits_default() noexcept nogil
 cdef bint front_open(Front *front, const HotDoor *door, const Limits *limits) noexcept nogil
 cdef void front_close(Front *front) noexcept nogil
@@ -222,6 +251,8 @@ cdef bint front_decide(Front *front) noexcept nogil
 # Answer what became durable, or refuse everything once nothing will; `wake` when the journal calls.
 cdef void front_wake(Front *front) noexcept nogil
 cdef void front_commit(Front *front) noexcept nogil
+# Say that the kernel has what was taken of a session.
+cdef void front_sent(Front *front) noexcept nogil
 # End calls that took too long.
 cdef void front_tick(Front *front) noexcept nogil
 # Take no new calls from now on.

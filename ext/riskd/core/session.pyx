@@ -19,6 +19,8 @@ from libc.string cimport memcmp, memcpy, memmove, memset, strlen
 from cpython.bytes cimport PyBytes_FromStringAndSize
 from cpython.pycapsule cimport PyCapsule_GetPointer
 
+from riskd.core.rows import DoorRow
+
 from riskd.core.apply cimport (
     HOT_BATCH_CHECK_ORDERS,
     HOT_CHECK_AMENDMENT,
@@ -27,6 +29,25 @@ from riskd.core.apply cimport (
     HOT_REPORT_EXECUTION,
 )
 from riskd.core.grpc_text cimport *
+from riskd.core.histogram cimport (
+    STAGE_CHECK,
+    STAGE_DECODE,
+    STAGE_ENCODE,
+    STAGE_JOURNAL,
+    STAGE_QUEUE,
+    STAGE_RECEIVE,
+    STAGE_SEND,
+    Timer,
+    clock_ns,
+    count_of,
+    count_one,
+    histogram_add,
+    histogram_row,
+    sampler_start,
+    sampler_takes,
+    stages_add_timer,
+    timer_start,
+)
 from riskd.core.hot cimport (
     HOT_ANSWERED,
     HOT_DENIED,
@@ -68,6 +89,7 @@ from riskd.core.wire cimport (
     Malformed,
     Writer,
     decode_streamed,
+    inner_writer,
     malformed_text,
     write_bytes,
 )
@@ -172,6 +194,49 @@ STATUSES[:] = [
 ]
 
 
+# --- what is measured ------------------------------------------------------------------------
+
+cdef inline void _add_stage(
+    Front *front, uint32_t stage, uint64_t begun_ns, uint64_t ended_ns
+) noexcept nogil:
+    histogram_add(&front.gauges.stages[stage], ended_ns - begun_ns)
+
+
+cdef inline void _count_status(Front *front, uint32_t method, uint32_t status) noexcept nogil:
+    debug_assert(method < METHODS)
+    debug_assert(status < STATUSES_COUNT)
+    count_one(&front.gauges.statuses[method][status])
+
+
+cdef void front_sent(Front *front) noexcept nogil:
+    cdef Gauges *gauges = &front.gauges
+    cdef const Departure *departure
+    cdef uint64_t now_ns
+    cdef uint32_t index
+    if gauges.departures_count == 0:
+        return
+    now_ns = clock_ns()
+    for index in range(gauges.departures_count):
+        departure = &gauges.departures[index]
+        _add_stage(front, STAGE_SEND, departure.durable_ns, now_ns)
+        if departure.method < HOT_METHODS:
+            histogram_add(&gauges.calls[departure.method], now_ns - departure.first_ns)
+    gauges.departures_count = 0
+
+
+cdef void _depart(Call *call) noexcept nogil:
+    """Remember a timed call whose reply is in what is written next."""
+    cdef Front *front = call.session.front
+    cdef Departure *departure
+    if front.gauges.departures_count == DEPARTURES_MAX:
+        front_sent(front)
+    departure = &front.gauges.departures[front.gauges.departures_count]
+    front.gauges.departures_count += 1
+    departure.first_ns = call.first_ns
+    departure.durable_ns = call.last_ns
+    departure.method = call.method
+
+
 # --- queues and the pool ---------------------------------------------------------------------
 
 cdef inline void _push(Queue *queue, Call *call) noexcept nogil:
@@ -214,6 +279,9 @@ cdef inline Call *_call_open(Session *session, int32_t stream) noexcept nogil:
     call.stream = stream
     call.state = CALL_RECEIVING
     call.began_ns = front.now_ns
+    if sampler_takes(&front.gauges.sampler):
+        call.is_timed = True
+        call.first_ns = clock_ns()
     call.bytes = call.inline_
     call.capacity = CALL_INLINE_SIZE
     call.session_next = session.calls
@@ -240,6 +308,12 @@ cdef void _call_close(Call *call) noexcept nogil:
         _unlink(&front.ready, call)
     elif call.state == CALL_WAITING:
         _unlink(&front.waiting, call)
+    if call.state == CALL_ANSWERING:
+        if call.is_timed and call.sent == call.size:
+            _depart(call)
+    elif call.state != CALL_REFUSED and call.state != CALL_WATCHING:
+        # Whoever closes a stream that was not answered has cancelled it.
+        _count_status(front, call.method, GRPC_CANCELLED)
     _drop_bytes(front, call)
     if call.lane != NULL:
         front.lanes_count -= 1
@@ -339,6 +413,7 @@ cdef void _send_reply(Call *call) noexcept nogil:
     if nghttp2_submit_response(session.http, call.stream, REPLY_HEADERS, 2, &provider) != 0:
         session.is_broken = True
     count_one(&session.front.calls_answered)
+    _count_status(session.front, call.method, GRPC_OK)
     _mark_dirty(session)
 
 
@@ -417,6 +492,7 @@ cdef void _refuse_with(
 ) noexcept nogil:
     debug_assert(call.state == CALL_RECEIVING)
     call.state = CALL_REFUSED
+    _count_status(call.session.front, call.method, code)
     _drop_bytes(call.session.front, call)
     _refuse_stream(call.session, call.stream, code, text, reason, metadata)
 
@@ -434,6 +510,7 @@ cdef void _refuse_http(Call *call) noexcept nogil:
     if nghttp2_submit_response(call.session.http, call.stream, headers, 1, NULL) != 0:
         call.session.is_broken = True
     count_one(&call.session.front.calls_refused)
+    count_one(&call.session.front.gauges.http_refused)
     _mark_dirty(call.session)
 
 
@@ -594,6 +671,7 @@ cdef Py_ssize_t _read_lane(
         return <Py_ssize_t>size if size > 0 else <Py_ssize_t>NGHTTP2_ERR_DEFERRED
     flags[0] = NGHTTP2_DATA_FLAG_EOF | NGHTTP2_DATA_FLAG_NO_END_STREAM
     call.state = CALL_REFUSED
+    _count_status(call.session.front, call.method, lane.code)
     if lane.code == GRPC_OK:
         error = nghttp2_submit_trailer(http, stream, OK_TRAILERS, 1)
     else:
@@ -1068,6 +1146,9 @@ cdef void _complete(Call *call) noexcept nogil:
     else:
         call.state = CALL_READY
         _push(&call.session.front.ready, call)
+        if call.is_timed:
+            call.last_ns = clock_ns()
+            _add_stage(call.session.front, STAGE_RECEIVE, call.first_ns, call.last_ns)
 
 
 cdef bint _is_flood(Session *session, const nghttp2_frame *frame) noexcept nogil:
@@ -1088,6 +1169,7 @@ cdef bint _is_flood(Session *session, const nghttp2_frame *frame) noexcept nogil
     session.frames[kind % FRAME_TYPES] += 1
     count = session.frames[kind % FRAME_TYPES]
     if kind == NGHTTP2_RST_STREAM:
+        count_one(&front.gauges.resets)
         return count > front.limits.resets_per_s_max
     if kind == NGHTTP2_PING:
         return count > PINGS_PER_S_MAX
@@ -1112,6 +1194,7 @@ cdef int _on_frame(nghttp2_session *http, const nghttp2_frame *frame, void *user
     if frame.hd.type == NGHTTP2_HEADERS and frame.headers.cat == NGHTTP2_HCAT_REQUEST:
         if call == NULL:
             count_one(&session.front.calls_overloaded)
+            _count_status(session.front, METHOD_UNKNOWN, GRPC_RESOURCE_EXHAUSTED)
             _refuse_stream(
                 session,
                 frame.hd.stream_id,
@@ -1218,22 +1301,28 @@ cdef uint32_t _decide_message(
     cdef uint32_t verdict, method, field
     cdef const uint8_t *request
     cdef size_t request_size
-    cdef Writer writer, framed
+    cdef Writer writer = inner_writer(front.reply, REPLY_SIZE_MAX)
+    cdef Writer framed = inner_writer(
+        lane.output + lane.output_size + PREFIX_SIZE,
+        LANE_OUTPUT_SIZE - lane.output_size - PREFIX_SIZE,
+    )
+    cdef Timer timer
     if not decode_streamed(
         lane.input + PREFIX_SIZE, size, &field, &request, &request_size, malformed
     ):
         return HOT_MALFORMED
     method = hot_streamed_method(field)
-    writer.start = front.reply
-    writer.capacity = REPLY_SIZE_MAX
+    if sampler_takes(&front.gauges.sampler):
+        timer_start(&timer)
+        writer.timer = &timer
     verdict = hot_apply(
         &front.door, method, request, request_size, front.time_ns, caller, &writer, malformed
     )
     if verdict != HOT_ANSWERED:
         return verdict
-    framed.start = lane.output + lane.output_size + PREFIX_SIZE
-    framed.capacity = LANE_OUTPUT_SIZE - lane.output_size - PREFIX_SIZE
-    framed.size = 0
+    if writer.timer != NULL:
+        stages_add_timer(front.gauges.stages, &timer)
+    count_one(&front.gauges.messages_streamed)
     write_bytes(&framed, field, writer.start, writer.size)
     _put_prefix(lane.output + lane.output_size, <uint32_t>framed.size)
     lane.output_size += PREFIX_SIZE + <uint32_t>framed.size
@@ -1294,7 +1383,8 @@ cdef bint _decide(Front *front, Call *call) noexcept nogil:
     cdef Malformed malformed
     cdef Caller caller
     cdef Caller *asking = NULL if front.gate == NULL else &caller
-    cdef Writer writer
+    cdef Timer timer
+    cdef Writer writer = inner_writer(front.reply, REPLY_SIZE_MAX)
     cdef uint32_t verdict
     debug_assert(call.state == CALL_READY)
     if call.deadline_ns != 0 and call.deadline_ns <= front.now_ns:
@@ -1307,8 +1397,9 @@ cdef bint _decide(Front *front, Call *call) noexcept nogil:
         return _decide_lane(front, call)
     if asking != NULL and not _asks(call, asking):
         return True
-    writer.start = front.reply
-    writer.capacity = REPLY_SIZE_MAX
+    if call.is_timed:
+        timer_start(&timer)
+        writer.timer = &timer
     verdict = hot_apply(
         &front.door,
         call.method,
@@ -1327,6 +1418,10 @@ cdef bint _decide(Front *front, Call *call) noexcept nogil:
     if verdict != HOT_ANSWERED:
         _refuse_verdict(front, call, verdict, &malformed, &caller)
         return True
+    if call.is_timed:
+        _add_stage(front, STAGE_QUEUE, call.last_ns, timer.begun_ns)
+        stages_add_timer(front.gauges.stages, &timer)
+        call.last_ns = timer.answered_ns
     _unlink(&front.ready, call)
     call.state = CALL_WAITING
     call.sequence = hot_sequence(&front.door)
@@ -1341,6 +1436,7 @@ cdef bint _decide(Front *front, Call *call) noexcept nogil:
 
 cdef void _answer_durable(Front *front) noexcept nogil:
     cdef uint64_t durable = hot_durable(&front.door)
+    cdef uint64_t begun_ns
     cdef Call *call = front.waiting.first
     while call != NULL and call.sequence <= durable:
         _unlink(&front.waiting, call)
@@ -1352,6 +1448,10 @@ cdef void _answer_durable(Front *front) noexcept nogil:
             _advance_lane(call)
         else:
             call.state = CALL_ANSWERING
+            if call.is_timed:
+                begun_ns = call.last_ns
+                call.last_ns = clock_ns()
+                _add_stage(front, STAGE_JOURNAL, begun_ns, call.last_ns)
             _send_reply(call)
         call = front.waiting.first
 
@@ -1382,6 +1482,7 @@ cdef bint front_decide(Front *front) noexcept nogil:
         )
         decided += 1
     hot_end(&front.door)
+    histogram_add(&front.gauges.rounds, decided)
     front_commit(front)
     return front.ready.first != NULL and not is_full
 
@@ -1436,6 +1537,7 @@ cdef bint front_open(Front *front, const HotDoor *door, const Limits *limits) no
     memset(front, 0, sizeof(Front))
     front.door = door[0]
     front.limits = limits[0]
+    sampler_start(&front.gauges.sampler, limits.calls_per_timed)
     front.calls = <Call *>calloc(limits.calls_max, sizeof(Call))
     if (
         front.calls == NULL
@@ -1627,7 +1729,49 @@ cdef Limits limits_default() noexcept nogil:
     limits.age_ns = UINT64_MAX
     limits.keepalive_ns = 60 * SECOND_NS
     limits.keepalive_wait_ns = 20 * SECOND_NS
+    limits.calls_per_timed = 16
     return limits
+
+
+cdef dict _STAGE_NAMES = {
+    "receive": STAGE_RECEIVE,
+    "queue": STAGE_QUEUE,
+    "decode": STAGE_DECODE,
+    "check": STAGE_CHECK,
+    "encode": STAGE_ENCODE,
+    "journal": STAGE_JOURNAL,
+    "send": STAGE_SEND,
+}
+cdef dict _METHOD_NAMES = {
+    "CheckOrder": HOT_CHECK_ORDER,
+    "BatchCheckOrders": HOT_BATCH_CHECK_ORDERS,
+    "CheckAmendment": HOT_CHECK_AMENDMENT,
+    "ReportExecution": HOT_REPORT_EXECUTION,
+    "GetReservation": HOT_GET_RESERVATION,
+    "StreamOrders": METHOD_STREAM_ORDERS,
+    "Check": METHOD_HEALTH_CHECK,
+    "Watch": METHOD_HEALTH_WATCH,
+    "other": METHOD_UNKNOWN,
+}
+
+
+cdef object gauges_row(const Gauges *gauges):
+    cdef uint32_t number, status
+    cdef uint64_t count
+    stages = {
+        name: histogram_row(&gauges.stages[<uint32_t>index]) for name, index in _STAGE_NAMES.items()
+    }
+    calls = {}
+    statuses = {}
+    for name, index in _METHOD_NAMES.items():
+        number = index
+        if METHOD_UNKNOWN < number < HOT_METHODS:
+            calls[name] = histogram_row(&gauges.calls[number])
+        for status in range(<uint32_t>STATUSES_COUNT):
+            count = count_of(&gauges.statuses[number][status])
+            if count != 0:
+                statuses[name, status] = count
+    return DoorRow(stages, calls, histogram_row(&gauges.rounds), statuses)
 
 
 cdef class Loopback:
@@ -1711,6 +1855,7 @@ cdef class Loopback:
             # With a journal the reply may come later: a test asks again.
             front_commit(&self._front)
             size = session_take(&self._session, buffer, sizeof(buffer))
+            front_sent(&self._front)
             if size == 0:
                 break
             sent.append(PyBytes_FromStringAndSize(<const char *>buffer, <Py_ssize_t>size))

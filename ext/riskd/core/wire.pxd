@@ -5,6 +5,7 @@ A two-field cursor over hostile bytes, a writer into a bounded buffer.
 
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
+from riskd.core.histogram cimport Timer
 from riskd.core.types cimport (
     AmendmentRequest,
     BatchRequest,
@@ -40,6 +41,8 @@ ctypedef struct Writer:
     uint8_t *start
     size_t size
     size_t capacity
+    # What is told how long a reply takes to encode, or NULL.
+    Timer *timer
 
 ctypedef struct MarkRefusal:
     uint32_t index

@@ -13,6 +13,7 @@ from libc.stdint cimport INT32_MAX, UINT32_MAX, int64_t, uint8_t, uint32_t, uint
 from libc.stdio cimport snprintf
 from libc.string cimport memcpy, memset
 
+from riskd.core.histogram cimport timer_begin, timer_encoded
 from riskd.core.money cimport debug_assert
 from riskd.core.types cimport (
     BATCH_MODE_ALL_OR_NONE,
@@ -552,6 +553,7 @@ cdef Writer inner_writer(uint8_t *buffer, size_t capacity) noexcept nogil:
     inner.start = buffer
     inner.size = 0
     inner.capacity = capacity
+    inner.timer = NULL
     return inner
 
 
@@ -628,6 +630,7 @@ cdef void _write_detail(
 
 
 cdef void encode_order_reply(Writer *writer, const OrderReply *reply) noexcept nogil:
+    cdef uint64_t begun_ns = timer_begin(writer.timer)
     write_unsigned(writer, 1, reply.decision)
     write_unsigned(writer, 2, reply.reason)
     write_unsigned(writer, 3, reply.reservation_id)
@@ -643,16 +646,19 @@ cdef void encode_order_reply(Writer *writer, const OrderReply *reply) noexcept n
     write_unsigned(writer, 13, reply.account_asset_id)
     if reply.has_detail:
         _write_detail(writer, 15, &reply.detail)
+    timer_encoded(writer.timer, begun_ns)
 
 
 cdef void encode_amendment_reply(Writer *writer, const OrderReply *reply) noexcept nogil:
     cdef uint8_t buffer[2304]
     cdef Writer inner = inner_writer(buffer, sizeof(buffer))
+    inner.timer = writer.timer
     encode_order_reply(&inner, reply)
     write_bytes(writer, 1, inner.start, inner.size)
 
 
 cdef void encode_execution_reply(Writer *writer, const ExecutionReply *reply) noexcept nogil:
+    cdef uint64_t begun_ns = timer_begin(writer.timer)
     write_unsigned(writer, 1, reply.decision)
     write_unsigned(writer, 2, reply.reason)
     write_unsigned(writer, 3, reply.revision)
@@ -665,6 +671,7 @@ cdef void encode_execution_reply(Writer *writer, const ExecutionReply *reply) no
     write_signed(writer, 10, reply.isolated_wallet)
     write_unsigned(writer, 11, <uint64_t>reply.margin_unknown)
     write_unsigned(writer, 12, reply.account_asset_id)
+    timer_encoded(writer.timer, begun_ns)
 
 
 cdef void encode_marks_reply(
