@@ -20,6 +20,7 @@ EXIT_INTERRUPTED = 130
 COMMANDS = {
     "serve": ("riskd.commands.serve", "run the service"),
     "demo": ("riskd.demo", "run the service with sample data and show what it decides"),
+    "top": ("riskd.commands.top", "show what a running service does, again and again"),
     "check": ("riskd.commands.check", "send one order to a running service"),
     "price": ("riskd.commands.price", "price an option and show its Greeks"),
     "margin": ("riskd.commands.margin", "margin, liquidation and bankruptcy price of a position"),

@@ -31,17 +31,22 @@ class JsonFormatter(logging.Formatter):
 
 @contextmanager
 def to_standard_error(level: str) -> Iterator[None]:
-    """Write the package's records from that level up as JSON lines, inside a with block."""
+    """Write the package's records from that level up as JSON lines, inside a with block.
+
+    Those of OpenTelemetry too: that a collector does not answer is nobody else's to say.
+    """
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter())
-    logger = logging.getLogger("riskd")
-    before = logger.level, logger.propagate
-    logger.addHandler(handler)
-    logger.setLevel(level.upper())
-    logger.propagate = False
+    loggers = [logging.getLogger(name) for name in ("riskd", "opentelemetry")]
+    before = [(each.level, each.propagate) for each in loggers]
+    for logger in loggers:
+        logger.addHandler(handler)
+        logger.setLevel(level.upper())
+        logger.propagate = False
     try:
         yield
     finally:
-        logger.removeHandler(handler)
-        logger.setLevel(before[0])
-        logger.propagate = before[1]
+        for logger, (level_before, propagate) in zip(loggers, before, strict=True):
+            logger.removeHandler(handler)
+            logger.setLevel(level_before)
+            logger.propagate = propagate

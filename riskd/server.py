@@ -24,6 +24,7 @@ from riskd.metrics.meter import CallMeter
 from riskd.services.commits import Commits
 from riskd.services.errors import ErrorInterceptor
 from riskd.settings import Settings, SettingsError, parse_address
+from riskd.tracing import TraceInterceptor
 
 Register = Callable[[grpc.aio.Server], None]
 
@@ -40,7 +41,7 @@ class ControlServer:
 
     services maps full service names to what registers each of them; keep_time runs beside them, and
     end_streams ends answers that would never end, in the loop, when a stop begins. guard says who
-    may call; None: everybody.
+    may call; None: everybody. tracing gets a span of each call; None: there are none.
     When the journal fails, health says NOT_SERVING; calls are still answered, each with its error.
     Raises SettingsError if the certificates of the settings cannot be used.
     """
@@ -53,6 +54,7 @@ class ControlServer:
         keep_time: Callable[[], Coroutine[Any, Any, None]],
         end_streams: Callable[[], None],
         guard: Guard | None = None,
+        tracing: TraceInterceptor | None = None,
     ) -> None:
         self._settings = settings
         self._services = services
@@ -61,6 +63,7 @@ class ControlServer:
         self._keep_time = keep_time
         self._end_streams = end_streams
         self._guard = guard
+        self._tracing = tracing
         self._certificates = Certificates(settings) if settings.certificate_file else None
         self._asked_to_stop: Future[int] = Future()
         self._thread: threading.Thread | None = None
@@ -103,13 +106,19 @@ class ControlServer:
         if not self._asked_to_stop.done():
             self._asked_to_stop.set_result(grace_ms)
         self._thread.join()
+        if self._tracing is not None:
+            self._tracing.close()
 
     async def _serve(self, started: Future[int]) -> None:
         """Serve until asked to stop; started gets the port, or why there is none."""
         settings = self._settings
         threads = ThreadPoolExecutor(settings.worker_threads, thread_name_prefix="riskd")
         server = grpc.aio.server(
-            interceptors=[self.meter, ErrorInterceptor(threads, REQUEST_WAIT_S, self._guard)],
+            interceptors=[
+                self.meter,
+                *([] if self._tracing is None else [self._tracing]),
+                ErrorInterceptor(threads, REQUEST_WAIT_S, self._guard),
+            ],
             options=_options(settings),
             maximum_concurrent_rpcs=settings.concurrent_rpcs_max,
         )

@@ -149,6 +149,12 @@ class Settings:
         "Address of the metrics, host:port, http in plain text; port 0 takes a free one, empty "
         "turns it off.",
     )
+    traces_endpoint: str = _setting(
+        "",
+        "Collector of OpenTelemetry that gets a span for each call of the control server, "
+        "http://host:port or https://host:port (OTLP over gRPC); needs the extra riskd[traces]; "
+        "empty = none.",
+    )
     worker_threads: int = _setting(
         8, "Threads that answer calls of the control server.", minimum=1, maximum=256
     )
@@ -288,6 +294,24 @@ class Settings:
                     f"metrics_address {self.metrics_address!r} is not loopback and has no TLS: "
                     "use 127.0.0.1 or set allow_plaintext_off_loopback = true"
                 )
+        if self.traces_endpoint:
+            self._check_traces()
+
+    def _check_traces(self) -> None:
+        scheme, found, address = self.traces_endpoint.partition("://")
+        if scheme not in ("http", "https") or not found:
+            raise SettingsError(
+                f"traces_endpoint is {self.traces_endpoint!r}: must be http://host:port or "
+                "https://host:port"
+            )
+        host, port = parse_address(address, "traces_endpoint")
+        if port == 0:
+            raise SettingsError(f"traces_endpoint is {self.traces_endpoint!r}: port must not be 0")
+        if scheme == "http" and not (self.allow_plaintext_off_loopback or is_loopback(host)):
+            raise SettingsError(
+                f"traces_endpoint {self.traces_endpoint!r} is not loopback and has no TLS: "
+                "use https or set allow_plaintext_off_loopback = true"
+            )
 
     def _check_reach(self, name: str, address: str) -> None:
         """Refuse what other machines can read, or do, without more ado."""

@@ -39,6 +39,7 @@ from riskd.services.rules import RuleVersions, time_of
 from riskd.services.ticker import keep_time
 from riskd.settings import Settings, SettingsError, reach_of
 from riskd.snapshots import SnapshotKeeper, load_changes
+from riskd.tracing import TraceInterceptor, build_provider
 from riskd.v1.account_service_pb2_grpc import add_AccountServiceServicer_to_server
 from riskd.v1.audit_service_pb2_grpc import add_AuditServiceServicer_to_server
 from riskd.v1.control_service_pb2_grpc import add_ControlServiceServicer_to_server
@@ -187,6 +188,9 @@ def build_server(
         streams_max=settings.risk_event_streams_max,
     )
 
+    tracing = None
+    if settings.traces_endpoint:
+        tracing = TraceInterceptor(build_provider(settings), Monitor(engine).revision)
     rulebooks = [rulebook for rulebook in _load_rulebooks(settings) if has_versions(rulebook)]
     versions = RuleVersions(backend, rulebooks)
 
@@ -233,6 +237,7 @@ def build_server(
         background,
         events.stop,
         guard,
+        tracing,
     )
 
 
@@ -249,15 +254,26 @@ def rules_in_force(settings: Settings) -> Callable[[], list[tuple[str, str]]]:
 
 
 def build_metrics(
-    settings: Settings, engine: Engine, server: ControlServer, native: NativeDoor
+    settings: Settings,
+    engine: Engine,
+    server: ControlServer,
+    native: NativeDoor,
+    guard: Guard | None,
 ) -> MetricsServer | None:
     """Return the metrics endpoint of a service, or None if none is wanted."""
     if not settings.metrics_address:
         return None
     registry = CollectorRegistry()
     ProcessCollector(registry=registry)
-    collector = RiskdCollector(Monitor(engine), native, server.meter, rules_in_force(settings))
-    registry.register(collector)
+    registry.register(
+        RiskdCollector(
+            Monitor(engine),
+            native,
+            server.meter,
+            rulebooks=rules_in_force(settings),
+            denials=dict if guard is None else guard.denials.counts,
+        )
+    )
     return MetricsServer(settings.metrics_address, registry)
 
 
@@ -340,7 +356,7 @@ def serve_until_signal(settings: Settings, announce: Callable[[int, list[str]], 
 
     previous[signal.SIGHUP] = signal.signal(signal.SIGHUP, on_hangup)
     keeper = build_keeper(settings)
-    metrics = build_metrics(settings, engine, server, native)
+    metrics = build_metrics(settings, engine, server, native, guard)
     try:
         lines = [*native.start(), _said_of(guard, settings), _metrics_line(metrics)]
         announce(server.start(), lines)

@@ -122,8 +122,8 @@ FAMILIES = (
     Family(
         "riskd_denials",
         "counter",
-        "Calls that were denied, by the reason of the error and the identity of the client.",
-        ("reason", "identity"),
+        "Calls that were denied for who their client is, by the reason of the error.",
+        ("door", "reason"),
     ),
     Family("riskd_scrape_duration_seconds", "gauge", "How long the last reading took."),
 )

@@ -1,6 +1,5 @@
 """What every servicer stands on: engine, catalogue, clock, and the lookups that refuse."""
 
-import logging
 import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -24,8 +23,6 @@ COMMENT_BYTES_MAX = 255
 
 _ONE_WAY_SIDES = (types_pb2.POSITION_SIDE_UNSPECIFIED, types_pb2.POSITION_SIDE_NET)
 _HEDGE_SIDES = (types_pb2.POSITION_SIDE_LONG, types_pb2.POSITION_SIDE_SHORT)
-
-_changes = logging.getLogger("riskd.changes")
 
 
 class Backend:
@@ -143,23 +140,14 @@ class Backend:
             arguments.setdefault("now_ns", self.clock())
             if arguments.get("validate_only"):
                 return getattr(self.engine, command)(**arguments)
-            answer, change = self.trail.make(
+            answer, _ = self.trail.make(
                 origin,
                 arguments["now_ns"],
                 command,
                 arguments,
                 lambda: getattr(self.engine, command)(**arguments, actor=origin.to_text()),
+                peer=caller.peer(),
             )
-        if change is not None:
-            line = {
-                "method": origin.method,
-                "actor": origin.actor,
-                "peer": caller.peer(),
-                "revision": change.revision,
-                "arguments": origin.arguments,
-                "changes": {each.name: [each.before, each.after] for each in change.changes},
-            }
-            _changes.info("changed", extra={"fields": line})
         return answer
 
 

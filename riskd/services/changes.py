@@ -7,6 +7,7 @@ It is bounded: the oldest changes go first.
 """
 
 import json
+import logging
 import os
 import threading
 from collections import deque
@@ -52,6 +53,8 @@ _SUBJECTS = {
 
 Values = dict[str, str]
 Subject = tuple[int, int]
+
+_logger = logging.getLogger("riskd.changes")
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,10 +127,12 @@ class ChangeTrail:
         command: str,
         arguments: Mapping[str, Any],
         apply: Callable[[], Any],
+        peer: str = "",
     ) -> tuple[Any, Change | None]:
         """Make a change; return what the engine answered, and the change unless it made none.
 
-        command and arguments are those of the engine's method that apply calls.
+        command and arguments are those of the engine's method that apply calls. A change that is
+        made is one line in the log, with the address of the client.
         """
         before = self._facts(command, arguments, time_ns)
         revision = self._engine.change_revision
@@ -145,6 +150,15 @@ class ChangeTrail:
         )
         with self._lock:
             self._changes.append(change)
+        line = {
+            "method": origin.method,
+            "actor": origin.actor,
+            "peer": peer,
+            "revision": change.revision,
+            "arguments": origin.arguments,
+            "changes": {each.name: [each.before, each.after] for each in change.changes},
+        }
+        _logger.info("changed", extra={"fields": line})
         return answer, change
 
     def replay(

@@ -1,0 +1,83 @@
+"""The log has a line for each change of rules and of money, and none for an order."""
+
+from __future__ import annotations
+
+import json
+import logging
+
+import pytest
+
+from riskd.logs import JsonFormatter
+from riskd.services.changes import ChangeTrail, RecordedDefinitions
+from riskd.v1 import control_service_pb2 as control_pb
+from riskd.v1 import limit_service_pb2 as limits_pb
+from riskd.v1 import market_data_service_pb2 as marks_pb
+from riskd.v1 import order_risk_service_pb2 as pb
+from riskd.v1 import types_pb2
+from tests.service.conftest import NOW_NS, Rig
+from tests.service.test_metrics import listening, order
+
+
+def test_orders_fills_and_marks_leave_no_line(
+    market: Rig, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG, "riskd")
+    with listening(market) as (_, native):
+        for base, door in ((0, market.orders), (10, native)):
+            first = door.CheckOrder(order(base + 1))
+            assert first.decision == types_pb2.DECISION_ACCEPTED
+            door.CheckOrder(order(base + 2, account_id=99))
+            door.BatchCheckOrders(pb.BatchCheckOrdersRequest(orders=[order(base + 3)]))
+            list(door.StreamOrders(iter([pb.StreamOrdersRequest(order=order(base + 4))])))
+            report = pb.ReportExecutionRequest(
+                reservation_id=first.reservation_id,
+                gateway_id=3,
+                execution_id=base + 5,
+                kind=pb.EXECUTION_KIND_FILL,
+                quantity_lots=1,
+                price_ticks=120_000,
+            )
+            assert door.ReportExecution(report).decision == types_pb2.DECISION_ACCEPTED
+    mark = marks_pb.Mark(instrument_id=1, mark_price=6_000_100, time_ns=NOW_NS)
+    market.marks.ReportMarks(marks_pb.ReportMarksRequest(marks=[mark]))
+    assert caplog.records == []
+
+
+def test_each_change_is_one_line_with_who_and_what(
+    market: Rig, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG, "riskd")
+    key = limits_pb.LimitKey(
+        scope=types_pb2.LIMIT_SCOPE_ACCOUNT,
+        scope_id=7,
+        kind=types_pb2.LIMIT_KIND_OPEN_ORDERS_MAX,
+    )
+    for value in ("5", "6"):
+        request = limits_pb.SetLimitRequest(
+            key=key, value=value, action=types_pb2.LIMIT_ACTION_HARD
+        )
+        market.limits.SetLimit(request, metadata=[("riskd-actor", "alice")])
+    market.control.CancelOrders(control_pb.CancelOrdersRequest(account_id=7))
+    lines = [json.loads(JsonFormatter().format(record)) for record in caplog.records]
+    # Nothing was cancelled, so that was no change.
+    assert [(line["logger"], line["method"], line["actor"]) for line in lines] == [
+        ("riskd.changes", "SetLimit", "alice"),
+        ("riskd.changes", "SetLimit", "alice"),
+    ]
+    assert lines[0]["changes"]["value"] == ["", "5"]
+    assert lines[1]["changes"]["value"] == ["5", "6"]
+    assert lines[1]["revision"] == market.engine.revision
+
+
+def test_what_a_rulebook_changes_is_logged_as_any_other_change(
+    market: Rig, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG, "riskd")
+    recorded = RecordedDefinitions(market.engine, ChangeTrail(market.engine), "some_venue", NOW_NS)
+    recorded.create_asset("XYZ", 6)
+    recorded.create_asset("XYZ", 6)
+    (record,) = caplog.records
+    line = json.loads(JsonFormatter().format(record))
+    assert (line["actor"], line["method"]) == ("riskd", "ApplyRulebook")
+    assert line["arguments"] == {"rulebook": "some_venue"}
+    assert line["changes"]["symbol"] == ["", "XYZ"]
