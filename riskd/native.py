@@ -54,17 +54,10 @@ class NativeDoor:
                 )
             except ValueError as error:
                 raise SettingsError(f"certificate_file: {error}") from None
-        listener = Listener(
-            self._engine,
-            connections_max=settings.listener_connections_max,
-            calls_max=settings.listener_calls_max,
-            message_bytes_max=settings.receive_message_bytes_max,
-            room_wait_ms_max=settings.journal_wait_ms_max,
-            idle_ms_max=settings.listener_idle_ms_max,
-            age_ms_max=settings.listener_age_ms_max,
-            calls_per_timed=settings.listener_calls_per_timed,
-            permits=None if self._guard is None else self._guard.permits,
-        )
+        try:
+            listener = self._listener_of(Listener)
+        except ValueError as error:
+            raise SettingsError(f"listener_cpus: {error}") from None
         lines = []
         try:
             for address in settings.listener_addresses:
@@ -82,6 +75,24 @@ class NativeDoor:
     def listener(self) -> Listener | None:
         """What listens, once it was started."""
         return self._listener
+
+    def _listener_of(self, kind: type[Listener]) -> Listener:
+        """Make the listener. Raises ValueError if a thread cannot run where it should."""
+        settings = self._settings
+        return kind(
+            self._engine,
+            threads=settings.listener_threads,
+            cpus=[int(cpu) for cpu in settings.listener_cpus],
+            busy_poll_us=settings.listener_busy_poll_us,
+            connections_max=settings.listener_connections_max,
+            calls_max=settings.listener_calls_max,
+            message_bytes_max=settings.receive_message_bytes_max,
+            room_wait_ms_max=settings.journal_wait_ms_max,
+            idle_ms_max=settings.listener_idle_ms_max,
+            age_ms_max=settings.listener_age_ms_max,
+            calls_per_timed=settings.listener_calls_per_timed,
+            permits=None if self._guard is None else self._guard.permits,
+        )
 
     def reload(self) -> None:
         """Read the certificates again, for new connections. Raises SettingsError if they are bad.

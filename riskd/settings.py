@@ -45,6 +45,7 @@ _KINDS: dict[object, Kind] = {
     tuple[str, ...]: "list",
 }
 _BOOLEANS = {"true": True, "false": False}
+_CPU = re.compile(r"[0-9]{1,3}|10[01][0-9]|102[0-3]", re.ASCII)
 _INTEGER = re.compile(r"-?[0-9]{1,19}", re.ASCII)
 
 
@@ -135,6 +136,25 @@ class Settings:
         4096,
         "Calls in work at the native listener; one more gets RESOURCE_EXHAUSTED.",
         minimum=1,
+        maximum=1_000_000,
+    )
+    listener_threads: int = _setting(
+        1,
+        "Threads of the native listener; connections are spread over them, and they share its "
+        "bounds in equal parts.",
+        minimum=1,
+        maximum=64,
+    )
+    listener_cpus: tuple[str, ...] = _setting(
+        (),
+        "Numbers of the CPUs that the native listener's threads stay on, one for each thread; "
+        "none: the kernel chooses.",
+    )
+    listener_busy_poll_us: int = _setting(
+        0,
+        "How long a thread of the native listener looks for events before it sleeps, which costs a "
+        "CPU; 0 = it sleeps at once.",
+        minimum=0,
         maximum=1_000_000,
     )
     listener_calls_per_timed: int = _setting(
@@ -279,6 +299,7 @@ class Settings:
                 f"listener_addresses has {len(self.listener_addresses)} addresses: "
                 f"must have at most {LISTENER_ADDRESSES_MAX}"
             )
+        self._check_cpus()
         if bool(self.certificate_file) != bool(self.key_file):
             raise SettingsError("certificate_file and key_file must both be set, or neither")
         if self.client_ca_file and not self.certificate_file:
@@ -296,6 +317,16 @@ class Settings:
                 )
         if self.traces_endpoint:
             self._check_traces()
+
+    def _check_cpus(self) -> None:
+        for cpu in self.listener_cpus:
+            if not _CPU.fullmatch(cpu):
+                raise SettingsError(f"listener_cpus has {cpu!r}: must be a CPU's number, 0 to 1023")
+        if self.listener_cpus and len(self.listener_cpus) != self.listener_threads:
+            raise SettingsError(
+                f"listener_cpus has {len(self.listener_cpus)} CPUs for "
+                f"{self.listener_threads} listener_threads: must have one for each"
+            )
 
     def _check_traces(self) -> None:
         scheme, found, address = self.traces_endpoint.partition("://")

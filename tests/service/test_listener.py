@@ -76,12 +76,22 @@ def call(
         return failed.code(), failed.details(), b"", failed.trailing_metadata()
 
 
+# Of the listeners of a test: every test of this file is one of one thread and one of two.
+DEFAULTS: dict[str, Any] = {}
+
+
+@pytest.fixture(autouse=True, params=[1, 2], ids=["one_thread", "two_threads"])
+def threads(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
+    monkeypatch.setitem(DEFAULTS, "threads", request.param)
+    return int(request.param)
+
+
 @contextmanager
 def listening(
     engine: Engine, address: str = "127.0.0.1:0", *, time_ns: int = NOW_NS, **options: Any
 ) -> Iterator[Native]:
     """Start a listener; it and its channel are gone at the end of the with block."""
-    listener = Listener(engine, time_ns=time_ns, **options)
+    listener = Listener(engine, time_ns=time_ns, **(DEFAULTS | options))
     bound = listener.listen(address)
     listener.start()
     try:

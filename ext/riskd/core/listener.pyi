@@ -1,5 +1,6 @@
-"""The native door: OrderRiskService and health over gRPC, in a thread without the GIL."""
+"""The native door: OrderRiskService and health over gRPC, in threads without the GIL."""
 
+from collections.abc import Sequence
 from typing import Self
 
 from riskd.core.engine import Engine
@@ -18,6 +19,9 @@ class Listener:
         cls,
         engine: Engine,
         *,
+        threads: int = ...,
+        cpus: Sequence[int] = ...,
+        busy_poll_us: int = ...,
         connections_max: int = ...,
         calls_max: int = ...,
         streams_per_connection_max: int = ...,
@@ -32,6 +36,11 @@ class Listener:
     ) -> Self:
         """Make a listener; time_ns is the time of all calls, 0: the clock's.
 
+        Connections are spread over the threads, which have equal parts of the bounds and stay on
+        the CPUs, if these are named; before a thread sleeps it looks for events for busy_poll_us.
+        Raises ValueError unless there are 1 to 64 threads, and a CPU that the process may run on
+        for each.
+
         Callers are let in by permits; without it everybody may do everything.
 
         A connection without a call for idle_ms_max, or older than age_ms_max, is asked to end with
@@ -45,12 +54,12 @@ class Listener:
         Raises ValueError if it is none of these, OSError if it cannot be listened on.
         """
     def start(self) -> None:
-        """Begin to answer. Raises OSError if there is no thread for it."""
+        """Begin to answer. Raises OSError if there are no threads for it."""
     def stop(self, grace_ms: int = ...) -> None:
         """Refuse new calls, let those in work finish for so long, and close everything."""
     def set_time(self, time_ns: int) -> None:
         """Change the time of the calls that come from now on, as time_ns of the constructor."""
     def measured(self) -> DoorRow:
-        """Return what was measured since the start; the thread goes on meanwhile."""
+        """Return what was measured since the start; the threads go on meanwhile."""
     def counts(self) -> dict[str, int]:
         """Return what was counted since the start, by name."""

@@ -1,8 +1,11 @@
-"""The native door's sockets: one thread, one epoll, no GIL.
+"""The native door's sockets: an epoll for each thread, no GIL.
 
 A round of the thread: take what has come on each connection, decide all whole requests under one
 lock, have the journal written once, send what may leave. session.pyx says what a session answers;
 here is how its bytes come and go.
+
+The first thread accepts, and gives each connection to the thread that has the fewest, which keeps
+it. Threads share the engine, under its mutex, and nothing else.
 
 Fairness: a connection gives at most one buffer of bytes a round. A connection whose client does not
 take its answers is not read until it does, and is closed when that takes too long.
@@ -27,6 +30,7 @@ from riskd.core.journal cimport journal_attach
 from riskd.core.permits cimport PEER_SIZE, Permits
 from riskd.core.session cimport (
     Front,
+    Gauges,
     Limits,
     Session,
     front_close,
@@ -39,6 +43,7 @@ from riskd.core.session cimport (
     front_sent,
     front_tick,
     front_wake,
+    gauges_add,
     gauges_row,
     limits_default,
     session_close,
@@ -95,13 +100,20 @@ cdef extern from *:
     #define _GNU_SOURCE 1
     #endif
     #include <arpa/inet.h>
+    #include <fcntl.h>
     #include <netinet/in.h>
     #include <netinet/tcp.h>
     #include <stdio.h>
     #include <sys/epoll.h>
     #include <sys/eventfd.h>
     #include <sys/socket.h>
+    #include <sys/syscall.h>
     #include <unistd.h>
+    #ifndef SO_BUSY_POLL
+    #define SO_BUSY_POLL 46
+    #endif
+    extern long syscall(long number, ...);
+    extern int pipe2(int files[2], int flags);
     /* glibc declares it only for _GNU_SOURCE, which Python's headers may come too late for. */
     extern int accept4(int file, struct sockaddr *address, socklen_t *size, int flags);
 
@@ -124,7 +136,18 @@ cdef extern from *:
         }
         return file;
     }
+
+    /* Keep the calling thread on one CPU. */
+    static void riskd_pin(unsigned int cpu) {
+        unsigned long mask[16] = {0};
+        const unsigned int bits = 8 * sizeof(mask[0]);
+        if (cpu < 8 * sizeof(mask)) {
+            mask[cpu / bits] = 1ul << cpu % bits;
+            (void)syscall(SYS_sched_setaffinity, 0, sizeof(mask), mask);
+        }
+    }
     """
+    void _pin "riskd_pin"(unsigned int cpu) nogil
     int _accept_from "riskd_accept"(int listening, char *peer, size_t size) nogil
     ctypedef union epoll_data_t:
         uint64_t u64
@@ -132,15 +155,18 @@ cdef extern from *:
         uint32_t events
         epoll_data_t data
     int EPOLL_CLOEXEC, EPOLL_CTL_ADD, EPOLL_CTL_MOD, EPOLL_CTL_DEL
-    uint32_t EPOLLIN, EPOLLOUT, EPOLLERR, EPOLLHUP
+    uint32_t EPOLLIN, EPOLLOUT, EPOLLERR, EPOLLHUP, EPOLLET
     int epoll_create1(int flags) nogil
     int epoll_ctl(int epoll, int operation, int file, epoll_event *event) nogil
     int epoll_wait(int epoll, epoll_event *events, int count, int timeout_ms) nogil
     int EFD_CLOEXEC, EFD_NONBLOCK
     int eventfd(unsigned int count, int flags) nogil
     int eventfd_write(int file, uint64_t count) nogil
-    int eventfd_read(int file, uint64_t *count) nogil
-    int IPPROTO_TCP, TCP_NODELAY, MSG_NOSIGNAL
+    int IPPROTO_TCP, TCP_NODELAY, MSG_NOSIGNAL, SOL_SOCKET, SO_BUSY_POLL
+    int O_CLOEXEC, O_NONBLOCK
+    int pipe2(int *files, int flags) nogil
+    Py_ssize_t read(int file, void *start, size_t size) nogil
+    Py_ssize_t write(int file, const void *start, size_t size) nogil
     int setsockopt(int file, int level, int name, const void *value, unsigned int size) nogil
     Py_ssize_t recv(int file, void *start, size_t size, int flags) nogil
     Py_ssize_t send(int file, const void *start, size_t size, int flags) nogil
@@ -155,6 +181,7 @@ cdef extern from *:
         _RELAXED "__ATOMIC_RELAXED"
 
 cdef enum:
+    THREADS_MAX = 64
     SOCKETS_MAX = 8
     EVENTS_MAX = 256
     ACCEPTS_PER_ROUND_MAX = 64
@@ -164,10 +191,13 @@ cdef enum:
     WRITE_SIZE = 1 << 16
     TICK_MS = 100
     BACKLOG = 1024
+    BUSY_POLL_US_MAX = 1_000_000
+    CPUS_MAX = 1024
     # Places in an event's data, before those of connections.
     EVENT_WAKE = 0
     EVENT_COMMIT = 1
-    EVENT_SOCKETS = 2
+    EVENT_GIVEN = 2
+    EVENT_SOCKETS = 3
     EVENT_CONNECTIONS = 16
 
 cdef uint64_t SECOND_NS = 1_000_000_000
@@ -193,6 +223,13 @@ cdef struct Connection:
     size_t left_sent
     uint64_t stuck_ns
 
+# A connection on its way from the thread that accepted it to its own.
+cdef struct Given:
+    int file
+    uint32_t place
+    char peer[PEER_SIZE]
+
+# A thread.
 cdef struct State:
     Front front
     Connection *connections
@@ -202,8 +239,22 @@ cdef struct State:
     uint32_t connections_max
     uint32_t connections_count
     int epoll
+    # Of all threads: each write to them is an event of every epoll, and nobody reads them.
     int wake_file
     int commit_file
+    # A pipe of Given; the first thread has no other that gives to it.
+    int given_read
+    int given_write
+    # Where it runs: a CPU's number, or -1.
+    int cpu
+    uint64_t busy_poll_ns
+    # All threads, of which the first has the listening sockets, and counts what it gave to each.
+    State **threads
+    uint32_t threads_count
+    uint32_t connections_all_max
+    uint64_t given[THREADS_MAX]
+    # Of those: refused, or closed.
+    uint64_t ended
     int sockets[SOCKETS_MAX]
     TlsContext *contexts[SOCKETS_MAX]
     uint32_t sockets_count
@@ -264,6 +315,7 @@ cdef void _close_connection(State *state, Connection *connection) noexcept nogil
     connection.is_open = False
     connection.next = state.closed
     state.closed = connection
+    count_one(&state.ended)
     state.connections_count -= 1
 
 
@@ -276,6 +328,12 @@ cdef void _free_closed(State *state) noexcept nogil:
         state.free = connection
 
 
+cdef void _refuse_connection(State *state, int file) noexcept nogil:
+    count_one(&state.connections_refused)
+    count_one(&state.ended)
+    close(file)
+
+
 cdef void _give_up(State *state, Connection *connection, int file) noexcept nogil:
     """Undo the beginning of a connection that there is no memory for."""
     if connection.tls != NULL:
@@ -283,8 +341,7 @@ cdef void _give_up(State *state, Connection *connection, int file) noexcept nogi
         connection.tls = NULL
     connection.next = state.free
     state.free = connection
-    count_one(&state.connections_refused)
-    close(file)
+    _refuse_connection(state, file)
 
 
 cdef void _open_connection(
@@ -292,13 +349,16 @@ cdef void _open_connection(
 ) noexcept nogil:
     cdef Connection *connection = state.free
     cdef int one = 1
+    cdef int busy_poll_us = <int>(state.busy_poll_ns / 1000)
     if connection == NULL or _load(&state.phase, _ACQUIRE) != PHASE_SERVING:
-        count_one(&state.connections_refused)
-        close(file)
+        _refuse_connection(state, file)
         return
     state.free = connection.next
     # It fails on a Unix socket, which has nothing to delay.
     setsockopt(file, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one))
+    if busy_poll_us > 0:
+        # Where the network's driver can be polled, and the process may ask for it.
+        setsockopt(file, SOL_SOCKET, SO_BUSY_POLL, &busy_poll_us, sizeof(busy_poll_us))
     connection.file = file
     connection.left = NULL
     connection.left_size = 0
@@ -318,14 +378,49 @@ cdef void _open_connection(
     _watch(state, connection, EPOLL_CTL_ADD, EPOLLIN)
 
 
+cdef void _give(State *state, const Given *given) noexcept nogil:
+    """Give an accepted connection to the thread that has the fewest."""
+    cdef State *thread
+    cdef uint32_t index
+    cdef uint32_t chosen = 0
+    cdef uint64_t open, all_open = 0
+    cdef uint64_t fewest = UINT64_MAX
+    for index in range(state.threads_count):
+        thread = state.threads[index]
+        open = state.given[index] - _load_long(&thread.ended, _ACQUIRE)
+        all_open += open
+        if open < fewest:
+            fewest = open
+            chosen = index
+    thread = state.threads[chosen]
+    if all_open >= state.connections_all_max:
+        count_one(&state.connections_refused)
+        close(given.file)
+    elif thread == state:
+        state.given[chosen] += 1
+        _open_connection(state, state.contexts[given.place], given.file, given.peer)
+    elif write(thread.given_write, given, sizeof(Given)) == sizeof(Given):
+        state.given[chosen] += 1
+    else:
+        # It takes nothing: thousands are on their way.
+        count_one(&state.connections_refused)
+        close(given.file)
+
+
+cdef void _take_given(State *state) noexcept nogil:
+    cdef Given given
+    while read(state.given_read, &given, sizeof(Given)) == sizeof(Given):
+        _open_connection(state, state.contexts[given.place], given.file, given.peer)
+
+
 cdef void _accept(State *state, uint32_t place) noexcept nogil:
-    cdef int file
+    cdef Given given
     cdef int _index
-    cdef char peer[PEER_SIZE]
+    given.place = place
     for _index in range(ACCEPTS_PER_ROUND_MAX):
-        file = _accept_from(state.sockets[place], peer, PEER_SIZE)
-        if file >= 0:
-            _open_connection(state, state.contexts[place], file, peer)
+        given.file = _accept_from(state.sockets[place], given.peer, PEER_SIZE)
+        if given.file >= 0:
+            _give(state, &given)
         elif c_errno.errno != EINTR and c_errno.errno != ECONNABORTED:
             return
 
@@ -498,13 +593,14 @@ cdef void _begin_drain(State *state) noexcept nogil:
 
 cdef void _handle(State *state, const epoll_event *event) noexcept nogil:
     cdef uint64_t place = event.data.u64
-    cdef uint64_t count
     cdef Connection *connection
     if place == EVENT_WAKE:
-        eventfd_read(state.wake_file, &count)
-    elif place == EVENT_COMMIT:
-        eventfd_read(state.commit_file, &count)
+        # The phase is looked at after each round.
+        return
+    if place == EVENT_COMMIT:
         front_wake(&state.front)
+    elif place == EVENT_GIVEN:
+        _take_given(state)
     elif place < EVENT_CONNECTIONS:
         if place - EVENT_SOCKETS < state.sockets_count:
             _accept(state, <uint32_t>(place - EVENT_SOCKETS))
@@ -526,9 +622,22 @@ cdef bint _send_all(State *state) noexcept nogil:
     return any
 
 
-cdef void _round(State *state, int timeout_ms) noexcept nogil:
+cdef int _wait(State *state, epoll_event *events) noexcept nogil:
+    """Wait for events; first without going to sleep, if that is asked for."""
+    cdef uint64_t end_ns
+    cdef int count = 0
+    if state.busy_poll_ns > 0:
+        end_ns = _now_ns(CLOCK_MONOTONIC) + state.busy_poll_ns
+        while count == 0 and _now_ns(CLOCK_MONOTONIC) < end_ns:
+            count = epoll_wait(state.epoll, events, EVENTS_MAX, 0)
+    if count == 0:
+        count = epoll_wait(state.epoll, events, EVENTS_MAX, TICK_MS)
+    return count
+
+
+cdef void _round(State *state) noexcept nogil:
     cdef epoll_event events[EVENTS_MAX]
-    cdef int count = epoll_wait(state.epoll, events, EVENTS_MAX, timeout_ms)
+    cdef int count = _wait(state, events)
     cdef int index
     _read_clocks(state)
     front_look(&state.front)
@@ -546,10 +655,12 @@ cdef void _round(State *state, int timeout_ms) noexcept nogil:
 cdef void *_run(void *argument) noexcept nogil:
     cdef State *state = <State *>argument
     cdef bint is_draining = False
+    if state.cpu >= 0:
+        _pin(<unsigned int>state.cpu)
     _read_clocks(state)
     state.ticked_ns = state.front.now_ns
     while True:
-        _round(state, TICK_MS)
+        _round(state)
         if not is_draining and _load(&state.phase, _ACQUIRE) == PHASE_DRAINING:
             is_draining = True
             _begin_drain(state)
@@ -615,20 +726,88 @@ def _name_of(listening):
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
+def _part_of(whole, parts):
+    """Return a part of a bound; all together are at least the whole."""
+    return (whole + parts - 1) // parts
+
+
+def _check_threads(threads, cpus, busy_poll_us):
+    """Raise ValueError if threads cannot run so."""
+    if not 1 <= threads <= THREADS_MAX:
+        raise ValueError(f"threads {threads}: must be 1 to {THREADS_MAX}")
+    if not 0 <= busy_poll_us <= BUSY_POLL_US_MAX:
+        raise ValueError(f"busy_poll_us {busy_poll_us}: must be 0 to {BUSY_POLL_US_MAX}")
+    if cpus and len(cpus) != threads:
+        raise ValueError(f"cpus has {len(cpus)} numbers for {threads} threads: one for each")
+    allowed = os.sched_getaffinity(0)
+    for cpu in cpus:
+        if cpu not in allowed or cpu >= CPUS_MAX:
+            raise ValueError(
+                f"cpus has {cpu}: the process may run on {', '.join(map(str, sorted(allowed)))}"
+            )
+
+
+cdef dict _counts_of(State *state):
+    return {
+        "calls_begun": _load_long(&state.front.calls_begun, _RELAXED),
+        "calls_answered": _load_long(&state.front.calls_answered, _RELAXED),
+        "calls_refused": _load_long(&state.front.calls_refused, _RELAXED),
+        "calls_overloaded": _load_long(&state.front.calls_overloaded, _RELAXED),
+        "connections_abused": _load_long(&state.front.sessions_abused, _RELAXED),
+        "connections_opened": _load_long(&state.connections_opened, _RELAXED),
+        "connections_refused": _load_long(&state.connections_refused, _RELAXED),
+        "handshakes_failed": _load_long(&state.handshakes_failed, _RELAXED),
+        "rounds": _load_long(&state.rounds, _RELAXED),
+        "http_refused": _load_long(&state.front.gauges.http_refused, _RELAXED),
+        "messages_streamed": _load_long(&state.front.gauges.messages_streamed, _RELAXED),
+        "resets": _load_long(&state.front.gauges.resets, _RELAXED),
+        "bytes_received": _load_long(&state.bytes_received, _RELAXED),
+        "bytes_sent": _load_long(&state.bytes_sent, _RELAXED),
+        "connections_open": _load(&state.connections_count, _RELAXED),
+        "streams_open": _load(&state.front.lanes_count, _RELAXED),
+        "calls_open": state.front.limits.calls_max - _load(&state.front.calls_free, _RELAXED),
+    }
+
+
+cdef int _add_event(int epoll, int file, uint64_t place, uint32_t events) except -1:
+    cdef epoll_event event
+    event.events = events
+    event.data.u64 = place
+    if epoll_ctl(epoll, EPOLL_CTL_ADD, file, &event) != 0:
+        raise OSError(c_errno.errno, os.strerror(c_errno.errno))
+    return 0
+
+
+cdef void _free_state(State *state) noexcept:
+    for file in (state.epoll, state.given_read, state.given_write):
+        if file >= 0:
+            close(file)
+    front_close(&state.front)
+    free(state.connections)
+    free(state)
+
+
 cdef class Listener:
-    cdef State *_state
-    cdef pthread_t _thread
+    # Each thread's; the first has the listening sockets.
+    cdef State *_states[THREADS_MAX]
+    cdef pthread_t _threads[THREADS_MAX]
+    cdef uint32_t _count
+    cdef uint32_t _running
+    cdef int _wake_file
+    cdef int _commit_file
     cdef object _engine
     cdef object _permits
     # Of addresses with TLS, kept alive.
     cdef list _secured
     cdef list _paths
-    cdef bint _is_running
 
     def __cinit__(
         self,
         engine,
         *,
+        threads=1,
+        cpus=(),
+        busy_poll_us=0,
         connections_max=1024,
         calls_max=4096,
         streams_per_connection_max=256,
@@ -642,12 +821,15 @@ cdef class Listener:
         Permits permits=None,
     ):
         cdef Limits limits = limits_default()
-        cdef State *state
         cdef uint32_t index
-        limits.calls_max = calls_max
+        self._wake_file = self._commit_file = -1
+        _check_threads(threads, cpus, busy_poll_us)
+        # An equal part of what all have.
+        limits.calls_max = _part_of(calls_max, threads)
+        limits.lanes_max = _part_of(limits.lanes_max, threads)
+        limits.buffered_size_max = _part_of(buffered_bytes_max, threads)
         limits.streams_per_connection_max = streams_per_connection_max
         limits.message_size_max = message_bytes_max
-        limits.buffered_size_max = buffered_bytes_max
         limits.room_wait_ns = room_wait_ms_max * 1_000_000
         limits.idle_ns = idle_ms_max * 1_000_000 or UINT64_MAX
         limits.age_ns = age_ms_max * 1_000_000 or UINT64_MAX
@@ -656,63 +838,78 @@ cdef class Listener:
         self._secured = []
         self._engine = engine
         self._permits = permits
-        state = self._state = <State *>calloc(1, sizeof(State))
+        self._wake_file = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)
+        self._commit_file = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)
+        if self._wake_file < 0 or self._commit_file < 0:
+            raise OSError(c_errno.errno, os.strerror(c_errno.errno))
+        for index in range(<uint32_t>threads):
+            self._open_state(&limits, _part_of(connections_max, threads), time_ns)
+        for index in range(self._count):
+            self._states[index].threads = self._states
+            self._states[index].threads_count = self._count
+            self._states[index].connections_all_max = connections_max
+            self._states[index].cpu = cpus[index] if cpus else -1
+            self._states[index].busy_poll_ns = busy_poll_us * 1000
+        if self._states[0].front.door.log != NULL:
+            journal_attach(self._states[0].front.door.log, self._commit_file)
+
+    cdef int _open_state(
+        self, const Limits *limits, uint32_t connections_max, uint64_t time_ns
+    ) except -1:
+        """Make the state of one more thread."""
+        cdef Permits permits = self._permits
+        cdef int given[2]
+        cdef uint32_t index = connections_max
+        cdef State *state = <State *>calloc(1, sizeof(State))
         if state == NULL:
             raise MemoryError("no memory for a listener")
-        state.epoll = state.wake_file = state.commit_file = -1
+        state.epoll = state.given_read = state.given_write = -1
+        self._states[self._count] = state
+        self._count += 1
+        state.wake_file = self._wake_file
+        state.commit_file = self._commit_file
         state.fixed_time_ns = time_ns
         state.phase = PHASE_SERVING
         state.connections_max = connections_max
-        state.connections = <Connection *>calloc(state.connections_max, sizeof(Connection))
-        capsule = engine.door()
+        state.connections = <Connection *>calloc(connections_max, sizeof(Connection))
+        capsule = self._engine.door()
         if state.connections == NULL or not front_open(
             &state.front,
             <const HotDoor *>PyCapsule_GetPointer(capsule, "riskd.core.hot.HotDoor"),
-            &limits,
+            limits,
         ):
             raise MemoryError("the pools of connections and calls do not fit in memory")
         if permits is not None:
             front_guard(&state.front, &permits.gate)
-        index = state.connections_max
         while index > 0:
             index -= 1
             state.connections[index].next = state.free
             state.free = &state.connections[index]
         state.epoll = epoll_create1(EPOLL_CLOEXEC)
-        state.wake_file = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)
-        state.commit_file = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)
-        if state.epoll < 0 or state.wake_file < 0 or state.commit_file < 0:
+        if state.epoll < 0 or pipe2(given, O_CLOEXEC | O_NONBLOCK) != 0:
             raise OSError(c_errno.errno, os.strerror(c_errno.errno))
-        self._add(state.wake_file, EVENT_WAKE)
-        self._add(state.commit_file, EVENT_COMMIT)
-        if state.front.door.log != NULL:
-            journal_attach(state.front.door.log, state.commit_file)
-
-    def __dealloc__(self):
-        cdef State *state = self._state
-        if state == NULL:
-            return
-        self._end(0)
-        if state.front.door.log != NULL:
-            journal_attach(state.front.door.log, -1)
-        for file in (state.epoll, state.wake_file, state.commit_file):
-            if file >= 0:
-                close(file)
-        front_close(&state.front)
-        free(state.connections)
-        free(state)
-
-    cdef int _add(self, int file, uint64_t place) except -1:
-        cdef epoll_event event
-        event.events = EPOLLIN
-        event.data.u64 = place
-        if epoll_ctl(self._state.epoll, EPOLL_CTL_ADD, file, &event) != 0:
-            raise OSError(c_errno.errno, os.strerror(c_errno.errno))
+        state.given_read, state.given_write = given[0], given[1]
+        _add_event(state.epoll, state.wake_file, EVENT_WAKE, EPOLLIN | EPOLLET)
+        _add_event(state.epoll, state.commit_file, EVENT_COMMIT, EPOLLIN | EPOLLET)
+        _add_event(state.epoll, state.given_read, EVENT_GIVEN, EPOLLIN)
         return 0
 
+    def __dealloc__(self):
+        cdef uint32_t index
+        if self._count > 0:
+            self._end(0)
+            if self._states[0].front.door.log != NULL:
+                journal_attach(self._states[0].front.door.log, -1)
+        for index in range(self._count):
+            _free_state(self._states[index])
+        for file in (self._wake_file, self._commit_file):
+            if file >= 0:
+                close(file)
+
     def listen(self, address, Tls tls=None):
-        cdef State *state = self._state
-        if self._is_running or state.phase != PHASE_SERVING:
+        cdef State *state = self._states[0]
+        cdef uint32_t index
+        if self._running > 0 or state.phase != PHASE_SERVING:
             raise ValueError("addresses are listened on before the start")
         if state.sockets_count == SOCKETS_MAX:
             raise ValueError(f"at most {SOCKETS_MAX} addresses can be listened on")
@@ -722,27 +919,36 @@ cdef class Listener:
             self._paths.append(listening.getsockname())
         if tls is not None:
             self._secured.append(tls)
-        state.contexts[state.sockets_count] = NULL if tls is None else &tls.context
+        for index in range(self._count):
+            self._states[index].contexts[state.sockets_count] = (
+                NULL if tls is None else &tls.context
+            )
         state.sockets[state.sockets_count] = listening.detach()
         state.sockets_count += 1
         return name
 
     def start(self):
-        cdef State *state = self._state
+        cdef State *state = self._states[0]
         cdef sigset_t all_signals, before
         cdef uint32_t index
-        cdef int error
-        if self._is_running or state.phase != PHASE_SERVING:
+        cdef int error = 0
+        if self._running > 0 or state.phase != PHASE_SERVING:
             raise ValueError("a listener is started once")
         for index in range(state.sockets_count):
-            self._add(state.sockets[index], EVENT_SOCKETS + index)
+            _add_event(state.epoll, state.sockets[index], EVENT_SOCKETS + index, EPOLLIN)
         sigfillset(&all_signals)
         pthread_sigmask(SIG_SETMASK, &all_signals, &before)
-        error = pthread_create(&self._thread, NULL, _run, state)
+        # The first is the last to start: it gives connections to the others.
+        index = self._count
+        while index > 0 and error == 0:
+            index -= 1
+            error = pthread_create(&self._threads[index], NULL, _run, self._states[index])
+            if error == 0:
+                self._running += 1
         pthread_sigmask(SIG_SETMASK, &before, NULL)
         if error != 0:
+            self._end(0)
             raise OSError(error, os.strerror(error))
-        self._is_running = True
 
     def stop(self, grace_ms=0):
         self._end(grace_ms)
@@ -752,48 +958,56 @@ cdef class Listener:
         self._paths.clear()
 
     cdef _end(self, grace_ms):
-        """End the thread, and close all that is open."""
-        cdef State *state = self._state
-        cdef uint32_t index
-        state.grace_ns = <uint64_t>grace_ms * 1_000_000
-        _store(&state.phase, PHASE_DRAINING, _RELEASE)
-        if self._is_running:
-            self._is_running = False
-            eventfd_write(state.wake_file, 1)
-            with nogil:
-                pthread_join(self._thread, NULL)
-        for index in range(state.sockets_count):
-            close(state.sockets[index])
-        state.sockets_count = 0
-        for index in range(state.connections_max if state.connections != NULL else 0):
-            _close_connection(state, &state.connections[index])
+        """End all threads, and close all that is open."""
+        cdef State *state
+        cdef Given given
+        cdef uint32_t index, place
+        cdef uint32_t first = self._count - self._running
+        for index in range(self._count):
+            self._states[index].grace_ns = <uint64_t>grace_ms * 1_000_000
+            _store(&self._states[index].phase, PHASE_DRAINING, _RELEASE)
+        if self._running > 0:
+            self._running = 0
+            eventfd_write(self._wake_file, 1)
+            for index in range(first, self._count):
+                with nogil:
+                    pthread_join(self._threads[index], NULL)
+        for index in range(self._count):
+            state = self._states[index]
+            for place in range(state.sockets_count):
+                close(state.sockets[place])
+            state.sockets_count = 0
+            while state.given_read >= 0 and (
+                read(state.given_read, &given, sizeof(Given)) == sizeof(Given)
+            ):
+                close(given.file)
+            for place in range(state.connections_max if state.connections != NULL else 0):
+                _close_connection(state, &state.connections[place])
 
     def set_time(self, uint64_t time_ns):
-        _store_long(&self._state.fixed_time_ns, time_ns, _RELAXED)
+        cdef uint32_t index
+        for index in range(self._count):
+            _store_long(&self._states[index].fixed_time_ns, time_ns, _RELAXED)
 
     def measured(self):
-        return gauges_row(&self._state.front.gauges)
+        cdef uint32_t index
+        cdef Gauges *total
+        if self._count == 1:
+            return gauges_row(&self._states[0].front.gauges)
+        total = <Gauges *>calloc(1, sizeof(Gauges))
+        if total == NULL:
+            raise MemoryError("no memory for what all threads measured")
+        try:
+            for index in range(self._count):
+                gauges_add(total, &self._states[index].front.gauges)
+            return gauges_row(total)
+        finally:
+            free(total)
 
     def counts(self):
-        cdef State *state = self._state
-        return {
-            "calls_begun": _load_long(&state.front.calls_begun, _RELAXED),
-            "calls_answered": _load_long(&state.front.calls_answered, _RELAXED),
-            "calls_refused": _load_long(&state.front.calls_refused, _RELAXED),
-            "calls_overloaded": _load_long(&state.front.calls_overloaded, _RELAXED),
-            "connections_abused": _load_long(&state.front.sessions_abused, _RELAXED),
-            "connections_opened": _load_long(&state.connections_opened, _RELAXED),
-            "connections_refused": _load_long(&state.connections_refused, _RELAXED),
-            "handshakes_failed": _load_long(&state.handshakes_failed, _RELAXED),
-            "rounds": _load_long(&state.rounds, _RELAXED),
-            "http_refused": _load_long(&state.front.gauges.http_refused, _RELAXED),
-            "messages_streamed": _load_long(&state.front.gauges.messages_streamed, _RELAXED),
-            "resets": _load_long(&state.front.gauges.resets, _RELAXED),
-            "bytes_received": _load_long(&state.bytes_received, _RELAXED),
-            "bytes_sent": _load_long(&state.bytes_sent, _RELAXED),
-            "connections_open": _load(&state.connections_count, _RELAXED),
-            "streams_open": _load(&state.front.lanes_count, _RELAXED),
-            "calls_open": state.front.limits.calls_max - _load(
-                &state.front.calls_free, _RELAXED
-            ),
-        }
+        cdef uint32_t index
+        counts = _counts_of(self._states[0])
+        for index in range(1, self._count):
+            for name, count in _counts_of(self._states[index]).items():
+                counts[name] += count
+        return counts

@@ -239,6 +239,8 @@ cdef struct Front:
     Gauges gauges
     uint8_t reply[REPLY_SIZE_MAX]
 
+# Add what one thread measured to a total that nobody else has.
+cdef void gauges_add(Gauges *total, const Gauges *gauges) noexcept nogil
 cdef object gauges_row(const Gauges *gauges)
 cdef Limits limits_default() noexcept nogil
 cdef bint front_open(Front *front, const HotDoor *door, const Limits *limits) noexcept nogil

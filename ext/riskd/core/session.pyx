@@ -30,6 +30,7 @@ from riskd.core.apply cimport (
 )
 from riskd.core.grpc_text cimport *
 from riskd.core.histogram cimport (
+    HISTOGRAM_BUCKETS,
     STAGE_CHECK,
     STAGE_DECODE,
     STAGE_ENCODE,
@@ -37,6 +38,8 @@ from riskd.core.histogram cimport (
     STAGE_QUEUE,
     STAGE_RECEIVE,
     STAGE_SEND,
+    STAGES,
+    Histogram,
     Timer,
     clock_ns,
     count_of,
@@ -1753,6 +1756,25 @@ cdef dict _METHOD_NAMES = {
     "Watch": METHOD_HEALTH_WATCH,
     "other": METHOD_UNKNOWN,
 }
+
+
+cdef void _merge(Histogram *total, const Histogram *histogram) noexcept nogil:
+    cdef uint32_t bucket
+    total.sum += count_of(&histogram.sum)
+    for bucket in range(<uint32_t>HISTOGRAM_BUCKETS):
+        total.counts[bucket] += count_of(&histogram.counts[bucket])
+
+
+cdef void gauges_add(Gauges *total, const Gauges *gauges) noexcept nogil:
+    cdef uint32_t number, status
+    for number in range(<uint32_t>STAGES):
+        _merge(&total.stages[number], &gauges.stages[number])
+    for number in range(<uint32_t>HOT_METHODS):
+        _merge(&total.calls[number], &gauges.calls[number])
+    _merge(&total.rounds, &gauges.rounds)
+    for number in range(<uint32_t>METHODS):
+        for status in range(<uint32_t>STATUSES_COUNT):
+            total.statuses[number][status] += count_of(&gauges.statuses[number][status])
 
 
 cdef object gauges_row(const Gauges *gauges):

@@ -1,0 +1,142 @@
+"""Several threads of the native listener are one door: one state, one set of bounds."""
+
+from __future__ import annotations
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from riskd.settings import Settings, SettingsError
+from riskd.v1 import order_risk_service_pb2 as pb
+from riskd.v1 import types_pb2
+from tests.service.conftest import TIMEOUT_S, Rig
+from tests.service.test_listener import SERVICE, Native, call, listening
+
+THREADS = 4
+
+
+def channels(stack: ExitStack, native: Native, count: int) -> list[grpc.Channel]:
+    """Return channels that share no connection."""
+    return [
+        stack.enter_context(
+            grpc.insecure_channel(native.address, options=[("grpc.use_local_subchannel_pool", 1)])
+        )
+        for _ in range(count)
+    ]
+
+
+def is_serving(channel: grpc.Channel) -> bool:
+    health: Any = health_pb2_grpc.HealthStub(channel)
+    try:
+        health.Check(health_pb2.HealthCheckRequest(), timeout=TIMEOUT_S)
+    except grpc.RpcError:
+        return False
+    return True
+
+
+def threads_on(cpu: int) -> int:
+    """Return how many threads of this process may run on one CPU only, this one."""
+    paths = Path("/proc/self/task").glob("*/status")
+    return sum(f"Cpus_allowed_list:\t{cpu}\n" in path.read_text() for path in paths)
+
+
+def test_connections_of_all_threads_see_one_state(market: Rig) -> None:
+    orders = [
+        pb.CheckOrderRequest(
+            account_id=7,
+            instrument_id=1,
+            client_order_id=number,
+            side=types_pb2.SIDE_BUY,
+            order_type=types_pb2.ORDER_TYPE_LIMIT,
+            price_ticks=120_000,
+            quantity_lots=1 + number % 300,
+            gateway_id=3,
+        ).SerializeToString()
+        for number in range(1, 301)
+    ]
+
+    def answers(channel: grpc.Channel) -> list[bytes]:
+        return [call(channel, SERVICE + "CheckOrder", order)[2] for order in orders]
+
+    with ExitStack() as stack:
+        native = stack.enter_context(listening(market.engine, threads=THREADS))
+        with ThreadPoolExecutor(2 * THREADS) as pool:
+            found = list(pool.map(answers, channels(stack, native, 2 * THREADS)))
+    # Whoever asks first decides; the others get the remembered answer, byte for byte.
+    assert all(replies == found[0] for replies in found)
+    assert len(set(found[0])) == len(orders)
+    assert all(found[0])
+
+
+def test_connections_are_spread_evenly_and_bounded_together(market: Rig) -> None:
+    with ExitStack() as stack:
+        native = stack.enter_context(
+            listening(market.engine, threads=THREADS, connections_max=THREADS)
+        )
+        # Each thread has room for one.
+        first, *others = channels(stack, native, THREADS)
+        assert all(map(is_serving, [first, *others]))
+        (beyond,) = channels(stack, native, 1)
+        assert not is_serving(beyond)
+        first.close()
+        while native.listener.counts()["connections_open"] == THREADS:
+            pass
+        (again,) = channels(stack, native, 1)
+        assert is_serving(again)
+        assert all(map(is_serving, others))
+        counts = native.listener.counts()
+    assert counts["connections_opened"] == THREADS + 1
+    assert counts["connections_open"] == THREADS
+    assert counts["connections_refused"] >= 1
+
+
+def test_threads_stay_on_the_cpus_that_are_named(market: Rig) -> None:
+    cpu = max(os.sched_getaffinity(0))
+    before = threads_on(cpu)
+    with listening(market.engine, threads=2, cpus=[cpu, cpu]) as native:
+        assert is_serving(native.channel)
+        with ExitStack() as stack:
+            assert all(map(is_serving, channels(stack, native, 2)))
+            assert threads_on(cpu) == before + 2
+
+
+def test_a_thread_that_looks_for_events_without_sleeping_answers_and_ends(market: Rig) -> None:
+    with listening(market.engine, threads=2, busy_poll_us=1_000_000) as native:
+        assert is_serving(native.channel)
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"threads": 0}, "threads 0: must be 1 to 64"),
+        ({"threads": 65}, "threads 65: must be 1 to 64"),
+        ({"busy_poll_us": -1}, "busy_poll_us -1: must be 0 to 1000000"),
+        ({"busy_poll_us": 1_000_001}, "busy_poll_us 1000001: must be 0 to 1000000"),
+        ({"threads": 2, "cpus": [0]}, "cpus has 1 numbers for 2 threads: one for each"),
+        ({"threads": 1, "cpus": [1023]}, "cpus has 1023: the process may run on "),
+    ],
+)
+def test_threads_that_cannot_run_so_are_refused(
+    market: Rig, options: dict[str, Any], text: str
+) -> None:
+    with pytest.raises(ValueError, match=text), listening(market.engine, **options):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("cpus", "text"),
+    [
+        (("x",), "listener_cpus has 'x': must be a CPU's number, 0 to 1023"),
+        (("1024",), "listener_cpus has '1024': must be a CPU's number, 0 to 1023"),
+        (("0", "1"), "listener_cpus has 2 CPUs for 1 listener_threads: must have one for each"),
+    ],
+)
+def test_cpus_that_cannot_be_are_named(cpus: tuple[str, ...], text: str) -> None:
+    with pytest.raises(SettingsError, match=text):
+        Settings(listener_cpus=cpus)
