@@ -842,7 +842,7 @@ cdef class Listener:
         self._commit_file = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)
         if self._wake_file < 0 or self._commit_file < 0:
             raise OSError(c_errno.errno, os.strerror(c_errno.errno))
-        for index in range(<uint32_t>threads):
+        for _index in range(threads):
             self._open_state(&limits, _part_of(connections_max, threads), time_ns)
         for index in range(self._count):
             self._states[index].threads = self._states
