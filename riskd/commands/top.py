@@ -8,6 +8,7 @@ import shutil
 import sys
 import time
 from collections.abc import Iterator
+from typing import NoReturn
 
 from riskd.metrics.reading import Figures, Reading, Spread, figures_of, read
 from riskd.settings import Settings, SettingsError, parse_address
@@ -89,7 +90,7 @@ def _show_once(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _watch(arguments: argparse.Namespace, *, is_screen: bool) -> None:
+def _watch(arguments: argparse.Namespace, *, is_screen: bool) -> NoReturn:
     """Read and show for ever. A service that does not answer is asked again."""
     before: Reading | None = None
     while True:

@@ -23,8 +23,8 @@ from riskd.metrics.families import FAMILIES
 from riskd.v1 import types_pb2
 
 if TYPE_CHECKING:
-    from riskd.core.histogram import HistogramRow
     from riskd.core.monitor import Monitor
+    from riskd.core.rows import HistogramRow
     from riskd.metrics.meter import CallMeter
     from riskd.native import NativeDoor
 
@@ -141,9 +141,10 @@ class RiskdCollector(Collector):
         now_ns = self._clock()
         families.put("riskd_revision", monitor.revision())
         for (request, decision, reason), count in monitor.answers().items():
-            labels = request, _decision_name(decision), _reason_name(reason)
-            families.put("riskd_answers", count, labels)
-        for table, (rows, rows_max) in monitor.tables().items():
+            answer = request, _decision_name(decision), _reason_name(reason)
+            families.put("riskd_answers", count, answer)
+        for name, (rows, rows_max) in monitor.tables().items():
+            table = name.replace(" ", "_")
             families.put("riskd_table_rows", rows, (table,))
             families.put("riskd_table_rows_max", rows_max, (table,))
         marks = monitor.marks(MARKS_SHOWN_MAX)

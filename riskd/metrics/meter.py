@@ -9,7 +9,8 @@ from contextlib import contextmanager
 import grpc
 import grpc.aio
 
-from riskd.core.histogram import DurationHistogram, HistogramRow
+from riskd.core.histogram import DurationHistogram
+from riskd.core.rows import HistogramRow
 from riskd.wrapping import Context, Handler, code_of, wrapped
 
 OTHER = "other"

@@ -56,7 +56,7 @@ def test_each_change_is_one_line_with_who_and_what(
         request = limits_pb.SetLimitRequest(
             key=key, value=value, action=types_pb2.LIMIT_ACTION_HARD
         )
-        market.limits.SetLimit(request, metadata=[("riskd-actor", "alice")])
+        market.limits.SetLimit(request, metadata=(("riskd-actor", "alice"),))
     market.control.CancelOrders(control_pb.CancelOrdersRequest(account_id=7))
     lines = [json.loads(JsonFormatter().format(record)) for record in caplog.records]
     # Nothing was cancelled, so that was no change.

@@ -51,7 +51,7 @@ def order(client_order_id: int, **changes: Any) -> pb.CheckOrderRequest:
 
 
 @contextmanager
-def listening(rig: Rig, **options: int) -> Iterator[tuple[Listener, OrderRiskServiceStub]]:
+def listening(rig: Rig, **options: Any) -> Iterator[tuple[Listener, OrderRiskServiceStub]]:
     listener = Listener(rig.engine, time_ns=NOW_NS, **options)
     address = listener.listen("127.0.0.1:0")
     listener.start()
@@ -83,7 +83,7 @@ def endpoint(rig: Rig, native: NativeDoor | None = None, at: str = "127.0.0.1:0"
 def scrape(address: str) -> str:
     with urllib.request.urlopen(f"http://{address}/metrics", timeout=TIMEOUT_S) as response:
         assert response.headers["Content-Type"].startswith("text/plain; version=0.0.4")
-        return response.read().decode()
+        return str(response.read().decode())
 
 
 def samples_of(text: str) -> Samples:
@@ -345,7 +345,8 @@ def test_clients_that_say_nothing_hold_up_neither_scrapes_nor_calls(market: Rig)
 def test_addresses_that_others_can_read_need_a_flag(values: dict[str, Any], message: str) -> None:
     with pytest.raises(SettingsError, match=re.escape(message)):
         Settings(**values)
-    assert Settings(metrics_address="0.0.0.0:1", allow_plaintext_off_loopback=True)
+    allowed = Settings(metrics_address="0.0.0.0:1", allow_plaintext_off_loopback=True)
+    assert allowed.metrics_address == "0.0.0.0:1"
 
 
 def test_an_address_that_is_taken_is_named(rig: Rig) -> None:

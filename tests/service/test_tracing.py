@@ -52,7 +52,7 @@ def test_a_span_has_method_status_and_revision_under_the_clients_trace(
     rig, exporter = spans
     rig.instruments.CreateAsset(
         instruments_pb.CreateAssetRequest(symbol="USDT", scale=6),
-        metadata=[("traceparent", f"00-{TRACE}-{PARENT}-01"), ("authorization", "Bearer secret")],
+        metadata=(("traceparent", f"00-{TRACE}-{PARENT}-01"), ("authorization", "Bearer secret")),
     )
     rig.fail(rig.accounts.GetAccount, accounts_pb.GetAccountRequest(account_id=99))
     rig.orders.CheckOrder(order(1))
@@ -80,7 +80,7 @@ def test_a_client_that_does_not_sample_gets_no_span(spans: tuple[Rig, Any]) -> N
     rig, exporter = spans
     for symbol, traceparent in (("A", f"00-{TRACE}-{PARENT}-00"), ("B", "nonsense")):
         request = instruments_pb.CreateAssetRequest(symbol=symbol, scale=6)
-        rig.instruments.CreateAsset(request, metadata=[("traceparent", traceparent)])
+        rig.instruments.CreateAsset(request, metadata=(("traceparent", traceparent),))
     (span,) = finished(rig, exporter)
     assert f"{span.context.trace_id:032x}" != TRACE
 
@@ -90,7 +90,7 @@ def collector() -> Iterator[tuple[str, list[Any]]]:
     """Run a collector that speaks OTLP over gRPC; gives its address and what it gets."""
     got: list[Any] = []
 
-    class Service(collector_grpc.TraceServiceServicer):  # type: ignore[misc]
+    class Service(collector_grpc.TraceServiceServicer):  # type: ignore[misc,name-defined]
         def Export(self, request: Any, context: grpc.ServicerContext) -> Any:
             got.append(request)
             return collector_pb.ExportTraceServiceResponse()
@@ -145,4 +145,5 @@ def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_endpoints_that_cannot_be_used_are_refused(endpoint: str, message: str) -> None:
     with pytest.raises(SettingsError, match=message):
         Settings(traces_endpoint=endpoint)
-    assert Settings(traces_endpoint="https://collector.example:4317")
+    allowed = Settings(traces_endpoint="https://collector.example:4317")
+    assert allowed.traces_endpoint.startswith("https")
