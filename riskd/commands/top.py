@@ -5,6 +5,7 @@ import dataclasses
 import json
 import os
 import shutil
+import signal
 import sys
 import time
 from collections.abc import Iterator
@@ -67,6 +68,8 @@ def run(arguments: argparse.Namespace) -> int:
         return 1
     if arguments.once:
         return _show_once(arguments)
+    # However it is ended, the terminal is left as it was.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     is_screen = sys.stdout.isatty() and not arguments.json
     if is_screen:
         sys.stdout.write(_ENTER)

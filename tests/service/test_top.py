@@ -111,7 +111,7 @@ def test_it_goes_on_when_the_service_is_started_again(market: Rig) -> None:
         assert address in json.loads(line_with(process.stdout, '"error"'))["error"]
         with endpoint(market, at=address):
             line_with(process.stdout, '"version"')
-            process.send_signal(signal.SIGINT)
+            process.send_signal(signal.SIGTERM)
             assert process.wait(TIMEOUT_S) == 0
 
 
@@ -122,7 +122,7 @@ def test_a_terminal_is_left_as_it_was(market: Rig) -> None:
         shown = b""
         while b"marks" not in shown:
             shown += os.read(parent, 65536)
-        process.send_signal(signal.SIGINT)
+        process.send_signal(signal.SIGTERM)
         assert process.wait(TIMEOUT_S) == 0
         shown += os.read(parent, 65536)
     os.close(parent)

@@ -7,7 +7,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from riskd.core.histogram import DurationHistogram
-from riskd.core.rows import DoorRow, HistogramRow
 from riskd.metrics.collector import DURATION_BOUNDS_NS
 
 LONGEST = 2**36
@@ -71,14 +70,3 @@ def test_nothing_is_lost_while_others_read() -> None:
     reader.join(timeout=60)
     assert seen == sorted(seen)
     assert seen[-1] == 20_000
-
-
-def test_two_threads_of_a_door_add_up() -> None:
-    one, other = HistogramRow(5, ((2, 1), (3, 1))), HistogramRow(7, ((3, 1), (4, 1)))
-    both = HistogramRow(12, ((2, 1), (3, 2), (4, 1)))
-    assert one.plus(other) == both
-    first = DoorRow({"check": one}, {"CheckOrder": one}, one, {("CheckOrder", 0): 2})
-    second = DoorRow({"check": other}, {"CheckOrder": other}, other, {("CheckOrder", 8): 1})
-    assert first.plus(second) == DoorRow(
-        {"check": both}, {"CheckOrder": both}, both, {("CheckOrder", 0): 2, ("CheckOrder", 8): 1}
-    )

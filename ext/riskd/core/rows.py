@@ -3,7 +3,6 @@
 Minor units, lots, mark units, ppb, hundredths of leverage.
 """
 
-from collections import Counter
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
@@ -265,11 +264,6 @@ class HistogramRow(NamedTuple):
     counts: tuple[tuple[int, int], ...]
     """(largest value, count) of each bucket that is not empty, by rising value."""
 
-    def plus(self, other: "HistogramRow") -> "HistogramRow":
-        """Return what both counted."""
-        counts = Counter(dict(self.counts)) + Counter(dict(other.counts))
-        return HistogramRow(self.sum + other.sum, tuple(sorted(counts.items())))
-
 
 class DoorRow(NamedTuple):
     """What the native door measured since its start; durations in ns."""
@@ -282,15 +276,6 @@ class DoorRow(NamedTuple):
     """Calls that were decided in one round."""
     statuses: dict[tuple[str, int], int]
     """All calls that ended, by method and gRPC status."""
-
-    def plus(self, other: "DoorRow") -> "DoorRow":
-        """Return what two threads of a door measured."""
-        return DoorRow(
-            {name: row.plus(other.stages[name]) for name, row in self.stages.items()},
-            {name: row.plus(other.calls[name]) for name, row in self.calls.items()},
-            self.rounds.plus(other.rounds),
-            dict(Counter(self.statuses) + Counter(other.statuses)),
-        )
 
 
 class LimitUseRow(NamedTuple):
