@@ -31,6 +31,7 @@ from riskd.identities import (
 )
 from riskd.roles import RULES, Role, Rule, Touches
 from riskd.services.errors import RefusalError
+from riskd.settings import Settings
 from riskd.v1 import types_pb2
 
 AUTHORIZATION_KEY = "authorization"
@@ -285,6 +286,14 @@ class Guard:
         """Take over and log what is left."""
         self.look()
         self.denials.summarise(now=True)
+
+
+def check_guarded(settings: Settings, guard: Guard | None) -> None:
+    """Refuse to open a door without the identities that the settings have."""
+    if bool(settings.identities_file) != (guard is not None):
+        raise ValueError(
+            f"identities_file is {settings.identities_file!r}: the door must have a guard of it"
+        )
 
 
 def refusal(reason: str, method: str, identity: str = "", subject: str = "") -> RefusalError:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING
 
+from riskd.guard import Guard, check_guarded
 from riskd.settings import Settings, SettingsError
 
 if TYPE_CHECKING:
     from riskd.core.engine import Engine
     from riskd.core.listener import Listener
     from riskd.core.tls import Tls
-    from riskd.guard import Guard
 
 NOT_BUILT = (
     "native listener: none, riskd was built without libnghttp2 or OpenSSL: "
@@ -23,6 +23,7 @@ class NativeDoor:
     """A running native listener, or none. Start once, stop once."""
 
     def __init__(self, settings: Settings, engine: Engine, guard: Guard | None = None) -> None:
+        check_guarded(settings, guard)
         self._settings = settings
         self._engine = engine
         self._guard = guard

@@ -19,7 +19,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from riskd.certificates import Certificates
-from riskd.guard import Guard
+from riskd.guard import Guard, check_guarded
 from riskd.metrics.meter import CallMeter
 from riskd.services.commits import Commits
 from riskd.services.errors import ErrorInterceptor
@@ -56,6 +56,7 @@ class ControlServer:
         guard: Guard | None = None,
         tracing: TraceInterceptor | None = None,
     ) -> None:
+        check_guarded(settings, guard)
         self._settings = settings
         self._services = services
         self._commits = commits

@@ -1,6 +1,8 @@
 """How the parts meet: settings to engine, rulebooks, services and server."""
 
 import logging
+import os
+import select
 import signal
 import threading
 import time
@@ -241,6 +243,11 @@ def build_server(
     )
 
 
+def build_guard(settings: Settings) -> Guard | None:
+    """Return who may call, or None for everybody. Raises SettingsError for a bad file."""
+    return Guard(settings.identities_file) if settings.identities_file else None
+
+
 def rules_in_force(settings: Settings) -> Callable[[], list[tuple[str, str]]]:
     """Return what gives name and date of the version of each rulebook that is in force now."""
     rulebooks = _load_rulebooks(settings)
@@ -303,12 +310,23 @@ def serving(
     settings: Settings, engine: Engine, clock: Callable[[], int] = time.time_ns
 ) -> Iterator[int]:
     """Serve inside a with block; gives the port, stops gracefully at its end."""
-    server = build_server(settings, engine, clock)
+    server = build_server(settings, engine, clock, guard=build_guard(settings))
     port = server.start()
     try:
         yield port
     finally:
         server.stop()
+
+
+def _await_signal(file: int) -> None:
+    """Wait until a signal came, to whichever thread; handlers run once this one goes on.
+
+    Waiting for an Event, it would sleep on when the kernel gives the signal to another thread, as
+    it does with the second of two.
+    """
+    select.select([file], [], [])
+    with suppress(BlockingIOError):
+        os.read(file, 4096)
 
 
 def _said_of(guard: Guard | None, settings: Settings) -> str:
@@ -326,7 +344,7 @@ def serve_until_signal(settings: Settings, announce: Callable[[int, list[str]], 
 
     A second signal kills the process. Only the main thread can call this.
     """
-    guard = Guard(settings.identities_file) if settings.identities_file else None
+    guard = build_guard(settings)
     engine, trail = build_audited_engine(settings)
     server = build_server(settings, engine, trail=trail, guard=guard)
     native = NativeDoor(settings, engine, guard)
@@ -357,12 +375,15 @@ def serve_until_signal(settings: Settings, announce: Callable[[int, list[str]], 
     previous[signal.SIGHUP] = signal.signal(signal.SIGHUP, on_hangup)
     keeper = build_keeper(settings)
     metrics = build_metrics(settings, engine, server, native, guard)
+    awoken, awakening = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+    previous_wakeup = signal.set_wakeup_fd(awakening, warn_on_full_buffer=False)
     try:
         lines = [*native.start(), _said_of(guard, settings), _metrics_line(metrics)]
         announce(server.start(), lines)
         if keeper is not None:
             keeper.start()
-        asked_to_stop.wait()
+        while not asked_to_stop.is_set():
+            _await_signal(awoken)
         native.begin_stop()
         server.stop()
     finally:
@@ -375,5 +396,8 @@ def serve_until_signal(settings: Settings, announce: Callable[[int, list[str]], 
             keeper.stop()
         for number, handler in previous.items():
             signal.signal(number, handler)
+        signal.set_wakeup_fd(previous_wakeup)
+        os.close(awoken)
+        os.close(awakening)
         with suppress(JournalFailedError):  # The log and every caller have it.
             engine.close_journal()

@@ -10,6 +10,7 @@ import os
 import struct
 import tempfile
 from collections.abc import Iterator
+from hashlib import sha256
 from pathlib import Path
 
 import riskd.core
@@ -31,6 +32,7 @@ from riskd.core.engine import (
     MalformedRequestError,
 )
 from riskd.core.journal import JournalDamagedError, crc32c, repair, scan
+from riskd.core.permits import Permits
 from riskd.v1 import market_data_service_pb2 as marks_pb
 from riskd.v1 import order_risk_service_pb2 as orders_pb
 from riskd.v1 import types_pb2
@@ -136,6 +138,17 @@ ORDER = orders_pb.CheckOrderRequest(
 ).SerializeToString()
 
 
+TOKEN = "riskd_fuzz"
+PERMITS = Permits()
+# Gateway 3 with account 7, and who may call nothing but GetReservation.
+PERMITS.replace(
+    [
+        ("gateway", 0, 2**64 - 1, ((7, 7),), ((3, 3),), [(1, sha256(TOKEN.encode()).digest())]),
+        ("reader", 1 << METHOD_GET_RESERVATION, 0, ((8, 8),), (), [(1, sha256(b"r").digest())]),
+    ]
+)
+
+
 def frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
     """Return an HTTP/2 frame."""
     return struct.pack(">I", len(payload) << 8 | kind) + struct.pack(">BI", flags, stream) + payload
@@ -175,6 +188,7 @@ def session(content: bytes) -> None:
         streams_per_connection_max=STREAMS_MAX,
         message_bytes_max=1 << 16,
         buffered_bytes_max=BUFFERED_MAX,
+        permits=PERMITS if how & 8 else None,
     )
     at = len(received) * cut // 256
     sent = loopback.feed(received[:at])
@@ -248,6 +262,13 @@ def session_seeds() -> Iterator[bytes]:
     yield b"\0\0" + packed(settings, (6, 0, 0, bytes(8)), (8, 0, 0, b"\0\0\1\0"))
     yield b"\0\0" + packed(settings, (1, 0, 1, unary[3][:20]), (9, 4, 1, unary[3][20:]))
     yield b"\0\0" + packed((4, 0, 0, b"\0\4\0\0\0\1"), unary, (0, 9, 1, b"\3" + message + bytes(3)))
+    known = ("authorization", f"Bearer {TOKEN}")
+    for path in ("CheckOrder", "GetReservation", "StreamOrders"):
+        for shown in ((known,), (known, known), (("authorization", "Bearer r"),), ()):
+            named = (1, 4, 1, headers(f"/riskd.v1.OrderRiskService/{path}", *shown))
+            content = streamed if path == "StreamOrders" else message
+            again = (1, 4, 3, named[3]), (0, 1, 3, content.replace(b"\7", b"\6", 1))
+            yield b"\x08\0" + packed(settings, named, (0, 1, 1, content), *again)
     yield b"\1\x10" + PREFACE + frame(4, 0, 0) + frame(7, 0, 0, bytes(8))
 
 

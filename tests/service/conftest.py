@@ -27,7 +27,7 @@ from riskd.v1.limit_service_pb2_grpc import LimitServiceStub
 from riskd.v1.margin_service_pb2_grpc import MarginServiceStub
 from riskd.v1.market_data_service_pb2_grpc import MarketDataServiceStub
 from riskd.v1.order_risk_service_pb2_grpc import OrderRiskServiceStub
-from riskd.wiring import build_audited_engine, build_server
+from riskd.wiring import build_audited_engine, build_guard, build_server
 
 NOW_NS = 1_700_000_000_000_000_000
 # No test waits for it: it only keeps a broken one from hanging.
@@ -120,7 +120,7 @@ def clock() -> Clock:
 def serving(clock: Callable[[], int], **values: Any) -> Iterator[Rig]:
     """Start a service; it and its channel are gone at the end of the with block."""
     settings = Settings(**({"control_address": "127.0.0.1:0", "durability": "none"} | values))
-    guard = Guard(settings.identities_file) if settings.identities_file else None
+    guard = build_guard(settings)
     engine, trail = build_audited_engine(settings)
     server = build_server(settings, engine, clock, trail, guard)
     port = server.start()

@@ -19,6 +19,9 @@ import pytest
 from riskd import cli
 from riskd.commands.token import new_token
 from riskd.identities import token_hash
+from riskd.native import NativeDoor
+from riskd.settings import Settings
+from riskd.wiring import build_server
 from riskd_client import (
     Client,
     PermissionDenied,
@@ -216,6 +219,56 @@ def test_native_denials_are_counted_and_listed(
         "desk",
         "9",
     )
+
+
+def test_denials_of_more_kinds_than_are_kept_are_counted_still(
+    tmp_path: Path, clock: Clock, new_rig: Callable[..., Rig]
+) -> None:
+    path = tmp_path / "identities.toml"
+    names = [f"trader-{number}" for number in range(260)]
+    path.write_text("".join(identity(name, ["trader"], "accounts = [8]") for name in names))
+    rig = new_rig(clock, identities_file=str(path), tick_interval_ms=60_000)
+    assert rig.guard is not None
+    with listening(rig) as address, grpc.insecure_channel(address) as channel:
+        for name in names:
+            token = (("authorization", f"Bearer {token_of(name)}"),)
+            ask(channel, ORDERS + "CheckOrder", check(), token)
+    rig.guard.look()
+    assert rig.guard.denials.counts() == {
+        ("native", "METHOD_NOT_PERMITTED"): 256,
+        ("native", "NOT_KEPT"): 4,
+    }
+
+
+def test_a_unix_socket_wants_a_token_too(
+    tmp_path: Path, clock: Clock, new_rig: Callable[..., Rig]
+) -> None:
+    path = tmp_path / "identities.toml"
+    path.write_text("".join(TABLES))
+    rig = new_rig(clock, identities_file=str(path))
+    assert rig.guard is not None
+    settings = Settings(
+        identities_file=str(path), listener_addresses=(f"unix:{tmp_path}/riskd.sock",)
+    )
+    door = NativeDoor(settings, rig.engine, rig.guard)
+    door.start()
+    try:
+        with grpc.insecure_channel(f"unix:{tmp_path}/riskd.sock") as channel:
+            answer = ask(channel, ORDERS + "GetReservation", b"")
+            assert answer.reason == "CREDENTIALS_MISSING"
+            desk = (("authorization", f"Bearer {TOKEN}"),)
+            answer = ask(channel, ORDERS + "GetReservation", b"", desk)
+            assert answer.code is grpc.StatusCode.OK
+    finally:
+        door.begin_stop()
+        door.stop()
+
+
+def test_no_door_opens_without_the_identities_of_its_settings(rig: Rig) -> None:
+    settings = Settings(identities_file="x")
+    for door in (NativeDoor, build_server):
+        with pytest.raises(ValueError, match="identities_file is 'x': the door must have a guard"):
+            door(settings, rig.engine)
 
 
 @contextmanager

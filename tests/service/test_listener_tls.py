@@ -85,8 +85,8 @@ def test_with_an_authority_only_its_clients_are_answered(market: Rig, authority:
     with listening(market, tls) as (_, address):
         assert code_of(address, authority, authority.sign("client")) is grpc.StatusCode.OK
         assert code_of(address, authority) is grpc.StatusCode.UNAVAILABLE
-        unknown = other.sign("unknown")
-        assert code_of(address, authority, unknown) is grpc.StatusCode.UNAVAILABLE
+        for client in (other.sign("unknown"), authority.sign("late", days=-1)):
+            assert code_of(address, authority, client) is grpc.StatusCode.UNAVAILABLE
 
 
 def test_certificates_change_without_a_restart(market: Rig, authority: Authority) -> None:

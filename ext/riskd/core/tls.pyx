@@ -31,7 +31,7 @@ cdef extern from *:
     #include <openssl/ssl.h>
     #include <openssl/x509v3.h>
 
-    /* The first URI among the alternative names of a certificate if it is the only one, else none. */
+    /* The URI among the alternative names of a certificate if there is only one. */
     static int riskd_only_uri(GENERAL_NAMES *names, const unsigned char **start) {
         int size = 0;
         int count = 0;
