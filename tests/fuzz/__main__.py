@@ -20,7 +20,7 @@ FOLDER = Path(__file__).resolve().parent
 ROOT = FOLDER.parents[1]
 OUT = ROOT / "build" / "fuzz"
 # The modules that read what comes from outside, and the C that the ordinary build made of them.
-MODULES = {"wire": [], "permits": [], "session": ["nghttp2", "crypto"], "journal": []}
+MODULES = {"wire": [], "session": ["nghttp2", "crypto"], "journal": []}
 GENERATED = ROOT / "build" / "cython-release" / "ext" / "riskd" / "core"
 HEADERS = ROOT / "ext" / "riskd" / "core"
 SANITIZE = "-fsanitize=address,undefined"

@@ -45,7 +45,7 @@ ServerReflectionInfo"""
 READS = """GetReservation GetAccount ListAccounts ListFirms GetMarginSummary ListPositionMargins
 ComputeLiquidationPrice ComputeMaxOrderSize ComputeGreeks SimulatePortfolio WatchRiskEvents
 ListTradingStates ListGateways ListLimits"""
-AUDIT = "ListChanges ExplainDecision"
+AUDIT = "ListChanges ExplainDecision ListDenials"
 # What each role may call, and nothing else.
 MAY = {
     "gateway": """CheckOrder CheckAmendment BatchCheckOrders ReportExecution StreamOrders
