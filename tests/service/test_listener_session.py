@@ -49,7 +49,7 @@ def framed(message: bytes, flag: int = 0) -> bytes:
 class Client:
     """The h2 library's client on a Loopback; what came is kept by stream."""
 
-    def __init__(self, engine: Any, **options: int) -> None:
+    def __init__(self, engine: Any, **options: Any) -> None:
         self.server = Loopback(engine, **options)
         self.http = h2.connection.H2Connection(h2.config.H2Configuration(header_encoding="utf-8"))
         self.headers: dict[int, dict[str, str]] = {}
@@ -487,7 +487,8 @@ def test_a_stream_that_was_skipped_is_not_opened_later(market: Rig) -> None:
 
 @pytest.mark.parametrize("limit", ["idle_ns", "age_ns"])
 def test_a_connection_that_is_old_or_idle_gets_goaway(market: Rig, limit: str) -> None:
-    server = Loopback(market.engine, **{limit: 10**9})
+    options: dict[str, Any] = {limit: 10**9}
+    server = Loopback(market.engine, **options)
     server.feed(PREFACE + SettingsFrame(0).serialize())
     server.feed(HeadersFrame(1, encoded(), flags=["END_HEADERS"]).serialize())
     frames = frames_of(server.tick(10**9 + 1))
