@@ -7,6 +7,7 @@ from riskd.core.book cimport Book
 from riskd.core.histogram cimport STAGES, Histogram
 from riskd.core.journal cimport JournalState
 from riskd.core.permits cimport Caller
+from riskd.core.types cimport OrderRequest
 from riskd.core.wire cimport Malformed, Writer
 
 cdef extern from "<pthread.h>" nogil:
@@ -68,6 +69,26 @@ cdef uint32_t hot_apply(
 # Count what an answer says.
 cdef void hot_count(HotCounts *counts, uint32_t method, const Writer *answer) noexcept nogil
 cdef void hot_end(const HotDoor *door) noexcept nogil
+
+cdef enum:
+    # How many requests of a round are looked at before they are applied, and the one applied.
+    HOT_AHEAD = 4
+
+# The next requests of a round, by what they will touch.
+cdef struct HotAhead:
+    # Looked at since the round began.
+    uint32_t count
+    bint is_order[HOT_AHEAD]
+    OrderRequest orders[HOT_AHEAD]
+
+# Look at the next request that will be applied; and ask for the memory of those after the one whose
+# turn it is. Whatever they say, it costs only time.
+cdef void hot_foresee(
+    const HotDoor *door, HotAhead *ahead, uint32_t method, const uint8_t *request, size_t size
+) noexcept nogil
+cdef void hot_approach(
+    const HotDoor *door, const HotAhead *ahead, uint32_t applied
+) noexcept nogil
 
 # The method of a message of StreamOrders whose request is this field.
 cdef inline uint32_t hot_streamed_method(uint32_t field) noexcept nogil:

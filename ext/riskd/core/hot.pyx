@@ -16,6 +16,7 @@ from riskd.core.apply cimport (
     HOT_REPORT_EXECUTION,
     engine_apply,
 )
+from riskd.core.book cimport EXPECT_ENTRIES, order_expect
 from riskd.core.histogram cimport clock_ns, count_up
 from riskd.core.journal cimport (
     JOURNAL_FULL,
@@ -30,7 +31,7 @@ from riskd.core.journal cimport (
     journal_status,
 )
 from riskd.core.money cimport debug_assert
-from riskd.core.wire cimport inner_writer, message_at
+from riskd.core.wire cimport inner_writer, message_at, order_keys
 
 cdef extern from "<pthread.h>" nogil:
     int pthread_mutex_lock(pthread_mutex_t *mutex)
@@ -123,6 +124,28 @@ cdef void hot_count(HotCounts *counts, uint32_t method, const Writer *answer) no
         ):
             message_at(answer, &message)
             _count(table, &message)
+
+
+cdef void hot_foresee(
+    const HotDoor *door, HotAhead *ahead, uint32_t method, const uint8_t *request, size_t size
+) noexcept nogil:
+    cdef uint32_t slot = ahead.count % HOT_AHEAD
+    ahead.count += 1
+    ahead.is_order[slot] = method == HOT_CHECK_ORDER and order_keys(
+        request, size, &ahead.orders[slot]
+    )
+    if ahead.is_order[slot]:
+        order_expect(door.book, &ahead.orders[slot], EXPECT_ENTRIES)
+
+
+cdef void hot_approach(
+    const HotDoor *door, const HotAhead *ahead, uint32_t applied
+) noexcept nogil:
+    cdef uint32_t distance, slot
+    for distance in range(1, <uint32_t>EXPECT_ENTRIES):
+        slot = (applied + distance) % HOT_AHEAD
+        if applied + distance < ahead.count and ahead.is_order[slot]:
+            order_expect(door.book, &ahead.orders[slot], distance)
 
 
 cdef void hot_end(const HotDoor *door) noexcept nogil:

@@ -9,7 +9,13 @@ from riskd.core.apply cimport REPLY_SIZE_MAX
 from riskd.core.histogram cimport STAGES, Histogram, Sampler
 from riskd.core.hot cimport HotDoor
 from riskd.core.grpc_text cimport Metadata
-from riskd.core.http2 cimport nghttp2_option, nghttp2_session, nghttp2_session_callbacks
+from riskd.core.blocks cimport Blocks
+from riskd.core.http2 cimport (
+    nghttp2_mem,
+    nghttp2_option,
+    nghttp2_session,
+    nghttp2_session_callbacks,
+)
 from riskd.core.permits cimport (
     CERTIFICATE_KEYS_MAX,
     PEER_SIZE,
@@ -146,6 +152,8 @@ cdef struct Session:
     Front *front
     Call *calls
     uint32_t calls_count
+    # The call that came last, which the next frame is most often of; NULL: none.
+    Call *current
     # The socket that it belongs to.
     void *owner
     Session *dirty_next
@@ -212,6 +220,9 @@ cdef struct Gauges:
 
 cdef struct Front:
     HotDoor door
+    # Of all sessions.
+    Blocks blocks
+    nghttp2_mem memory
     Limits limits
     nghttp2_session_callbacks *callbacks
     nghttp2_option *option

@@ -28,6 +28,7 @@ from riskd.core.apply cimport (
     HOT_GET_RESERVATION,
     HOT_REPORT_EXECUTION,
 )
+from riskd.core.blocks cimport blocks_close, blocks_open
 from riskd.core.grpc_text cimport *
 from riskd.core.histogram cimport (
     HISTOGRAM_BUCKETS,
@@ -52,16 +53,20 @@ from riskd.core.histogram cimport (
     timer_start,
 )
 from riskd.core.hot cimport (
+    HOT_AHEAD,
     HOT_ANSWERED,
     HOT_DENIED,
     HOT_FAILED,
     HOT_FULL,
     HOT_MALFORMED,
     HOT_TOO_LARGE,
+    HotAhead,
     hot_apply,
+    hot_approach,
     hot_begin,
     hot_durable,
     hot_end,
+    hot_foresee,
     hot_has_failed,
     hot_sequence,
     hot_streamed_method,
@@ -296,6 +301,15 @@ cdef inline Call *_call_open(Session *session, int32_t stream) noexcept nogil:
     return call
 
 
+cdef inline Call *_call_of(Session *session, int32_t stream) noexcept nogil:
+    """Return the call of a stream; NULL if it has none."""
+    cdef Call *call = session.current
+    if call == NULL or call.stream != stream:
+        call = <Call *>nghttp2_session_get_stream_user_data(session.http, stream)
+        session.current = call
+    return call
+
+
 cdef void _drop_bytes(Front *front, Call *call) noexcept nogil:
     if call.bytes != call.inline_:
         front.buffered_size -= call.capacity
@@ -330,6 +344,8 @@ cdef void _call_close(Call *call) noexcept nogil:
     if call.session_next != NULL:
         call.session_next.session_previous = call.session_previous
     session.calls_count -= 1
+    if session.current == call:
+        session.current = NULL
     session.busy_ns = front.now_ns
     call.state = CALL_FREE
     call.next = front.free
@@ -1021,7 +1037,7 @@ cdef int _on_header(
     void *user,
 ) noexcept nogil:
     cdef Session *session = <Session *>user
-    cdef Call *call = <Call *>nghttp2_session_get_stream_user_data(http, frame.hd.stream_id)
+    cdef Call *call = _call_of(session, frame.hd.stream_id)
     cdef size_t size = name_size + value_size + HEADER_OVERHEAD
     cdef uint64_t timeout_ns = 0
     if call == NULL:
@@ -1193,7 +1209,7 @@ cdef int _on_frame(nghttp2_session *http, const nghttp2_frame *frame, void *user
         return 0
     if frame.hd.type != NGHTTP2_HEADERS and frame.hd.type != NGHTTP2_DATA:
         return 0
-    call = <Call *>nghttp2_session_get_stream_user_data(http, frame.hd.stream_id)
+    call = _call_of(session, frame.hd.stream_id)
     if frame.hd.type == NGHTTP2_HEADERS and frame.headers.cat == NGHTTP2_HCAT_REQUEST:
         if call == NULL:
             count_one(&session.front.calls_overloaded)
@@ -1221,7 +1237,7 @@ cdef int _on_data(
     size_t size,
     void *user,
 ) noexcept nogil:
-    cdef Call *call = <Call *>nghttp2_session_get_stream_user_data(http, stream)
+    cdef Call *call = _call_of(<Session *>user, stream)
     if call != NULL and call.lane != NULL:
         # One stream that waits must not keep the others of its connection from coming.
         _receive_lane(call, start, size)
@@ -1472,12 +1488,26 @@ cdef void _refuse_all(Front *front, Queue *queue) noexcept nogil:
 
 
 cdef bint front_decide(Front *front) noexcept nogil:
+    cdef HotAhead ahead
+    # Calls come to the end of the queue only, so the one that was foreseen keeps its number.
+    cdef Call *next = front.ready.first
     cdef uint32_t decided = 0
     cdef bint is_full = False
     if front.ready.first == NULL:
         return False
     hot_begin(&front.door)
+    ahead.count = 0
     while front.ready.first != NULL and decided < ROUND_CALLS_MAX and not is_full:
+        while next != NULL and ahead.count < decided + HOT_AHEAD:
+            hot_foresee(
+                &front.door,
+                &ahead,
+                next.method if next.lane == NULL else <uint32_t>METHOD_UNKNOWN,
+                next.bytes,
+                next.size,
+            )
+            next = next.next
+        hot_approach(&front.door, &ahead, decided)
         # Replies that nobody takes may not fill the memory.
         is_full = (
             front.buffered_size > front.limits.buffered_size_max
@@ -1542,6 +1572,7 @@ cdef bint front_open(Front *front, const HotDoor *door, const Limits *limits) no
     front.limits = limits[0]
     sampler_start(&front.gauges.sampler, limits.calls_per_timed)
     front.calls = <Call *>calloc(limits.calls_max, sizeof(Call))
+    blocks_open(&front.blocks, &front.memory)
     if (
         front.calls == NULL
         or nghttp2_session_callbacks_new(&front.callbacks) != 0
@@ -1569,6 +1600,7 @@ cdef void front_close(Front *front) noexcept nogil:
         gate_leave(front.gate, front.table)
     nghttp2_session_callbacks_del(front.callbacks)
     nghttp2_option_del(front.option)
+    blocks_close(&front.blocks)
     free(front.calls)
     memset(front, 0, sizeof(Front))
 
@@ -1586,7 +1618,7 @@ cdef bint session_open(Session *session, Front *front, void *owner) noexcept nog
     session.second_ns = front.now_ns
     session.newest_stream = -1
     if nghttp2_session_server_new3(
-        &session.http, front.callbacks, session, front.option, NULL
+        &session.http, front.callbacks, session, front.option, &front.memory
     ) != 0:
         session.http = NULL
         return False

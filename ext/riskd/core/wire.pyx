@@ -258,6 +258,42 @@ cdef bint decode_order(
     return True
 
 
+cdef bint order_keys(const uint8_t *start, size_t size, OrderRequest *order) noexcept nogil:
+    """Read the keys of an order that is decoded soon; what is wrong with it is told then."""
+    cdef Cursor cursor
+    cdef Malformed unused
+    cdef uint32_t field, wire_type
+    cdef uint64_t skipped
+    cdef bint taken
+    cursor.next = start
+    cursor.remaining = size
+    order.account_id = 0
+    order.client_order_id = 0
+    order.instrument_id = 0
+    order.gateway_id = 0
+    order.position_side = 0
+    while cursor.remaining > 0:
+        if not _tag(&cursor, &field, &wire_type, &unused):
+            return False
+        if field == 1:
+            taken = _uint64(&cursor, wire_type, &order.account_id, &unused, field)
+        elif field == 2:
+            taken = _uint32(&cursor, wire_type, &order.instrument_id, &unused, field)
+        elif field == 3:
+            taken = _fixed64(&cursor, wire_type, &order.client_order_id, &unused, field)
+        elif field == 11:
+            taken = _uint32(&cursor, wire_type, &order.gateway_id, &unused, field)
+        elif field == 15:
+            taken = _enum(&cursor, wire_type, &order.position_side, &unused, field)
+        elif wire_type == WIRE_FIXED64:
+            taken = _fixed64(&cursor, wire_type, &skipped, &unused, field)
+        else:
+            taken = _uint64(&cursor, wire_type, &skipped, &unused, field)
+        if not taken:
+            return False
+    return True
+
+
 cdef bint decode_batch(
     const uint8_t *start, size_t size, BatchRequest *batch, Malformed *malformed
 ) noexcept nogil:
