@@ -664,7 +664,8 @@ class Figures(Collateral):
         foreign = self._foreign(account, sums, balances)
         if foreign is None:
             return None
-        return cash + own.pnl + foreign.value, own.requirement + foreign.requirement
+        equity = cash + own.pnl + foreign.value + self._credit(account)
+        return equity, own.requirement + foreign.requirement
 
     def _money_behind(
         self, key: PositionKey, group: Collection[PositionKey], wallet: int, cash: int

@@ -94,7 +94,7 @@ class MarginLevels(Figures):
         figures = self._account_figures(account)
         if figures is None or not figures.fits():
             return None
-        equity = account.cash + figures.cross_pnl + figures.collateral
+        equity = account.cash + figures.cross_pnl + figures.collateral + figures.credit
         if not fits(equity, figures.requirement):
             return None
         is_open = any(

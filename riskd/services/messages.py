@@ -190,7 +190,7 @@ class Messages:
             working_order_count=row.working_orders,
         )
         if row.known:
-            equity = row.cash + row.cross_pnl + row.collateral_value
+            equity = row.cash + row.cross_pnl + row.collateral_value + row.credit
             requirement = row.cross_liquidation_requirement
             summary.cross_unrealised_pnl = asset.amount(row.cross_pnl)
             summary.cross_equity = asset.amount(equity)

@@ -713,7 +713,7 @@ def test_credit_backs_orders_and_cannot_be_withdrawn(market: Rig) -> None:
     assert (reply.amount, reply.used) == ("5000", "2000")
     found = summary(market)
     assert (found.credit_line, found.credit_used, found.available) == ("5000", "2000", "3000")
-    assert found.cross_equity == "10000"
+    assert found.cross_equity == "15000"
     assert last_change(market)[1]["credit_line"] == ("0", "5000")
     same = market.margins.SimulatePortfolio(margins_pb.SimulatePortfolioRequest(account_id=7))
     assert same.summary == found
@@ -730,6 +730,64 @@ def test_credit_backs_orders_and_cannot_be_withdrawn(market: Rig) -> None:
     ):
         message = accounts_pb.SetCreditLineRequest(**request)
         assert market.fail(market.accounts.SetCreditLine, message).message.startswith(text)
+
+
+def test_a_line_alone_carries_a_position_like_as_much_money(market: Rig) -> None:
+    rows = []
+    for account_id, money in ((8, "5000"), (9, "0")):
+        market.accounts.CreateAccount(
+            accounts_pb.CreateAccountRequest(
+                account_id=account_id,
+                settlement_asset="USDT",
+                default_margin_mode=types_pb2.MARGIN_MODE_CROSS,
+                default_leverage="20",
+                initial_collateral=money,
+            )
+        )
+        if money == "0":
+            line = accounts_pb.SetCreditLineRequest(account_id=account_id, amount="5000")
+            market.accounts.SetCreditLine(line)
+        order = orders_pb.CheckOrderRequest(
+            account_id=account_id,
+            instrument_id=1,
+            client_order_id=account_id,
+            gateway_id=1,
+            side=types_pb2.SIDE_BUY,
+            order_type=types_pb2.ORDER_TYPE_LIMIT,
+            price_ticks=120_000,
+            quantity_lots=1000,
+        )
+        reply = market.orders.CheckOrder(order)
+        assert reply.reason == types_pb2.REASON_CODE_NONE
+        market.orders.ReportExecution(
+            orders_pb.ReportExecutionRequest(
+                gateway_id=1,
+                execution_id=account_id,
+                reservation_id=reply.reservation_id,
+                kind=orders_pb.EXECUTION_KIND_FILL,
+                price_ticks=120_000,
+                quantity_lots=1000,
+            )
+        )
+        (row,) = positions(market, account_id)
+        used = summary(market, account_id)
+        rows.append(
+            (
+                reply.liquidation_price_ticks,
+                row.liquidation_price,
+                row.bankruptcy_price,
+                used.available,
+                used.cross_equity,
+            )
+        )
+    assert rows[0] == rows[1]
+    # All that the position needs.
+    assert (used.credit_used, used.cash) == ("3000", "0")
+    failure = market.fail(
+        market.accounts.AdjustCollateral,
+        accounts_pb.AdjustCollateralRequest(account_id=9, asset="USDT", amount="-1"),
+    )
+    assert failure.reason == "EXCEEDS_AVAILABLE"
 
 
 def test_a_firms_line_bounds_those_of_its_accounts_in_a_what_if_too(market: Rig) -> None:

@@ -339,15 +339,16 @@ def test_credit_backs_margin_and_cannot_be_paid_out() -> None:
     bank = Bank()
     assert bank.engine.set_credit_line(ACCOUNT, 1, 55_000_000) == NONE
     assert bank.available() == 55_000_000
-    # Credit is no equity: with nothing else, a position could be liquidated at once.
+    # It carries a position with nothing else.
     answer = orders_pb.CheckOrderResponse.FromString(bank.order(1, 1, quantity_lots=1))
-    assert answer.reason == t.REASON_CODE_BORN_LIQUIDATABLE
+    assert (answer.reason, answer.available_minor) == (NONE, 48_500_000)
+    bank.cancel(1, 1, answer.reservation_id)
     assert bank.deposit(10_000_000) == NONE
     answer = orders_pb.CheckOrderResponse.FromString(bank.order(1, 2, quantity_lots=10))
     assert (answer.reason, answer.available_minor) == (NONE, 0)
     assert used(bank, 1) == 55_000_000
     assert bank.deposit(-1) == t.REASON_CODE_EXCEEDS_AVAILABLE
-    bank.cancel(1, 1, answer.reservation_id)
+    bank.cancel(1, 2, answer.reservation_id)
     assert used(bank, 1) == 0
     assert bank.deposit(-10_000_001) == t.REASON_CODE_EXCEEDS_AVAILABLE
     assert bank.deposit(-10_000_000) == NONE

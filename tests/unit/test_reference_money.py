@@ -879,7 +879,7 @@ def test_credit_backs_margin_and_is_used_beyond_the_own_money() -> None:
     assert (available(desk), credit_of(desk)) == (900, (500, 0))
 
 
-def test_credit_is_neither_equity_nor_money() -> None:
+def test_credit_is_equity_but_no_money() -> None:
     desk = desk_at(cash=1_000)
     load(desk, 10, 10_000)
     assert give(desk, SCOPE_ACCOUNT, 7, 500) == NONE
@@ -888,7 +888,7 @@ def test_credit_is_neither_equity_nor_money() -> None:
     assert change_mode(desk, ISOLATED)[0] == NONE
     assert (desk.position.isolated_wallet, desk.cash) == (1_000, 0)
     assert change_mode(desk, CROSS)[0] == NONE
-    assert desk.position.equity == 1_000
+    assert desk.position.equity == 1_500
     # Half the leverage takes 2,000, of which 500 is not enough; nor would 1,000 of credit be.
     assert give(desk, SCOPE_ACCOUNT, 7, 1_000) == NONE
     reason, _, _ = desk.engine.set_leverage(7, XBT, 500, False, NOW)

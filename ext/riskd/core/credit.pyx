@@ -1,6 +1,6 @@
 """Credit lines of accounts and firms (docs/instruments.md): how much of them is used.
 
-Credit backs margin and is no equity: it is in what is available, and nowhere else. What an account
+Credit counts as equity of the cross pool up to the line, and cannot be paid out. What an account
 uses is kept, because the firm's other accounts have only what it leaves.
 """
 
@@ -9,7 +9,7 @@ from libc.stdint cimport UINT32_MAX, int64_t, uint32_t, uint64_t
 from riskd.core.admin cimport SCOPE_ACCOUNT, SCOPE_FIRM
 from riskd.core.book cimport Book, account_find, account_place, firm_find
 from riskd.core.money cimport i128, larger
-from riskd.core.pool cimport Pool, equity_of_pool, pool_fits, pool_of
+from riskd.core.pool cimport Pool, own_available_of, pool_fits, pool_of
 from riskd.core.types cimport *
 
 cdef extern from *:
@@ -26,14 +26,14 @@ cdef void _use(Book *book, Account *account, int64_t used) noexcept nogil:
 
 
 cdef void credit_take_anew(Book *book, Account *account) noexcept nogil:
-    """used = clamp(initial margin - equity, 0, 2^62); it stays while these are not known."""
+    """used = clamp(initial margin - own equity, 0, 2^62); it stays while these are not known."""
     cdef Pool pool
     cdef i128 used = 0
     if account.credit_line != 0:
         pool_of(book, account, NULL, 0, &pool)
         if not pool_fits(&pool):
             return
-        used = larger(0, pool.initial_margin - equity_of_pool(&pool))
+        used = larger(0, -own_available_of(&pool))
     _use(book, account, <int64_t>min(used, <i128>CREDIT_MAX))
 
 

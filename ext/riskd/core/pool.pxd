@@ -44,7 +44,7 @@ ctypedef struct Pool:
     i128 requirement
     i128 isolated_wallets
     i128 collateral                 # what balances of other assets count
-    i128 credit                     # what of a line backs the margin; it is no equity
+    i128 credit                     # what of a line counts as equity; it cannot be paid out
     uint32_t mark_reason            # first missing or stale mark that the sums need, or REASON_NONE
     uint32_t unknown
     bint has_sides                  # some position is of another side than NET
@@ -156,14 +156,14 @@ cdef inline void pool_join(
     pool.cash += flow
 cdef bint pool_fits(const Pool *pool) noexcept nogil
 cdef inline i128 equity_of_pool(const Pool *pool) noexcept nogil:
-    return pool.cash + pool.pnl + pool.collateral
+    return pool.cash + pool.pnl + pool.collateral + pool.credit
+
+cdef inline i128 available_of(const Pool *pool) noexcept nogil:
+    return equity_of_pool(pool) - pool.initial_margin
 
 cdef inline i128 own_available_of(const Pool *pool) noexcept nogil:
     """Return what is available without credit, which cannot be paid out."""
-    return equity_of_pool(pool) - pool.initial_margin
-
-cdef inline i128 available_of(const Pool *pool) noexcept nogil:
-    return own_available_of(pool) + pool.credit
+    return available_of(pool) - pool.credit
 cdef void fill_of(
     const Terms *terms,
     const Holding *holding,
