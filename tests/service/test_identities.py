@@ -152,8 +152,9 @@ def ask(channel: grpc.Channel, path: str, request: Message | bytes, metadata: An
 
 @contextmanager
 def listening(rig: Rig, tls: Tls | None = None) -> Iterator[str]:
+    """Listen with two threads, each of which has a table of its own."""
     assert rig.guard is not None
-    listener = Listener(rig.engine, time_ns=NOW_NS, permits=rig.guard.permits)
+    listener = Listener(rig.engine, time_ns=NOW_NS, permits=rig.guard.permits, threads=2)
     address = listener.listen("127.0.0.1:0", tls)
     listener.start()
     try:

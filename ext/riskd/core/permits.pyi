@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from typing import Self
 
 # First and last, both within.
-Ranges = Sequence[tuple[int, int]]
+_Ranges = Sequence[tuple[int, int]]
 # (name, bits of methods, bits of methods as its own gateways only, accounts, gateways, keys); a key
 # is a kind (1 token, 2 SPIFFE id, 3 subject, 4 common name) and a SHA-256.
-Row = tuple[str, int, int, Ranges, Ranges, Sequence[tuple[int, bytes]]]
+_Row = tuple[str, int, int, _Ranges, _Ranges, Sequence[tuple[int, bytes]]]
 # (count, time since 1970 in ns, reason, method, account or gateway, identity, peer, name shown).
-DenialRow = tuple[int, int, int, int, int, str, str, str]
+_DenialRow = tuple[int, int, int, int, int, str, str, str]
 
 class Permission:
     """What one identity may do, as it was when it was given; for Engine.submit."""
@@ -23,13 +23,13 @@ class Permits:
     """All identities. Thread-safe; native threads take a new table in their next round."""
 
     def __new__(cls) -> Self: ...
-    def replace(self, rows: Sequence[Row]) -> list[Permission]:
+    def replace(self, rows: Sequence[_Row]) -> list[Permission]:
         """Put other identities in the place of all; return what each of them may do.
 
-        Ranges must rise and be apart. Raises ValueError for a name of 0 or over 63 bytes, or a key
+        _Ranges must rise and be apart. Raises ValueError for a name of 0 or over 63 bytes, or a key
         that is no SHA-256, and nothing changes.
         """
-    def take_denials(self) -> tuple[list[DenialRow], int]:
+    def take_denials(self) -> tuple[list[_DenialRow], int]:
         """Return what native threads denied since the last time, and how many beyond its bound.
 
         Denials of the same identity, method and reason are one row.
