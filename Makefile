@@ -33,7 +33,7 @@ THREADED := $(wildcard tests/service/test_listener*.py) \
 	tests/unit/test_journal.py tests/unit/test_durable_engine.py
 
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-debug test-threads test-crash test-differential test-parity simulate lint format conformance bench bench-listener interop h2spec fuzz proto wheel wheel-check constraints clean
+.PHONY: help demo test test-debug test-threads test-crash test-differential test-parity simulate lint format conformance bench bench-listener interop h2spec soak fuzz proto wheel wheel-check constraints clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -70,6 +70,9 @@ h2spec: $(READY) ## test the native door's HTTP/2 with h2spec
 fuzz: $(READY) ## fuzz decoder, HTTP/2 session and journal reader, SECONDS_EACH (600) for each
 	.ci/require clang
 	$(BIN)/python -m tests.fuzz --seconds $(or $(SECONDS_EACH),600)
+
+soak: $(READY) ## send CALLS (10000000) to the native door, with connections that come and go
+	$(BIN)/python -m tests.soak --calls $(or $(CALLS),10000000)
 
 simulate: $(READY) ## simulate clients, clock, disk faults and restarts from SEEDS seeds (1000)
 	$(SANITIZED) $(BIN)/python -m tests.simulation --seeds $(or $(SEEDS),1000)

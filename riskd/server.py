@@ -36,6 +36,22 @@ STREAMS_PER_CONNECTION_MAX = 256
 _logger = logging.getLogger("riskd.server")
 
 
+class _Health(health.aio.HealthServicer):
+    """Names the service that it does not know, as the native listener does."""
+
+    def __init__(self, names: list[str]) -> None:
+        super().__init__()
+        self._names = names
+
+    async def Check(  # noqa: N802
+        self, request: health_pb2.HealthCheckRequest, context: Any
+    ) -> Any:
+        if request.service not in ("", *self._names):
+            message = f"service {request.service} is unknown"
+            await context.abort(grpc.StatusCode.NOT_FOUND, message)
+        return await super().Check(request, context)
+
+
 class ControlServer:
     """A gRPC server for registered services. Start once, stop once.
 
@@ -162,9 +178,9 @@ class ControlServer:
         """Register every service; return that of health, which says SERVING for each."""
         for register in self._services.values():
             register(server)
-        servicer = health.aio.HealthServicer()
-        health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
         names: list[str] = [*self._services, health.SERVICE_NAME]
+        servicer = _Health(names)
+        health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
         if self._settings.reflection:
             channelz.add_channelz_servicer(server)
             names.append(channelz_pb2.DESCRIPTOR.services_by_name["Channelz"].full_name)

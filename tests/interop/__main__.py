@@ -28,6 +28,8 @@ CASES = (
 IDS_A_RUN = 1_000_000
 TIMEOUT_S = 300
 SERVICE = "riskd.v1.OrderRiskService"
+# A service that nobody has, and what a status message must carry as it is.
+NOBODY = "\tno body\r\n\u263a \U0001f608 %41\n"
 
 # What became of a case: "ok", or why it failed.
 Results = dict[str, str]
@@ -206,8 +208,11 @@ class Grpcurl:
             status, out, error = self._call("grpc.health.v1.Health/Check", message)
             assert status == 0, error
             assert json.loads(out)["status"] == "SERVING", out
-        _, _, error = self._call("grpc.health.v1.Health/Check", '{"service": "nobody"}')
-        assert json.loads(error)["code"] == 5, error
+        message = json.dumps({"service": NOBODY})
+        _, _, error = self._call("grpc.health.v1.Health/Check", message)
+        found = json.loads(error)
+        assert found["code"] == 5, error
+        assert found["message"] == f"service {NOBODY} is unknown", error
 
 
 def _objects(text: str) -> Iterator[dict[str, dict[str, str]]]:

@@ -42,6 +42,7 @@ class Service:
 
     doors: list[Door]
     notes: list[str]
+    pid: int
 
 
 @contextmanager
@@ -53,18 +54,18 @@ def serving() -> Iterator[Service]:
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="riskd-interop-")))
         make_certificates(folder)
-        service = stack.enter_context(_started("", {}))
+        service = stack.enter_context(started())
         if len(service.doors) < 2:
             yield service
             return
         tls = {"ca": folder / "ca.pem"}
         flags = [f"--certificate-file={folder}/server.pem"]
         flags.append(f"--key-file={folder}/server.key")
-        secured = stack.enter_context(_started("-tls", tls, *flags)).doors
+        secured = stack.enter_context(started(*flags, suffix="-tls", tls=tls)).doors
         flags.append(f"--client-ca-file={folder}/ca.pem")
         tls |= {"certificate": folder / "client.pem", "key": folder / "client.key"}
-        secured += stack.enter_context(_started("-mtls", tls, *flags)).doors
-        yield Service([*service.doors, *secured], service.notes)
+        secured += stack.enter_context(started(*flags, suffix="-mtls", tls=tls)).doors
+        yield Service([*service.doors, *secured], service.notes, service.pid)
 
 
 def make_certificates(folder: Path) -> None:
@@ -87,8 +88,11 @@ def make_certificates(folder: Path) -> None:
 
 
 @contextmanager
-def _started(suffix: str, tls: dict[str, Path], *flags: str) -> Iterator[Service]:
-    """Start a service, whose doors have names with this suffix."""
+def started(*flags: str, suffix: str = "", tls: dict[str, Path] | None = None) -> Iterator[Service]:
+    """Start a service with a market; its doors have names with this suffix, TLS if there is one.
+
+    The tls of a Unix socket is none.
+    """
     with tempfile.TemporaryDirectory(prefix="riskd-interop-") as directory:
         process = subprocess.Popen(
             [
@@ -103,9 +107,16 @@ def _started(suffix: str, tls: dict[str, Path], *flags: str) -> Iterator[Service
         )
         try:
             said = _announced(process)
-            doors = [Door(door.name + suffix, door.address, dict(tls)) for door in said.doors]
+            doors = [
+                Door(
+                    door.name + suffix,
+                    door.address,
+                    {} if door.address.startswith("unix:") else dict(tls or {}),
+                )
+                for door in said.doors
+            ]
             _open_market(doors[0])
-            yield Service(doors, said.notes)
+            yield Service(doors, said.notes, process.pid)
         finally:
             process.terminate()
             try:
@@ -123,13 +134,13 @@ def _announced(process: subprocess.Popen[str]) -> Service:
     doors = []
     notes = []
     for line in process.stdout:
-        found = re.match(r"(control server|native listener): (\S+:\d+), ", line)
+        found = re.match(r"(control server|native listener): (\S+:\S+), ", line)
         if found:
             doors.append(Door(found[1].partition(" ")[0], found[2]))
         elif line.startswith("native listener: none"):
             notes.append(line.strip())
         elif line.startswith("serving on "):
-            return Service(doors, notes)
+            return Service(doors, notes, process.pid)
     raise RuntimeError(f"riskd serve ended with status {process.wait()}")
 
 

@@ -562,11 +562,20 @@ cdef void _answer_health(Call *call) noexcept nogil:
     cdef Front *front = call.session.front
     cdef uint32_t health = _health_of(front, call.bytes, call.size)
     cdef uint8_t message[2]
+    cdef char text[MESSAGE_SIZE_MAX]
     if health == 0:
         _refuse(call, GRPC_INVALID_ARGUMENT, "not a HealthCheckRequest", "REQUEST_MALFORMED")
         return
     if health == HEALTH_SERVICE_UNKNOWN and call.method == METHOD_HEALTH_CHECK:
-        _refuse(call, GRPC_NOT_FOUND, "unknown service", NULL)
+        # Whatever a client calls it: on its way in a header it is encoded.
+        snprintf(
+            text,
+            sizeof(text),
+            "service %.*s is unknown",
+            <int>call.size - 2,
+            <const char *>call.bytes + 2,
+        )
+        _refuse(call, GRPC_NOT_FOUND, text, NULL)
         return
     # HealthCheckResponse.status = 1.
     message[0] = 0x08

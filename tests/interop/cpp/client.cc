@@ -28,6 +28,7 @@ using namespace riskd::v1;
 using std::chrono::milliseconds;
 
 const std::string kService = "riskd.v1.OrderRiskService";
+const std::string kNobody = "\tno body\r\n\u263a \U0001f608 %41\n";
 const milliseconds kMinute(60'000);
 
 std::atomic<std::uint64_t> next_id;
@@ -221,8 +222,10 @@ void health() {
         expect_code(stub->Check(within(kMinute).get(), request, &reply), {grpc::OK});
         expect(reply.status() == HealthCheckResponse::SERVING, reply.ShortDebugString());
     }
-    request.set_service("nobody");
-    expect_code(stub->Check(within(kMinute).get(), request, &reply), {grpc::NOT_FOUND});
+    request.set_service(kNobody);
+    const auto status = stub->Check(within(kMinute).get(), request, &reply);
+    expect_code(status, {grpc::NOT_FOUND});
+    expect(status.error_message() == "service " + kNobody + " is unknown", status.error_message());
 }
 
 void concurrent() {

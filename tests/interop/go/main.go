@@ -28,7 +28,10 @@ import (
 	pb "interop/riskdv1"
 )
 
-const service = "riskd.v1.OrderRiskService"
+const (
+	service = "riskd.v1.OrderRiskService"
+	nobody  = "\tno body\r\n\u263a \U0001f608 %41\n"
+)
 
 var (
 	nextID atomic.Uint64
@@ -270,8 +273,14 @@ func health() error {
 			return fmt.Errorf("%q: %v", name, reply.GetStatus())
 		}
 	}
-	_, err := client.Check(ctx, &healthpb.HealthCheckRequest{Service: "nobody"})
-	return expectCode(err, codes.NotFound)
+	_, err := client.Check(ctx, &healthpb.HealthCheckRequest{Service: nobody})
+	if wrong := expectCode(err, codes.NotFound); wrong != nil {
+		return wrong
+	}
+	if found := status.Convert(err).Message(); found != "service "+nobody+" is unknown" {
+		return fmt.Errorf("%q", found)
+	}
+	return nil
 }
 
 func concurrent() error {

@@ -6,6 +6,7 @@ import loader from "@grpc/proto-loader";
 
 const { env } = process;
 const SERVICE = "riskd.v1.OrderRiskService";
+const NOBODY = "\tno body\r\n\u263a \u{1f608} %41\n";
 
 const definitions = loader.loadSync(
   [
@@ -152,7 +153,9 @@ const cases = {
     for (const service of ["", SERVICE]) {
       assert.equal((await unaryCall(healthClient, "Check", { service })).status, "SERVING");
     }
-    await failure(unaryCall(healthClient, "Check", { service: "nobody" }), grpc.status.NOT_FOUND);
+    const error = await failure(
+      unaryCall(healthClient, "Check", { service: NOBODY }), grpc.status.NOT_FOUND);
+    assert.equal(error.details, `service ${NOBODY} is unknown`);
   },
   async concurrent() {
     const calls = Number(env.INTEROP_CALLS);

@@ -22,6 +22,7 @@ from riskd.v1.order_risk_service_pb2_grpc import OrderRiskServiceStub
 TIMEOUT_S = 60.0
 HEADERS = (("x-text", "interop"), ("x-raw-bin", b"\x00\xff\x80"))
 SERVICE = "riskd.v1.OrderRiskService"
+NOBODY = "\tno body\r\n\u263a \U0001f608 %41\n"
 
 ids = count(int(os.environ["INTEROP_FIRST_ID"]))
 
@@ -153,9 +154,15 @@ class Cases:
             request = health_pb2.HealthCheckRequest(service=service)
             reply = self._health.Check(request, timeout=TIMEOUT_S)
             expect(reply.status, health_pb2.HealthCheckResponse.SERVING)
-        request = health_pb2.HealthCheckRequest(service="nobody")
-        code = code_of(lambda: self._health.Check(request, timeout=TIMEOUT_S))
-        expect(code, grpc.StatusCode.NOT_FOUND)
+        request = health_pb2.HealthCheckRequest(service=NOBODY)
+        try:
+            self._health.Check(request, timeout=TIMEOUT_S)
+        except grpc.RpcError as error:
+            failed: Any = error
+            expect(failed.code(), grpc.StatusCode.NOT_FOUND)
+            expect(failed.details(), f"service {NOBODY} is unknown")
+        else:
+            raise AssertionError("no error")
 
     def concurrent(self) -> None:
         calls = int(os.environ["INTEROP_CALLS"])

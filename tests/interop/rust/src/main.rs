@@ -32,6 +32,7 @@ use riskd::{
 };
 
 const SERVICE: &str = "riskd.v1.OrderRiskService";
+const NOBODY: &str = "\tno body\r\n\u{263a} \u{1f608} %41\n";
 const MINUTE: Duration = Duration::from_secs(60);
 
 type Outcome = Result<(), Box<dyn Error + Send + Sync>>;
@@ -218,9 +219,11 @@ impl Cases {
             let status = client.check(timed(request, MINUTE)).await?.into_inner().status;
             expect(status == ServingStatus::Serving as i32, || format!("{service}: {status}"))?;
         }
-        let request = HealthCheckRequest { service: "nobody".into() };
-        expect_code(client.check(timed(request, MINUTE)).await, &[Code::NotFound])?;
-        Ok(())
+        let request = HealthCheckRequest { service: NOBODY.into() };
+        let found = client.check(timed(request, MINUTE)).await;
+        let status = expect_code(found, &[Code::NotFound])?;
+        let wanted = format!("service {NOBODY} is unknown");
+        expect(status.message() == wanted, || format!("{status:?}"))
     }
 
     async fn concurrent(self) -> Outcome {

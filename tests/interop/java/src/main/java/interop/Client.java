@@ -45,6 +45,7 @@ import riskd.v1.Types.Side;
 /** grpc-java. What it prints is in ../README.md. */
 public final class Client {
   private static final String SERVICE = "riskd.v1.OrderRiskService";
+  private static final String NOBODY = "\tno body\r\n\u263a \ud83d\ude08 %41\n";
 
   private static final AtomicLong NEXT_ID = new AtomicLong();
   private static ManagedChannel channel;
@@ -246,8 +247,9 @@ public final class Client {
       var reply = stub.check(HealthCheckRequest.newBuilder().setService(service).build());
       expect(reply.getStatus() == HealthCheckResponse.ServingStatus.SERVING, reply);
     }
-    var nobody = HealthCheckRequest.newBuilder().setService("nobody").build();
-    failure(() -> stub.check(nobody), Status.Code.NOT_FOUND);
+    var nobody = HealthCheckRequest.newBuilder().setService(NOBODY).build();
+    var status = failure(() -> stub.check(nobody), Status.Code.NOT_FOUND).getStatus();
+    expect(("service " + NOBODY + " is unknown").equals(status.getDescription()), status);
   }
 
   private static void concurrent() throws Exception {
