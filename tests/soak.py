@@ -37,8 +37,8 @@ PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 ROUND_S = 1.0
 # What rounds before may have left to fill: pools of OpenSSL and malloc, tables, remembered answers.
 WARM_UP = 0.2
-# Over ten million calls this is less than a byte a call. A moment with more connections and calls in
-# flight than any before it may still raise what the process keeps, once.
+# Over ten million calls this is less than a byte a call. A moment with more connections and calls
+# in flight than any before it may still raise what the process keeps, once.
 GROWTH_KIB_MAX = 8192
 SETTLE_S = 30
 
