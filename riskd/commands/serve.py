@@ -11,11 +11,13 @@ EPILOG = """examples:
   riskd serve --rulebooks binance_usdm --control-address 127.0.0.1:0
   riskd serve --config /etc/riskd.toml --log-level debug
   RISKD_WORKER_THREADS=16 riskd serve
+  riskd serve --certificate-file server.pem --key-file server.key --client-ca-file clients.pem \\
+      --identities-file identities.toml --control-address 0.0.0.0:50051
   riskd serve --show-settings > riskd.toml     a file to start from
 
 Flags stand over the environment, the environment over the file. SIGTERM and Ctrl-C stop the
-service once the calls in flight are answered; a second one kills it. SIGHUP reads the certificates
-again."""
+service once the calls in flight are answered; a second one kills it. SIGHUP reads certificates and
+identities again."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -29,6 +29,7 @@ from riskd.v1 import order_risk_service_pb2 as orders_pb
 from riskd.v1 import types_pb2
 from tests.service.authority import Authority
 from tests.service.conftest import NOW_NS, TIMEOUT_S, Clock, Rig, open_market
+from tests.service.test_risk_events import mark, near_call
 
 if TYPE_CHECKING:
     from riskd.core.listener import Listener
@@ -87,19 +88,21 @@ def everybody() -> list[str]:
     return [identity(role, [role], *own.get(role, ('accounts = "all"',))) for role in ROLES]
 
 
+SETUP = identity("setup", list(ROLES), 'accounts = "all"', "gateways = [3]")
+
+
 @dataclass
 class Doors:
     """A service with identities at both doors."""
 
     rig: Rig
+    # With a client that has all roles.
+    setup: Rig
     path: Path
     channels: dict[str, grpc.Channel]
 
-    def write(self, *tables: str) -> None:
-        self.path.write_text("\n".join(tables))
-
     def reload(self, *tables: str) -> None:
-        self.write(*tables)
+        self.path.write_text("\n".join(tables))
         assert self.rig.guard is not None
         self.rig.guard.reload()
 
@@ -178,13 +181,12 @@ class _Token(grpc.UnaryUnaryClientInterceptor):
 def doors(tmp_path: Path, clock: Clock, new_rig: Callable[..., Rig]) -> Iterator[Doors]:
     """Both doors with an identity for each role, and the market of `market`."""
     path = tmp_path / "identities.toml"
-    both = identity("setup", ["admin", "feed"], 'accounts = "all"')
-    path.write_text("\n".join([*everybody(), both]))
-    rig = new_rig(clock, identities_file=str(path))
+    path.write_text("\n".join([*everybody(), SETUP]))
+    rig = new_rig(clock, identities_file=str(path), tick_interval_ms=1)
     channel = grpc.intercept_channel(rig.channel, _Token(token_of("setup")))
-    open_market(Rig(rig.server, rig.engine, rig.clock, rig.port, channel))
+    setup = open_market(Rig(rig.server, rig.engine, rig.clock, rig.port, channel))
     with listening(rig) as address, grpc.insecure_channel(address) as native:
-        yield Doors(rig, path, {"control": rig.channel, "native": native})
+        yield Doors(rig, setup, path, {"control": rig.channel, "native": native})
 
 
 def paths() -> list[str]:
@@ -472,6 +474,28 @@ def test_a_reload_holds_for_the_next_request_also_within_a_stream(doors: Doors, 
         doors.reload("[[identity]]")
     answer = doors.call(door, ORDERS + "CheckOrder", check(client_order_id=4), token)
     assert answer.code is CODE.OK
+
+
+def test_a_reload_ends_a_stream_of_events_with_its_next_message(doors: Doors) -> None:
+    near_call(doors.setup)
+    stub: Any = doors.rig.channel.unary_stream(
+        "/riskd.v1.MarginService/WatchRiskEvents",
+        request_serializer=margins_pb.WatchRiskEventsRequest.SerializeToString,
+        response_deserializer=margins_pb.WatchRiskEventsResponse.FromString,
+    )
+    request = margins_pb.WatchRiskEventsRequest(account_id=7)
+    metadata = (("authorization", f"Bearer {token_of('trader')}"),)
+    stream = stub(request, metadata=metadata, timeout=TIMEOUT_S)
+    next(stream)
+    doors.reload(SETUP, identity("trader", ["trader"], "accounts = [7]"))
+    mark(doors.setup, 1_144_000)
+    assert len(next(stream).events) == 1
+    doors.reload(SETUP, identity("trader", ["trader"], "accounts = [8]"))
+    mark(doors.setup, 1_140_000)
+    with pytest.raises(grpc.RpcError):
+        next(stream)
+    assert stream.code() is CODE.PERMISSION_DENIED
+    assert stream.details() == "identity trader may not touch account_id 7"
 
 
 def test_changes_are_on_record_with_the_identity(doors: Doors) -> None:

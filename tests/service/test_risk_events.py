@@ -48,6 +48,11 @@ def events_of(stream: Iterator[pb.WatchRiskEventsResponse]) -> Iterator[pb.RiskE
 @pytest.fixture
 def called(market: Rig) -> Rig:
     """Account 7 is long 1 at 60000 with 3200, levels at 1.5 and 2 of the requirement."""
+    return near_call(market)
+
+
+def near_call(market: Rig) -> Rig:
+    """Bring the market of `market` to the state of `called`."""
     market.accounts.AdjustCollateral(
         accounts_pb.AdjustCollateralRequest(account_id=7, asset="USDT", amount="-6770")
     )
