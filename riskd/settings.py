@@ -158,7 +158,7 @@ class Settings:
         maximum=1_000_000,
     )
     listener_calls_per_timed: int = _setting(
-        16,
+        64,
         "Of the native listener's calls one in so many, at random, is timed stage by stage; "
         "0 = none.",
         minimum=0,

@@ -22,6 +22,8 @@ _ENTER, _LEAVE = "\x1b[?1049h\x1b[?25l", "\x1b[?25h\x1b[?1049l"
 _TOP, _END_OF_LINE, _END_OF_SCREEN = "\x1b[H", "\x1b[K", "\x1b[J"
 
 _STAGES = ("receive", "queue", "decode", "check", "encode", "journal", "send")
+# The title, the stages, and the most frequent call as a whole.
+_STAGE_LINES = len(_STAGES) + 2
 _METHODS = ("CheckOrder", "BatchCheckOrders", "CheckAmendment", "ReportExecution", "GetReservation")
 
 EPILOG = """examples:
@@ -30,8 +32,8 @@ EPILOG = """examples:
   riskd top --once                     figures since the start of the service
   riskd top --json | jq .calls         one object a reading
 
-It reads the metrics endpoint (metrics_address of the service) and nothing else. Quantiles are those
-of buckets that grow by half or a third, so they are right within a fifth. Ctrl-C ends it."""
+It reads the metrics endpoint (metrics_address of the service) and nothing else. Quantiles are
+interpolated within its buckets, whose ends are a third or a half apart. Ctrl-C ends it."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -127,9 +129,14 @@ def lines_of(figures: Figures, rows: int) -> Iterator[str]:
 
 
 def _fitting(head: list[str], sections: list[list[str]], rows: int) -> Iterator[str]:
-    """Yield the head and of each section as many lines as there is room for, in turns."""
+    """Yield the head and of each section as many lines as there is room for, in turns.
+
+    The first section, of stages, comes before the others.
+    """
     taken = [0] * len(sections)
     left = rows - len(head)
+    taken[0] = max(0, min(left, len(sections[0]), _STAGE_LINES))
+    left -= taken[0]
     while left > 0 and any(map(int.__lt__, taken, map(len, sections))):
         for place, section in enumerate(sections):
             if taken[place] < len(section) and left > 0:

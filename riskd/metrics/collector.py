@@ -31,10 +31,10 @@ if TYPE_CHECKING:
 NS_PER_S = 1_000_000_000
 PPM = 1_000_000
 
-# Two a power of two, from 512 ns to 13 s: each is the end of a bucket of the core, so nothing is
+# Two a power of two, from 64 ns to 13 s: each is the end of a bucket of the core, so nothing is
 # counted on the wrong side of it.
 DURATION_BOUNDS_NS = tuple(
-    bound for power in range(9, 34) for bound in (1 << power, 3 << (power - 1))
+    bound for power in range(6, 34) for bound in (1 << power, 3 << (power - 1))
 )
 # Calls of a round: 256 is the most.
 ROUND_BOUNDS = tuple(1 << power for power in range(9))

@@ -218,7 +218,7 @@ cdef enum:
     PROGRESS_RECORDS = 1 << 15
     # Of the hot requests, how many there are to one that is timed: that costs the clock, five times
     # 28 ns, where a request takes a microsecond.
-    REQUESTS_PER_TIMED = 16
+    REQUESTS_PER_TIMED = 64
 
 METHOD_CHECK_ORDER = HOT_CHECK_ORDER
 METHOD_REPORT_EXECUTION = HOT_REPORT_EXECUTION

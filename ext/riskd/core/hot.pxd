@@ -24,7 +24,7 @@ cdef struct HotCounts:
     uint64_t orders[DECISIONS][REASONS]
     uint64_t amendments[DECISIONS][REASONS]
     uint64_t executions[DECISIONS][REASONS]
-    # Of requests that come through Python, one in 16 is timed: decode, check and encode.
+    # Of requests that come through Python, one in 64 is timed: decode, check and encode.
     Histogram stages[STAGES]
 
 cdef struct HotDoor:

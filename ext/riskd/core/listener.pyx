@@ -816,7 +816,7 @@ cdef class Listener:
         room_wait_ms_max=10_000,
         idle_ms_max=0,
         age_ms_max=0,
-        calls_per_timed=16,
+        calls_per_timed=64,
         time_ns=0,
         Permits permits=None,
     ):

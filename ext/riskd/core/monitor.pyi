@@ -21,7 +21,7 @@ class Monitor:
         again, what is replayed does not.
         """
     def stages(self) -> dict[str, HistogramRow]:
-        """Return how long decode, check and encode took (ns), of one call in 16 from Python."""
+        """Return how long decode, check and encode took (ns), of one call in 64 from Python."""
     def revision(self) -> int:
         """Return the number of the last change."""
     def tables(self) -> dict[str, tuple[int, int]]:

@@ -1773,7 +1773,7 @@ cdef Limits limits_default() noexcept nogil:
     limits.age_ns = UINT64_MAX
     limits.keepalive_ns = 60 * SECOND_NS
     limits.keepalive_wait_ns = 20 * SECOND_NS
-    limits.calls_per_timed = 16
+    limits.calls_per_timed = 64
     return limits
 
 
