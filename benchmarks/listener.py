@@ -78,12 +78,24 @@ class Scale:
     accounts: int
     single_calls: int
     orders: int
-    # With the peers and the client in C++, which take long to build, and the slower durability.
+    # With the peers and the client in C++, which take long to build, and all variants.
     whole: bool
 
 
 FULL = Scale(5, 1.5, 0.3, accounts=4096, single_calls=4_000, orders=1 << 14, whole=True)
 QUICK = Scale(1, 0.05, 0.01, accounts=16, single_calls=20, orders=256, whole=False)
+
+
+# riskd is served in several ways, each by a process of its own; `native` is the one to compare.
+VARIANTS: dict[str, dict[str, Any]] = {
+    "native": {},
+    "native_none": {"durability": "none"},
+    "native_machine": {"durability": "machine"},
+    "native_threads": {"threads": 2},
+    "native_busy_poll": {"busy_poll_us": 50},
+}
+# Whose latencies are measured on a schedule.
+SCHEDULED = ("native", "native_tls", "native_machine", "cpp_echo", "nghttp2_echo")
 
 
 # --- servers -----------------------------------------------------------------------------------
@@ -95,6 +107,29 @@ class Server:
 
     pid: int
     addresses: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Certificate:
+    """A server's certificate, which is its own authority, and its key."""
+
+    certificate: Path
+    key: Path
+
+
+def make_certificate(folder: Path) -> Certificate:
+    """Make a certificate for localhost. Raises MissingError without openssl."""
+    made = Certificate(folder / "certificate.pem", folder / "key.pem")
+    words = [
+        *("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"),
+        *("-nodes", "-days", "1", "-subj", "/CN=riskd", "-addext", "subjectAltName=DNS:localhost"),
+        *("-out", str(made.certificate), "-keyout", str(made.key)),
+    ]
+    try:
+        subprocess.run(words, check=True, capture_output=True)
+    except (FileNotFoundError, subprocess.CalledProcessError) as error:
+        raise MissingError(f"TLS needs Debian's openssl: {error}") from None
+    return made
 
 
 def serve(options: dict[str, Any]) -> None:
@@ -113,8 +148,13 @@ def serve(options: dict[str, Any]) -> None:
     listener: Any = None
     # Not everywhere built: it needs libnghttp2.
     with suppress(ModuleNotFoundError):
-        listener = import_module("riskd.core.listener").Listener(engine)
+        listener = import_module("riskd.core.listener").Listener(
+            engine, threads=options["threads"], busy_poll_us=options["busy_poll_us"]
+        )
         addresses["native"] = listener.listen("127.0.0.1:0")
+        if options["certificate"]:
+            tls = import_module("riskd.core.tls").Tls(options["certificate"], options["key"], None)
+            addresses["tls"] = listener.listen("127.0.0.1:0", tls)
         addresses["unix"] = listener.listen(f"unix:{options['directory']}.socket")
         listener.start()
     print(json.dumps(addresses), flush=True)
@@ -158,14 +198,20 @@ def running(command: Sequence[str | Path], core: int) -> Iterator[tuple[int, str
 
 
 @contextmanager
-def riskd(folder: Path, durability: str, accounts: int, core: int) -> Iterator[Server]:
+def riskd(
+    folder: Path, variant: dict[str, Any], certificate: Certificate | None, accounts: int, core: int
+) -> Iterator[Server]:
     """Run riskd with an empty journal in the folder."""
     with tempfile.TemporaryDirectory(dir=folder) as directory:
         options = {
-            "durability": durability,
+            "durability": "process",
+            "threads": 1,
+            "busy_poll_us": 0,
             "directory": str(Path(directory) / "journal"),
             "accounts": accounts,
-        }
+            "certificate": str(certificate.certificate) if certificate else "",
+            "key": str(certificate.key) if certificate else "",
+        } | variant
         with running([sys.executable, __file__, "--serve", json.dumps(options)], core) as (
             pid,
             line,
@@ -249,8 +295,11 @@ class Latencies:
 class Load:
     """The programs that call, on a core of their own."""
 
-    def __init__(self, core: int, scale: Scale, missing: dict[str, str]) -> None:
+    def __init__(
+        self, core: int, scale: Scale, authority: Path | None, missing: dict[str, str]
+    ) -> None:
         self.scale = scale
+        self._authority = authority
         self._core = core
         self._next_id = RUN_IDS
         self._load = build("load")
@@ -277,14 +326,16 @@ class Load:
 
         Raises RuntimeError if a call fails, or an order is rejected.
         """
-        stream = ["--streaming", "--window", str(window)] if window else []
+        more = ["--streaming", "--window", str(window)] if window else []
+        if door == "tls":
+            more += ["--ca", str(self._authority)]
         out = self._call(
             [
                 *(self._load, "--address", server.addresses[door], "--path", path),
                 *("--requests", requests, "--server-pid", str(server.pid)),
                 *("--connections", str(connections), "--streams", str(streams)),
                 *("--seconds", str(self.scale.seconds), "--warm-up", str(self.scale.warm_up)),
-                *("--rate", str(rate), "--first-id", str(self._ids()), *stream),
+                *("--rate", str(rate), "--first-id", str(self._ids()), *more),
             ]
         )
         if out["failed"] or out["rejected"]:
@@ -343,28 +394,30 @@ class ListenerRounds:
         self._requests = requests
         self._market = market
 
-    def run(self, native: Server, machine: Server | None, peers: dict[str, Server]) -> None:
+    def run(self, variants: dict[str, Server], peers: dict[str, Server]) -> None:
         """Run one round: every server in each kind of load before the next kind."""
+        native = variants["native"]
         doors = {name: (server, "echo") for name, server in peers.items()}
         doors["control"] = (native, "control")
         if "native" in native.addresses:
-            doors["native"] = (native, "native")
+            doors |= {name: (server, "native") for name, server in variants.items()}
             doors["native_unix"] = (native, "unix")
-            if machine is not None:
-                doors["native_machine"] = (machine, "native")
+        if "tls" in native.addresses:
+            doors["native_tls"] = (native, "tls")
         for name, (server, door) in doors.items():
             self._closed(name, server, door)
         for name, (server, door) in doors.items():
-            histogram = self._ready(server).one_by_one(
-                server.addresses[door], self._requests.single
-            )
-            self._add_latency(f"{name}_call", histogram)
+            if door != "tls":  # The client in C++ speaks plain text.
+                histogram = self._ready(server).one_by_one(
+                    server.addresses[door], self._requests.single
+                )
+                self._add_latency(f"{name}_call", histogram)
         for name, (server, door) in doors.items():
             if name.startswith(("native", "nghttp2")):
                 self._one_by_one(name, server, door)
         for share in (10, 70):
             for name, (server, door) in doors.items():
-                if name not in ("control", "grpcio"):
+                if name in SCHEDULED:
                     self._open(name, server, door, share)
         if "native" in doors:
             self._native_only(native)
@@ -438,9 +491,15 @@ def measure(scale: Scale) -> Json:
     cores = sorted(os.sched_getaffinity(0))
     load_core, server_core = cores[0], cores[-1]
     missing: dict[str, str] = {}
-    load = Load(load_core, scale, missing)
+    certificate: Certificate | None = None
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="riskd-listener-")))
+        try:
+            certificate = make_certificate(folder)
+        except MissingError as error:
+            missing["tls"] = str(error)
+        authority = None if certificate is None else certificate.certificate
+        load = Load(load_core, scale, authority, missing)
         reply = folder / "reply"
         reply.write_bytes(REPLY)
         market = Market(
@@ -466,14 +525,15 @@ def measure(scale: Scale) -> Json:
         for _ in range(scale.rounds):
             # A new process each round: all rounds begin with the same number of working orders.
             with ExitStack() as servers:
-                started = [
-                    servers.enter_context(riskd(folder, durability, scale.accounts, server_core))
-                    for durability in (("process", "machine") if scale.whole else ("process",))
-                ]
-                native, machine = started[0], started[1] if scale.whole else None
-                if "native" not in native.addresses:
+                variants = {
+                    name: servers.enter_context(
+                        riskd(folder, VARIANTS[name], certificate, scale.accounts, server_core)
+                    )
+                    for name in (VARIANTS if scale.whole else ("native",))
+                }
+                if "native" not in variants["native"].addresses:
                     missing["native"] = "riskd.core.listener was not built: needs libnghttp2-dev"
-                rounds.run(native, machine, peers)
+                rounds.run(variants, peers)
                 rounds.ping_pong(pingpong, pingpong_port)
     figures = _figures(rounds, missing, scale)
     figures["same_core"] = load_core == server_core
@@ -513,6 +573,11 @@ def _figures(rounds: ListenerRounds, missing: dict[str, str], scale: Scale) -> J
         "cpp_echo_cpu_to_grpcio": ("cpp_echo_calls_per_cpu_s", "grpcio_calls_per_cpu_s"),
         "p50_to_cpp_echo": ("native_call_p50_us", "cpp_echo_call_p50_us"),
         "client_p50_to_pingpong": ("native_client_p50_us", "tcp_pingpong_p50_us"),
+        "tls_cpu_to_plain": ("native_tls_calls_per_cpu_s", "native_calls_per_cpu_s"),
+        "machine_cpu_to_process": ("native_machine_calls_per_cpu_s", "native_calls_per_cpu_s"),
+        "none_cpu_to_process": ("native_none_calls_per_cpu_s", "native_calls_per_cpu_s"),
+        "threads_cpu_to_one": ("native_threads_calls_per_cpu_s", "native_calls_per_cpu_s"),
+        "busy_poll_p50_to_none": ("native_busy_poll_call_p50_us", "native_call_p50_us"),
         "nghttp2_echo_client_p50_to_pingpong": (
             "nghttp2_echo_client_p50_us",
             "tcp_pingpong_p50_us",
