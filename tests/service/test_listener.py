@@ -531,6 +531,28 @@ def test_calls_wait_for_room_in_the_journal(tmp_path: Path, order: pb.CheckOrder
     engine.close_journal()
 
 
+def test_a_deadline_that_passes_while_the_journal_waits_undoes_nothing(
+    tmp_path: Path, order: pb.CheckOrderRequest
+) -> None:
+    faults = Faults()
+    engine = Engine()
+    engine.open_journal(tmp_path / "journal", durability="machine", faults=faults)
+    request = order.SerializeToString()
+    with listening(engine) as native:
+        faults.hold("fdatasync")
+        code, *_ = native.call("CheckOrder", request, timeout=0.2)
+        faults.release("fdatasync")
+        assert code is grpc.StatusCode.DEADLINE_EXCEEDED
+        # The same request once more says what became of it.
+        code, _, reply, _ = native.call("CheckOrder", request)
+        assert code is grpc.StatusCode.OK
+        assert pb.CheckOrderResponse.FromString(reply).revision == engine.revision == 1
+    engine.close_journal()
+    found = Engine()
+    found.recover(tmp_path / "journal")
+    assert found.handle(1, request, 0) == reply
+
+
 def test_connections_beyond_capacity_are_closed(market: Rig) -> None:
     with listening(market.engine, connections_max=1) as native:
         native.health.Check(health_pb2.HealthCheckRequest())
