@@ -93,6 +93,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "native_machine": {"durability": "machine"},
     "native_threads": {"threads": 2},
     "native_busy_poll": {"busy_poll_us": 50},
+    # Millions of orders: overload, batches and streams.
+    "native_bulk": {"orders_max": 1 << 23},
 }
 # Whose latencies are measured on a schedule.
 SCHEDULED = ("native", "native_tls", "native_machine", "cpp_echo", "nghttp2_echo")
@@ -138,7 +140,7 @@ def serve(options: dict[str, Any]) -> None:
         control_address="127.0.0.1:0",
         durability=options["durability"],
         journal_directory=options["directory"],
-        orders_max=1 << 22,
+        orders_max=options["orders_max"],
     )
     engine = build_engine(settings)
     market = Market(engine, LISTINGS, time.time_ns(), FIRST_ACCOUNT)
@@ -207,6 +209,7 @@ def riskd(
             "durability": "process",
             "threads": 1,
             "busy_poll_us": 0,
+            "orders_max": 1 << 22,
             "directory": str(Path(directory) / "journal"),
             "accounts": accounts,
             "certificate": str(certificate.certificate) if certificate else "",
@@ -397,6 +400,7 @@ class ListenerRounds:
     def run(self, variants: dict[str, Server], peers: dict[str, Server]) -> None:
         """Run one round: every server in each kind of load before the next kind."""
         native = variants["native"]
+        bulk = variants.pop("native_bulk", native)
         doors = {name: (server, "echo") for name, server in peers.items()}
         doors["control"] = (native, "control")
         if "native" in native.addresses:
@@ -420,7 +424,7 @@ class ListenerRounds:
                 if name in SCHEDULED:
                     self._open(name, server, door, share)
         if "native" in doors:
-            self._native_only(native)
+            self._native_only(bulk)
 
     def _closed(self, name: str, server: Server, door: str) -> None:
         out = self._ready(server).run(server, door, CHECK, self._requests.single)

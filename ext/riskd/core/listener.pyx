@@ -635,6 +635,12 @@ cdef int _wait(State *state, epoll_event *events) noexcept nogil:
     return count
 
 
+cdef void _decide_all(State *state) noexcept nogil:
+    # What is sent can make room for the next messages of a stream, so until nothing moves.
+    while front_decide(&state.front) or _send_all(state):
+        pass
+
+
 cdef void _round(State *state) noexcept nogil:
     cdef epoll_event events[EVENTS_MAX]
     cdef int count = _wait(state, events)
@@ -643,11 +649,13 @@ cdef void _round(State *state) noexcept nogil:
     front_look(&state.front)
     for index in range(count):
         _handle(state, &events[index])
+        # To refuse a call costs about half of what it costs to decide it: under more load than can
+        # be answered the pool is emptied before it is full, and what comes waits in its socket.
+        if state.front.calls_free < state.front.limits.calls_max // 2:
+            _decide_all(state)
     if state.front.now_ns - state.ticked_ns >= TICK_MS * <uint64_t>1_000_000:
         _tick(state)
-    # What is sent can make room for the next messages of a stream, so until nothing moves.
-    while front_decide(&state.front) or _send_all(state):
-        pass
+    _decide_all(state)
     _free_closed(state)
     count_one(&state.rounds)
 
