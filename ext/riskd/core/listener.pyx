@@ -53,6 +53,7 @@ from riskd.core.session cimport (
     session_open,
     session_take,
     session_tick,
+    set_number,
 )
 
 from riskd.core.tls cimport (
@@ -316,7 +317,7 @@ cdef void _close_connection(State *state, Connection *connection) noexcept nogil
     connection.next = state.closed
     state.closed = connection
     count_one(&state.ended)
-    state.connections_count -= 1
+    set_number(&state.connections_count, state.connections_count - 1)
 
 
 cdef void _free_closed(State *state) noexcept nogil:
@@ -373,7 +374,7 @@ cdef void _open_connection(
         return
     memcpy(connection.session.peer, peer, PEER_SIZE)
     connection.is_open = True
-    state.connections_count += 1
+    set_number(&state.connections_count, state.connections_count + 1)
     count_one(&state.connections_opened)
     _watch(state, connection, EPOLL_CTL_ADD, EPOLLIN)
 

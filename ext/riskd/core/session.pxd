@@ -26,6 +26,15 @@ from riskd.core.permits cimport (
     Table,
 )
 
+cdef extern from *:
+    void _store_number "__atomic_store_n"(uint32_t *place, uint32_t value, int order) noexcept nogil
+    enum:
+        _NUMBER_RELAXED "__ATOMIC_RELAXED"
+
+cdef inline void set_number(uint32_t *place, uint32_t value) noexcept nogil:
+    """Change a number in the one thread that does; others may read."""
+    _store_number(place, value, _NUMBER_RELAXED)
+
 cdef enum CallState:
     CALL_FREE = 0
     # Its request is on its way.

@@ -280,7 +280,7 @@ cdef inline Call *_call_open(Session *session, int32_t stream) noexcept nogil:
         return NULL
     debug_assert(call.state == CALL_FREE)
     front.free = call.next
-    front.calls_free -= 1
+    set_number(&front.calls_free, front.calls_free - 1)
     # All but the bytes of a message.
     memset(call, 0, sizeof(Call) - CALL_INLINE_SIZE)
     call.session = session
@@ -333,7 +333,7 @@ cdef void _call_close(Call *call) noexcept nogil:
         _count_status(front, call.method, GRPC_CANCELLED)
     _drop_bytes(front, call)
     if call.lane != NULL:
-        front.lanes_count -= 1
+        set_number(&front.lanes_count, front.lanes_count - 1)
         free(call.lane)
         call.lane = NULL
     if call.session_previous != NULL:
@@ -350,7 +350,7 @@ cdef void _call_close(Call *call) noexcept nogil:
     call.state = CALL_FREE
     call.next = front.free
     front.free = call
-    front.calls_free += 1
+    set_number(&front.calls_free, front.calls_free + 1)
 
 
 cdef bint _make_room(Front *front, Call *call, uint32_t wanted, bint is_bounded) noexcept nogil:
@@ -719,7 +719,7 @@ cdef void _open_lane(Call *call) noexcept nogil:
     if call.lane == NULL:
         _refuse(call, GRPC_RESOURCE_EXHAUSTED, "no memory for a stream", "STREAMS_FULL")
         return
-    front.lanes_count += 1
+    set_number(&front.lanes_count, front.lanes_count + 1)
     call.state = CALL_STREAMING
     provider.source.ptr = call
     provider.read_callback = _read_lane
