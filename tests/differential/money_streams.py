@@ -753,7 +753,7 @@ class MoneyStream:
         if summary is not None and summary.cross_liquidation_requirement and amount % 2:
             # To somewhere between the levels.
             needed = summary.cross_liquidation_requirement * self.rng.choice((2, 3, 6)) // 2
-            equity = summary.cash + summary.cross_pnl + summary.collateral_value
+            equity = summary.cash + summary.cross_pnl + summary.collateral_value + summary.credit
             asset_id, amount = summary.asset_id, needed - equity
         owed = [row for row in engine.balances(account_id) or [] if row.amount < 0]
         if owed and self.rng.random() < 0.5:
@@ -771,7 +771,8 @@ class MoneyStream:
                 *((ACCOUNT_SCOPE, 99), (FIRM_SCOPE, 9), (INSTRUMENT_SCOPE, 1), (0, 1)),
             )
         )
-        amount = self.rng.choice((0, 1_000, 50_000, 400_000, 400_000, 2**62, -1, 2**62 + 1))
+        amounts = (0, 0, 0, 1_000, 1_000, 50_000, 400_000, 2**62, -1, 2**62 + 1)
+        amount = self.rng.choice(amounts)
         return call(
             "set_credit_line",
             *(scope, scope_id, amount),

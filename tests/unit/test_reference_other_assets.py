@@ -138,17 +138,6 @@ def test_a_pool_abroad_is_liquidatable_on_rounded_figures(mark: int, expected: b
     assert (desk.position.liquidation_price, desk.position.bankruptcy_price) == (0, 0)
 
 
-def test_nothing_is_born_liquidatable_abroad() -> None:
-    desk = desk_abroad(cash=0)
-    desk.engine.set_credit_line(SCOPE_ACCOUNT, 7, 100_000)
-    order = desk.check(FAR, BUY, 100, 10)
-    assert order.reason == t.REASON_CODE_BORN_LIQUIDATABLE
-    (violation,) = order.detail.violations
-    assert (violation.limit, violation.order_use) == (0, 500)
-    desk.engine.adjust_collateral(7, 1, 501, False, NOW)
-    assert desk.check(FAR, BUY, 100, 10).reason == NONE
-
-
 def test_prices_at_home_hold_what_is_abroad() -> None:
     desk = desk_abroad(cash=10_000)
     load(desk, 10, 1_000)
