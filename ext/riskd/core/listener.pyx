@@ -16,6 +16,8 @@ import os
 import re
 import socket
 
+cimport cython
+
 from libc cimport errno as c_errno
 from libc.errno cimport EAGAIN, ECONNABORTED, EINTR
 from libc.stdint cimport UINT64_MAX, uint8_t, uint32_t, uint64_t
@@ -796,6 +798,8 @@ cdef void _free_state(State *state) noexcept:
     free(state)
 
 
+# Its threads use the engine until it is deallocated, in a cycle of garbage too.
+@cython.no_gc_clear
 cdef class Listener:
     # Each thread's; the first has the listening sockets.
     cdef State *_states[THREADS_MAX]
@@ -804,6 +808,7 @@ cdef class Listener:
     cdef uint32_t _running
     cdef int _wake_file
     cdef int _commit_file
+    cdef bint _is_attached
     cdef object _engine
     cdef object _permits
     # Of addresses with TLS, kept alive.
@@ -861,6 +866,7 @@ cdef class Listener:
             self._states[index].busy_poll_ns = busy_poll_us * 1000
         if self._states[0].front.door.log != NULL:
             journal_attach(self._states[0].front.door.log, self._commit_file)
+            self._is_attached = True
 
     cdef int _open_state(
         self, const Limits *limits, uint32_t connections_max, uint64_t time_ns
@@ -907,8 +913,6 @@ cdef class Listener:
         cdef uint32_t index
         if self._count > 0:
             self._end(0)
-            if self._states[0].front.door.log != NULL:
-                journal_attach(self._states[0].front.door.log, -1)
         for index in range(self._count):
             _free_state(self._states[index])
         for file in (self._wake_file, self._commit_file):
@@ -992,6 +996,10 @@ cdef class Listener:
                 close(given.file)
             for place in range(state.connections_max if state.connections != NULL else 0):
                 _close_connection(state, &state.connections[place])
+        if self._is_attached:
+            # Now: engine and journal may be gone when the listener goes.
+            self._is_attached = False
+            journal_attach(self._states[0].front.door.log, -1)
 
     def set_time(self, uint64_t time_ns):
         cdef uint32_t index
