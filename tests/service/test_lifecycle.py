@@ -252,7 +252,8 @@ def code_of_a_call(channel: grpc.Channel) -> grpc.StatusCode:
 
 def test_call_above_the_bound_is_resource_exhausted() -> None:
     with half_open("", 0, rpcs_max=1) as (channel, _):
-        watch = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest())
+        health: Any = health_pb2_grpc.HealthStub(channel)
+        watch = health.Watch(health_pb2.HealthCheckRequest())
         next(watch)  # It has the only slot now.
         # A refused call must not free a slot that it did not have.
         codes = [code_of_a_call(channel) for _ in range(3)]
