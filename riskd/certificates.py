@@ -55,14 +55,14 @@ class Certificates:
         try:
             # OpenSSL would ask the terminal for the password of a key that has one.
             context.load_cert_chain(settings.certificate_file, settings.key_file, lambda: "")
-        except (ssl.SSLError, ValueError) as error:
+        except (OSError, ValueError) as error:  # An SSLError is an OSError.
             both = f"certificate_file {settings.certificate_file!r}, key_file {settings.key_file!r}"
             raise SettingsError(f"{both}: {_reason(error)}") from None
         if settings.client_ca_file:
             authorities = _read("client_ca_file", settings.client_ca_file)
             try:
                 context.load_verify_locations(settings.client_ca_file)
-            except ssl.SSLError as error:
+            except OSError as error:
                 raise SettingsError(
                     f"client_ca_file {settings.client_ca_file!r}: {_reason(error)}"
                 ) from None

@@ -16,7 +16,15 @@ from typing import Any
 import grpc.aio
 from google.protobuf.message import Message
 
-from riskd.core.engine import DeniedError
+from riskd.core.engine import (
+    METHOD_BATCH_CHECK_ORDERS,
+    METHOD_CHECK_AMENDMENT,
+    METHOD_CHECK_ORDER,
+    METHOD_GET_RESERVATION,
+    METHOD_REPORT_EXECUTION,
+    METHOD_REPORT_MARKS,
+    DeniedError,
+)
 from riskd.core.permits import Permission, Permits
 from riskd.denials import CONTROL, NATIVE, Denial, Denials
 from riskd.identities import (
@@ -30,20 +38,21 @@ from riskd.identities import (
     name_key,
 )
 from riskd.roles import RULES, Role, Rule, Touches
-from riskd.services.errors import RefusalError
+from riskd.services.errors import (
+    ACCOUNT_NOT_PERMITTED,
+    CERTIFICATE_UNKNOWN,
+    CREDENTIALS_MISSING,
+    GATEWAY_NOT_PERMITTED,
+    METHOD_NOT_PERMITTED,
+    TOKEN_UNKNOWN,
+    RefusalError,
+)
 from riskd.settings import Settings
 from riskd.v1 import types_pb2
 
 AUTHORIZATION_KEY = "authorization"
 AUTHORIZATION_BYTES_MAX = 160
 SCHEME = "bearer "
-
-CREDENTIALS_MISSING = "CREDENTIALS_MISSING"
-CERTIFICATE_UNKNOWN = "CERTIFICATE_UNKNOWN"
-TOKEN_UNKNOWN = "TOKEN_UNKNOWN"
-METHOD_NOT_PERMITTED = "METHOD_NOT_PERMITTED"
-ACCOUNT_NOT_PERMITTED = "ACCOUNT_NOT_PERMITTED"
-GATEWAY_NOT_PERMITTED = "GATEWAY_NOT_PERMITTED"
 
 # DenialReason of permits.pxd.
 _REASONS = {
@@ -60,15 +69,16 @@ _TEXTS = {
     CERTIFICATE_UNKNOWN: "the client's certificate is of no identity",
     TOKEN_UNKNOWN: "the bearer token is of no identity",
 }
-# Numbers of the methods of the native listener: those of apply.pxd and session.pyx.
+_METHOD_STREAM_ORDERS = 34  # Of session.pyx.
+# Bits of a native permit.
 _NUMBERS = {
-    "riskd.v1.OrderRiskService/CheckOrder": 1,
-    "riskd.v1.OrderRiskService/ReportExecution": 2,
-    "riskd.v1.OrderRiskService/GetReservation": 3,
-    "riskd.v1.MarketDataService/ReportMarks": 4,
-    "riskd.v1.OrderRiskService/CheckAmendment": 5,
-    "riskd.v1.OrderRiskService/BatchCheckOrders": 6,
-    "riskd.v1.OrderRiskService/StreamOrders": 34,
+    "riskd.v1.OrderRiskService/CheckOrder": METHOD_CHECK_ORDER,
+    "riskd.v1.OrderRiskService/ReportExecution": METHOD_REPORT_EXECUTION,
+    "riskd.v1.OrderRiskService/GetReservation": METHOD_GET_RESERVATION,
+    "riskd.v1.MarketDataService/ReportMarks": METHOD_REPORT_MARKS,
+    "riskd.v1.OrderRiskService/CheckAmendment": METHOD_CHECK_AMENDMENT,
+    "riskd.v1.OrderRiskService/BatchCheckOrders": METHOD_BATCH_CHECK_ORDERS,
+    "riskd.v1.OrderRiskService/StreamOrders": _METHOD_STREAM_ORDERS,
 }
 _METHODS = {number: name for name, number in _NUMBERS.items()}
 _NO_RULE = Rule(frozenset(), Touches.NOTHING)

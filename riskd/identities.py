@@ -15,6 +15,7 @@ identity, the key, the value and the bound.
 
 import hashlib
 import itertools
+import os
 import re
 import stat
 import tomllib
@@ -97,7 +98,7 @@ def load(path: str) -> tuple[Identity, ...]:
     try:
         with Path(path).open("rb") as file:
             content = file.read(FILE_BYTES_MAX + 1)
-            mode = stat.S_IMODE(Path(path).stat().st_mode)
+            mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
     except OSError as error:
         raise IdentitiesError(f"identities_file {path!r}: {error.strerror}") from None
     if len(content) > FILE_BYTES_MAX:
@@ -108,11 +109,11 @@ def load(path: str) -> tuple[Identity, ...]:
         )
     try:
         document = tomllib.loads(content.decode())
-    except ValueError as error:  # Of TOML and of UTF-8.
+    except (ValueError, RecursionError) as error:  # Of TOML and of UTF-8.
         raise IdentitiesError(f"identities_file {path!r} is not valid TOML: {error}") from None
     try:
         return _read(document)
-    except _MistakeError as mistake:
+    except ValueError as mistake:  # Also of a number with more digits than Python writes out.
         raise IdentitiesError(f"identities_file {path!r}: {mistake}") from None
 
 

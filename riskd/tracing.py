@@ -131,7 +131,7 @@ class TraceInterceptor(grpc.aio.ServerInterceptor):
                 yield
             finally:
                 code = code_of(context)
-                span.set_attribute("rpc.grpc.status_code", _NUMBERS[code])
+                span.set_attribute("rpc.grpc.status_code", _NUMBERS.get(code, code))
                 span.set_attribute("riskd.revision", self._revision())
                 if code in _FAULTS:
                     span.set_status(self._trace.StatusCode.ERROR)

@@ -29,7 +29,7 @@ from riskd.server import ControlServer
 from riskd.services.account import AccountService
 from riskd.services.audit import AuditService
 from riskd.services.backend import Backend
-from riskd.services.changes import ChangeTrail, RecordedDefinitions
+from riskd.services.changes import ChangeTrail, RecordedDefinitions, log_change
 from riskd.services.control import ControlService
 from riskd.services.instrument import InstrumentService
 from riskd.services.limit import LimitService
@@ -97,6 +97,8 @@ def build_audited_engine(settings: Settings) -> tuple[Engine, ChangeTrail]:
             instruments = installer.apply(rulebook, cast(RuleEngine, recorded), at)
         except ValueError as error:  # RulebookError and ApplyError say which rule and why.
             raise SettingsError(f"rulebooks: {error}") from None
+        for change in recorded.changes:
+            log_change(change)
         _logger.info(
             "rulebook loaded", extra={"fields": {"name": name, "instruments": len(instruments)}}
         )
@@ -339,8 +341,8 @@ def _said_of(guard: Guard | None, settings: Settings) -> str:
 def serve_until_signal(settings: Settings, announce: Callable[[int, list[str]], None]) -> None:
     """Serve until SIGTERM or SIGINT; announce is called once calls are answered.
 
-    It gets the port of the control server, and what there is to say about the native listener and
-    the metrics.
+    It gets the port of the control server, and what there is to say about the native listener, the
+    identities and the metrics.
 
     A second signal kills the process. Only the main thread can call this.
     """
@@ -357,12 +359,14 @@ def serve_until_signal(settings: Settings, announce: Callable[[int, list[str]], 
 
     previous = {number: signal.signal(number, on_signal) for number in _SIGNALS}
 
-    def reload(what: str, *parts: Callable[[], None]) -> None:
+    def reload(what: str, read_again: Callable[[], None]) -> None:
         try:
-            for part in parts:
-                part()
+            read_again()
         except SettingsError as error:
             _logger.error("not reloaded", extra={"fields": {"what": what, "reason": str(error)}})
+        except Exception:
+            # In a signal's handler, where it would end the service.
+            _logger.exception("not reloaded", extra={"fields": {"what": what}})
         else:
             _logger.info("reloaded", extra={"fields": {"what": what}})
 
@@ -370,7 +374,9 @@ def serve_until_signal(settings: Settings, announce: Callable[[int, list[str]], 
         if guard is not None:
             reload("identities", guard.reload)
         if settings.certificate_file:
-            reload("certificates", server.reload, native.reload)
+            reload("certificates of the control server", server.reload)
+            if native.listener is not None:
+                reload("certificates of the native listener", native.reload)
 
     previous[signal.SIGHUP] = signal.signal(signal.SIGHUP, on_hangup)
     keeper = build_keeper(settings)

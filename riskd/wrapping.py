@@ -13,7 +13,8 @@ import grpc.aio
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 
-_NAMES = {code.value[0]: code.name for code in grpc.StatusCode}
+# Names of the status codes.
+STATUS_NAMES = {code.value[0]: code.name for code in grpc.StatusCode}
 
 # By whether requests are a stream, and responses.
 _MAKERS: dict[tuple[bool, bool], Any] = {
@@ -64,4 +65,4 @@ def code_of(context: Context) -> str:
     code: Any = context.code()
     if isinstance(code, grpc.StatusCode):
         return code.name
-    return _NAMES.get(code or 0, str(code))
+    return STATUS_NAMES.get(code or 0, str(code))

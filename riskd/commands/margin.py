@@ -238,12 +238,13 @@ def _terms(arguments: argparse.Namespace, book: Rulebook | None) -> _Terms:
     else:
         rule = Rule() if book.rule is None else book.rule.of(arguments.margin_mode)
     quantity = _above_zero(arguments.quantity, "quantity")
+    multiplier = instrument.contract_multiplier if instrument else Decimal(1)
     return _Terms(
         _schedule(book, schedule, _signed(arguments)),
         rule if fee is None else _with_liquidation_fee(rule),
         _fee_rate(arguments, rule, schedule, instrument) if fee is None else fee,
-        _max_leverage(schedule, quantity, _above_zero(arguments.entry, "entry"), rule),
-        instrument.contract_multiplier if instrument else Decimal(1),
+        _max_leverage(schedule, quantity, _above_zero(arguments.entry, "entry"), multiplier, rule),
+        multiplier,
         instrument.tick_size if instrument else None,
     )
 
@@ -290,7 +291,7 @@ def _schedule(book: Rulebook, schedule: ScheduleRule, quantity: Decimal) -> Sche
 
 
 def _max_leverage(
-    schedule: ScheduleRule, quantity: Decimal, entry: Decimal, rule: Rule
+    schedule: ScheduleRule, quantity: Decimal, entry: Decimal, multiplier: Decimal, rule: Rule
 ) -> Decimal | None:
     if not schedule.tiers:
         bound = schedule.parameters.get("max_leverage")
@@ -298,6 +299,7 @@ def _max_leverage(
     size = quantity
     if schedule.tier_key == "notional":
         size = quantity / entry if rule.contract == "inverse" else quantity * entry
+        size *= multiplier
     return schedule.tiers[schedule.tier_index(size)].max_leverage
 
 
@@ -341,7 +343,10 @@ def _option_figures(
     multiplier = instrument.contract_multiplier if instrument else Decimal(1)
     with localcontext(prec=100):
         premium = quantity * entry * multiplier
-        figures = [("premium", _text(premium)), ("value at mark", _text(quantity * mark))]
+        figures = [
+            ("premium", _text(premium)),
+            ("value at mark", _text(quantity * mark * multiplier)),
+        ]
     if arguments.side == "long":
         return [*figures, ("initial margin", "0, the premium is paid in full")]
     if rule is None:

@@ -7,7 +7,6 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-import grpc
 from prometheus_client.core import (
     CounterMetricFamily,
     GaugeMetricFamily,
@@ -21,6 +20,7 @@ from riskd import __version__
 from riskd.limits import kind_name
 from riskd.metrics.families import FAMILIES
 from riskd.v1 import types_pb2
+from riskd.wrapping import STATUS_NAMES
 
 if TYPE_CHECKING:
     from riskd.core.monitor import Monitor
@@ -50,7 +50,6 @@ _KINDS = {
     "histogram": HistogramMetricFamily,
     "info": InfoMetricFamily,
 }
-_CODES = {code.value[0]: code.name for code in grpc.StatusCode}
 
 Labels = Sequence[str]
 
@@ -198,7 +197,9 @@ class RiskdCollector(Collector):
         for method, row in measured.calls.items():
             families.put_histogram("riskd_call_duration_seconds", row, ("native", method))
         for (method, code), count in measured.statuses.items():
-            families.put("riskd_calls", count, ("native", method, _CODES[code]))
+            families.put(
+                "riskd_calls", count, ("native", method, STATUS_NAMES.get(code, str(code)))
+            )
         families.put_histogram("riskd_round_calls", measured.rounds, (), ROUND_BOUNDS, 1)
         counts = listener.counts()
         for family, name in _NATIVE_COUNTS.items():

@@ -97,7 +97,9 @@ FAMILIES = (
         ("instrument",),
     ),
     Family("riskd_mark_age_max_seconds", "gauge", "Age of the oldest mark; 0 if there is none."),
-    Family("riskd_marks_missing", "gauge", "Instruments that were never marked, or not settled."),
+    Family(
+        "riskd_marks_missing", "gauge", "Instruments that were never marked and are not settled."
+    ),
     Family(
         "riskd_limit_use_ratio",
         "gauge",

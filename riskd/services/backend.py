@@ -8,7 +8,7 @@ import grpc
 from google.protobuf.message import Message
 
 from riskd.catalogue import Asset, Catalogue, Instrument
-from riskd.services.changes import ChangeTrail, Origin
+from riskd.services.changes import ChangeTrail, Origin, log_change
 from riskd.services.commits import Commits
 from riskd.services.errors import FIELD_INVALID, RefusalError, caller_of, enum_name
 from riskd.services.messages import Messages
@@ -140,14 +140,15 @@ class Backend:
             arguments.setdefault("now_ns", self.clock())
             if arguments.get("validate_only"):
                 return getattr(self.engine, command)(**arguments)
-            answer, _ = self.trail.make(
+            answer, change = self.trail.make(
                 origin,
                 arguments["now_ns"],
                 command,
                 arguments,
                 lambda: getattr(self.engine, command)(**arguments, actor=origin.to_text()),
-                peer=caller.peer(),
             )
+        if change is not None:
+            log_change(change, caller.peer())
         return answer
 
 

@@ -127,12 +127,11 @@ class ChangeTrail:
         command: str,
         arguments: Mapping[str, Any],
         apply: Callable[[], Any],
-        peer: str = "",
     ) -> tuple[Any, Change | None]:
         """Make a change; return what the engine answered, and the change unless it made none.
 
-        command and arguments are those of the engine's method that apply calls. A change that is
-        made is one line in the log, with the address of the client.
+        command and arguments are those of the engine's method that apply calls. The caller logs
+        the change (log_change) once it holds no lock: the log can be slow.
         """
         before = self._facts(command, arguments, time_ns)
         revision = self._engine.change_revision
@@ -150,15 +149,6 @@ class ChangeTrail:
         )
         with self._lock:
             self._changes.append(change)
-        line = {
-            "method": origin.method,
-            "actor": origin.actor,
-            "peer": peer,
-            "revision": change.revision,
-            "arguments": origin.arguments,
-            "changes": {each.name: [each.before, each.after] for each in change.changes},
-        }
-        _logger.info("changed", extra={"fields": line})
         return answer, change
 
     def replay(
@@ -422,14 +412,31 @@ class ChangeTrail:
                 yield ChangedValue("released_reservations", _cut(reservations), "")
 
 
+def log_change(change: Change, peer: str = "") -> None:
+    """Write the log's line of a change that was made, with the address of the client."""
+    line = {
+        "method": change.origin.method,
+        "actor": change.origin.actor,
+        "peer": peer,
+        "revision": change.revision,
+        "arguments": change.origin.arguments,
+        "changes": {each.name: [each.before, each.after] for each in change.changes},
+    }
+    _logger.info("changed", extra={"fields": line})
+
+
 class RecordedDefinitions:
-    """An engine as a rulebook sees it: what it defines goes on record under its name."""
+    """An engine as a rulebook sees it: what it defines goes on record under its name.
+
+    changes are those that were made; the caller logs them once it holds no lock.
+    """
 
     def __init__(self, engine: "Engine", trail: ChangeTrail, rulebook: str, time_ns: int) -> None:
         self._engine = engine
         self._trail = trail
         self._origin = Origin("riskd", "ApplyRulebook", {"rulebook": rulebook})
         self._time_ns = time_ns
+        self.changes: list[Change] = []
         self.assets = engine.assets
         self.schedules = engine.schedules
         self.instruments = engine.instruments
@@ -489,7 +496,7 @@ class RecordedDefinitions:
         return cast(tuple[int, int], self._make("upsert_instrument", symbol=symbol, **arguments))
 
     def _make(self, command: str, **arguments: Any) -> Any:
-        answer, _ = self._trail.make(
+        answer, change = self._trail.make(
             self._origin,
             self._time_ns,
             command,
@@ -498,6 +505,8 @@ class RecordedDefinitions:
                 **arguments, now_ns=self._time_ns, actor=self._origin.to_text()
             ),
         )
+        if change is not None:
+            self.changes.append(change)
         return answer
 
 

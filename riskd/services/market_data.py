@@ -7,9 +7,10 @@ from typing import Any
 import grpc
 import grpc.aio
 
+from riskd.core.engine import METHOD_REPORT_MARKS
 from riskd.services.backend import Backend
 from riskd.services.errors import RefusalError, reading, reason_name
-from riskd.services.order_risk import METHOD_REPORT_MARKS, hot_method
+from riskd.services.order_risk import hot_method
 from riskd.v1 import market_data_service_pb2 as pb
 from riskd.v1 import types_pb2
 

@@ -12,20 +12,19 @@ from typing import Any
 import grpc
 import grpc.aio
 
+from riskd.core.engine import (
+    METHOD_BATCH_CHECK_ORDERS,
+    METHOD_CHECK_AMENDMENT,
+    METHOD_CHECK_ORDER,
+    METHOD_GET_RESERVATION,
+    METHOD_REPORT_EXECUTION,
+)
 from riskd.core.permits import Permission
 from riskd.services.backend import Backend
 from riskd.v1 import order_risk_service_pb2 as pb
 
 # The messages are not read here, but reflection describes what has been loaded.
 SERVICE_NAME = pb.DESCRIPTOR.services_by_name["OrderRiskService"].full_name
-
-# Numbers of the engine's hot methods, as riskd.core.engine.METHOD_* has them.
-METHOD_CHECK_ORDER = 1
-METHOD_REPORT_EXECUTION = 2
-METHOD_GET_RESERVATION = 3
-METHOD_REPORT_MARKS = 4
-METHOD_CHECK_AMENDMENT = 5
-METHOD_BATCH_CHECK_ORDERS = 6
 
 
 def hot_method(backend: Backend, method: int) -> grpc.RpcMethodHandler[bytes, bytes]:

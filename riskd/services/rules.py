@@ -13,7 +13,7 @@ from riskd.rulebooks.installer import RuleEngine, apply
 from riskd.rulebooks.schema import EPOCH, Rulebook
 from riskd.rulebooks.versions import next_change
 from riskd.services.backend import Backend
-from riskd.services.changes import RecordedDefinitions
+from riskd.services.changes import RecordedDefinitions, log_change
 
 _NS_PER_US: Final = 1000
 
@@ -76,6 +76,10 @@ class RuleVersions:
         except ValueError as error:  # RulebookError and ApplyError say which rule and why.
             _logger.error("rulebook not applied", extra={"fields": {**fields, "error": str(error)}})
             return
+        finally:
+            # Not under the lock, which orders wait for.
+            for change in recorded.changes:
+                log_change(change)
         if backend.engine.revision != before:
             _logger.info("rulebook applied", extra={"fields": fields})
             self._announce(rulebook, now)

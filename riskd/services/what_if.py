@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from riskd.catalogue import ENTRY_VALUE_MAX, Asset, Instrument
+from riskd.core.engine import METHOD_CHECK_ORDER, METHOD_REPORT_MARKS
 from riskd.core.rows import WhatIfPosition
 from riskd.numbers import LEVERAGE_SCALE, RATE_SCALE, leverage_text, to_units
 from riskd.services.backend import Backend
 from riskd.services.errors import RefusalError, enum_name, reading, reason_name
 from riskd.services.messages import Messages
-from riskd.services.order_risk import METHOD_CHECK_ORDER, METHOD_REPORT_MARKS
 from riskd.services.schedules import (
     LEVERAGE_MAX,
     LEVERAGE_MIN,

@@ -8,7 +8,7 @@ import logging
 import pytest
 
 from riskd.logs import JsonFormatter
-from riskd.services.changes import ChangeTrail, RecordedDefinitions
+from riskd.services.changes import ChangeTrail, RecordedDefinitions, log_change
 from riskd.v1 import control_service_pb2 as control_pb
 from riskd.v1 import limit_service_pb2 as limits_pb
 from riskd.v1 import market_data_service_pb2 as marks_pb
@@ -76,6 +76,9 @@ def test_what_a_rulebook_changes_is_logged_as_any_other_change(
     recorded = RecordedDefinitions(market.engine, ChangeTrail(market.engine), "some_venue", NOW_NS)
     recorded.create_asset("XYZ", 6)
     recorded.create_asset("XYZ", 6)
+    assert not caplog.records, "the one who applies the rules may hold the engine's lock"
+    (change,) = recorded.changes
+    log_change(change)
     (record,) = caplog.records
     line = json.loads(JsonFormatter().format(record))
     assert (line["actor"], line["method"]) == ("riskd", "ApplyRulebook")

@@ -102,6 +102,8 @@ def test_all_accounts_are_all(path: Path) -> None:
         ("2000", '"9-1"', "accounts has '9-1': must be"),
         ("2000", f'"1-{2**64}"', "accounts has '1-18446744073709551616': must be"),
         ("2000", "999", "accounts has 999 twice"),
+        ("2000", "0x" + "f" * 5_000, "Exceeds the limit"),
+        ("2000", "[" * 5_000, "not valid TOML"),
         ("10-19", "10-4294967296", "gateways has '10-4294967296': must be .* 1 to 4294967295"),
         ("spiffe://", "https://", "spiffe_ids has 'https://example.com/gateway/3': must be spiffe"),
         ('common_names = ["gateway-3"]', 'common_names = [""]', "common_names has '': must be"),

@@ -248,6 +248,11 @@ EXAMPLES = [
         {"wallet": (12.5 / 50 + 12.5 * 0.00075 * 1.02, 1e-12)},
     ),
     (
+        # A contract is 0.000001 BTC a dollar: 0.3 BTC is in the first tier, where 50x is allowed.
+        (*position("long", "100", "3000", "bitmex", "ETHUSD"), "--leverage", "50"),
+        {"initial margin": (100 * 3000 * 1e-6 / 50, 1e-12)},
+    ),
+    (
         (
             *position("short", "1", "0.017497423", "deribit", "ETH"),
             *["--option-type", "call", "--strike", "2100", "--underlying", "1882.4"],
@@ -351,6 +356,16 @@ def test_the_margin_command_knows_the_options_of_a_rulebook() -> None:
     }
     with pytest.raises(ValueError, match="has no option_rule: it cannot be short"):
         figures(*position("short", "2", "1000", "textbook_options", call))
+
+
+def test_the_margin_command_counts_the_coins_of_an_option_s_contract(tmp_path: Path) -> None:
+    name = "BTC-27DEC30-80000-C"
+    text = (DATA / "rulebook_format2.toml").read_text(encoding="utf-8")
+    before, mark, option = text.partition(f"[instrument.{name}]")
+    path = tmp_path / "tiny.toml"
+    path.write_text(before + mark + option.replace("lot", 'contract_multiplier = "0.1"\nlot', 1))
+    shown = figures(*position("long", "2", "0.05", str(path), name), "--mark", "0.06")
+    assert (shown["premium"], shown["value at mark"]) == ("0.01", "0.012")
 
 
 def test_the_documentation_s_versions_differ_as_it_says(
