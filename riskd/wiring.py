@@ -108,12 +108,14 @@ def build_audited_engine(settings: Settings) -> tuple[Engine, ChangeTrail]:
 def _load_rulebooks(settings: Settings) -> list[Rulebook]:
     """Return the rulebooks of the settings. Raises SettingsError.
 
-    Two that name the same schedule or instrument are refused: the later one would be in force for
-    the instruments of both.
+    One that is there twice is refused, and so are two that name the same schedule or instrument:
+    the later one would be in force for the instruments of both.
     """
     found: list[Rulebook] = []
     owners: dict[tuple[str, str], str] = {}
-    for name in settings.rulebooks:
+    for at, name in enumerate(settings.rulebooks):
+        if name in settings.rulebooks[:at]:
+            raise SettingsError(f"rulebooks: {name} is there twice")
         try:
             rulebook = loader.load(name)
         except ValueError as error:  # RulebookError says which key and why.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import math
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -57,6 +58,9 @@ def read(address: str, timeout_s: float) -> Reading:
             text = response.read(PAGE_BYTES_MAX).decode()
     except http.client.HTTPException as error:
         raise ValueError(f"no answer of HTTP: {error!r}") from None
+    except urllib.error.URLError as error:
+        # Its own text shows a Python object.
+        raise OSError(getattr(error.reason, "strerror", None) or error.reason) from None
     return parse(text, time.monotonic())
 
 

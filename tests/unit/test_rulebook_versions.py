@@ -253,3 +253,6 @@ def test_two_rulebooks_of_a_server_do_not_share_names(tmp_path: Path) -> None:
     message = "rulebooks: binance_usdm and mexc both have the schedule BTCUSDT"
     with pytest.raises(SettingsError, match=message):
         build_engine(settings)
+    twice = Settings(rulebooks=("mexc", "kucoin", "mexc"), durability="none")
+    with pytest.raises(SettingsError, match="rulebooks: mexc is there twice"):
+        build_engine(twice)
