@@ -19,6 +19,8 @@ from tests.fuzz.targets import TARGETS
 FOLDER = Path(__file__).resolve().parent
 ROOT = FOLDER.parents[1]
 OUT = ROOT / "build" / "fuzz"
+# The instrumented modules.
+CORE = OUT / "core"
 # The modules that read what comes from outside, and the C that the ordinary build made of them.
 MODULES = {"wire": [], "session": ["nghttp2", "crypto"], "journal": []}
 GENERATED = ROOT / "build" / "cython-release" / "ext" / "riskd" / "core"
@@ -33,27 +35,32 @@ class MissingError(Exception):
     """There is nothing to fuzz with; the message says what is missing."""
 
 
+class BuildError(Exception):
+    """What is to be fuzzed cannot be built; the message says what the compiler said."""
+
+
 def build() -> Path:
-    """Return the fuzzer, built from the C of the last build. Raises MissingError."""
+    """Return the fuzzer, built from the C of the last build. Raises MissingError, BuildError."""
     if shutil.which("clang") is None:
         raise MissingError("there is no clang: apt-get install clang")
     if os.environ.get("RISKD_DEBUG", "0") not in ("", "0"):
         raise MissingError("a debug build has the sanitizers of another compiler")
     if not (GENERATED / "wire.c").exists():
         raise MissingError(f"there is no {GENERATED.relative_to(ROOT)}: run make")
-    core = OUT / "core"
-    core.mkdir(parents=True, exist_ok=True)
+    CORE.mkdir(parents=True, exist_ok=True)
     include = f"-isystem{sysconfig.get_path('include')}"
     common = ["clang", "-std=c11", "-D_DEFAULT_SOURCE", "-O1", "-g", include, SANITIZE]
     common.append("-fno-sanitize-recover=all")
     suffix = sysconfig.get_config_var("EXT_SUFFIX")
     for module, libraries in MODULES.items():
         source = GENERATED / f"{module}.c"
-        if not source.exists():
-            continue  # It needs a library that is not there.
+        target = CORE / f"{module}{suffix}"
+        if not source.exists():  # It needs a library that is not there.
+            target.unlink(missing_ok=True)
+            continue
         flags = ["-w", "-fPIC", "-shared", "-fsanitize=fuzzer-no-link", "-DRISKD_DEBUG=1"]
         flags += [f"-I{HEADERS}", *(f"-l{library}" for library in libraries)]
-        _compile(core / f"{module}{suffix}", source, [*common, *flags])
+        _compile(target, source, [*common, *flags])
     fuzzer = OUT / "fuzzer"
     library = sysconfig.get_config_var("LIBDIR")
     version = sysconfig.get_config_var("LDVERSION")
@@ -63,7 +70,9 @@ def build() -> Path:
 
 
 def _compile(target: Path, source: Path, command: list[str], last: list[str] | None = None) -> None:
-    if target.exists() and target.stat().st_mtime >= source.stat().st_mtime:
+    made_of = [source, *HEADERS.glob("*.h"), Path(__file__)]
+    newest = max(path.stat().st_mtime for path in made_of)
+    if target.exists() and target.stat().st_mtime >= newest:
         return
     done = subprocess.run(
         [*command, str(source), "-o", str(target), *(last or [])],
@@ -72,7 +81,7 @@ def _compile(target: Path, source: Path, command: list[str], last: list[str] | N
         check=False,
     )
     if done.returncode != 0:
-        raise MissingError(f"clang cannot build {source.name}: {done.stderr[-800:]}")
+        raise BuildError(f"clang cannot build {source.name}: {done.stderr[-800:]}")
 
 
 def corpus_file(target: str) -> Path:
@@ -102,7 +111,7 @@ def command(fuzzer: Path, target: str) -> tuple[list[str], dict[str, str]]:
         **os.environ,
         "RISKD_FUZZ_PYTHON": sys.executable,
         "RISKD_FUZZ_TARGET": target,
-        "RISKD_FUZZ_CORE": str(OUT / "core"),
+        "RISKD_FUZZ_CORE": str(CORE),
         "PYTHONPATH": str(ROOT),
         # Python frees objects by its own rules, and some never.
         "ASAN_OPTIONS": "detect_leaks=0",
@@ -155,7 +164,7 @@ def main() -> int:
                 merge(target)
             elif fuzz(target, arguments.seconds) != 0:
                 failed.append(target)
-    except MissingError as error:
+    except (MissingError, BuildError) as error:
         print(f"fuzz: not run: {error}", file=sys.stderr)
         return 1
     for target in failed:

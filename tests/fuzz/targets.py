@@ -6,6 +6,7 @@ run. Each says what must hold beside the absence of faults that the sanitizers s
 
 from __future__ import annotations
 
+import importlib
 import os
 import struct
 import tempfile
@@ -36,6 +37,13 @@ from riskd.core.permits import Permits
 from riskd.v1 import market_data_service_pb2 as marks_pb
 from riskd.v1 import order_risk_service_pb2 as orders_pb
 from riskd.v1 import types_pb2
+
+# An ordinary module would be fuzzed as well, blindly.
+if "RISKD_FUZZ_CORE" in os.environ:
+    for instrumented in Path(os.environ["RISKD_FUZZ_CORE"]).glob("*.so"):
+        module = importlib.import_module(f"riskd.core.{instrumented.name.partition('.')[0]}")
+        if module.__file__ != str(instrumented):
+            raise ImportError(f"{module.__file__} was loaded, and not {instrumented}")
 
 NOW_NS = 1_700_000_000_000_000_000
 METHODS: list[tuple[int, type[Message], type[Message]]] = [

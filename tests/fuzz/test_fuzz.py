@@ -5,7 +5,7 @@ import subprocess
 
 import pytest
 
-from tests.fuzz.__main__ import ROOT, MissingError, build, command, corpus, write_inputs
+from tests.fuzz.__main__ import CORE, ROOT, MissingError, build, command, corpus, write_inputs
 from tests.fuzz.targets import TARGETS
 
 SECONDS = 2
@@ -44,3 +44,6 @@ def test_fuzzing_finds_nothing(target: str) -> None:
     )
     assert done.returncode == 0, done.stderr[-3000:]
     assert "Done " in done.stderr
+    # The harness, and each module that was built for it.
+    instrumented = 1 + len(list(CORE.glob("*.so")))
+    assert f"INFO: Loaded {instrumented} modules " in done.stderr

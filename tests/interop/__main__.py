@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -18,13 +17,17 @@ from tests.interop.toolchains import (
     HEALTH_PROTOS,
     ROOT,
     AbsentError,
+    BuildError,
     go_program,
 )
+from tests.processes import environment
 
 CASES = (
     *("unary", "repeat", "metadata", "batch", "details", "large", "unimplemented"),
     *("deadline", "cancel", "stream", "health", "concurrent"),
 )
+# Beside the cases: that a client can be built, and that it ends by itself with status 0.
+END = "end"
 IDS_A_RUN = 1_000_000
 TIMEOUT_S = 300
 SERVICE = "riskd.v1.OrderRiskService"
@@ -46,7 +49,7 @@ class Run:
     def environment(self) -> dict[str, str]:
         """Return the variables of README.md, over those of this process."""
         found = {
-            **os.environ,
+            **environment(),
             "INTEROP_ADDRESS": self.door.address,
             "INTEROP_FIRST_ID": str(self.first_id),
             "INTEROP_CALLS": str(self.calls),
@@ -76,14 +79,17 @@ def program(command: Sequence[str | Path]) -> Client:
         except subprocess.TimeoutExpired as error:
             # Bytes, although text was asked for (python/cpython#87597).
             printed = error.stdout.decode() if isinstance(error.stdout, bytes) else ""
-            return _parse(printed, f"no end after {TIMEOUT_S} s")
+            why = f"no end after {TIMEOUT_S} s"
+            return {**parsed(printed, why), END: why}
         last = (done.stderr.strip().splitlines() or ["no output"])[-1]
-        return _parse(done.stdout, f"status {done.returncode}: {last}")
+        why = f"status {done.returncode}: {last}"
+        return {**parsed(done.stdout, why), END: "ok" if done.returncode == 0 else why}
 
     return run
 
 
-def _parse(printed: str, otherwise: str) -> Results:
+def parsed(printed: str, otherwise: str) -> Results:
+    """Return what a program printed of each case, and otherwise of what it did not name."""
     results = dict.fromkeys(CASES, otherwise)
     for line in printed.splitlines():
         name, _, rest = line.partition("\t")
@@ -132,7 +138,7 @@ class Grpcurl:
         for name, case in cases.items():
             try:
                 case()
-            except (AssertionError, ValueError, KeyError) as error:
+            except (AssertionError, ValueError, KeyError, subprocess.TimeoutExpired) as error:
                 results[name] = f"{type(error).__name__}: {error}"
             else:
                 results[name] = "ok"
@@ -157,6 +163,7 @@ class Grpcurl:
             text=True,
             check=False,
             timeout=60,
+            env=environment(),
         )
         return done.returncode, done.stdout, done.stderr
 
@@ -245,6 +252,7 @@ def ghz(path: Path, run: Run) -> Results:
         text=True,
         check=False,
         timeout=TIMEOUT_S,
+        env=environment(),
     )
     if done.returncode != 0:
         return {"concurrent": done.stderr.strip() or done.stdout.strip()}
@@ -260,7 +268,7 @@ def _make_program(build: Callable[[], list[str | Path]]) -> Client:
 
 
 def clients() -> dict[str, Callable[[], Client]]:
-    """Return what makes each client, building it; it raises AbsentError."""
+    """Return what makes each client, building it; it raises AbsentError, BuildError."""
     made: dict[str, Callable[[], Client]] = {
         name: partial(_make_program, build) for name, build in BUILDERS.items()
     }
@@ -279,11 +287,12 @@ def clients() -> dict[str, Callable[[], Client]]:
 def table(rows: dict[tuple[str, str], Results]) -> str:
     """Return a line a client and door: ok, FAIL, or - where the client cannot say the case."""
     width = max(len(f"{client} {door}") for client, door in rows)
-    lines = [" ".join([" " * width, *CASES])]
+    columns = [*CASES, END]
+    lines = [" ".join([" " * width, *columns])]
     for (client, door), results in rows.items():
         cells = [
             {"ok": "ok", "": "-"}.get(results.get(case, ""), "FAIL").ljust(len(case))
-            for case in CASES
+            for case in columns
         ]
         lines.append(" ".join([f"{client} {door}".ljust(width), *cells]))
     return "\n".join(lines)
@@ -292,7 +301,10 @@ def table(rows: dict[tuple[str, str], Results]) -> str:
 def run_all(
     names: Sequence[str], service: Service, calls: int
 ) -> tuple[dict[tuple[str, str], Results], dict[str, str]]:
-    """Run the clients against every door; return the results, and who is absent and why."""
+    """Run the clients against every door; return the results, and who is absent and why.
+
+    The one result of a client that cannot be built has `build` for a door.
+    """
     rows: dict[tuple[str, str], Results] = {}
     absent: dict[str, str] = {}
     makers = clients()
@@ -304,8 +316,15 @@ def run_all(
         except AbsentError as error:
             absent[name] = str(error)
             continue
+        except BuildError as error:
+            rows[name, "build"] = {END: str(error)}
+            print(f"{name} build: {error}", flush=True)
+            continue
         for door in service.doors:
-            results = client(Run(door, first_id, calls))
+            try:
+                results = client(Run(door, first_id, calls))
+            except (ValueError, KeyError, subprocess.TimeoutExpired) as error:
+                results = {END: f"{type(error).__name__}: {error}"}
             first_id += IDS_A_RUN
             rows[name, door.name] = results
             for case, result in results.items():
@@ -314,7 +333,7 @@ def run_all(
 
 
 def main() -> int:
-    """Build, run, print the table; the exit status is 1 if a case failed."""
+    """Build, run, print the table; the exit status is 1 if one failed, or a named one is absent."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("clients", nargs="*", metavar="client", help=", ".join(clients()))
     parser.add_argument("--calls", type=int, default=10_000, help="of the case concurrent")
@@ -331,7 +350,7 @@ def main() -> int:
     for why in service.notes:
         print(f"note: {why}")
     failed = any(result != "ok" for results in rows.values() for result in results.values())
-    return 1 if failed or not rows else 0
+    return 1 if failed or not rows or (absent and arguments.clients) else 0
 
 
 if __name__ == "__main__":

@@ -13,7 +13,8 @@ import xml.etree.ElementTree as ET
 from pathlib import Path
 
 from tests.interop.server import Door, serving
-from tests.interop.toolchains import AbsentError, go_tool
+from tests.interop.toolchains import AbsentError, BuildError, go_tool
+from tests.processes import environment
 
 H2SPEC = "github.com/summerwind/h2spec/cmd/h2spec"
 PATH = "/riskd.v1.OrderRiskService/CheckOrder"
@@ -39,19 +40,30 @@ EXCEPTIONS = {
 Test = tuple[str, str]
 
 
+class RunError(Exception):
+    """h2spec has no result; the message says why."""
+
+
 def run(program: Path, door: Door) -> tuple[dict[Test, str], int]:
-    """Run all tests, the strict ones too; return what failed and how, and how many passed."""
+    """Run all tests, the strict ones too; return what failed and how, and how many passed.
+
+    Raises RunError, TimeoutExpired.
+    """
     host, _, port = door.address.rpartition(":")
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.xml"
         words = ["--strict", "--path", PATH, "--junit-report", str(report)]
         words += ["--tls", "--insecure"] if door.tls else []
-        subprocess.run(
+        done = subprocess.run(
             [str(program), "--host", host, "--port", port, *words],
-            stdout=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
             check=False,
             timeout=TIMEOUT_S,
+            env=environment(),
         )
+        if not report.exists():
+            raise RunError(f"no report, status {done.returncode}: {done.stderr or done.stdout}")
         cases = list(ET.parse(report).iter("testcase"))
     failed = {}
     passed = 0
@@ -72,7 +84,7 @@ def main() -> int:
     """Print what failed; the exit status is 1 if that is not what is excepted."""
     try:
         program = go_tool("h2spec", H2SPEC)
-    except AbsentError as error:
+    except (AbsentError, BuildError) as error:
         print(f"h2spec: not run: {error}")
         return 1
     wrong = 0
@@ -81,7 +93,12 @@ def main() -> int:
         doors = [door for door in service.doors if door.name in ("native", "native-tls")]
         for door in doors:
             name = "TLS" if door.tls else "plain text"
-            failed, passed = run(program, door)
+            try:
+                failed, passed = run(program, door)
+            except (RunError, subprocess.TimeoutExpired) as error:
+                print(f"{name}: FAILED: {error}")
+                wrong += 1
+                continue
             for test, how in failed.items():
                 excepted = EXCEPTIONS.get(test)
                 print(f"{name}: {' '.join(test)}: {excepted or f'FAILED: {how}'}")

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -23,6 +22,7 @@ from riskd.v1 import market_data_service_pb2 as marks_pb
 from riskd.v1.account_service_pb2_grpc import AccountServiceStub
 from riskd.v1.instrument_service_pb2_grpc import InstrumentServiceStub
 from riskd.v1.market_data_service_pb2_grpc import MarketDataServiceStub
+from tests.processes import running
 
 STOP_S = 30
 
@@ -94,54 +94,26 @@ def started(*flags: str, suffix: str = "", tls: dict[str, Path] | None = None) -
     The tls of a Unix socket is none.
     """
     with tempfile.TemporaryDirectory(prefix="riskd-interop-") as directory:
-        process = subprocess.Popen(
-            [
-                *(sys.executable, "-m", "riskd.cli", "serve"),
-                *("--control-address", "127.0.0.1:0", "--listener-addresses", "127.0.0.1:0"),
-                *("--metrics-address", ""),
-                *("--durability", "process", "--journal-directory", f"{directory}/journal"),
-                *("--orders-max", "1000000", "--log-level", "error", *flags),
-            ],
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        try:
-            said = _announced(process)
-            doors = [
-                Door(
-                    door.name + suffix,
-                    door.address,
-                    {} if door.address.startswith("unix:") else dict(tls or {}),
-                )
-                for door in said.doors
-            ]
+        words = [
+            *("--control-address", "127.0.0.1:0", "--listener-addresses", "127.0.0.1:0"),
+            *("--metrics-address", ""),
+            *("--durability", "process", "--journal-directory", f"{directory}/journal"),
+            *("--orders-max", "1000000", "--log-level", "error", *flags),
+        ]
+        with running(*words) as (process, said):
+            doors = []
+            for line in said:
+                found = re.match(r"(control server|native listener): (\S+:\S+), ", line)
+                if found:
+                    name, address = found[1].partition(" ")[0] + suffix, found[2]
+                    secured = {} if address.startswith("unix:") else dict(tls or {})
+                    doors.append(Door(name, address, secured))
             _open_market(doors[0])
-            yield Service(doors, said.notes, process.pid)
-        finally:
+            notes = [line.strip() for line in said if line.startswith("native listener: none")]
+            yield Service(doors, notes, process.pid)
             process.terminate()
-            try:
-                process.wait(STOP_S)
-            finally:
-                process.kill()
-                process.wait()
-                if process.stdout is not None:
-                    process.stdout.close()
-
-
-def _announced(process: subprocess.Popen[str]) -> Service:
-    """Read what `riskd serve` says until it serves."""
-    assert process.stdout is not None
-    doors = []
-    notes = []
-    for line in process.stdout:
-        found = re.match(r"(control server|native listener): (\S+:\S+), ", line)
-        if found:
-            doors.append(Door(found[1].partition(" ")[0], found[2]))
-        elif line.startswith("native listener: none"):
-            notes.append(line.strip())
-        elif line.startswith("serving on "):
-            return Service(doors, notes, process.pid)
-    raise RuntimeError(f"riskd serve ended with status {process.wait()}")
+            if process.wait(STOP_S) != 0:
+                raise RuntimeError(f"riskd serve ended with status {process.returncode}")
 
 
 def _open_channel(door: Door) -> grpc.Channel:

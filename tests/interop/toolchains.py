@@ -29,7 +29,11 @@ GO_PLUGINS = (
 
 
 class AbsentError(Exception):
-    """A client cannot be built here; the message says why."""
+    """A tool that a client needs is not there; the message says which."""
+
+
+class BuildError(Exception):
+    """A client cannot be built with the tools that are there; the message says why."""
 
 
 def _run(
@@ -47,8 +51,10 @@ def _run(
         )
     except FileNotFoundError:
         raise AbsentError(f"there is no {command[0]}") from None
+    except subprocess.TimeoutExpired:
+        raise BuildError(f"{Path(command[0]).name} did not end in {TIMEOUT_S} s") from None
     if done.returncode != 0:
-        raise AbsentError(
+        raise BuildError(
             f"{Path(command[0]).name} failed: {done.stderr[-2000:] or done.stdout[-2000:]}"
         )
     return done.stdout
@@ -186,7 +192,7 @@ def build_cpp() -> list[str | Path]:
     return [client]
 
 
-# What builds each client and returns its command; raises AbsentError.
+# What builds each client and returns its command; raises AbsentError, BuildError.
 BUILDERS: dict[str, Callable[[], list[str | Path]]] = {
     "grpcio": build_python,
     "grpc-go": build_go,

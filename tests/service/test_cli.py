@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -21,6 +19,7 @@ from riskd.cli import COMMANDS, main
 from riskd.core.engine import Engine
 from riskd.rulebooks import installer, loader
 from riskd.v1 import audit_service_pb2, types_pb2
+from tests.processes import running
 
 if TYPE_CHECKING:
     from tests.service.conftest import Rig
@@ -307,23 +306,10 @@ def test_serve_answers_until_a_signal_and_ends_with_0(tmp_path: Path, number: in
     options = ["--control-address", "127.0.0.1:0", "--listener-addresses", "127.0.0.1:0"]
     options += ["--metrics-address", "127.0.0.1:0"]
     options += ["--journal-directory", str(tmp_path / "journal")]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "riskd.cli", "serve", *options],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        cwd=Path(__file__).parents[2],
-        env={key: value for key, value in os.environ.items() if not key.startswith("RISKD_")},
-    )
-    try:
-        assert process.stdout is not None
-        port = 0
-        for line in process.stdout:
-            if match := re.fullmatch(r"serving on 127\.0\.0\.1:(\d+)\n", line):
-                port = int(match[1])
-                break
-        assert port
-        common = f"check --address 127.0.0.1:{port} --account 1 --symbol X --side buy"
+    with running(*options, stderr=subprocess.PIPE) as (process, said):
+        match = re.fullmatch(r"serving on 127\.0\.0\.1:(\d+)\n", said[-1])
+        assert match
+        common = f"check --address 127.0.0.1:{match[1]} --account 1 --symbol X --side buy"
         assert main([*common.split(), "--quantity", "1"]) == 1
         process.send_signal(number)
         _, err = process.communicate(timeout=60)
@@ -332,9 +318,6 @@ def test_serve_answers_until_a_signal_and_ends_with_0(tmp_path: Path, number: in
         assert [line["message"] for line in lines] == [
             "journal opened", "serving", "stopping", "stopped",
         ]  # fmt: skip
-    finally:
-        process.kill()
-        process.communicate()
 
 
 def test_check_shows_the_limit_that_an_order_breaks(market: Rig, capsys: Capture) -> None:

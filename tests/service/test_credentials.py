@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 import signal
 import subprocess
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,6 +26,7 @@ from riskd_client import (
     Unavailable,
     tls_credentials,
 )
+from tests.processes import running
 from tests.service.authority import Authority
 from tests.service.conftest import Clock, Rig, open_market
 from tests.service.test_identities import ORDERS, ask, check, identity, listening, token_of
@@ -271,36 +269,13 @@ def test_no_door_opens_without_the_identities_of_its_settings(rig: Rig) -> None:
             door(settings, rig.engine)
 
 
-@contextmanager
-def running(*words: str) -> Iterator[tuple[subprocess.Popen[str], list[str]]]:
-    """Run `riskd serve` and give what it said before it served."""
-    environment = {name: each for name, each in os.environ.items() if not name.startswith("RISKD_")}
-    server = subprocess.Popen(
-        [sys.executable, "-m", "riskd.cli", "serve", *words],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=environment,
-    )
-    try:
-        assert server.stdout is not None
-        lines = [server.stdout.readline()]
-        while not lines[-1].startswith("serving on"):
-            lines.append(server.stdout.readline())
-            assert lines[-1]
-        yield server, lines
-    finally:
-        server.kill()
-        server.communicate()
-
-
 def test_no_token_is_in_a_log_an_error_or_a_row(tmp_path: Path) -> None:
     path = tmp_path / "identities.toml"
     path.write_text("".join(TABLES))
     unknown = "riskd_not-of-the-file"
     with running(
         "--control-address=127.0.0.1:0", "--listener-addresses=127.0.0.1:0", "--durability=none",
-        f"--identities-file={path}", "--log-level=debug",
+        f"--identities-file={path}", "--log-level=debug", stderr=subprocess.PIPE,
     ) as (server, lines):  # fmt: skip
         said = "".join(lines)
         assert f"identities: 2 of {path}, all else is denied" in said

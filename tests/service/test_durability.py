@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import errno
-import os
 import re
 import signal
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
@@ -25,6 +23,7 @@ from riskd.settings import Settings
 from riskd.v1 import account_service_pb2, order_risk_service_pb2
 from riskd.v1.account_service_pb2_grpc import AccountServiceStub
 from riskd.wiring import build_server
+from tests.processes import RISKD, environment, running
 from tests.service.conftest import Rig
 
 if TYPE_CHECKING:
@@ -40,24 +39,9 @@ def process(directory: Path, durability: str) -> Iterator[tuple[subprocess.Popen
     options += ["--metrics-address", "127.0.0.1:0"]
     options += ["--rulebooks", "textbook"]
     options += ["--journal-directory", str(directory), "--durability", durability]
-    server = subprocess.Popen(
-        [sys.executable, "-m", "riskd.cli", "serve", *options],
-        stdout=subprocess.PIPE,
-        text=True,
-        env={key: value for key, value in os.environ.items() if not key.startswith("RISKD_")},
-    )
-    try:
-        assert server.stdout is not None
-        kept = ""
-        for line in server.stdout:
-            if re.match(r"kept in|nothing is kept", line):
-                kept = line.strip()
-            if match := re.fullmatch(r"serving on (127\.0\.0\.1:\d+)\n", line):
-                yield server, match[1], kept
-                break
-    finally:
-        server.kill()
-        server.communicate()
+    with running(*options) as (server, said):
+        (kept,) = (line.strip() for line in said if re.match(r"kept in|nothing is kept", line))
+        yield server, said[-1].removeprefix("serving on ").strip(), kept
 
 
 def call(address: str, method: str, request: bytes) -> bytes:
@@ -106,7 +90,8 @@ def test_a_journal_that_is_damaged_stops_the_start(tmp_path: Path, contents: byt
     (directory / "00000000000000000001.journal").write_bytes(contents)
     (directory / "00000000000000000007.journal").write_bytes(contents)
     finished = subprocess.run(
-        [sys.executable, "-m", "riskd.cli", "serve", "--journal-directory", str(directory)],
+        [*RISKD, "serve", "--journal-directory", str(directory)],
+        env=environment(),
         capture_output=True,
         text=True,
         timeout=TIMEOUT_S,

@@ -6,9 +6,7 @@ import contextlib
 import errno
 import os
 import random
-import signal
 import socket
-import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -30,6 +28,7 @@ from riskd.settings import Settings, SettingsError
 from riskd.v1 import order_risk_service_pb2 as pb
 from riskd.v1 import types_pb2
 from riskd.v1.order_risk_service_pb2_grpc import OrderRiskServiceStub
+from tests.processes import running
 from tests.service.conftest import NOW_NS, TIMEOUT_S, Clock, Rig, open_market
 
 if TYPE_CHECKING:
@@ -318,7 +317,7 @@ def test_replies_of_both_doors_are_on_record_when_they_leave(
 
 @pytest.mark.parametrize("durability", ["process", "machine"])
 def test_a_killed_service_has_everything_that_it_acknowledged(
-    tmp_path: Path, durability: str, order: pb.CheckOrderRequest
+    tmp_path: Path, durability: str, threads: int, order: pb.CheckOrderRequest
 ) -> None:
     options = {
         "control-address": "127.0.0.1:0",
@@ -326,29 +325,19 @@ def test_a_killed_service_has_everything_that_it_acknowledged(
         "metrics-address": "127.0.0.1:0",
         "journal-directory": str(tmp_path / "journal"),
         "durability": durability,
+        "listener-threads": threads,
     }
-    server = subprocess.Popen(
-        [sys.executable, "-m", "riskd.cli", "serve", *(f"--{n}={v}" for n, v in options.items())],
-        stdout=subprocess.PIPE,
-        text=True,
-        env={name: value for name, value in os.environ.items() if not name.startswith("RISKD_")},
-    )
     answers = {}
-    try:
-        assert server.stdout is not None
-        for line in server.stdout:
-            if line.startswith("serving on"):
-                break
-        with grpc.insecure_channel(f"unix:{tmp_path}/riskd.sock") as channel:
-            for number in range(1, 100):
-                order.client_order_id = number
-                request = order.SerializeToString()
-                answers[request] = call(channel, SERVICE + "CheckOrder", request)[2]
-            server.send_signal(signal.SIGKILL)
-            server.wait()
-    finally:
+    with (
+        running(*(f"--{name}={value}" for name, value in options.items())) as (server, _),
+        grpc.insecure_channel(f"unix:{tmp_path}/riskd.sock") as channel,
+    ):
+        for number in range(1, 100):
+            order.client_order_id = number
+            request = order.SerializeToString()
+            answers[request] = call(channel, SERVICE + "CheckOrder", request)[2]
         server.kill()
-        server.communicate()
+        server.wait()
     found = Engine(answer_bytes=2 << 20)
     found.recover(tmp_path / "journal")
     # A repeat is answered with the first answer, whatever the time is.

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import re
 import shutil
 import signal
 import socket
 import ssl
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +18,7 @@ import grpc
 import pytest
 
 from riskd.settings import Settings, SettingsError
+from tests.processes import running
 from tests.service.authority import Authority
 from tests.service.conftest import NOW_NS, Rig
 from tests.service.test_listener import SERVICE, call
@@ -166,20 +165,8 @@ def test_serve_says_what_listens_where_and_reloads_on_sighup(
         "durability": "none",
     }
     words = [f"--{name}={value}" for name, value in options.items()]
-    server = subprocess.Popen(
-        [sys.executable, "-m", "riskd.cli", "serve", *words],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={name: value for name, value in os.environ.items() if not name.startswith("RISKD_")},
-    )
-    try:
-        assert server.stdout is not None
+    with running(*words, stderr=subprocess.PIPE) as (server, lines):
         assert server.stderr is not None
-        lines = [server.stdout.readline()]
-        while not lines[-1].startswith("serving on"):
-            lines.append(server.stdout.readline())
-            assert lines[-1]
         control, secured, local, identities, _ = lines[-6:-1]
         assert identities == ("identities: none, everybody who can connect may do everything\n")
         of_authority = f"clients with a certificate of {authority.certificate}\n"
@@ -210,9 +197,6 @@ def test_serve_says_what_listens_where_and_reloads_on_sighup(
             assert code_of(door, other, client) is grpc.StatusCode.OK
         server.send_signal(signal.SIGTERM)
         assert server.wait(60) == 0
-    finally:
-        server.kill()
-        server.communicate()
 
 
 @pytest.mark.parametrize(
