@@ -248,7 +248,7 @@ def _show_book(book: Rulebook) -> None:
         print(f"next change: {later.isoformat()}")
     missing = unsupported(book)
     print(f"engine: {'cannot do yet: ' + '; '.join(missing) if missing else 'takes it'}")
-    for row in () if missing else left_out(book):
+    for row in left_out(book):
         print(f"engine leaves out: {row}")
     assets = ", ".join(f"{asset.symbol} (scale {asset.scale})" for asset in book.assets)
     print(f"assets: {assets or 'none'}")
