@@ -6,6 +6,7 @@ import contextlib
 import errno
 import os
 import random
+import resource
 import socket
 import sys
 import threading
@@ -551,3 +552,35 @@ def test_connections_beyond_capacity_are_closed(market: Rig) -> None:
             code, *_ = call(second, SERVICE + "CheckOrder", b"")
             assert code is grpc.StatusCode.UNAVAILABLE
         native.health.Check(health_pb2.HealthCheckRequest())
+
+
+@contextmanager
+def no_file_left() -> Iterator[None]:
+    """Let this process open no file, inside the with block."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    probe = os.open(os.devnull, os.O_RDONLY)
+    os.close(probe)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (probe, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_without_files_for_connections_those_that_are_there_are_answered_and_nothing_spins(
+    market: Rig,
+) -> None:
+    request = pb.GetReservationRequest(reservation_id=1).SerializeToString()
+    with listening(market.engine) as native, socket.socket() as late:
+        host, port = native.address.split(":")
+        before = native.call("GetReservation", request)
+        with no_file_left():
+            late.connect((host, int(port)))
+            rounds = native.listener.counts()["rounds"]
+            for _ in range(100):
+                assert native.call("GetReservation", request) == before
+            # Each thread has a round for a call, and for a tick in 100 ms; spinning, thousands.
+            assert native.listener.counts()["rounds"] - rounds < 1000
+        late.settimeout(TIMEOUT_S)
+        # The server's SETTINGS, once there is a file again.
+        assert late.recv(9)[3] == 4

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import random
 import struct
 from collections.abc import Callable
@@ -24,6 +25,7 @@ from hyperframe.frame import (
     SettingsFrame,
 )
 
+from riskd.core.permits import Permits
 from riskd.v1 import order_risk_service_pb2 as pb
 from riskd.v1 import types_pb2
 from tests.service.conftest import Rig
@@ -147,17 +149,19 @@ def order_bytes(number: int = 1) -> bytes:
     ).SerializeToString()
 
 
+def literal(name: str, value: str) -> bytes:
+    """Return a header that needs no state of the connection."""
+    # RFC 7541, 6.2.2: literal without indexing, new name, no Huffman.
+    return b"\x00" + bytes([len(name)]) + name.encode() + bytes([len(value)]) + value.encode()
+
+
 def encoded(path: str = CHECK) -> bytes:
     """Return a block of headers that needs no state of the connection."""
     pairs = [
         (":method", "POST"), (":scheme", "http"), (":path", path), (":authority", "riskd"),
         ("content-type", "application/grpc"),
     ]  # fmt: skip
-    # RFC 7541, 6.2.2: literal without indexing, new name, no Huffman.
-    return b"".join(
-        b"\x00" + bytes([len(name)]) + name.encode() + bytes([len(value)]) + value.encode()
-        for name, value in pairs
-    )
+    return b"".join(literal(*pair) for pair in pairs)
 
 
 def test_a_call_that_comes_byte_by_byte_is_answered_as_a_whole_one(market: Rig) -> None:
@@ -559,3 +563,24 @@ def test_no_bytes_break_it(market: Rig) -> None:
         server.tick(chance.randrange(10**11))
         server.drain()
     assert Client(market.engine).call(order_bytes(2))[0] == OK
+
+
+def test_of_two_tokens_none_counts_and_their_table_may_be_gone(market: Rig) -> None:
+    token = "t" * 43
+    key = (1, hashlib.sha256(token.encode()).digest())
+    everything = ((0, (1 << 64) - 1),)
+    permits = Permits()
+    permits.replace([("alice", 1 << 1, 0, everything, everything, (key,))])
+    client = Client(market.engine, permits=permits)
+    client.http.send_headers(
+        1, [(":method", "POST"), (":path", "/"), (":scheme", "http"), (":authority", "x")]
+    )
+    client.http.data_to_send()
+    header = literal("authorization", f"Bearer {token}")
+    client.raw(HeadersFrame(1, encoded() + header))
+    permits.replace([("bob", 1 << 1, 0, everything, everything, (key,))])
+    client.raw(ContinuationFrame(1, header, flags=["END_HEADERS"]))
+    assert client.outcome(1)[0] == "16"
+    [(_, _, reason, _, _, identity, _, _)], _ = permits.take_denials()
+    # TOKEN_UNKNOWN, of nobody.
+    assert (reason, identity) == (3, "")

@@ -259,6 +259,8 @@ cdef struct State:
     # Of those: refused, or closed.
     uint64_t ended
     int sockets[SOCKETS_MAX]
+    # They are not watched until the next tick: a connection could not be accepted.
+    bint is_paused
     TlsContext *contexts[SOCKETS_MAX]
     uint32_t sockets_count
     # 0: the clock's. Written by Python.
@@ -416,6 +418,15 @@ cdef void _take_given(State *state) noexcept nogil:
         _open_connection(state, state.contexts[given.place], given.file, given.peer)
 
 
+cdef void _watch_sockets(State *state, uint32_t events) noexcept nogil:
+    cdef epoll_event event
+    cdef uint32_t place
+    event.events = events
+    for place in range(state.sockets_count):
+        event.data.u64 = EVENT_SOCKETS + <uint64_t>place
+        epoll_ctl(state.epoll, EPOLL_CTL_MOD, state.sockets[place], &event)
+
+
 cdef void _accept(State *state, uint32_t place) noexcept nogil:
     cdef Given given
     cdef int _index
@@ -424,7 +435,13 @@ cdef void _accept(State *state, uint32_t place) noexcept nogil:
         given.file = _accept_from(state.sockets[place], given.peer, PEER_SIZE)
         if given.file >= 0:
             _give(state, &given)
+        elif c_errno.errno == EAGAIN:
+            return
         elif c_errno.errno != EINTR and c_errno.errno != ECONNABORTED:
+            # No file or no memory for it: the socket stays readable, and would be an event of every
+            # round.
+            state.is_paused = True
+            _watch_sockets(state, 0)
             return
 
 
@@ -571,6 +588,9 @@ cdef void _tick(State *state) noexcept nogil:
     cdef Connection *connection
     cdef uint32_t index
     state.ticked_ns = state.front.now_ns
+    if state.is_paused:
+        state.is_paused = False
+        _watch_sockets(state, EPOLLIN)
     front_tick(&state.front)
     for index in range(state.connections_max):
         connection = &state.connections[index]

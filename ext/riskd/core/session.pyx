@@ -797,6 +797,8 @@ cdef void _take_authorization(Call *call, const uint8_t *value, size_t size) noe
         or not _is_bearer(value)
     ):
         call.authorization = AUTHORIZATION_INVALID
+        # A header before it may have named one, of a table that can be gone by then.
+        call.permit = NULL
         return
     if not _is_last_token(session, value, size):
         session.authorization_size = <uint32_t>size
