@@ -146,7 +146,7 @@ HABITS: tuple[Callable[[socket.socket], None], ...] = (
 
 
 class Nuisance:
-    """Threads of clients with bad habits."""
+    """Threads of clients with bad habits, all of them in turn; counts has those that connected."""
 
     def __init__(self, doors: list[Door], threads: int) -> None:
         self.counts = dict.fromkeys((each.__name__ for each in HABITS), 0)
@@ -154,8 +154,7 @@ class Nuisance:
         self._lock = threading.Lock()
         self._stopped = threading.Event()
         self._threads = [
-            threading.Thread(target=self._run, args=(random.Random(number),))
-            for number in range(threads)
+            threading.Thread(target=self._run, args=(number,)) for number in range(threads)
         ]
         for thread in self._threads:
             thread.start()
@@ -165,25 +164,30 @@ class Nuisance:
         for thread in self._threads:
             thread.join()
 
-    def _run(self, chance: random.Random) -> None:
+    def _run(self, number: int) -> None:
+        chance = random.Random(number)
         while not self._stopped.is_set():
-            habit = chance.choice(HABITS)
+            habit = HABITS[number % len(HABITS)]
+            number += 1
             # The server may be quicker to close, or busy with the load.
             with contextlib.suppress(OSError, ValueError):
                 self._connect(habit, chance.choice(self._doors), shakes=chance.random() < 0.8)
-            with self._lock:
-                self.counts[habit.__name__] += 1
 
     def _connect(self, habit: Callable[[socket.socket], None], door: Door, *, shakes: bool) -> None:
         with opened(door) as client:
             if not door.tls or not shakes:
                 # Without a handshake, TLS's door gets nonsense.
-                habit(client)
+                self._misbehave(habit, client)
                 return
             context = ssl.create_default_context(cafile=str(door.tls["ca"]))
             context.set_alpn_protocols(["h2"])
             with context.wrap_socket(client, server_hostname="localhost") as secured:
-                habit(secured)
+                self._misbehave(habit, secured)
+
+    def _misbehave(self, habit: Callable[[socket.socket], None], client: socket.socket) -> None:
+        with self._lock:
+            self.counts[habit.__name__] += 1
+        habit(client)
 
 
 def opened(door: Door) -> socket.socket:
@@ -309,6 +313,7 @@ def run(calls: int, pid: int, soak: Soak, doors: list[Door]) -> list[str]:
         wrong.append(f"{after.files} files are open, {before.files} were")
     if soak.failed:
         wrong.append(f"{soak.failed} calls failed")
+    wrong += [f"nobody could {name}" for name, count in nuisance.counts.items() if count == 0]
     return wrong
 
 

@@ -16,7 +16,6 @@ from riskd.reference import ReferenceEngine
 from riskd.v1 import order_risk_service_pb2 as orders_pb
 from riskd.v1 import types_pb2 as t
 from tests.differential.family_streams import (
-    BY_LOTS,
     CONTRACTS,
     FAMILIES,
     ISOLATED_ONLY,
@@ -65,10 +64,8 @@ class Counts:
         """Positions that were filled, by instrument and whether they are long."""
         self.closing_fees: Counter[int] = Counter()
         """Of schedules that were taken."""
-        self.largest: Counter[int] = Counter()
-        """Quantities that schedules allow."""
-        self.bounds: Counter[int] = Counter()
-        """What positions would have gone beyond."""
+        self.in_lots: Counter[bool] = Counter()
+        """Positions that would have gone beyond the largest, by whether it is in lots."""
         self.rules: Counter[tuple[str, int]] = Counter()
         """Numbers of rules for options that were taken."""
         self.shared: Counter[str] = Counter()
@@ -82,13 +79,11 @@ class Counts:
                 self.accepted[command[1]["instrument_id"]] += 1
             for violation in reply.detail.violations:
                 if violation.reason == t.REASON_CODE_EXCEEDS_POSITION_NOTIONAL_MAX:
-                    self.bounds[violation.limit] += 1
+                    self.in_lots[violation.in_lots] += 1
         elif command[0] == "upsert_schedule" and outcome[0] == t.REASON_CODE_NONE:
-            family, parameter_a, closing_fee = command[6], command[8], command[11]
+            family, closing_fee = command[6], command[11]
             self.families[family] += 1
             self.closing_fees[closing_fee] += 1
-            if family == BY_LOTS and parameter_a != 0:
-                self.largest[parameter_a] += 1
         elif command[0] == "upsert_option_rule" and outcome[0] == t.REASON_CODE_NONE:
             self.rules.update(zip(("put_maintenance", "d", "e"), command[6:], strict=True))
         elif command[0] == "positions":
@@ -140,7 +135,7 @@ def test_streams_reach_all_kinds_and_families() -> None:
     assert set(FAMILIES) <= set(counts.families)
     assert all(counts.accepted[each] for each in (*SPOTS, *ISOLATED_ONLY))
     assert set(counts.closing_fees) == {0, 1, 2, 3}
-    assert counts.largest.keys() & counts.bounds.keys()
+    assert set(counts.in_lots) == {False, True}
     for name_of_number, least in (("put_maintenance", 2), ("d", 10**9), ("e", 1)):
         assert any(key[0] == name_of_number and key[1] >= least for key in counts.rules)
     assert all(counts.shared[each] for each in ("below", "above", "against", "liquidatable"))

@@ -64,7 +64,11 @@ def run(program: Path, door: Door) -> tuple[dict[Test, str], int]:
         )
         if not report.exists():
             raise RunError(f"no report, status {done.returncode}: {done.stderr or done.stdout}")
-        cases = list(ET.parse(report).iter("testcase"))
+        try:
+            cases = list(ET.parse(report).iter("testcase"))
+        except ET.ParseError as error:
+            line = report.read_bytes().splitlines()[error.position[0] - 1]
+            raise RunError(f"the report is no XML: {error}: {line!r}") from None
     failed = {}
     passed = 0
     for case in cases:

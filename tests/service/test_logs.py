@@ -22,13 +22,15 @@ def test_orders_fills_and_marks_leave_no_line(
     market: Rig, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG, "riskd")
+    accepted, rejected = types_pb2.DECISION_ACCEPTED, types_pb2.DECISION_REJECTED
     with listening(market) as (_, native):
         for base, door in ((0, market.orders), (10, native)):
             first = door.CheckOrder(order(base + 1))
-            assert first.decision == types_pb2.DECISION_ACCEPTED
-            door.CheckOrder(order(base + 2, account_id=99))
-            door.BatchCheckOrders(pb.BatchCheckOrdersRequest(orders=[order(base + 3)]))
-            list(door.StreamOrders(iter([pb.StreamOrdersRequest(order=order(base + 4))])))
+            other = door.CheckOrder(order(base + 2, account_id=99))
+            batch = door.BatchCheckOrders(pb.BatchCheckOrdersRequest(orders=[order(base + 3)]))
+            (streamed,) = door.StreamOrders(iter([pb.StreamOrdersRequest(order=order(base + 4))]))
+            found = [first, other, *batch.decisions, streamed.order]
+            assert [each.decision for each in found] == [accepted, rejected, accepted, accepted]
             report = pb.ReportExecutionRequest(
                 reservation_id=first.reservation_id,
                 gateway_id=3,
@@ -37,10 +39,14 @@ def test_orders_fills_and_marks_leave_no_line(
                 quantity_lots=1,
                 price_ticks=120_000,
             )
-            assert door.ReportExecution(report).decision == types_pb2.DECISION_ACCEPTED
-    mark = marks_pb.Mark(instrument_id=1, mark_price=6_000_100, time_ns=NOW_NS)
-    market.marks.ReportMarks(marks_pb.ReportMarksRequest(marks=[mark]))
+            assert door.ReportExecution(report).decision == accepted
+    mark = marks_pb.Mark(instrument_id=1, mark_price=1_200_100, time_ns=NOW_NS)
+    marked = market.marks.ReportMarks(marks_pb.ReportMarksRequest(marks=[mark]))
+    assert marked.taken_count == 1
     assert caplog.records == []
+    # That all levels are seen here.
+    logging.getLogger("riskd.test").debug("seen")
+    assert caplog.messages == ["seen"]
 
 
 def test_each_change_is_one_line_with_who_and_what(

@@ -979,12 +979,19 @@ def test_the_base_asset_of_a_contract_stays_and_options_have_none(bnb: Rig) -> N
     )
     assert failure.message.startswith("instrument.base_asset 'X' is unknown")
     about.base_asset = "BNB"
-    upsert(bnb, about)
+    assert upsert(bnb, about).base_asset == "BNB"
     about.base_asset = ""
     failure = bnb.fail(
         bnb.instruments.UpsertInstrument, pb.UpsertInstrumentRequest(instrument=about)
     )
     assert failure.message == "instrument BNB-FALL: base_asset is BNB and cannot change to none"
+    failure = bnb.fail(
+        bnb.instruments.UpsertInstrument,
+        pb.UpsertInstrumentRequest(instrument=option(option_rule="", base_asset="BNB")),
+    )
+    assert failure.message == (
+        "instrument.base_asset is 'BNB': must be not set for a LINEAR_OPTION"
+    )
 
 
 def test_collateral_is_of_a_linear_contract_in_the_settlement_asset(bnb: Rig) -> None:

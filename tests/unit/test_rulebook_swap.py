@@ -1,5 +1,6 @@
 """A version of a rulebook goes into the engine as one: for orders, in the journal, over a crash."""
 
+import logging
 import sys
 import threading
 from collections.abc import Iterator
@@ -208,7 +209,9 @@ def test_a_version_that_a_crash_cut_in_two_is_completed_before_the_service_answe
     engine.close_journal()
 
 
-def test_a_version_that_the_engine_refuses_in_its_middle_changes_nothing() -> None:
+def test_a_version_that_the_engine_refuses_in_its_middle_changes_nothing(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     clock, engine = Clock(), Engine(schedules_max=3)
     apply(book_of(1), engine, START)
     more = section(
@@ -221,4 +224,13 @@ def test_a_version_that_the_engine_refuses_in_its_middle_changes_nothing() -> No
     held = engine.state_lines()
     clock.now_ns += 10**9
     versions.apply_due()
+    (record,) = (record for record in caplog.records if record.levelno == logging.ERROR)
+    assert record.message == "rulebook not applied"
+    assert "schedule C" in vars(record)["fields"]["error"]
     assert engine.state_lines() == held
+    # The same with room for C.
+    roomy = Engine(schedules_max=4)
+    apply(book_of(1), roomy, START)
+    held = roomy.state_lines()
+    RuleVersions(Backend(roomy, clock, 1.0), [book]).apply_due()
+    assert roomy.state_lines() != held
