@@ -8,6 +8,7 @@ import os
 import random
 import resource
 import socket
+import struct
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -18,6 +19,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import grpc
+import h2.config
+import h2.connection
+import h2.events
+import h2.settings
 import pytest
 from google.protobuf.message import Message
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -584,3 +589,39 @@ def test_without_files_for_connections_those_that_are_there_are_answered_and_not
         late.settimeout(TIMEOUT_S)
         # The server's SETTINGS, once there is a file again.
         assert late.recv(9)[3] == 4
+
+
+def test_a_client_that_takes_no_replies_stops_no_other(market: Rig) -> None:
+    http = h2.connection.H2Connection(h2.config.H2Configuration(header_encoding="utf-8"))
+    http.initiate_connection()
+    http.update_settings({h2.settings.SettingCodes.INITIAL_WINDOW_SIZE: 0})
+    # Below 512 bytes, and a reply above them.
+    batch = pb.BatchCheckOrdersRequest(
+        mode=pb.BATCH_MODE_INDEPENDENT, orders=[pb.CheckOrderRequest(account_id=7)] * 64
+    ).SerializeToString()
+    headers = [
+        (":method", "POST"), (":scheme", "http"), (":path", SERVICE + "BatchCheckOrders"),
+        (":authority", "riskd"), ("content-type", "application/grpc"), ("te", "trailers"),
+    ]  # fmt: skip
+    statuses: list[str] = []
+    with listening(market.engine, buffered_bytes_max=1 << 19) as native:
+        host, port = native.address.split(":")
+        with socket.create_connection((host, int(port)), TIMEOUT_S) as greedy:
+            for _ in range(60):
+                stream = http.get_next_available_stream_id()
+                http.send_headers(stream, headers)
+                http.send_data(stream, struct.pack(">BI", 0, len(batch)) + batch, end_stream=True)
+            greedy.sendall(http.data_to_send())
+            while len(statuses) < 60:
+                for event in http.receive_data(greedy.recv(65536)):
+                    if isinstance(event, h2.events.ResponseReceived):
+                        pairs: Any = event.headers
+                        statuses.append(dict(pairs).get("grpc-status", ""))
+            # Replies wait for the window until others would lack the memory.
+            assert "" in statuses
+            assert "8" in statuses
+            order = pb.CheckOrderRequest(account_id=7).SerializeToString()
+            assert native.call("CheckOrder", order)[0] is grpc.StatusCode.OK
+            code, _, reply, _ = native.call("BatchCheckOrders", batch)
+            assert code is grpc.StatusCode.OK
+            assert len(reply) > 512

@@ -161,6 +161,8 @@ cdef struct Session:
     Front *front
     Call *calls
     uint32_t calls_count
+    # Of its calls' messages that need memory of their own.
+    uint64_t buffered_size
     # The call that came last, which the next frame is most often of; NULL: none.
     Call *current
     # The socket that it belongs to.

@@ -313,6 +313,7 @@ cdef inline Call *_call_of(Session *session, int32_t stream) noexcept nogil:
 cdef void _drop_bytes(Front *front, Call *call) noexcept nogil:
     if call.bytes != call.inline_:
         front.buffered_size -= call.capacity
+        call.session.buffered_size -= call.capacity
         free(call.bytes)
         call.bytes = call.inline_
         call.capacity = CALL_INLINE_SIZE
@@ -353,9 +354,17 @@ cdef void _call_close(Call *call) noexcept nogil:
     set_number(&front.calls_free, front.calls_free + 1)
 
 
+cdef inline uint64_t _free_size(const Front *front) noexcept nogil:
+    """Return what is left of the memory of large messages: as much may one connection have."""
+    if front.buffered_size >= front.limits.buffered_size_max:
+        return 0
+    return front.limits.buffered_size_max - front.buffered_size
+
+
 cdef bint _make_room(Front *front, Call *call, uint32_t wanted, bint is_bounded) noexcept nogil:
     """Give a call bytes for so much, keeping what is there; False if there is no memory for it."""
     cdef uint32_t capacity = call.capacity
+    cdef uint32_t added
     cdef uint8_t *bytes_
     if wanted <= call.capacity:
         return True
@@ -363,16 +372,18 @@ cdef bint _make_room(Front *front, Call *call, uint32_t wanted, bint is_bounded)
         capacity = BUFFER_SIZE_MIN
     while capacity < wanted:
         capacity *= 2
-    if is_bounded and front.buffered_size + capacity > front.limits.buffered_size_max:
+    if is_bounded and capacity + call.session.buffered_size > _free_size(front):
         return False
     bytes_ = <uint8_t *>realloc(call.bytes if call.bytes != call.inline_ else NULL, capacity)
     if bytes_ == NULL:
         return False
+    added = capacity
     if call.bytes == call.inline_:
         memcpy(bytes_, call.inline_, CALL_INLINE_SIZE)
-        front.buffered_size += capacity
     else:
-        front.buffered_size += capacity - call.capacity
+        added -= call.capacity
+    front.buffered_size += added
+    call.session.buffered_size += added
     call.bytes = bytes_
     call.capacity = capacity
     return True
@@ -1408,6 +1419,12 @@ cdef bint _decide_lane(Front *front, Call *call) noexcept nogil:
     return True
 
 
+cdef inline uint64_t _others_size(const Call *call) noexcept nogil:
+    """Return what the other calls of its connection have of the memory of large messages."""
+    cdef uint64_t size = call.session.buffered_size
+    return size if call.bytes == call.inline_ else size - call.capacity
+
+
 cdef bint _decide(Front *front, Call *call) noexcept nogil:
     """Decide the first ready call; False if the journal has no room for it now."""
     cdef Malformed malformed
@@ -1425,6 +1442,13 @@ cdef bint _decide(Front *front, Call *call) noexcept nogil:
         return True
     if call.lane != NULL:
         return _decide_lane(front, call)
+    if _others_size(call) > _free_size(front):
+        # Replies that a client does not take may not fill the memory, nor keep others waiting.
+        _refuse_queued(
+            &front.ready, call, GRPC_RESOURCE_EXHAUSTED,
+            "the connection's replies are not taken: nothing was done", "CALLS_FULL",
+        )
+        return True
     if asking != NULL and not _asks(call, asking):
         return True
     if call.is_timed:
@@ -1519,11 +1543,7 @@ cdef bint front_decide(Front *front) noexcept nogil:
             )
             next = next.next
         hot_approach(&front.door, &ahead, decided)
-        # Replies that nobody takes may not fill the memory.
-        is_full = (
-            front.buffered_size > front.limits.buffered_size_max
-            or not _decide(front, front.ready.first)
-        )
+        is_full = not _decide(front, front.ready.first)
         decided += 1
     hot_end(&front.door)
     histogram_add(&front.gauges.rounds, decided)
