@@ -19,6 +19,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from riskd.certificates import Certificates
+from riskd.core.journal import JournalFailedError
 from riskd.guard import Guard, check_guarded
 from riskd.metrics.meter import CallMeter
 from riskd.services.commits import Commits
@@ -153,8 +154,11 @@ class ControlServer:
             return
         tasks: list[asyncio.Task[None]] = []
 
-        def fail() -> None:
-            _logger.error("the journal has failed: nothing is answered any more")
+        def fail(error: JournalFailedError) -> None:
+            _logger.error(
+                "the journal has failed: nothing is answered any more",
+                extra={"fields": {"reason": str(error)}},
+            )
             tasks.append(asyncio.create_task(servicer.enter_graceful_shutdown()))
 
         self._commits.watch(fail)

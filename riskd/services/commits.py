@@ -33,10 +33,10 @@ class Commits:
         # Set with the next commit, and then another takes its place.
         self._commit = asyncio.Event()
         self._failure: JournalFailedError | None = None
-        self._on_failure: Callable[[], None] = lambda: None
+        self._on_failure: Callable[[JournalFailedError], None] = lambda error: None
 
-    def watch(self, on_failure: Callable[[], None]) -> None:
-        """Begin in the running loop; on_failure is called when the journal fails."""
+    def watch(self, on_failure: Callable[[JournalFailedError], None]) -> None:
+        """Begin in the running loop; on_failure is called with why when the journal fails."""
         self._on_failure = on_failure
         if self._engine.journal is not None:
             file = self._engine.journal.commit_file
@@ -108,4 +108,4 @@ class Commits:
         commit.set()
         if self._failure is None and journal.error is not None:
             self._failure = journal.error
-            self._on_failure()
+            self._on_failure(self._failure)

@@ -129,7 +129,10 @@ def durable(tmp_path: Path, clock: Clock, disk: Faults) -> Iterator[Callable[...
 
 
 def test_failed_disk_is_unavailable_and_not_serving(
-    durable: Callable[..., Rig], disk: Faults, order: order_risk_service_pb2.CheckOrderRequest
+    durable: Callable[..., Rig],
+    disk: Faults,
+    order: order_risk_service_pb2.CheckOrderRequest,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     rig = durable()
     health: Any = health_pb2_grpc.HealthStub(rig.channel)
@@ -147,6 +150,10 @@ def test_failed_disk_is_unavailable_and_not_serving(
         assert failure.reason == "JOURNAL_FAILED"
     assert next(watch).status == health_pb2.HealthCheckResponse.NOT_SERVING
     watch.cancel()
+    [failed] = [each for each in caplog.records if each.levelname == "ERROR"]
+    # Why, and which file.
+    assert "fdatasync failed" in failed.__dict__["fields"]["reason"]
+    assert ".journal" in failed.__dict__["fields"]["reason"]
 
 
 def test_calls_share_a_sync_and_hold_no_thread(
