@@ -38,7 +38,7 @@ from riskd.services.market_data import add_market_data_service
 from riskd.services.order_risk import add_order_risk_service
 from riskd.services.risk_events import RiskEvents
 from riskd.services.rules import RuleVersions, time_of
-from riskd.services.ticker import keep_time
+from riskd.services.ticker import ClockWatch, keep_time
 from riskd.settings import Settings, SettingsError, reach_of
 from riskd.snapshots import SnapshotKeeper, load_changes
 from riskd.tracing import TraceInterceptor, build_provider
@@ -199,10 +199,12 @@ def build_server(
         tracing = TraceInterceptor(build_provider(settings), Monitor(engine).revision)
     rulebooks = [rulebook for rulebook in _load_rulebooks(settings) if has_versions(rulebook)]
     versions = RuleVersions(backend, rulebooks)
+    watch = ClockWatch(Monitor(engine).time_ns, clock)
 
     async def tick() -> None:
         if guard is not None:
             guard.look()
+        watch.look()
         versions.apply_due()
         if settings.margin_levels_evaluated:
             await events.evaluate()

@@ -139,6 +139,8 @@ class RiskdCollector(Collector):
         monitor = self._monitor
         now_ns = self._clock()
         families.put("riskd_revision", monitor.revision())
+        behind_ns = monitor.time_ns() - self._clock()
+        families.put("riskd_clock_behind_seconds", max(0, behind_ns) / NS_PER_S)
         for (request, decision, reason), count in monitor.answers().items():
             answer = request, _decision_name(decision), _reason_name(reason)
             families.put("riskd_answers", count, answer)

@@ -25,6 +25,12 @@ FAMILIES = (
     Family("riskd_build", "info", "Always 1.", ("version",)),
     Family("riskd_revision", "gauge", "Number of the last change of state."),
     Family(
+        "riskd_clock_behind_seconds",
+        "gauge",
+        "How far the clock is behind the engine's time, which never goes back; 0 unless it was set "
+        "back.",
+    ),
+    Family(
         "riskd_answers",
         "counter",
         "Answers to orders, amendments and executions, by decision and reason code. Each order of "

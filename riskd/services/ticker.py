@@ -21,6 +21,36 @@ _MORE = b"\x18\x01"
 _logger = logging.getLogger("riskd.ticker")
 
 
+# What is told of: less is how clocks are kept right.
+_BEHIND_NS_MIN = 1_000_000_000
+
+
+class ClockWatch:
+    """Logs that the clock was set back behind the engine's time, and when it has caught up.
+
+    The engine's time never goes back, and stands still until then: nothing ends, limits of a rate
+    do not recover, and marks of now look as old as the clock is behind.
+    """
+
+    def __init__(self, engine_time: Callable[[], int], clock: Callable[[], int]) -> None:
+        self._engine_time = engine_time
+        self._clock = clock
+        self._is_behind = False
+
+    def look(self) -> None:
+        """Compare the two; to be called again and again."""
+        behind_ns = self._engine_time() - self._clock()
+        if behind_ns >= _BEHIND_NS_MIN and not self._is_behind:
+            self._is_behind = True
+            _logger.warning(
+                "the clock is behind the engine's time, which stands still until it has caught up",
+                extra={"fields": {"seconds": behind_ns / 1e9}},
+            )
+        elif behind_ns <= 0 and self._is_behind:
+            self._is_behind = False
+            _logger.info("the clock has caught up with the engine's time")
+
+
 async def keep_time(
     commits: Commits,
     clock: Callable[[], int],

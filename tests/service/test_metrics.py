@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 import socket
+import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,7 +26,7 @@ from riskd.settings import Settings, SettingsError
 from riskd.v1 import order_risk_service_pb2 as pb
 from riskd.v1 import types_pb2
 from riskd.v1.order_risk_service_pb2_grpc import OrderRiskServiceStub
-from tests.service.conftest import NOW_NS, TIMEOUT_S, Rig
+from tests.service.conftest import NOW_NS, TIMEOUT_S, Clock, Rig, open_market
 
 if TYPE_CHECKING:
     from riskd.core.listener import Listener
@@ -354,3 +355,35 @@ def test_an_address_that_is_taken_is_named(rig: Rig) -> None:
         taken = MetricsServer(address, CollectorRegistry())
         with pytest.raises(SettingsError, match=f"metrics_address '{address}': cannot listen"):
             taken.start()
+
+
+def test_a_clock_that_was_set_back_is_told_of_until_it_has_caught_up(
+    new_rig: Callable[..., Rig], clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    def said(level: str) -> list[str]:
+        """Wait for lines of the ticker."""
+        deadline = time.monotonic() + TIMEOUT_S
+        while time.monotonic() < deadline:
+            lines = [each for each in caplog.records if each.name == "riskd.ticker"]
+            if found := [each.message for each in lines if each.levelname == level]:
+                return found
+        raise AssertionError(f"no {level}")
+
+    def behind_s() -> float:
+        [family] = [each for each in collector.collect() if "clock_behind" in each.name]
+        [sample] = family.samples
+        return sample.value
+
+    caplog.set_level("INFO")
+    rig = open_market(new_rig(clock, tick_interval_ms=1))
+    native = NativeDoor(Settings(), rig.engine)
+    collector = RiskdCollector(Monitor(rig.engine), native, rig.server.meter, list, clock=clock)
+    assert behind_s() == 0
+    clock.now_ns -= 3_600_000_000_000
+    assert behind_s() == 3600
+    assert "the clock is behind" in said("WARNING")[0]
+    clock.now_ns += 3_600_000_000_000
+    assert behind_s() == 0
+    assert "caught up" in said("INFO")[0]
+    # Each once, however often it was looked at.
+    assert len(said("WARNING")) == len(said("INFO")) == 1

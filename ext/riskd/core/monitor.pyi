@@ -24,6 +24,8 @@ class Monitor:
         """Return how long decode, check and encode took (ns), of one call in 64 from Python."""
     def revision(self) -> int:
         """Return the number of the last change."""
+    def time_ns(self) -> int:
+        """Return the time of the last change, in ns since 1970: the engine's time is never before."""
     def tables(self) -> dict[str, tuple[int, int]]:
         """Return (rows, room for rows) of each table, by name."""
     def symbol(self, instrument_id: int) -> str:

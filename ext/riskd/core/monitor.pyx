@@ -223,6 +223,14 @@ cdef class Monitor:
             pthread_mutex_unlock(self._door.mutex)
         return revision
 
+    def time_ns(self):
+        cdef uint64_t time_ns
+        with nogil:
+            pthread_mutex_lock(self._door.mutex)
+            time_ns = self._door.time_ns[0]
+            pthread_mutex_unlock(self._door.mutex)
+        return time_ns
+
     def tables(self):
         cdef Table tables[TABLES]
         cdef uint32_t counts[TABLES]
