@@ -140,6 +140,8 @@ cdef struct Call:
     uint32_t fault
     bint is_post
     bint has_content_type
+    # The client has sent all that it will.
+    bint is_whole
     bint is_due
     # AuthorizationState; and what a token is found by in another table.
     uint32_t authorization

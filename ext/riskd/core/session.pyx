@@ -141,6 +141,8 @@ cdef enum:
     LANE_MESSAGE_SIZE_MAX = 16384
     # A connection that sends this much of headers in one block wants no answer.
     HEADER_SIZE_HARD_MAX = 1 << 18
+    # A request up to this fits with its prefix into a stream's first window (RFC 9113, 6.9.2).
+    STREAM_MESSAGE_SIZE_MAX = 65535 - PREFIX_SIZE
     CONTINUATIONS_MAX = 32
     CONNECTION_WINDOW_SIZE = 1 << 22
     # Memory of a large message grows by at least this.
@@ -419,6 +421,8 @@ cdef Py_ssize_t _read_reply(
     cdef Call *call = <Call *>source.ptr
     cdef uint32_t left = call.size - call.sent
     debug_assert(call.stream == stream and call.session == user)
+    # The trailers and the end are next.
+    call.session.current = call
     if size > left:
         size = left
     memcpy(start, call.bytes + call.sent, size)
@@ -1043,6 +1047,7 @@ cdef int _on_begin_headers(
     if frame.hd.type != NGHTTP2_HEADERS or frame.headers.cat != NGHTTP2_HCAT_REQUEST:
         return 0
     call = _call_open(session, frame.hd.stream_id)
+    session.current = call
     if call != NULL:
         nghttp2_session_set_stream_user_data(http, frame.hd.stream_id, call)
     return 0
@@ -1247,6 +1252,7 @@ cdef int _on_frame(nghttp2_session *http, const nghttp2_frame *frame, void *user
             return 0
         _begin(call)
     if call != NULL and frame.hd.flags & NGHTTP2_FLAG_END_STREAM:
+        call.is_whole = True
         _complete(call)
     return 0
 
@@ -1266,6 +1272,8 @@ cdef int _on_data(
         return nghttp2_session_consume_connection(http, size)
     if call != NULL:
         _receive(call, start, size)
+        if call.state == CALL_RECEIVING and call.message_size <= STREAM_MESSAGE_SIZE_MAX:
+            return nghttp2_session_consume_connection(http, size)
     # A request has its room, or is thrown away: both make the window free again.
     return nghttp2_session_consume(http, stream, size)
 
@@ -1273,7 +1281,7 @@ cdef int _on_data(
 cdef int _on_close(
     nghttp2_session *http, int32_t stream, uint32_t error, void *user
 ) noexcept nogil:
-    cdef Call *call = <Call *>nghttp2_session_get_stream_user_data(http, stream)
+    cdef Call *call = _call_of(<Session *>user, stream)
     if call != NULL:
         _call_close(call)
     return 0
@@ -1281,14 +1289,17 @@ cdef int _on_close(
 
 cdef int _on_sent(nghttp2_session *http, const nghttp2_frame *frame, void *user) noexcept nogil:
     cdef Session *session = <Session *>user
+    cdef const Call *call
     if frame.hd.type != NGHTTP2_HEADERS and frame.hd.type != NGHTTP2_DATA:
         return 0
     # A client that is answered may well ask whether the line is still as fast.
     session.frames[<uint32_t>NGHTTP2_PING] = 0
-    if (
-        frame.hd.flags & NGHTTP2_FLAG_END_STREAM
-        and nghttp2_session_get_stream_remote_close(http, frame.hd.stream_id) == 0
-    ):
+    if frame.hd.flags & NGHTTP2_FLAG_END_STREAM == 0:
+        return 0
+    call = _call_of(session, frame.hd.stream_id)
+    if call != NULL and call.is_whole:
+        return 0
+    if nghttp2_session_get_stream_remote_close(http, frame.hd.stream_id) == 0:
         # RFC 9113, 8.1: the answer is whole, the rest of the request is not wanted.
         return nghttp2_submit_rst_stream(
             http, NGHTTP2_FLAG_NONE, frame.hd.stream_id, NGHTTP2_NO_ERROR
