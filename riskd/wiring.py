@@ -2,6 +2,7 @@
 
 import logging
 import os
+import resource
 import select
 import signal
 import threading
@@ -50,6 +51,9 @@ from riskd.v1.limit_service_pb2_grpc import add_LimitServiceServicer_to_server
 from riskd.v1.margin_service_pb2_grpc import add_MarginServiceServicer_to_server
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+# Open beside connections: journal, snapshots, sockets and what libraries keep.
+_FILES_BESIDE = 256
 
 _logger = logging.getLogger("riskd.wiring")
 
@@ -335,6 +339,21 @@ def _await_signal(file: int) -> None:
         os.read(file, 4096)
 
 
+def take_files(settings: Settings) -> None:
+    """Let the process open as many files as it may; warn if connections can take them all.
+
+    The journal's next segment is one too, and what fails there is for ever.
+    """
+    _, files_max = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (files_max, files_max))
+    connections_max = settings.listener_connections_max if settings.listener_addresses else 0
+    if files_max < connections_max + _FILES_BESIDE:
+        fields = {"files_max": files_max, "listener_connections_max": connections_max}
+        _logger.warning(
+            "connections can take all files that the process may open", extra={"fields": fields}
+        )
+
+
 def _said_of(guard: Guard | None, settings: Settings) -> str:
     """Return the line on who may do what."""
     if guard is None:
@@ -350,6 +369,7 @@ def serve_until_signal(settings: Settings, announce: Callable[[int, list[str]], 
 
     A second signal kills the process. Only the main thread can call this.
     """
+    take_files(settings)
     guard = build_guard(settings)
     engine, trail = build_audited_engine(settings)
     server = build_server(settings, engine, trail=trail, guard=guard)

@@ -325,3 +325,22 @@ def test_a_server_alone_can_describe_every_service() -> None:
         "    Default().FindServiceByName(f'riskd.v1.{name}Service')\n"
     )
     subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
+
+
+@pytest.mark.parametrize(("connections_max", "warns"), [(1000, True), (10, False)])
+def test_a_service_takes_the_files_that_it_may_open(connections_max: int, warns: bool) -> None:
+    """In a process of its own: nobody gets a limit back that was lowered for good."""
+    code = f"""
+import logging, resource
+from riskd.settings import Settings
+from riskd.wiring import take_files
+logging.basicConfig(format="%(message)s")
+resource.setrlimit(resource.RLIMIT_NOFILE, (64, 1000))
+take_files(Settings(listener_connections_max={connections_max}))
+print(resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+"""
+    ended = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=TIMEOUT_S, check=True
+    )
+    assert ended.stdout.strip() == "1000"
+    assert ("connections can take all files" in ended.stderr) == warns

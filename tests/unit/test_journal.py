@@ -3,6 +3,7 @@
 import errno
 import os
 import random
+import resource
 import shutil
 import signal
 import struct
@@ -906,3 +907,24 @@ def test_missing_directory_is_an_error_of_the_system(tmp_path: Path) -> None:
         repair(tmp_path / "none")
     with pytest.raises(FileNotFoundError):
         Journal.open(tmp_path / "none" / "deeper")
+
+
+@pytest.mark.parametrize("durability", BOTH)
+def test_a_segment_follows_also_when_no_more_files_can_be_opened(
+    tmp_path: Path, durability: Durability
+) -> None:
+    with Journal.open(
+        tmp_path, durability=durability, segment_bytes=HEAD + 64, buffer_bytes=64
+    ) as journal:
+        journal.wait(journal.append(1, 0, 0, b""))
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        free = os.open(os.devnull, os.O_RDONLY)
+        os.close(free)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (free, hard))
+        try:
+            with pytest.raises(OSError, match="Too many open files"):
+                os.open(os.devnull, os.O_RDONLY)
+            journal.wait(journal.append(1, 0, 0, b"x" * 24))
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert len(segments(tmp_path)) == 2
