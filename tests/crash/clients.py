@@ -9,6 +9,7 @@ import threading
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias, cast
 
@@ -479,11 +480,8 @@ class Clients:
             self._fresh[gateway.gateway_id - 1] = len(gateway.record)
 
         self._each(address, confirm)
-        service = Service(address)
-        try:
+        with closing(Service(address)) as service:
             self._check_sums(service)
-        finally:
-            service.close()
 
     def check_everything(self, address: str) -> None:
         """Repeat all that was ever acknowledged."""
@@ -491,11 +489,8 @@ class Clients:
 
     def _each(self, address: str, work: Callable[[Gateway, Service], None]) -> None:
         def run(gateway: Gateway) -> None:
-            service = Service(address)
-            try:
+            with closing(Service(address)) as service:
                 work(gateway, service)
-            finally:
-                service.close()
 
         with ThreadPoolExecutor(GATEWAYS) as threads:
             list(threads.map(run, self.gateways))

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeAlias
@@ -113,9 +114,8 @@ class Trial:
         server = self._start()
         try:
             address = server.address()
-            service = Service(address)
-            service.define()
-            service.close()
+            with closing(Service(address)) as service:
+                service.define()
             while self.tally.kills < kills:
                 self._load_and_kill(server, address)
                 server = self._start()

@@ -87,8 +87,9 @@ def test_a_client_is_known_by_its_certificate_or_token(secured: Secured) -> None
     with Client(secured.address, credentials=secured.credentials()) as client:
         assert client.get_account(7).account_id == 7
     stranger = secured.credentials("stranger")
-    with pytest.raises(Unauthenticated) as unknown:
-        Client(secured.address, credentials=stranger).refresh()
+    # with has its first call, and closes it after that fails.
+    with pytest.raises(Unauthenticated) as unknown, Client(secured.address, credentials=stranger):
+        pass
     assert unknown.value.reason == "CERTIFICATE_UNKNOWN"
     with Client(secured.address, credentials=stranger, token=TOKEN) as client:
         assert client.get_account(7).account_id == 7
@@ -103,10 +104,9 @@ def test_a_client_is_known_by_its_certificate_or_token(secured: Secured) -> None
         client.get_account(7)
     assert denied.value.reason == "ACCOUNT_NOT_PERMITTED"
     assert denied.value.metadata["account_id"] == "7"
-    with pytest.raises(Unavailable):
-        Client(
-            secured.address, credentials=tls_credentials(secured.authority.certificate)
-        ).refresh()
+    without = tls_credentials(secured.authority.certificate)
+    with pytest.raises(Unavailable), Client(secured.address, credentials=without):
+        pass
 
 
 def test_a_client_sends_no_token_in_plain_text_to_another_machine() -> None:

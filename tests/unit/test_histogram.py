@@ -1,6 +1,7 @@
 """Histograms count each value within 1/32 of it, in memory that does not grow."""
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from hypothesis import given
@@ -57,16 +58,27 @@ def test_each_bound_that_is_served_is_the_end_of_a_bucket(bound: int) -> None:
 
 def test_nothing_is_lost_while_others_read() -> None:
     histogram = DurationHistogram()
-    seen: list[int] = []
+    stop = threading.Event()
+    added = 0
 
-    def read_on() -> None:
-        while not seen or seen[-1] < 20_000:
-            seen.append(sum(count for _, count in histogram.read().counts))
+    def read_on() -> list[int]:
+        """Return how many values there were, until that has changed 20 times."""
+        seen = [0]
+        while len(seen) <= 20 and not stop.is_set():
+            count = sum(count for _, count in histogram.read().counts)
+            if count != seen[-1]:
+                seen.append(count)
+        return seen
 
-    reader = threading.Thread(target=read_on)
-    reader.start()
-    for value in range(20_000):
-        histogram.add(value)
-    reader.join(timeout=60)
+    with ThreadPoolExecutor(1) as pool:
+        reading = pool.submit(read_on)
+        try:
+            while not reading.done():
+                histogram.add(added)
+                added += 1
+        finally:
+            stop.set()
+        seen = reading.result()
+    assert len(seen) == 21
     assert seen == sorted(seen)
-    assert seen[-1] == 20_000
+    assert sum(count for _, count in histogram.read().counts) == added

@@ -168,12 +168,14 @@ def test_no_order_is_decided_by_a_part_of_a_version(
     threads = [threading.Thread(target=work, args=(place,)) for place in range(THREADS)]
     for thread in threads:
         thread.start()
-    for _ in range(VERSIONS):
-        versions.apply_due()
-        clock.now_ns += 10**9
-    stop.set()
-    for thread in threads:
-        thread.join()
+    try:
+        for _ in range(VERSIONS):
+            versions.apply_due()
+            clock.now_ns += 10**9
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
     assert not faults
     assert set.union(*found) == AVAILABLE
     if has_journal:
