@@ -610,3 +610,11 @@ def test_a_client_that_takes_no_replies_stops_no_other(market: Rig) -> None:
             code, _, reply, _ = native.call("BatchCheckOrders", batch)
             assert code is grpc.StatusCode.OK
             assert len(reply) > 512
+
+
+def test_a_journal_is_opened_before_anybody_can_answer_without_it(tmp_path: Path) -> None:
+    engine = Engine()
+    Listener(engine)
+    with pytest.raises(ValueError, match="before a listener"):
+        engine.open_journal(tmp_path / "journal")
+    assert not (tmp_path / "journal").exists()

@@ -661,6 +661,9 @@ cdef class Engine:
     ):
         if self._journal is not None or self._book.revision != 0:
             raise ValueError("only a new engine can open a journal")
+        if self._door.mutex != NULL:
+            # Who has it would answer without a record.
+            raise ValueError("a journal is opened before a listener or monitor takes the engine")
         capacities = self.capacities()
         newest = next(_usable_snapshots(directory, None, []), None)
         journal = Journal.open(
