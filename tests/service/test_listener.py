@@ -11,6 +11,7 @@ import socket
 import struct
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -618,3 +619,22 @@ def test_a_journal_is_opened_before_anybody_can_answer_without_it(tmp_path: Path
     with pytest.raises(ValueError, match="before a listener"):
         engine.open_journal(tmp_path / "journal")
     assert not (tmp_path / "journal").exists()
+
+
+def test_who_stops_it_second_waits_for_the_first(market: Rig) -> None:
+    listener = Listener(market.engine, **DEFAULTS)
+    host, port = listener.listen("127.0.0.1:0").split(":")
+    listener.start()
+    with socket.create_connection((host, int(port)), TIMEOUT_S) as client:
+        # A connection that says nothing is open for 5 s.
+        assert client.recv(9)
+        began_s = time.monotonic()
+        first = threading.Thread(target=listener.stop, args=(500,))
+        first.start()
+        with contextlib.suppress(ConnectionRefusedError):
+            while True:
+                socket.create_connection((host, int(port)), TIMEOUT_S).close()
+        listener.stop(0)
+        assert time.monotonic() - began_s >= 0.4
+        first.join()
+    assert listener.counts()["connections_open"] == 0

@@ -15,6 +15,7 @@ import errno
 import os
 import re
 import socket
+import threading
 
 cimport cython
 
@@ -831,6 +832,8 @@ cdef class Listener:
     cdef bint _is_attached
     cdef object _engine
     cdef object _permits
+    # Who stops it second waits for the first.
+    cdef object _stopping
     # Of addresses with TLS, kept alive.
     cdef list _secured
     cdef list _paths
@@ -872,6 +875,7 @@ cdef class Listener:
         self._secured = []
         self._engine = engine
         self._permits = permits
+        self._stopping = threading.Lock()
         self._wake_file = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)
         self._commit_file = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)
         if self._wake_file < 0 or self._commit_file < 0:
@@ -984,11 +988,12 @@ cdef class Listener:
             raise OSError(error, os.strerror(error))
 
     def stop(self, grace_ms=0):
-        self._end(grace_ms)
-        for path in self._paths:
-            if os.path.exists(path):
-                os.unlink(path)
-        self._paths.clear()
+        with self._stopping:
+            self._end(grace_ms)
+            for path in self._paths:
+                if os.path.exists(path):
+                    os.unlink(path)
+            self._paths.clear()
 
     cdef _end(self, grace_ms):
         """End all threads, and close all that is open."""
