@@ -92,7 +92,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "native_none": {"durability": "none"},
     "native_machine": {"durability": "machine"},
     "native_threads": {"threads": 2},
-    "native_busy_poll": {"busy_poll_us": 50},
+    "native_sleeping": {"busy_poll_us": 0},
     # Millions of orders: overload, batches and streams.
     "native_bulk": {"orders_max": 1 << 23},
 }
@@ -208,7 +208,7 @@ def riskd(
         options = {
             "durability": "process",
             "threads": 1,
-            "busy_poll_us": 0,
+            "busy_poll_us": Settings(durability="none").listener_busy_poll_us,
             "orders_max": 1 << 22,
             "directory": str(Path(directory) / "journal"),
             "accounts": accounts,
@@ -581,7 +581,9 @@ def _figures(rounds: ListenerRounds, missing: dict[str, str], scale: Scale) -> J
         "machine_cpu_to_process": ("native_machine_calls_per_cpu_s", "native_calls_per_cpu_s"),
         "none_cpu_to_process": ("native_none_calls_per_cpu_s", "native_calls_per_cpu_s"),
         "threads_cpu_to_one": ("native_threads_calls_per_cpu_s", "native_calls_per_cpu_s"),
-        "busy_poll_p50_to_none": ("native_busy_poll_call_p50_us", "native_call_p50_us"),
+        "sleeping_cpu_to_native": ("native_sleeping_calls_per_cpu_s", "native_calls_per_cpu_s"),
+        "sleeping_p50_to_native": ("native_sleeping_call_p50_us", "native_call_p50_us"),
+        "sleeping_p50_to_cpp_echo": ("native_sleeping_call_p50_us", "cpp_echo_call_p50_us"),
         "nghttp2_echo_client_p50_to_pingpong": (
             "nghttp2_echo_client_p50_us",
             "tcp_pingpong_p50_us",

@@ -151,9 +151,9 @@ class Settings:
         "none: the kernel chooses.",
     )
     listener_busy_poll_us: int = _setting(
-        0,
-        "How long a thread of the native listener looks for events before it sleeps, which costs a "
-        "CPU; 0 = it sleeps at once.",
+        50,
+        "How long a thread of the native listener looks for events before it sleeps, while they "
+        "come at intervals up to twice that; 0 = it sleeps at once.",
         minimum=0,
         maximum=1_000_000,
     )

@@ -37,7 +37,8 @@ class Listener:
         """Make a listener; time_ns is the time of all calls, 0: the clock's.
 
         Connections are spread over the threads, which have equal parts of the bounds and stay on
-        the CPUs, if these are named; before a thread sleeps it looks for events for busy_poll_us.
+        the CPUs, if these are named. Before a thread sleeps it looks for events for busy_poll_us,
+        while they come at intervals up to twice that; 0: it sleeps at once.
         Raises ValueError unless there are 1 to 64 threads, and a CPU that the process may run on
         for each.
 

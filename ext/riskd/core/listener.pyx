@@ -81,6 +81,9 @@ cdef extern from "<time.h>" nogil:
     int CLOCK_MONOTONIC, CLOCK_REALTIME
     int clock_gettime(int clock, timespec *now)
 
+cdef extern from "<sched.h>" nogil:
+    int sched_yield()
+
 cdef extern from "<signal.h>" nogil:
     ctypedef struct sigset_t:
         pass
@@ -252,6 +255,8 @@ cdef struct State:
     # Where it runs: a CPU's number, or -1.
     int cpu
     uint64_t busy_poll_ns
+    # Whether the last event came soon, so that the next one may.
+    bint is_lively
     # All threads, of which the first has the listening sockets, and counts what it gave to each.
     State **threads
     uint32_t threads_count
@@ -647,15 +652,21 @@ cdef bint _send_all(State *state) noexcept nogil:
 
 
 cdef int _wait(State *state, epoll_event *events) noexcept nogil:
-    """Wait for events; first without going to sleep, if that is asked for."""
-    cdef uint64_t end_ns
+    """Wait for events; without going to sleep, as long as they come at short intervals."""
+    cdef uint64_t begun_ns = _now_ns(CLOCK_MONOTONIC)
+    cdef uint64_t now_ns = begun_ns
     cdef int count = 0
-    if state.busy_poll_ns > 0:
-        end_ns = _now_ns(CLOCK_MONOTONIC) + state.busy_poll_ns
-        while count == 0 and _now_ns(CLOCK_MONOTONIC) < end_ns:
-            count = epoll_wait(state.epoll, events, EVENTS_MAX, 0)
+    while state.is_lively and count == 0 and now_ns - begun_ns < state.busy_poll_ns:
+        count = epoll_wait(state.epoll, events, EVENTS_MAX, 0)
+        now_ns = _now_ns(CLOCK_MONOTONIC)
+        if count == 0:
+            # To the client, if it has no CPU of its own.
+            sched_yield()
     if count == 0:
         count = epoll_wait(state.epoll, events, EVENTS_MAX, TICK_MS)
+        now_ns = _now_ns(CLOCK_MONOTONIC)
+    # Twice: to wake a thread takes about as long as what it would have waited for.
+    state.is_lively = count > 0 and now_ns - begun_ns < 2 * state.busy_poll_ns
     return count
 
 
@@ -844,7 +855,7 @@ cdef class Listener:
         *,
         threads=1,
         cpus=(),
-        busy_poll_us=0,
+        busy_poll_us=50,
         connections_max=1024,
         calls_max=4096,
         streams_per_connection_max=256,
