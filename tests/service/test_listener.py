@@ -391,9 +391,19 @@ def test_what_is_not_understood_has_its_status(native: Native) -> None:
 
 
 def test_calls_beyond_capacity_are_refused_and_change_nothing(market: Rig) -> None:
+    done = threading.Event()
+
+    def never() -> Iterator[bytes]:
+        done.wait(TIMEOUT_S)
+        yield from ()
+
     with listening(market.engine, calls_max=1) as native:
-        watch = native.health.Watch(health_pb2.HealthCheckRequest())
-        next(watch)
+        bare: Any = native.channel.stream_unary(
+            SERVICE + "CheckOrder", request_serializer=None, response_deserializer=None
+        )
+        begun = bare.future(never(), timeout=TIMEOUT_S)
+        while native.listener.counts()["calls_begun"] == 0:
+            pass
         revision = market.engine.revision
         code, message, _, trailers = native.call("CheckOrder", b"")
         assert code is grpc.StatusCode.RESOURCE_EXHAUSTED
@@ -401,7 +411,8 @@ def test_calls_beyond_capacity_are_refused_and_change_nothing(market: Rig) -> No
         assert b"CALLS_FULL" in dict(trailers)["grpc-status-details-bin"]
         assert market.engine.revision == revision
         assert native.listener.counts()["calls_overloaded"] == 1
-        watch.cancel()
+        begun.cancel()
+        done.set()
 
 
 def test_an_old_connection_is_asked_to_end_and_no_call_fails(market: Rig) -> None:

@@ -37,6 +37,10 @@ else:
 
 CHECK = "/riskd.v1.OrderRiskService/CheckOrder"
 STREAM = "/riskd.v1.OrderRiskService/StreamOrders"
+HEALTH = "/grpc.health.v1.Health/Check"
+WATCH = "/grpc.health.v1.Health/Watch"
+# HealthCheckResponse.
+SERVING, NOT_SERVING = b"\x08\x01", b"\x08\x02"
 ANSWER = [HeadersFrame.type, DataFrame.type, HeadersFrame.type]
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 OK, INVALID, EXPIRED, EXHAUSTED, UNIMPLEMENTED, INTERNAL, UNAVAILABLE = (
@@ -510,6 +514,33 @@ def test_a_greedy_connection_leaves_room_for_others(market: Rig) -> None:
     assert [stream in client.headers for stream in streams] == [False] * 5 + [True]
     assert client.outcome(streams[5])[0] == EXHAUSTED
     assert client.server.calls == 5
+
+
+def watch(client: Client) -> int:
+    stream = client.begin(WATCH)
+    client.send(stream, framed(b""), end=True)
+    return stream
+
+
+def test_whoever_only_watches_takes_no_room_from_orders(market: Rig) -> None:
+    first = Client(market.engine, calls_max=2, connections_max=20)
+    watching = [first, *(Client(market.engine, beside=first.server) for _ in range(18))]
+    for client in watching:
+        for _ in range(4):
+            assert client.bytes[watch(client)][5:] == SERVING
+        assert client.call(b"", WATCH) == (EXHAUSTED, b"")
+        assert client.server.calls == 0
+    other = Client(market.engine, beside=first.server)
+    assert other.call(order_bytes())[0] == OK
+    assert other.call(b"", HEALTH) == (OK, SERVING)
+    # Who stops watching may begin again.
+    first.http.reset_stream(1)
+    first.exchange()
+    stream = watch(first)
+    assert first.bytes[stream][5:] == SERVING
+    # All are told of the end.
+    told = [frame for frame in frames_of(first.server.drain()) if isinstance(frame, DataFrame)]
+    assert [frame.data[5:] for frame in told] == [NOT_SERVING] * 4
 
 
 def test_messages_of_a_stream_whose_replies_nobody_takes_are_not_decided(market: Rig) -> None:

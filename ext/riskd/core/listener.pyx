@@ -891,8 +891,9 @@ cdef class Listener:
         self._commit_file = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)
         if self._wake_file < 0 or self._commit_file < 0:
             raise OSError(c_errno.errno, os.strerror(c_errno.errno))
+        limits.connections_max = _part_of(connections_max, threads)
         for _index in range(threads):
-            self._open_state(&limits, _part_of(connections_max, threads), time_ns)
+            self._open_state(&limits, time_ns)
         for index in range(self._count):
             self._states[index].threads = self._states
             self._states[index].threads_count = self._count
@@ -903,13 +904,11 @@ cdef class Listener:
             journal_attach(self._states[0].front.door.log, self._commit_file)
             self._is_attached = True
 
-    cdef int _open_state(
-        self, const Limits *limits, uint32_t connections_max, uint64_t time_ns
-    ) except -1:
+    cdef int _open_state(self, const Limits *limits, uint64_t time_ns) except -1:
         """Make the state of one more thread."""
         cdef Permits permits = self._permits
         cdef int given[2]
-        cdef uint32_t index = connections_max
+        cdef uint32_t index = limits.connections_max
         cdef State *state = <State *>calloc(1, sizeof(State))
         if state == NULL:
             raise MemoryError("no memory for a listener")
@@ -920,8 +919,8 @@ cdef class Listener:
         state.commit_file = self._commit_file
         state.fixed_time_ns = time_ns
         state.phase = PHASE_SERVING
-        state.connections_max = connections_max
-        state.connections = <Connection *>calloc(connections_max, sizeof(Connection))
+        state.connections_max = limits.connections_max
+        state.connections = <Connection *>calloc(limits.connections_max, sizeof(Connection))
         capsule = self._engine.door()
         if state.connections == NULL or not front_open(
             &state.front,

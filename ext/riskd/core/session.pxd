@@ -91,6 +91,7 @@ cdef struct Lane:
     uint8_t output[LANE_OUTPUT_SIZE]
 
 cdef struct Limits:
+    uint32_t connections_max
     uint32_t calls_max
     uint32_t streams_per_connection_max
     uint32_t message_size_max
@@ -143,6 +144,8 @@ cdef struct Call:
     # The client has sent all that it will.
     bint is_whole
     bint is_due
+    # It may last for ever, and has no place among the calls in work.
+    bint is_standing
     # AuthorizationState; and what a token is found by in another table.
     uint32_t authorization
     Key token
@@ -162,7 +165,9 @@ cdef struct Session:
     nghttp2_session *http
     Front *front
     Call *calls
+    # In work; and of those that stand beside them, who watches the health.
     uint32_t calls_count
+    uint32_t watchers_count
     # Of its calls' messages that need memory of their own.
     uint64_t buffered_size
     # The call that came last, which the next frame is most often of; NULL: none.
@@ -242,8 +247,11 @@ cdef struct Front:
     # NULL: everybody may do everything.
     Gate *gate
     Table *table
+    # Places of calls: those that were given back, and those from `fresh` on that nobody had yet.
     Call *calls
     Call *free
+    Call *fresh
+    # Calls in work that there may be yet.
     uint32_t calls_free
     Queue ready
     Queue waiting

@@ -9,13 +9,18 @@ class Loopback:
     """A session that a caller feeds with a client's bytes: for tests and fuzzing.
 
     Time stands still at time_ns until it is moved. Not thread-safe.
+
+    Beside another it is one more connection to the same pools: the engine and the other options are
+    that one's. What it is sent while the other is fed comes with its next feed.
     """
 
     def __new__(
         cls,
         engine: Engine,
         *,
+        beside: Loopback | None = ...,
         time_ns: int = ...,
+        connections_max: int = ...,
         calls_max: int = ...,
         streams_per_connection_max: int = ...,
         message_bytes_max: int = ...,

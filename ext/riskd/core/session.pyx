@@ -11,6 +11,8 @@ Sources: RFC 9113 (HTTP/2), https://github.com/grpc/grpc/blob/master/doc/PROTOCO
 https://github.com/grpc/grpc/blob/master/doc/statuscodes.md
 """
 
+cimport cython
+
 from libc.stdint cimport UINT64_MAX, int32_t, int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdio cimport snprintf
 from libc.stdlib cimport calloc, free, realloc
@@ -144,6 +146,8 @@ cdef enum:
     # A request up to this fits with its prefix into a stream's first window (RFC 9113, 6.9.2).
     STREAM_MESSAGE_SIZE_MAX = 65535 - PREFIX_SIZE
     CONTINUATIONS_MAX = 32
+    # Calls of Health/Watch, which is open to everybody.
+    WATCHERS_PER_CONNECTION_MAX = 4
     CONNECTION_WINDOW_SIZE = 1 << 22
     # Memory of a large message grows by at least this.
     BUFFER_SIZE_MIN = 16384
@@ -249,6 +253,11 @@ cdef void _depart(Call *call) noexcept nogil:
 
 # --- queues and the pool ---------------------------------------------------------------------
 
+cdef inline size_t _places(const Limits *limits) noexcept nogil:
+    """Return how many calls there can be, with those that stand beside the calls in work."""
+    return limits.calls_max + <size_t>limits.connections_max * WATCHERS_PER_CONNECTION_MAX
+
+
 cdef inline void _push(Queue *queue, Call *call) noexcept nogil:
     call.next = NULL
     call.previous = queue.last
@@ -273,15 +282,21 @@ cdef inline void _unlink(Queue *queue, Call *call) noexcept nogil:
 cdef inline Call *_call_open(Session *session, int32_t stream) noexcept nogil:
     """Return a call of the pool, or NULL.
 
-    A connection has at most as many as are free, so that n greedy ones leave a part of n + 1 to all
-    others (Choudhury and Hahne 1998, dynamic queue length thresholds).
+    A connection has at most as many as are free. As calls end, n connections that want all come to
+    have a part of n + 1 each, and leave one to all others (Choudhury and Hahne 1998, dynamic queue
+    length thresholds). What may last for ever would keep what it got first: it has no place here.
     """
     cdef Front *front = session.front
     cdef Call *call = front.free
     if front.calls_free == 0 or session.calls_count >= front.calls_free:
         return NULL
+    if call != NULL:
+        front.free = call.next
+    else:
+        call = front.fresh
+        front.fresh += 1
+    debug_assert(front.fresh <= front.calls + _places(&front.limits))
     debug_assert(call.state == CALL_FREE)
-    front.free = call.next
     set_number(&front.calls_free, front.calls_free - 1)
     # All but the bytes of a message.
     memset(call, 0, sizeof(Call) - CALL_INLINE_SIZE)
@@ -301,6 +316,15 @@ cdef inline Call *_call_open(Session *session, int32_t stream) noexcept nogil:
     session.calls_count += 1
     count_one(&front.calls_begun)
     return call
+
+
+cdef inline void _stand_aside(Call *call) noexcept nogil:
+    """Give the place of a call that may last for ever back to the calls in work."""
+    cdef Front *front = call.session.front
+    debug_assert(not call.is_standing)
+    call.is_standing = True
+    call.session.calls_count -= 1
+    set_number(&front.calls_free, front.calls_free + 1)
 
 
 cdef inline Call *_call_of(Session *session, int32_t stream) noexcept nogil:
@@ -346,14 +370,17 @@ cdef void _call_close(Call *call) noexcept nogil:
         session.calls = call.session_next
     if call.session_next != NULL:
         call.session_next.session_previous = call.session_previous
-    session.calls_count -= 1
+    if not call.is_standing:
+        session.calls_count -= 1
+        set_number(&front.calls_free, front.calls_free + 1)
+    else:
+        session.watchers_count -= 1
     if session.current == call:
         session.current = NULL
     session.busy_ns = front.now_ns
     call.state = CALL_FREE
     call.next = front.free
     front.free = call
-    set_number(&front.calls_free, front.calls_free + 1)
 
 
 cdef inline uint64_t _free_size(const Front *front) noexcept nogil:
@@ -592,11 +619,24 @@ cdef void _answer_health(Call *call) noexcept nogil:
         )
         _refuse(call, GRPC_NOT_FOUND, text, NULL)
         return
+    if call.method == METHOD_HEALTH_CHECK:
+        call.state = CALL_ANSWERING
+    elif call.session.watchers_count == WATCHERS_PER_CONNECTION_MAX:
+        _refuse(
+            call,
+            GRPC_RESOURCE_EXHAUSTED,
+            "the connection watches as often as it may",
+            "STREAMS_FULL",
+        )
+        return
+    else:
+        call.state = CALL_WATCHING
+        call.session.watchers_count += 1
+        _stand_aside(call)
     # HealthCheckResponse.status = 1.
     message[0] = 0x08
     message[1] = <uint8_t>health
     _put_message(front, call, message, 2)
-    call.state = CALL_ANSWERING if call.method == METHOD_HEALTH_CHECK else CALL_WATCHING
     _send_reply(call)
 
 
@@ -1580,10 +1620,8 @@ cdef void front_commit(Front *front) noexcept nogil:
 
 cdef void front_tick(Front *front) noexcept nogil:
     """A request that does not come, and a reply that nobody takes, give their places back."""
-    cdef Call *call
-    cdef uint32_t index
-    for index in range(front.limits.calls_max):
-        call = &front.calls[index]
+    cdef Call *call = front.calls
+    while call < front.fresh:
         if call.state == CALL_RECEIVING:
             if call.deadline_ns != 0 and call.deadline_ns <= front.now_ns:
                 _refuse_expired(call)
@@ -1601,6 +1639,7 @@ cdef void front_tick(Front *front) noexcept nogil:
                     call.session.http, NGHTTP2_FLAG_NONE, call.stream, NGHTTP2_CANCEL
                 )
                 _mark_dirty(call.session)
+        call += 1
 
 
 cdef void front_drain(Front *front) noexcept nogil:
@@ -1608,12 +1647,12 @@ cdef void front_drain(Front *front) noexcept nogil:
 
 
 cdef bint front_open(Front *front, const HotDoor *door, const Limits *limits) noexcept nogil:
-    cdef uint32_t index
     memset(front, 0, sizeof(Front))
     front.door = door[0]
     front.limits = limits[0]
     sampler_start(&front.gauges.sampler, limits.calls_per_timed)
-    front.calls = <Call *>calloc(limits.calls_max, sizeof(Call))
+    # It is memory once it is written to.
+    front.calls = <Call *>calloc(_places(limits), sizeof(Call))
     blocks_open(&front.blocks, &front.memory)
     if (
         front.calls == NULL
@@ -1621,11 +1660,8 @@ cdef bint front_open(Front *front, const HotDoor *door, const Limits *limits) no
         or nghttp2_option_new(&front.option) != 0
     ):
         return False
-    index = front.calls_free = limits.calls_max
-    while index > 0:
-        index -= 1
-        front.calls[index].next = front.free
-        front.free = &front.calls[index]
+    front.fresh = front.calls
+    front.calls_free = limits.calls_max
     nghttp2_session_callbacks_set_on_begin_frame_callback(front.callbacks, _on_begin_frame)
     nghttp2_session_callbacks_set_on_begin_headers_callback(front.callbacks, _on_begin_headers)
     nghttp2_session_callbacks_set_on_header_callback(front.callbacks, _on_header)
@@ -1777,7 +1813,7 @@ cdef bint session_tick(Session *session) noexcept nogil:
             _mark_dirty(session)
     elif session.front.is_draining or now_ns - session.opened_ns > limits.age_ns:
         session_drain(session)
-    elif session.calls_count == 0 and now_ns - session.busy_ns > limits.idle_ns:
+    elif session.calls == NULL and now_ns - session.busy_ns > limits.idle_ns:
         session_drain(session)
     if session.pinged_ns != 0:
         return now_ns - session.pinged_ns <= limits.keepalive_wait_ns
@@ -1792,6 +1828,7 @@ cdef bint session_tick(Session *session) noexcept nogil:
 
 cdef Limits limits_default() noexcept nogil:
     cdef Limits limits
+    limits.connections_max = 1024
     limits.calls_max = 4096
     limits.streams_per_connection_max = 256
     limits.message_size_max = 1 << 20
@@ -1870,8 +1907,13 @@ cdef object gauges_row(const Gauges *gauges):
     return DoorRow(stages, calls, histogram_row(&gauges.rounds), statuses)
 
 
+# Its session is closed before its front, in a cycle of garbage too.
+@cython.no_gc_clear
 cdef class Loopback:
-    cdef Front _front
+    cdef Front _own_front
+    cdef Front *_front
+    # Whose front it is, kept alive; None: its own.
+    cdef Loopback _first
     cdef Session _session
     cdef object _engine
     cdef object _permits
@@ -1881,7 +1923,9 @@ cdef class Loopback:
         self,
         engine,
         *,
+        Loopback beside=None,
         time_ns=1_700_000_000_000_000_000,
+        connections_max=64,
         calls_max=64,
         streams_per_connection_max=32,
         message_bytes_max=1 << 20,
@@ -1894,6 +1938,14 @@ cdef class Loopback:
     ):
         cdef Limits limits = limits_default()
         cdef const HotDoor *door
+        self._engine = engine
+        self._front = &self._own_front
+        if beside is not None:
+            self._first = beside
+            self._front = beside._front
+            self._open()
+            return
+        limits.connections_max = connections_max
         limits.calls_max = calls_max
         limits.streams_per_connection_max = streams_per_connection_max
         limits.message_size_max = message_bytes_max
@@ -1904,26 +1956,30 @@ cdef class Loopback:
         limits.age_ns = age_ns
         capsule = engine.door()
         door = <const HotDoor *>PyCapsule_GetPointer(capsule, "riskd.core.hot.HotDoor")
-        if not front_open(&self._front, door, &limits):
+        if not front_open(self._front, door, &limits):
             raise MemoryError("the pool of calls does not fit in memory")
         self._permits = permits
         if permits is not None:
-            front_guard(&self._front, &permits.gate)
+            front_guard(self._front, &permits.gate)
         self._front.now_ns = SECOND_NS
         self._front.time_ns = time_ns
-        if not session_open(&self._session, &self._front, NULL):
+        self._open()
+
+    cdef int _open(self) except -1:
+        if not session_open(&self._session, self._front, NULL):
             raise MemoryError("no memory for a session")
-        self._engine = engine
         self._is_open = True
+        return 0
 
     def __dealloc__(self):
         if self._session.http != NULL:
             session_close(&self._session)
-        front_close(&self._front)
+        if self._first is None and self._front != NULL:
+            front_close(self._front)
 
     def feed(self, bytes received not None):
         cdef const uint8_t *start = <const uint8_t *><const char *>received
-        front_look(&self._front)
+        front_look(self._front)
         if self._is_open:
             self._is_open = session_feed(&self._session, start, <size_t>len(received))
         return self._answer()
@@ -1931,13 +1987,13 @@ cdef class Loopback:
     def tick(self, wait_ns):
         self._front.now_ns += <uint64_t>wait_ns
         self._front.time_ns += <uint64_t>wait_ns
-        front_tick(&self._front)
+        front_tick(self._front)
         if self._is_open:
             self._is_open = session_tick(&self._session)
         return self._answer()
 
     def drain(self):
-        front_drain(&self._front)
+        front_drain(self._front)
         session_drain(&self._session)
         return self._answer()
 
@@ -1946,12 +2002,12 @@ cdef class Loopback:
         cdef size_t size
         sent = []
         while True:
-            while front_decide(&self._front):
+            while front_decide(self._front):
                 pass
             # With a journal the reply may come later: a test asks again.
-            front_commit(&self._front)
+            front_commit(self._front)
             size = session_take(&self._session, buffer, sizeof(buffer))
-            front_sent(&self._front)
+            front_sent(self._front)
             if size == 0:
                 break
             sent.append(PyBytes_FromStringAndSize(<const char *>buffer, <Py_ssize_t>size))
