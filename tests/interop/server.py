@@ -23,6 +23,7 @@ from riskd.v1.account_service_pb2_grpc import AccountServiceStub
 from riskd.v1.instrument_service_pb2_grpc import InstrumentServiceStub
 from riskd.v1.market_data_service_pb2_grpc import MarketDataServiceStub
 from tests.processes import running
+from tests.service.conftest import btc_instrument, btc_schedule
 
 STOP_S = 30
 
@@ -133,26 +134,12 @@ def _open_market(door: Door) -> None:
     with _open_channel(door) as channel:
         instruments = InstrumentServiceStub(channel)
         instruments.CreateAsset(instruments_pb.CreateAssetRequest(symbol="USDT", scale=6))
-        tier = instruments_pb.MarginTier(
-            floor_notional="0", initial_rate="0.01", maintenance_rate="0.005", max_leverage="100"
-        )
-        schedule = instruments_pb.MarginSchedule(name="BTC", settlement_asset="USDT", tiers=[tier])
         instruments.UpsertMarginSchedule(
-            instruments_pb.UpsertMarginScheduleRequest(schedule=schedule)
+            instruments_pb.UpsertMarginScheduleRequest(schedule=btc_schedule())
         )
-        instrument = instruments_pb.Instrument(
-            symbol="BTC-PERP",
-            kind=instruments_pb.INSTRUMENT_KIND_LINEAR_PERPETUAL,
-            settlement_asset="USDT",
-            margin_schedule="BTC",
-            tick_size="0.5",
-            lot_size="0.001",
-            mark_units_per_tick=10,
-            order_quantity_max="100",
-            price_collar_rate="0.05",
-            taker_fee_rate="0.0005",
+        instruments.UpsertInstrument(
+            instruments_pb.UpsertInstrumentRequest(instrument=btc_instrument())
         )
-        instruments.UpsertInstrument(instruments_pb.UpsertInstrumentRequest(instrument=instrument))
         AccountServiceStub(channel).CreateAccount(
             accounts_pb.CreateAccountRequest(
                 account_id=7, settlement_asset="USDT", initial_collateral="1000000000"

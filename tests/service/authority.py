@@ -1,12 +1,19 @@
 """Certificates for tests, made by openssl."""
 
 import os
+import shutil
 import subprocess
 from pathlib import Path
+
+import pytest
 
 # What every gRPC library takes.
 NEW_KEY = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
 LOCALHOST = "DNS:localhost,IP:127.0.0.1"
+# Where all that tests need must be there, its absence is a failure.
+needs_openssl = pytest.mark.skipif(
+    shutil.which("openssl") is None and not os.environ.get("CI"), reason="no openssl to make keys"
+)
 
 
 class Authority:

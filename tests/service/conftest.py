@@ -90,6 +90,31 @@ class Rig:
         )
         return cast(bytes, call(request, timeout=TIMEOUT_S))
 
+    def mark(self, instrument_id: int, price: int, **fields: Any) -> None:
+        """Report a mark, in its units, of now."""
+        mark = marks_pb.Mark(
+            instrument_id=instrument_id, mark_price=price, time_ns=self.clock(), **fields
+        )
+        reply = self.marks.ReportMarks(marks_pb.ReportMarksRequest(marks=[mark]))
+        assert reply.taken_count == 1
+
+    def trade(
+        self, order: orders_pb.CheckOrderRequest, **fields: Any
+    ) -> orders_pb.CheckOrderResponse:
+        """Send an order, which must be accepted, and fill it at its price, or with these fields."""
+        reply = self.orders.CheckOrder(order)
+        assert reply.decision == types_pb2.DECISION_ACCEPTED, reply
+        values = {"price_ticks": order.price_ticks, "quantity_lots": order.quantity_lots} | fields
+        fill = orders_pb.ReportExecutionRequest(
+            gateway_id=order.gateway_id,
+            execution_id=order.client_order_id,
+            reservation_id=reply.reservation_id,
+            kind=orders_pb.EXECUTION_KIND_FILL,
+            **values,
+        )
+        assert self.orders.ReportExecution(fill).decision == types_pb2.DECISION_ACCEPTED
+        return reply
+
     def fail(self, method: Callable[..., Any], *arguments: Any) -> Failure:
         """Call a method that must fail, and return what its client sees."""
         with pytest.raises(grpc.RpcError) as caught:
@@ -167,11 +192,7 @@ def open_market(rig: Rig) -> Rig:
             account_id=7, settlement_asset="USDT", initial_collateral="10000"
         )
     )
-    rig.marks.ReportMarks(
-        marks_pb.ReportMarksRequest(
-            marks=[marks_pb.Mark(instrument_id=1, mark_price=1_200_000, time_ns=NOW_NS)]
-        )
-    )
+    rig.mark(1, 1_200_000)
     return rig
 
 
@@ -212,20 +233,24 @@ def btc_instrument() -> instruments_pb.Instrument:
     )
 
 
+def new_order(client_order_id: int = 1, **fields: Any) -> orders_pb.CheckOrderRequest:
+    """Return an order of gateway 3 and account 7, to buy a lot of instrument 1 at 60000."""
+    values: dict[str, Any] = {
+        "account_id": 7,
+        "instrument_id": 1,
+        "side": types_pb2.SIDE_BUY,
+        "order_type": types_pb2.ORDER_TYPE_LIMIT,
+        "price_ticks": 120_000,
+        "quantity_lots": 1,
+        "gateway_id": 3,
+    }
+    return orders_pb.CheckOrderRequest(client_order_id=client_order_id, **(values | fields))
+
+
 @pytest.fixture
 def order() -> orders_pb.CheckOrderRequest:
     """Buy 0.1 at 60000 on account 7, whole explanation."""
-    return orders_pb.CheckOrderRequest(
-        account_id=7,
-        instrument_id=1,
-        client_order_id=1,
-        side=types_pb2.SIDE_BUY,
-        order_type=types_pb2.ORDER_TYPE_LIMIT,
-        price_ticks=120_000,
-        quantity_lots=100,
-        gateway_id=3,
-        view=orders_pb.DECISION_VIEW_FULL,
-    )
+    return new_order(quantity_lots=100, view=orders_pb.DECISION_VIEW_FULL)
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import socket
 import ssl
 from collections.abc import Callable
@@ -16,10 +15,10 @@ import pytest
 from riskd.settings import SettingsError
 from riskd.v1 import instrument_service_pb2 as instruments_pb
 from riskd.v1.instrument_service_pb2_grpc import InstrumentServiceStub
-from tests.service.authority import Authority
+from tests.service.authority import Authority, needs_openssl
 from tests.service.conftest import TIMEOUT_S, Clock, Rig
 
-pytestmark = pytest.mark.skipif(shutil.which("openssl") is None, reason="no openssl to make keys")
+pytestmark = needs_openssl
 
 Files = tuple[Path, Path]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 import signal
 import subprocess
 from collections.abc import Callable
@@ -27,11 +26,11 @@ from riskd_client import (
     tls_credentials,
 )
 from tests.processes import running
-from tests.service.authority import Authority
-from tests.service.conftest import Clock, Rig, open_market
-from tests.service.test_identities import ORDERS, ask, check, identity, listening, token_of
+from tests.service.authority import Authority, needs_openssl
+from tests.service.conftest import Clock, Rig, new_order, open_market
+from tests.service.test_identities import ORDERS, ask, guarded_door, identity, token_of
 
-pytestmark = pytest.mark.skipif(shutil.which("openssl") is None, reason="no openssl to make keys")
+pytestmark = needs_openssl
 
 TOKEN = new_token()
 TABLES = (
@@ -196,13 +195,13 @@ def test_native_denials_are_counted_and_listed(
     path.write_text("".join(TABLES))
     rig = new_rig(clock, identities_file=str(path), tick_interval_ms=60_000)
     assert rig.guard is not None
-    with listening(rig) as address, grpc.insecure_channel(address) as channel:
+    with guarded_door(rig) as native:
         for _ in range(1000):
-            ask(channel, ORDERS + "CheckOrder", check())
+            ask(native.channel, ORDERS + "CheckOrder", new_order())
         viewer = (("authorization", f"Bearer {token_of('viewer')}"),)
-        ask(channel, ORDERS + "CheckOrder", check(), viewer)
+        ask(native.channel, ORDERS + "CheckOrder", new_order(), viewer)
         desk = (("authorization", f"Bearer {TOKEN}"),)
-        ask(channel, ORDERS + "CheckOrder", check(gateway_id=9), desk)
+        ask(native.channel, ORDERS + "CheckOrder", new_order(gateway_id=9), desk)
     rig.guard.look()
     assert rig.guard.denials.counts() == {
         ("native", "CREDENTIALS_MISSING"): 1000,
@@ -227,10 +226,10 @@ def test_denials_of_more_kinds_than_are_kept_are_counted_still(
     path.write_text("".join(identity(name, ["trader"], "accounts = [8]") for name in names))
     rig = new_rig(clock, identities_file=str(path), tick_interval_ms=60_000)
     assert rig.guard is not None
-    with listening(rig) as address, grpc.insecure_channel(address) as channel:
+    with guarded_door(rig) as native:
         for name in names:
             token = (("authorization", f"Bearer {token_of(name)}"),)
-            ask(channel, ORDERS + "CheckOrder", check(), token)
+            ask(native.channel, ORDERS + "CheckOrder", new_order(), token)
     rig.guard.look()
     assert rig.guard.denials.counts() == {
         ("native", "METHOD_NOT_PERMITTED"): 256,
@@ -287,7 +286,7 @@ def test_no_token_is_in_a_log_an_error_or_a_row(tmp_path: Path) -> None:
             with grpc.insecure_channel(address) as channel:
                 for token in (TOKEN, unknown, token_of("viewer")):
                     metadata = (("authorization", f"Bearer {token}"),)
-                    for request in (b"\xff", check(gateway_id=9)):
+                    for request in (b"\xff", new_order(gateway_id=9)):
                         errors += str(ask(channel, ORDERS + "CheckOrder", request, metadata))
         with Client(addresses[0], token=TOKEN) as client:
             rows = str(client.list_denials())

@@ -22,7 +22,6 @@ from riskd.v1 import audit_service_pb2 as audit
 from riskd.v1 import control_service_pb2 as control
 from riskd.v1 import instrument_service_pb2 as instruments
 from riskd.v1 import limit_service_pb2 as limits
-from riskd.v1 import market_data_service_pb2 as marks
 from riskd.v1 import order_risk_service_pb2 as orders
 from riskd.v1 import types_pb2
 from tests.service.conftest import btc_instrument, btc_schedule
@@ -50,7 +49,7 @@ def kept(new_rig: Callable[..., Rig], clock: Clock, tmp_path: Path) -> Rig:
             )
         )
         limit(rig, "0.15", account_id)
-    mark(rig, 1_200_000)
+    rig.mark(1, 1_200_000)
     return rig
 
 
@@ -63,11 +62,6 @@ def limit(rig: Rig, value: str, account_id: int = 7) -> None:
     )
     request = limits.SetLimitRequest(key=key, value=value, action=types_pb2.LIMIT_ACTION_HARD)
     rig.limits.SetLimit(request)
-
-
-def mark(rig: Rig, price: int) -> None:
-    report = marks.Mark(instrument_id=1, mark_price=price, time_ns=rig.clock())
-    rig.marks.ReportMarks(marks.ReportMarksRequest(marks=[report]))
 
 
 def explained(rig: Rig, revision: int) -> audit.ExplainDecisionResponse:
@@ -93,7 +87,7 @@ def test_order_is_explained_by_what_was_there_then(
     # All of this is not what the decision stood on.
     clock.now_ns += 10**9
     limit(kept, "9")
-    mark(kept, 1_300_000)
+    kept.mark(1, 1_300_000)
     kept.accounts.AdjustCollateral(
         accounts.AdjustCollateralRequest(account_id=7, asset="USDT", amount="5")
     )

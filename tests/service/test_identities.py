@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from queue import SimpleQueue
@@ -27,16 +26,13 @@ from riskd.v1 import limit_service_pb2 as limits_pb
 from riskd.v1 import margin_service_pb2 as margins_pb
 from riskd.v1 import order_risk_service_pb2 as orders_pb
 from riskd.v1 import types_pb2
-from tests.service.authority import Authority
-from tests.service.conftest import NOW_NS, TIMEOUT_S, Clock, Rig, open_market
-from tests.service.test_risk_events import mark, near_call
+from tests.service.authority import Authority, needs_openssl
+from tests.service.conftest import TIMEOUT_S, Clock, Rig, new_order, open_market
+from tests.service.native import Native, listening
+from tests.service.test_risk_events import near_call
 
 if TYPE_CHECKING:
-    from riskd.core.listener import Listener
     from riskd.core.tls import Tls
-else:
-    Listener = pytest.importorskip("riskd.core.listener").Listener
-    Tls = pytest.importorskip("riskd.core.tls").Tls
 
 ROLES = ("gateway", "trader", "risk_officer", "feed", "auditor", "admin")
 CODE = grpc.StatusCode
@@ -92,7 +88,7 @@ SETUP = identity("setup", list(ROLES), 'accounts = "all"', "gateways = [3]")
 
 
 @dataclass
-class Doors:
+class Guarded:
     """A service with identities at both doors."""
 
     rig: Rig
@@ -153,17 +149,10 @@ def ask(channel: grpc.Channel, path: str, request: Message | bytes, metadata: An
     return Answer(call.code(), call.details(), tuple(replies), details)
 
 
-@contextmanager
-def listening(rig: Rig, tls: Tls | None = None) -> Iterator[str]:
+def guarded_door(rig: Rig, tls: Tls | None = None) -> AbstractContextManager[Native]:
     """Listen with two threads, each of which has a table of its own."""
     assert rig.guard is not None
-    listener = Listener(rig.engine, time_ns=NOW_NS, permits=rig.guard.permits, threads=2)
-    address = listener.listen("127.0.0.1:0", tls)
-    listener.start()
-    try:
-        yield address
-    finally:
-        listener.stop(0)
+    return listening(rig.engine, tls=tls, permits=rig.guard.permits, threads=2)
 
 
 class _Token(grpc.UnaryUnaryClientInterceptor):
@@ -178,15 +167,15 @@ class _Token(grpc.UnaryUnaryClientInterceptor):
 
 
 @pytest.fixture
-def doors(tmp_path: Path, clock: Clock, new_rig: Callable[..., Rig]) -> Iterator[Doors]:
+def doors(tmp_path: Path, clock: Clock, new_rig: Callable[..., Rig]) -> Iterator[Guarded]:
     """Both doors with an identity for each role, and the market of `market`."""
     path = tmp_path / "identities.toml"
     path.write_text("\n".join([*everybody(), SETUP]))
     rig = new_rig(clock, identities_file=str(path), tick_interval_ms=1)
     channel = grpc.intercept_channel(rig.channel, _Token(token_of("setup")))
     setup = open_market(Rig(rig.server, rig.engine, rig.clock, rig.port, channel))
-    with listening(rig) as address, grpc.insecure_channel(address) as native:
-        yield Doors(rig, setup, path, {"control": rig.channel, "native": native})
+    with guarded_door(rig) as native:
+        yield Guarded(rig, setup, path, {"control": rig.channel, "native": native.channel})
 
 
 def paths() -> list[str]:
@@ -200,7 +189,7 @@ def paths() -> list[str]:
     ]
 
 
-def test_every_method_that_is_served_has_a_rule(doors: Doors) -> None:
+def test_every_method_that_is_served_has_a_rule(doors: Guarded) -> None:
     assert sorted(RULES) == sorted(paths())
     answer = ask(
         doors.rig.channel,
@@ -214,7 +203,7 @@ def test_every_method_that_is_served_has_a_rule(doors: Doors) -> None:
 
 
 @pytest.mark.parametrize("role", ROLES)
-def test_a_role_may_call_what_it_is_for_and_nothing_else(doors: Doors, role: str) -> None:
+def test_a_role_may_call_what_it_is_for_and_nothing_else(doors: Guarded, role: str) -> None:
     may = set(f"{EVERYBODY} {MAY[role]}".split())
     assert may <= {path.partition("/")[2] for path in paths()}
     for path in paths():
@@ -230,7 +219,7 @@ def test_a_role_may_call_what_it_is_for_and_nothing_else(doors: Doors, role: str
                 assert dict(answer.info.metadata) == {"identity": role, "method": path}
 
 
-def test_without_credentials_only_health_answers(doors: Doors) -> None:
+def test_without_credentials_only_health_answers(doors: Guarded) -> None:
     for path in paths():
         for door in ["control"] + ["native"] * path.startswith("riskd.v1.OrderRiskService"):
             answer = doors.call(door, "/" + path, b"")
@@ -240,24 +229,10 @@ def test_without_credentials_only_health_answers(doors: Doors) -> None:
         assert health_pb2.HealthCheckResponse.FromString(answer.replies[0]).status == 1
 
 
-def test_a_method_that_nobody_serves_is_unimplemented(doors: Doors) -> None:
+def test_a_method_that_nobody_serves_is_unimplemented(doors: Guarded) -> None:
     for door in doors.channels:
         answer = doors.call(door, "/riskd.v1.OrderRiskService/Nothing", b"", token_of("admin"))
         assert answer.code is CODE.UNIMPLEMENTED
-
-
-def check(**fields: Any) -> orders_pb.CheckOrderRequest:
-    values: dict[str, Any] = {
-        "account_id": 7,
-        "instrument_id": 1,
-        "client_order_id": 1,
-        "side": types_pb2.SIDE_BUY,
-        "order_type": types_pb2.ORDER_TYPE_LIMIT,
-        "price_ticks": 120_000,
-        "quantity_lots": 1,
-        "gateway_id": 3,
-    }
-    return orders_pb.CheckOrderRequest(**(values | fields))
 
 
 ORDERS = "/riskd.v1.OrderRiskService/"
@@ -274,17 +249,17 @@ def narrow() -> list[str]:
     ]
 
 
-def test_both_doors_refuse_with_the_same_bytes(doors: Doors) -> None:
+def test_both_doors_refuse_with_the_same_bytes(doors: Guarded) -> None:
     doors.reload(*narrow())
-    batch = orders_pb.BatchCheckOrdersRequest(orders=[check(), check(account_id=10)])
-    streamed = orders_pb.StreamOrdersRequest(order=check(gateway_id=4))
+    batch = orders_pb.BatchCheckOrdersRequest(orders=[new_order(), new_order(account_id=10)])
+    streamed = orders_pb.StreamOrdersRequest(order=new_order(gateway_id=4))
     cases: list[tuple[str, Message | bytes, str | None]] = [
-        ("CheckOrder", check(), None),
-        ("CheckOrder", check(), "nobody"),
-        ("CheckOrder", check(), "trader"),
-        ("CheckOrder", check(account_id=10), "narrow"),
-        ("CheckOrder", check(account_id=2**64 - 1), "narrow"),
-        ("CheckOrder", check(gateway_id=4), "narrow"),
+        ("CheckOrder", new_order(), None),
+        ("CheckOrder", new_order(), "nobody"),
+        ("CheckOrder", new_order(), "trader"),
+        ("CheckOrder", new_order(account_id=10), "narrow"),
+        ("CheckOrder", new_order(account_id=2**64 - 1), "narrow"),
+        ("CheckOrder", new_order(gateway_id=4), "narrow"),
         ("BatchCheckOrders", batch, "narrow"),
         ("StreamOrders", streamed, "narrow"),
         ("GetReservation", orders_pb.GetReservationRequest(gateway_id=9), "narrow"),
@@ -316,10 +291,10 @@ def test_both_doors_refuse_with_the_same_bytes(doors: Doors) -> None:
 
 
 @pytest.mark.parametrize("door", ["control", "native"])
-def test_a_denied_order_leaves_no_trace(doors: Doors, door: str) -> None:
+def test_a_denied_order_leaves_no_trace(doors: Guarded, door: str) -> None:
     doors.reload(*narrow())
     before = doors.rig.engine.state_hash(), doors.rig.engine.revision
-    request = check()
+    request = new_order()
     denied = doors.call(door, ORDERS + "CheckOrder", request, token_of("elsewhere"))
     assert denied.info.metadata["account_id"] == "7"
     assert (doors.rig.engine.state_hash(), doors.rig.engine.revision) == before
@@ -331,10 +306,10 @@ def test_a_denied_order_leaves_no_trace(doors: Doors, door: str) -> None:
 
 @pytest.mark.parametrize("door", ["control", "native"])
 def test_an_order_of_another_account_cannot_be_touched_by_its_reservation(
-    doors: Doors, door: str
+    doors: Guarded, door: str
 ) -> None:
     doors.reload(*narrow())
-    accepted = doors.call(door, ORDERS + "CheckOrder", check(), token_of("narrow"))
+    accepted = doors.call(door, ORDERS + "CheckOrder", new_order(), token_of("narrow"))
     reservation_id = orders_pb.CheckOrderResponse.FromString(accepted.replies[0]).reservation_id
     assert reservation_id
     amendment = orders_pb.CheckAmendmentRequest(
@@ -370,7 +345,7 @@ def test_an_order_of_another_account_cannot_be_touched_by_its_reservation(
         assert answer.reason == "ACCOUNT_NOT_PERMITTED"
 
 
-def test_cold_methods_touch_only_the_accounts_of_the_caller(doors: Doors) -> None:
+def test_cold_methods_touch_only_the_accounts_of_the_caller(doors: Guarded) -> None:
     doors.reload(*narrow(), identity("local", ["risk_officer"], "accounts = [7]"))
     account = control_pb.Scope(account_id=7)
     other = control_pb.Scope(account_id=8)
@@ -439,15 +414,17 @@ def test_cold_methods_touch_only_the_accounts_of_the_caller(doors: Doors) -> Non
     ],
 )
 def test_what_is_no_token_of_the_file_is_nobody(
-    doors: Doors, door: str, headers: list[str]
+    doors: Guarded, door: str, headers: list[str]
 ) -> None:
     metadata = tuple(("authorization", value) for value in headers)
-    answer = ask(doors.channels[door], ORDERS + "CheckOrder", check(), metadata)
+    answer = ask(doors.channels[door], ORDERS + "CheckOrder", new_order(), metadata)
     assert (answer.code, answer.reason) == (CODE.UNAUTHENTICATED, "TOKEN_UNKNOWN")
 
 
 @pytest.mark.parametrize("door", ["control", "native"])
-def test_a_reload_holds_for_the_next_request_also_within_a_stream(doors: Doors, door: str) -> None:
+def test_a_reload_holds_for_the_next_request_also_within_a_stream(
+    doors: Guarded, door: str
+) -> None:
     token = token_of("gateway")
     stub: Any = doors.channels[door].stream_stream(
         ORDERS + "StreamOrders",
@@ -457,26 +434,26 @@ def test_a_reload_holds_for_the_next_request_also_within_a_stream(doors: Doors, 
     requests: SimpleQueue[orders_pb.StreamOrdersRequest | None] = SimpleQueue()
     metadata = (("authorization", f"Bearer {token}"),)
     call = stub(iter(requests.get, None), metadata=metadata, timeout=TIMEOUT_S)
-    requests.put(orders_pb.StreamOrdersRequest(order=check()))
+    requests.put(orders_pb.StreamOrdersRequest(order=new_order()))
     assert next(call).order.decision == types_pb2.DECISION_ACCEPTED
     doors.reload(*[table for table in everybody() if '"gateway"' not in table])
-    requests.put(orders_pb.StreamOrdersRequest(order=check(client_order_id=2)))
+    requests.put(orders_pb.StreamOrdersRequest(order=new_order(client_order_id=2)))
     with pytest.raises(grpc.RpcError):
         next(call)
     requests.put(None)
     assert call.code() is CODE.UNAUTHENTICATED
-    answer = doors.call(door, ORDERS + "CheckOrder", check(client_order_id=3), token)
+    answer = doors.call(door, ORDERS + "CheckOrder", new_order(client_order_id=3), token)
     assert answer.reason == "TOKEN_UNKNOWN"
     doors.reload(*everybody())
-    answer = doors.call(door, ORDERS + "CheckOrder", check(client_order_id=3), token)
+    answer = doors.call(door, ORDERS + "CheckOrder", new_order(client_order_id=3), token)
     assert answer.code is CODE.OK
     with pytest.raises(ValueError, match="identity 1"):
         doors.reload("[[identity]]")
-    answer = doors.call(door, ORDERS + "CheckOrder", check(client_order_id=4), token)
+    answer = doors.call(door, ORDERS + "CheckOrder", new_order(client_order_id=4), token)
     assert answer.code is CODE.OK
 
 
-def test_a_reload_ends_a_stream_of_events_with_its_next_message(doors: Doors) -> None:
+def test_a_reload_ends_a_stream_of_events_with_its_next_message(doors: Guarded) -> None:
     near_call(doors.setup)
     stub: Any = doors.rig.channel.unary_stream(
         "/riskd.v1.MarginService/WatchRiskEvents",
@@ -488,17 +465,17 @@ def test_a_reload_ends_a_stream_of_events_with_its_next_message(doors: Doors) ->
     stream = stub(request, metadata=metadata, timeout=TIMEOUT_S)
     next(stream)
     doors.reload(SETUP, identity("trader", ["trader"], "accounts = [7]"))
-    mark(doors.setup, 1_144_000)
+    doors.setup.mark(1, 1_144_000)
     assert len(next(stream).events) == 1
     doors.reload(SETUP, identity("trader", ["trader"], "accounts = [8]"))
-    mark(doors.setup, 1_140_000)
+    doors.setup.mark(1, 1_140_000)
     with pytest.raises(grpc.RpcError):
         next(stream)
     assert stream.code() is CODE.PERMISSION_DENIED
     assert stream.details() == "identity trader may not touch account_id 7"
 
 
-def test_changes_are_on_record_with_the_identity(doors: Doors) -> None:
+def test_changes_are_on_record_with_the_identity(doors: Guarded) -> None:
     stub: Any = doors.rig.channel.unary_unary(
         "/riskd.v1.AccountService/AdjustCollateral",
         request_serializer=accounts_pb.AdjustCollateralRequest.SerializeToString,
@@ -524,7 +501,7 @@ SUBJECT = "/C=CH/O=Müller, Söhne & Co/CN=desk"
 RFC_2253 = "CN=desk,O=M\\C3\\BCller\\, S\\C3\\B6hne & Co,C=CH"
 
 
-@pytest.mark.skipif(shutil.which("openssl") is None, reason="no openssl to make keys")
+@needs_openssl
 def test_certificates_are_known_by_spiffe_id_subject_and_common_name(
     tmp_path: Path, clock: Clock, new_rig: Callable[..., Rig]
 ) -> None:
@@ -563,9 +540,9 @@ def test_certificates_are_known_by_spiffe_id_subject_and_common_name(
         "two ids": (authority.sign("c", f"URI:{spiffe},URI:spiffe://example.com/other"), ""),
         "unknown": (authority.sign("stranger"), ""),
     }
-    tls = Tls(certificate, key, authority.certificate)
-    with listening(rig, tls) as native:
-        for address in (f"localhost:{rig.port}", native.replace("127.0.0.1", "localhost")):
+    tls = pytest.importorskip("riskd.core.tls").Tls(certificate, key, authority.certificate)
+    with guarded_door(rig, tls) as native:
+        for address in (f"localhost:{rig.port}", native.address.replace("127.0.0.1", "localhost")):
             for name, ((its_certificate, its_key), expected) in clients.items():
                 credentials = grpc.ssl_channel_credentials(
                     authority.certificate.read_bytes(),
@@ -574,7 +551,7 @@ def test_certificates_are_known_by_spiffe_id_subject_and_common_name(
                 )
                 options = [("grpc.use_local_subchannel_pool", 1)]
                 with grpc.secure_channel(address, credentials, options) as channel:
-                    answer = ask(channel, ORDERS + "CheckOrder", check(gateway_id=4))
+                    answer = ask(channel, ORDERS + "CheckOrder", new_order(gateway_id=4))
                     if expected:
                         assert answer.reason == "GATEWAY_NOT_PERMITTED", (address, name)
                         assert answer.info.metadata["identity"] == expected
@@ -582,8 +559,8 @@ def test_certificates_are_known_by_spiffe_id_subject_and_common_name(
                         assert answer.reason == "CERTIFICATE_UNKNOWN", (address, name)
                     # A token says alone who calls.
                     reader = (("authorization", f"bearer {token_of('reader')}"),)
-                    answer = ask(channel, ORDERS + "CheckOrder", check(), reader)
+                    answer = ask(channel, ORDERS + "CheckOrder", new_order(), reader)
                     assert answer.info.metadata["identity"] == "reader"
                     wrong = (("authorization", "Bearer wrong"),)
-                    answer = ask(channel, ORDERS + "CheckOrder", check(), wrong)
+                    answer = ask(channel, ORDERS + "CheckOrder", new_order(), wrong)
                     assert answer.reason == "TOKEN_UNKNOWN"

@@ -161,18 +161,7 @@ def test_drawdown_starts_anew_when_it_is_reset(
     market: Rig, order: orders.CheckOrderRequest
 ) -> None:
     market.limits.SetLimit(limit_of("DRAWDOWN_MAX", "100"))
-    bought = market.orders.CheckOrder(order)
-    market.orders.ReportExecution(
-        orders.ReportExecutionRequest(
-            gateway_id=3,
-            execution_id=1,
-            reservation_id=bought.reservation_id,
-            kind=orders.EXECUTION_KIND_FILL,
-            price_ticks=120_000,
-            quantity_lots=100,
-            fee_minor=150_000_000,
-        )
-    )
+    market.trade(order, fee_minor=150_000_000)
     (row,) = listed(market)
     assert (row.use, row.remaining, row.utilisation) == ("150", "-50", "1.5")
     order.client_order_id += 1
@@ -192,17 +181,7 @@ def test_use_that_needs_a_fresh_mark_says_so(
     instrument: instruments.Instrument,
 ) -> None:
     market.limits.SetLimit(limit_of("GROSS_EXPOSURE_MAX", "9000"))
-    bought = market.orders.CheckOrder(order)
-    market.orders.ReportExecution(
-        orders.ReportExecutionRequest(
-            gateway_id=3,
-            execution_id=1,
-            reservation_id=bought.reservation_id,
-            kind=orders.EXECUTION_KIND_FILL,
-            price_ticks=120_000,
-            quantity_lots=100,
-        )
-    )
+    market.trade(order)
     assert listed(market)[0].use == "6000"
     instrument.mark_age_max_ms = 1000
     market.instruments.UpsertInstrument(instruments.UpsertInstrumentRequest(instrument=instrument))

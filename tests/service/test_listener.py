@@ -15,7 +15,6 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +24,7 @@ import h2.connection
 import h2.events
 import h2.settings
 import pytest
-from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1 import health_pb2
 
 from riskd.core.engine import Engine
 from riskd.core.journal import Faults, JournalFailedError
@@ -35,75 +34,22 @@ from riskd.v1 import order_risk_service_pb2 as pb
 from riskd.v1 import types_pb2
 from riskd.v1.order_risk_service_pb2_grpc import OrderRiskServiceStub
 from tests.processes import running
-from tests.service.conftest import NOW_NS, TIMEOUT_S, Clock, Rig, open_market
+from tests.service.conftest import TIMEOUT_S, Clock, Rig, new_order, open_market
+from tests.service.native import DEFAULTS, SERVICE, Native, call, listening
 
 if TYPE_CHECKING:
     from riskd.core.listener import Listener
 else:
     Listener = pytest.importorskip("riskd.core.listener").Listener
 
-SERVICE = "/riskd.v1.OrderRiskService/"
 NewRig = Callable[..., Rig]
 
 
-@dataclass
-class Native:
-    """A native listener and a client of it."""
-
-    listener: Listener
-    address: str
-    channel: grpc.Channel
-
-    @property
-    def orders(self) -> OrderRiskServiceStub:
-        return OrderRiskServiceStub(self.channel)
-
-    @property
-    def health(self) -> Any:
-        return health_pb2_grpc.HealthStub(self.channel)
-
-    def call(
-        self, method: str, request: bytes, **options: Any
-    ) -> tuple[grpc.StatusCode, str, bytes, Any]:
-        """Call a method with bytes; return status, message, reply and trailers."""
-        return call(self.channel, SERVICE + method, request, **options)
-
-
-def call(
-    channel: grpc.Channel, path: str, request: bytes, **options: Any
-) -> tuple[grpc.StatusCode, str, bytes, Any]:
-    bare: Any = channel.unary_unary(path, request_serializer=None, response_deserializer=None)
-    try:
-        reply, ended = bare.with_call(request, **({"timeout": TIMEOUT_S} | options))
-        return ended.code(), ended.details(), reply, ended.trailing_metadata()
-    except grpc.RpcError as error:
-        failed: Any = error
-        return failed.code(), failed.details(), b"", failed.trailing_metadata()
-
-
-# Of the listeners of a test: every test of this file is one of one thread and one of two.
-DEFAULTS: dict[str, Any] = {}
-
-
+# Every test of this file is one of one thread and one of two.
 @pytest.fixture(autouse=True, params=[1, 2], ids=["one_thread", "two_threads"])
 def threads(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
     monkeypatch.setitem(DEFAULTS, "threads", request.param)
     return int(request.param)
-
-
-@contextmanager
-def listening(
-    engine: Engine, address: str = "127.0.0.1:0", *, time_ns: int = NOW_NS, **options: Any
-) -> Iterator[Native]:
-    """Start a listener; it and its channel are gone at the end of the with block."""
-    listener = Listener(engine, time_ns=time_ns, **(DEFAULTS | options))
-    bound = listener.listen(address)
-    listener.start()
-    try:
-        with grpc.insecure_channel(bound) as channel:
-            yield Native(listener, bound, channel)
-    finally:
-        listener.stop(0)
 
 
 @pytest.fixture
@@ -139,15 +85,12 @@ def streamed(seed: int, count: int) -> list[bytes]:
                 quantity_lots=chance.randrange(1, 100),
             )
             return pb.StreamOrdersRequest(execution=execution)
-        order = pb.CheckOrderRequest(
+        order = new_order(
+            chance.randrange(1, count),
             account_id=chance.choice([7, 7, 7, 8]),
-            instrument_id=1,
-            client_order_id=chance.randrange(1, count),
             side=chance.choice([types_pb2.SIDE_BUY, types_pb2.SIDE_SELL]),
-            order_type=types_pb2.ORDER_TYPE_LIMIT,
             price_ticks=chance.randrange(118_000, 122_000),
             quantity_lots=chance.randrange(1, 300),
-            gateway_id=3,
             view=pb.DecisionView.ValueType(chance.randrange(0, 4)),
         )
         return pb.StreamOrdersRequest(order=order)

@@ -26,9 +26,7 @@ from hyperframe.frame import (
 )
 
 from riskd.core.permits import Permits
-from riskd.v1 import order_risk_service_pb2 as pb
-from riskd.v1 import types_pb2
-from tests.service.conftest import Rig
+from tests.service.conftest import Rig, new_order
 
 if TYPE_CHECKING:
     from riskd.core.session import Loopback
@@ -141,16 +139,7 @@ def client(market: Rig) -> Client:
 
 
 def order_bytes(number: int = 1) -> bytes:
-    return pb.CheckOrderRequest(
-        account_id=7,
-        instrument_id=1,
-        client_order_id=number,
-        side=types_pb2.SIDE_BUY,
-        order_type=types_pb2.ORDER_TYPE_LIMIT,
-        price_ticks=120_000,
-        quantity_lots=1,
-        gateway_id=3,
-    ).SerializeToString()
+    return new_order(number).SerializeToString()
 
 
 def literal(name: str, value: str) -> bytes:

@@ -13,10 +13,8 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from riskd.settings import Settings, SettingsError
-from riskd.v1 import order_risk_service_pb2 as pb
-from riskd.v1 import types_pb2
-from tests.service.conftest import TIMEOUT_S, Rig
-from tests.service.test_listener import SERVICE, Native, call, listening
+from tests.service.conftest import TIMEOUT_S, Rig, new_order
+from tests.service.native import SERVICE, Native, call, listening
 
 THREADS = 4
 
@@ -48,16 +46,7 @@ def threads_on(cpu: int) -> int:
 
 def test_connections_of_all_threads_see_one_state(market: Rig) -> None:
     orders = [
-        pb.CheckOrderRequest(
-            account_id=7,
-            instrument_id=1,
-            client_order_id=number,
-            side=types_pb2.SIDE_BUY,
-            order_type=types_pb2.ORDER_TYPE_LIMIT,
-            price_ticks=120_000,
-            quantity_lots=1 + number % 300,
-            gateway_id=3,
-        ).SerializeToString()
+        new_order(number, quantity_lots=1 + number % 300).SerializeToString()
         for number in range(1, 301)
     ]
 

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import re
-import shutil
 import signal
 import socket
 import ssl
 import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,9 +16,9 @@ import pytest
 
 from riskd.settings import Settings, SettingsError
 from tests.processes import running
-from tests.service.authority import Authority
-from tests.service.conftest import NOW_NS, Rig
-from tests.service.test_listener import SERVICE, call
+from tests.service.authority import Authority, needs_openssl
+from tests.service.conftest import Rig
+from tests.service.native import SERVICE, call, listening
 
 if TYPE_CHECKING:
     from riskd.core.listener import Listener
@@ -30,23 +27,12 @@ else:
     Listener = pytest.importorskip("riskd.core.listener").Listener
     Tls = pytest.importorskip("riskd.core.tls").Tls
 
-pytestmark = pytest.mark.skipif(shutil.which("openssl") is None, reason="no openssl to make keys")
+pytestmark = needs_openssl
 
 
 @pytest.fixture(scope="module")
 def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
     return Authority(tmp_path_factory.mktemp("tls"), "authority")
-
-
-@contextmanager
-def listening(rig: Rig, tls: Tls) -> Iterator[tuple[Listener, str]]:
-    listener = Listener(rig.engine, time_ns=NOW_NS)
-    address = listener.listen("127.0.0.1:0", tls)
-    listener.start()
-    try:
-        yield listener, address
-    finally:
-        listener.stop(0)
 
 
 def code_of(
@@ -67,21 +53,22 @@ def code_of(
 def test_a_client_that_trusts_the_certificate_is_answered(
     market: Rig, authority: Authority
 ) -> None:
-    with listening(market, Tls(*authority.sign("server"))) as (listener, address):
+    with listening(market.engine, tls=Tls(*authority.sign("server"))) as native:
+        address = native.address
         assert code_of(address, authority) is grpc.StatusCode.OK
         # A request of many records, and its answer.
         assert code_of(address, authority, None, bytes(1 << 20)) is grpc.StatusCode.INVALID_ARGUMENT
         other = Authority(authority.directory, "other")
         assert code_of(address, other) is grpc.StatusCode.UNAVAILABLE
-        with grpc.insecure_channel(address) as channel:
-            assert call(channel, SERVICE + "CheckOrder", b"")[0] is grpc.StatusCode.UNAVAILABLE
-        assert listener.counts()["handshakes_failed"] >= 2
+        assert native.call("CheckOrder", b"")[0] is grpc.StatusCode.UNAVAILABLE
+        assert native.listener.counts()["handshakes_failed"] >= 2
 
 
 def test_with_an_authority_only_its_clients_are_answered(market: Rig, authority: Authority) -> None:
     other = Authority(authority.directory, "stranger")
     tls = Tls(*authority.sign("server"), authority.certificate)
-    with listening(market, tls) as (_, address):
+    with listening(market.engine, tls=tls) as native:
+        address = native.address
         assert code_of(address, authority, authority.sign("client")) is grpc.StatusCode.OK
         assert code_of(address, authority) is grpc.StatusCode.UNAVAILABLE
         for client in (other.sign("unknown"), authority.sign("late", days=-1)):
@@ -92,7 +79,8 @@ def test_certificates_change_without_a_restart(market: Rig, authority: Authority
     other = Authority(authority.directory, "next")
     certificate, key = authority.sign("rotated")
     tls = Tls(certificate, key)
-    with listening(market, tls) as (_, address):
+    with listening(market.engine, tls=tls) as native:
+        address = native.address
         assert code_of(address, authority) is grpc.StatusCode.OK
         for old, new in zip((certificate, key), other.sign("newer"), strict=True):
             old.write_bytes(new.read_bytes())
@@ -129,7 +117,8 @@ def test_older_tls_and_other_protocols_get_no_connection(
     context.minimum_version = context.maximum_version = version
     if protocols:
         context.set_alpn_protocols(protocols)
-    with listening(market, Tls(*authority.sign("server"))) as (_, address):
+    with listening(market.engine, tls=Tls(*authority.sign("server"))) as native:
+        address = native.address
         port = int(address.rpartition(":")[2])
         with socket.create_connection(("127.0.0.1", port)) as plain:
             assert bytes_of(context, plain) == b""

@@ -11,11 +11,10 @@ from riskd.logs import JsonFormatter
 from riskd.services.changes import ChangeTrail, RecordedDefinitions, log_change
 from riskd.v1 import control_service_pb2 as control_pb
 from riskd.v1 import limit_service_pb2 as limits_pb
-from riskd.v1 import market_data_service_pb2 as marks_pb
 from riskd.v1 import order_risk_service_pb2 as pb
 from riskd.v1 import types_pb2
-from tests.service.conftest import NOW_NS, Rig
-from tests.service.test_metrics import listening, order
+from tests.service.conftest import NOW_NS, Rig, new_order
+from tests.service.native import listening
 
 
 def test_orders_fills_and_marks_leave_no_line(
@@ -23,12 +22,13 @@ def test_orders_fills_and_marks_leave_no_line(
 ) -> None:
     caplog.set_level(logging.DEBUG, "riskd")
     accepted, rejected = types_pb2.DECISION_ACCEPTED, types_pb2.DECISION_REJECTED
-    with listening(market) as (_, native):
-        for base, door in ((0, market.orders), (10, native)):
-            first = door.CheckOrder(order(base + 1))
-            other = door.CheckOrder(order(base + 2, account_id=99))
-            batch = door.BatchCheckOrders(pb.BatchCheckOrdersRequest(orders=[order(base + 3)]))
-            (streamed,) = door.StreamOrders(iter([pb.StreamOrdersRequest(order=order(base + 4))]))
+    with listening(market.engine) as native:
+        for base, door in ((0, market.orders), (10, native.orders)):
+            first = door.CheckOrder(new_order(base + 1))
+            other = door.CheckOrder(new_order(base + 2, account_id=99))
+            batch = door.BatchCheckOrders(pb.BatchCheckOrdersRequest(orders=[new_order(base + 3)]))
+            streams = [pb.StreamOrdersRequest(order=new_order(base + 4))]
+            (streamed,) = door.StreamOrders(iter(streams))
             found = [first, other, *batch.decisions, streamed.order]
             assert [each.decision for each in found] == [accepted, rejected, accepted, accepted]
             report = pb.ReportExecutionRequest(
@@ -40,9 +40,7 @@ def test_orders_fills_and_marks_leave_no_line(
                 price_ticks=120_000,
             )
             assert door.ReportExecution(report).decision == accepted
-    mark = marks_pb.Mark(instrument_id=1, mark_price=1_200_100, time_ns=NOW_NS)
-    marked = market.marks.ReportMarks(marks_pb.ReportMarksRequest(marks=[mark]))
-    assert marked.taken_count == 1
+    market.mark(1, 1_200_100)
     assert caplog.records == []
     # That all levels are seen here.
     logging.getLogger("riskd.test").debug("seen")

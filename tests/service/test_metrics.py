@@ -10,7 +10,7 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import grpc
 import pytest
@@ -25,42 +25,11 @@ from riskd.native import NativeDoor
 from riskd.settings import Settings, SettingsError
 from riskd.v1 import order_risk_service_pb2 as pb
 from riskd.v1 import types_pb2
-from riskd.v1.order_risk_service_pb2_grpc import OrderRiskServiceStub
-from tests.service.conftest import NOW_NS, TIMEOUT_S, Clock, Rig, open_market
-
-if TYPE_CHECKING:
-    from riskd.core.listener import Listener
-else:
-    Listener = pytest.importorskip("riskd.core.listener").Listener
+from tests.service.conftest import NOW_NS, TIMEOUT_S, Clock, Rig, new_order, open_market
+from tests.service.native import listening
 
 DOCS = Path(__file__).parents[2] / "docs" / "observability.md"
 Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
-
-
-def order(client_order_id: int, **changes: Any) -> pb.CheckOrderRequest:
-    values: dict[str, Any] = {
-        "account_id": 7,
-        "instrument_id": 1,
-        "client_order_id": client_order_id,
-        "side": types_pb2.SIDE_BUY,
-        "order_type": types_pb2.ORDER_TYPE_LIMIT,
-        "price_ticks": 120_000,
-        "quantity_lots": 1,
-        "gateway_id": 3,
-    }
-    return pb.CheckOrderRequest(**(values | changes))
-
-
-@contextmanager
-def listening(rig: Rig, **options: Any) -> Iterator[tuple[Listener, OrderRiskServiceStub]]:
-    listener = Listener(rig.engine, time_ns=NOW_NS, **options)
-    address = listener.listen("127.0.0.1:0")
-    listener.start()
-    try:
-        with grpc.insecure_channel(address) as channel:
-            yield listener, OrderRiskServiceStub(channel)
-    finally:
-        listener.stop(0)
 
 
 @contextmanager
@@ -107,10 +76,10 @@ def total(row: Any) -> int:
 
 
 def test_every_call_is_counted_and_every_timed_one_has_all_stages(market: Rig) -> None:
-    with listening(market, calls_per_timed=1) as (listener, orders):
+    with listening(market.engine, calls_per_timed=1) as native:
         for number in range(1, 51):
-            orders.CheckOrder(order(number), timeout=TIMEOUT_S)
-    measured = listener.measured()
+            native.orders.CheckOrder(new_order(number), timeout=TIMEOUT_S)
+    measured = native.listener.measured()
     assert measured.statuses["CheckOrder", 0] == 50
     for stage in ("receive", "queue", "decode", "check", "encode", "journal", "send"):
         assert total(measured.stages[stage]) == 50, stage
@@ -122,14 +91,14 @@ def test_every_call_is_counted_and_every_timed_one_has_all_stages(market: Rig) -
 
 
 def test_one_call_in_so_many_is_timed_and_none_if_none_is_wanted(market: Rig) -> None:
-    with listening(market, calls_per_timed=4) as (listener, orders):
+    with listening(market.engine, calls_per_timed=4) as native:
         for number in range(1, 401):
-            orders.CheckOrder(order(number, mode=pb.CHECK_MODE_CHECK_ONLY))
+            native.orders.CheckOrder(new_order(number, mode=pb.CHECK_MODE_CHECK_ONLY))
     # Distances are 1 to 7, with a mean of 4.
-    assert 400 / 7 <= total(listener.measured().calls["CheckOrder"]) <= 150
-    with listening(market, calls_per_timed=0) as (listener, orders):
-        orders.CheckOrder(order(1))
-    measured = listener.measured()
+    assert 400 / 7 <= total(native.listener.measured().calls["CheckOrder"]) <= 150
+    with listening(market.engine, calls_per_timed=0) as native:
+        native.orders.CheckOrder(new_order(1))
+    measured = native.listener.measured()
     assert measured.statuses == {("CheckOrder", 0): 1}
     assert total(measured.calls["CheckOrder"]) == total(measured.stages["check"]) == 0
 
@@ -138,18 +107,16 @@ def test_answers_are_counted_by_decision_and_reason_through_both_doors(market: R
     monitor = Monitor(market.engine)
     accepted, none = types_pb2.DECISION_ACCEPTED, types_pb2.REASON_CODE_NONE
     rejected = types_pb2.DECISION_REJECTED
-    with listening(market) as (_, native):
-        for door in (market.orders, native):
+    with listening(market.engine) as native:
+        for door in (market.orders, native.orders):
             before = monitor.answers()
-            base = 10 if door is native else 0
-            first = door.CheckOrder(order(base + 1))
-            door.CheckOrder(order(base + 1))
-            door.CheckOrder(order(base + 2, account_id=99))
-            door.BatchCheckOrders(
-                pb.BatchCheckOrdersRequest(
-                    orders=[order(base + 3), order(base + 4, instrument_id=0), order(base + 5)]
-                )
-            )
+            base = 0 if door is market.orders else 10
+            first = door.CheckOrder(new_order(base + 1))
+            door.CheckOrder(new_order(base + 1))
+            door.CheckOrder(new_order(base + 2, account_id=99))
+            orders = [new_order(base + number) for number in (3, 4, 5)]
+            orders[1].instrument_id = 0
+            door.BatchCheckOrders(pb.BatchCheckOrdersRequest(orders=orders))
             change = pb.CheckAmendmentRequest(
                 reservation_id=first.reservation_id,
                 gateway_id=3,
@@ -176,15 +143,16 @@ def test_answers_are_counted_by_decision_and_reason_through_both_doors(market: R
 
 
 def test_refused_cancelled_and_streamed_calls_are_counted_once(market: Rig) -> None:
-    with listening(market, calls_per_timed=1) as (listener, orders):
-        requests = [pb.StreamOrdersRequest(order=order(number)) for number in range(1, 6)]
-        assert len(list(orders.StreamOrders(iter(requests), timeout=TIMEOUT_S))) == 5
+    with listening(market.engine, calls_per_timed=1) as native:
+        requests = [pb.StreamOrdersRequest(order=new_order(number)) for number in range(1, 6)]
+        assert len(list(native.orders.StreamOrders(iter(requests), timeout=TIMEOUT_S))) == 5
         with pytest.raises(grpc.RpcError):
-            list(orders.StreamOrders(iter([pb.StreamOrdersRequest()]), timeout=TIMEOUT_S))
+            list(native.orders.StreamOrders(iter([pb.StreamOrdersRequest()]), timeout=TIMEOUT_S))
     invalid = grpc.StatusCode.INVALID_ARGUMENT.value[0]
-    assert listener.measured().statuses == {("StreamOrders", 0): 1, ("StreamOrders", invalid): 1}
-    assert listener.counts()["messages_streamed"] == 5
-    assert total(listener.measured().stages["check"]) == 5
+    measured = native.listener.measured()
+    assert measured.statuses == {("StreamOrders", 0): 1, ("StreamOrders", invalid): 1}
+    assert native.listener.counts()["messages_streamed"] == 5
+    assert total(measured.stages["check"]) == 5
 
 
 def test_limits_are_ranked_by_use_and_marks_by_age(market: Rig) -> None:
@@ -197,7 +165,7 @@ def test_limits_are_ranked_by_use_and_marks_by_age(market: Rig) -> None:
         number = types_pb2.LimitKind.Value(f"LIMIT_KIND_{kind}")
         instrument = 1 if kind == "POSITION_LOTS_MAX" else 0
         market.engine.set_limit(3, 7, instrument, number, value, 0, 1, market.engine.revision)
-    market.orders.CheckOrder(order(1))
+    market.orders.CheckOrder(new_order(1))
     uses = monitor.limits(NOW_NS, 10)
     assert [(row.kind, row.value, row.use) for row in uses.nearest] == [
         (types_pb2.LIMIT_KIND_POSITION_LOTS_MAX, 2, 1),
@@ -224,7 +192,7 @@ def test_the_page_has_every_metric_that_is_served_and_no_other(market: Rig) -> N
     settings = Settings(listener_addresses=("127.0.0.1:0",), listener_calls_per_timed=1)
     native = NativeDoor(settings, market.engine)
     native.start()
-    market.orders.CheckOrder(order(1))
+    market.orders.CheckOrder(new_order(1))
     try:
         with endpoint(market, native) as address:
             text = scrape(address)
@@ -252,7 +220,7 @@ def test_the_page_has_every_metric_that_is_served_and_no_other(market: Rig) -> N
 
 def test_buckets_rise_to_the_count_and_hold_what_was_measured(market: Rig) -> None:
     for number in range(1, 21):
-        market.orders.CheckOrder(order(number))
+        market.orders.CheckOrder(new_order(number))
     with endpoint(market) as address:
         samples = samples_of(scrape(address))
     labels = {"door": "control", "method": "CheckOrder"}
@@ -325,7 +293,7 @@ def test_clients_that_say_nothing_hold_up_neither_scrapes_nor_calls(market: Rig)
             # All places are taken, by connections that came before this one.
             with pytest.raises(urllib.error.HTTPError, match="503"):
                 scrape(address)
-            assert market.orders.CheckOrder(order(1)).decision == types_pb2.DECISION_ACCEPTED
+            assert market.orders.CheckOrder(new_order(1)).decision == types_pb2.DECISION_ACCEPTED
             # After their time they are closed, without a word.
             for connection in silent:
                 with connection:

@@ -15,7 +15,7 @@ from riskd.v1 import margin_service_pb2 as margins_pb
 from riskd.v1 import market_data_service_pb2 as marks_pb
 from riskd.v1 import order_risk_service_pb2 as orders_pb
 from riskd.v1 import types_pb2
-from tests.service.conftest import NOW_NS, btc_instrument, btc_schedule
+from tests.service.conftest import NOW_NS, btc_instrument, btc_schedule, new_order
 
 if TYPE_CHECKING:
     from tests.service.conftest import Clock, Rig
@@ -33,14 +33,6 @@ def upsert_schedule(rig: Rig, schedule: pb.MarginSchedule) -> pb.MarginSchedule:
 def upsert(rig: Rig, instrument: pb.Instrument) -> pb.Instrument:
     request = pb.UpsertInstrumentRequest(instrument=instrument)
     return rig.instruments.UpsertInstrument(request).instrument
-
-
-def mark(rig: Rig, instrument_id: int, price: int, **fields: Any) -> None:
-    report = marks_pb.Mark(
-        instrument_id=instrument_id, mark_price=price, time_ns=rig.clock(), **fields
-    )
-    reply = rig.marks.ReportMarks(marks_pb.ReportMarksRequest(marks=[report]))
-    assert reply.taken_count == 1
 
 
 def load(rig: Rig, quantity: str, value: str, **fields: Any) -> accounts_pb.LoadPositionResponse:
@@ -195,7 +187,7 @@ def test_maintenance_by_the_entry_value_reads_as_it_was_written(market: Rig) -> 
     schedule.maintenance_basis = pb.MAINTENANCE_BASIS_ENTRY
     assert upsert_schedule(market, schedule).maintenance_basis == pb.MAINTENANCE_BASIS_ENTRY
     load(market, "1", "60000")
-    mark(market, 1, 1_100_000)
+    market.mark(1, 1_100_000)
     # 0.01 * 60000 - 250, at whatever mark.
     assert positions(market)[0].maintenance_margin == "350"
 
@@ -408,7 +400,7 @@ def coin_market(rig: Rig) -> pb.Instrument:
             mark_units_per_tick=10,
         ),
     )
-    mark(rig, instrument.instrument_id, 1_000_000)
+    rig.mark(instrument.instrument_id, 1_000_000)
     rig.accounts.CreateAccount(
         accounts_pb.CreateAccountRequest(
             account_id=9, settlement_asset="BTC", initial_collateral="1"
@@ -532,7 +524,7 @@ def test_an_isolated_position_brings_its_wallet(market: Rig) -> None:
     asked = margins_pb.SimulatePortfolioRequest(account_id=7, marks=[if_volatile])
     (shown,) = market.margins.SimulatePortfolio(asked).positions
     assert shown.liquidation_distance_daily_volatilities == "1.806105"
-    mark(market, 1, 1_200_000, implied_volatility_ppb=650_000_000)
+    market.mark(1, 1_200_000, implied_volatility_ppb=650_000_000)
     (row,) = positions(market)
     # 0.06144833... / (0.65 / sqrt(365))
     assert row.liquidation_distance_daily_volatilities == "1.806105"
@@ -542,13 +534,9 @@ def test_an_isolated_position_brings_its_wallet(market: Rig) -> None:
 def work(rig: Rig, number: int, side: types_pb2.Side.ValueType, price: str, size: str) -> None:
     """Reserve an order of account 7."""
     reply = rig.orders.CheckOrder(
-        orders_pb.CheckOrderRequest(
-            account_id=7,
-            instrument_id=1,
-            client_order_id=number,
-            gateway_id=3,
+        new_order(
+            number,
             side=side,
-            order_type=types_pb2.ORDER_TYPE_LIMIT,
             price_ticks=int(float(price) * 2),
             quantity_lots=int(float(size) * 1000),
         )
@@ -659,7 +647,7 @@ def test_a_mode_switch_moves_the_margin_and_says_why_not(market: Rig) -> None:
     assert market.accounts.ChangeMarginMode(request).revision == revision
     # A mark at which neither the wallet nor the pool would do.
     request.margin_mode = types_pb2.MARGIN_MODE_CROSS
-    mark(market, 1, 1_000_000)
+    market.mark(1, 1_000_000)
     failure = market.fail(market.accounts.ChangeMarginMode, request)
     assert failure.code is FAILED
     assert failure.reason in ("EXCEEDS_AVAILABLE", "BORN_LIQUIDATABLE_IN_MODE")
@@ -669,7 +657,7 @@ def test_an_isolated_only_contract_stays_so_and_has_no_cross_position(market: Ri
     instrument = btc_instrument()
     instrument.symbol, instrument.isolated_only = "ONLY", True
     assert upsert(market, instrument).isolated_only
-    mark(market, 2, 1_200_000)
+    market.mark(2, 1_200_000)
     load(market, "0.1", "6000", instrument_id=2, isolated_wallet="500")
     assert positions(market)[0].margin_mode == ISOLATED
     failure = market.fail(
@@ -747,28 +735,9 @@ def test_a_line_alone_carries_a_position_like_as_much_money(market: Rig) -> None
         if money == "0":
             line = accounts_pb.SetCreditLineRequest(account_id=account_id, amount="5000")
             market.accounts.SetCreditLine(line)
-        order = orders_pb.CheckOrderRequest(
-            account_id=account_id,
-            instrument_id=1,
-            client_order_id=account_id,
-            gateway_id=1,
-            side=types_pb2.SIDE_BUY,
-            order_type=types_pb2.ORDER_TYPE_LIMIT,
-            price_ticks=120_000,
-            quantity_lots=1000,
-        )
-        reply = market.orders.CheckOrder(order)
+        order = new_order(account_id, account_id=account_id, quantity_lots=1000)
+        reply = market.trade(order)
         assert reply.reason == types_pb2.REASON_CODE_NONE
-        market.orders.ReportExecution(
-            orders_pb.ReportExecutionRequest(
-                gateway_id=1,
-                execution_id=account_id,
-                reservation_id=reply.reservation_id,
-                kind=orders_pb.EXECUTION_KIND_FILL,
-                price_ticks=120_000,
-                quantity_lots=1000,
-            )
-        )
         (row,) = positions(market, account_id)
         used = summary(market, account_id)
         rows.append(
@@ -812,7 +781,7 @@ def bnb(market: Rig) -> Rig:
     index = btc_instrument()
     index.symbol = "BNB-PERP"
     upsert(market, index)
-    mark(market, 2, 10_000)
+    market.mark(2, 10_000)
     market.instruments.DefineCollateral(pb.DefineCollateralRequest(collateral=terms()))
     return market
 
@@ -934,7 +903,7 @@ def test_collateral_that_falls_with_the_positions_counts_less(
     about = btc_instrument()
     about.symbol, about.base_asset = "BNB-FALL", "BNB"
     assert upsert(bnb, about).base_asset == "BNB"
-    mark(bnb, 3, 10_000)
+    bnb.mark(3, 10_000)
     bnb.instruments.DefineCollateral(
         pb.DefineCollateralRequest(collateral=terms(wrong_way_rate=rate))
     )
@@ -1151,7 +1120,7 @@ def shorts(market: Rig) -> Rig:
     """Instrument 2 is a call that may be short, marked at 2000."""
     market.instruments.UpsertOptionRule(pb.UpsertOptionRuleRequest(rule=rule()))
     upsert(market, option())
-    mark(market, 2, 40_000)
+    market.mark(2, 40_000)
     return market
 
 
@@ -1326,7 +1295,7 @@ def test_an_option_in_coin_has_its_strike_in_its_underlyings_price(market: Rig) 
     assert read.strike == "52000.05"
     assert read.multiplier == "1"
     # 0.04 coin
-    mark(market, read.instrument_id, 80_000)
+    market.mark(read.instrument_id, 80_000)
     load(market, "-1", "0.05", account_id=9, instrument_id=read.instrument_id)
     (row,) = positions(market, 9)
     # in the money: 0.15 + 0.04; maintenance max(0.075, 0.075 * 0.04) + 0.04
@@ -1365,21 +1334,17 @@ def spot(market: Rig) -> Rig:
     """BTC-USDT is instrument 2, at 60000; account 7 has 10000 USDT and no BTC."""
     market.instruments.CreateAsset(pb.CreateAssetRequest(symbol="BTC", scale=8))
     assert upsert(market, spot_pair()).instrument_id == 2
-    mark(market, 2, 120_000)
+    market.mark(2, 120_000)
     return market
 
 
 def trade(rig: Rig, number: int, side: types_pb2.Side.ValueType, lots: int) -> orders_pb.Violation:
     """Order on the pair at 60000 and fill it; return what stopped it, if anything did."""
     reply = rig.orders.CheckOrder(
-        orders_pb.CheckOrderRequest(
-            account_id=7,
+        new_order(
+            number,
             instrument_id=2,
-            client_order_id=number,
-            gateway_id=3,
             side=side,
-            order_type=types_pb2.ORDER_TYPE_LIMIT,
-            price_ticks=120_000,
             quantity_lots=lots,
             view=orders_pb.DECISION_VIEW_FULL,
         )

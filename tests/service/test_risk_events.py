@@ -4,19 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import grpc
 import pytest
 
 from riskd.v1 import account_service_pb2 as accounts_pb
 from riskd.v1 import margin_service_pb2 as pb
-from riskd.v1 import market_data_service_pb2 as marks_pb
-from riskd.v1 import order_risk_service_pb2 as orders_pb
 from riskd.v1 import types_pb2
-
-if TYPE_CHECKING:
-    from tests.service.conftest import Clock, Rig
+from tests.service.conftest import Clock, Rig, new_order
 
 SAFE, SEARCH, LIQUIDATION = (
     pb.MARGIN_LEVEL_SAFE,
@@ -32,14 +28,6 @@ def watch(rig: Rig, after_revision: int = 0, account_id: int = 0) -> Any:
     return rig.margins.WatchRiskEvents(request, timeout=TIMEOUT_S)
 
 
-def mark(rig: Rig, price: int) -> None:
-    rig.marks.ReportMarks(
-        marks_pb.ReportMarksRequest(
-            marks=[marks_pb.Mark(instrument_id=1, mark_price=price, time_ns=rig.clock())]
-        )
-    )
-
-
 def events_of(stream: Iterator[pb.WatchRiskEventsResponse]) -> Iterator[pb.RiskEvent]:
     for message in stream:
         yield from message.events
@@ -47,7 +35,7 @@ def events_of(stream: Iterator[pb.WatchRiskEventsResponse]) -> Iterator[pb.RiskE
 
 @pytest.fixture
 def called(market: Rig) -> Rig:
-    """Account 7 is long 1 at 60000 with 3200, levels at 1.5 and 2 of the requirement."""
+    """Account 7 is long 1 at 60000 with 3230, levels at 1.5 and 2 of the requirement."""
     return near_call(market)
 
 
@@ -56,28 +44,7 @@ def near_call(market: Rig) -> Rig:
     market.accounts.AdjustCollateral(
         accounts_pb.AdjustCollateralRequest(account_id=7, asset="USDT", amount="-6770")
     )
-    order = orders_pb.CheckOrderRequest(
-        account_id=7,
-        instrument_id=1,
-        client_order_id=1,
-        gateway_id=3,
-        side=types_pb2.SIDE_BUY,
-        order_type=types_pb2.ORDER_TYPE_LIMIT,
-        price_ticks=120_000,
-        quantity_lots=1000,
-    )
-    reply = market.orders.CheckOrder(order)
-    assert reply.decision == types_pb2.DECISION_ACCEPTED
-    market.orders.ReportExecution(
-        orders_pb.ReportExecutionRequest(
-            execution_id=1,
-            reservation_id=reply.reservation_id,
-            gateway_id=3,
-            kind=orders_pb.EXECUTION_KIND_FILL,
-            price_ticks=120_000,
-            quantity_lots=1000,
-        )
-    )
+    market.trade(new_order(quantity_lots=1000))
     market.margins.SetMarginLevels(pb.SetMarginLevelsRequest(search="1.5", release="2"))
     return market
 
@@ -89,18 +56,18 @@ def test_levels_are_told_as_they_change_and_summed_up(called: Rig) -> None:
     assert first.oldest_revision == 0
     events = events_of(stream)
     # Equity 3230 + 1 * (58000 - 60000) = 1230; requirement 0.01 * 58000 - 250 = 330.
-    mark(called, 1_160_000)
+    called.mark(1, 1_160_000)
     summary = called.margins.GetMarginSummary(pb.GetMarginSummaryRequest(account_id=7)).summary
     assert (summary.maintenance_level, summary.search_level) == ("330", "495")
     assert (summary.release_level, summary.cross_equity) == ("660", "1230")
-    # Equity 430 is between 318 and 1.5 times 323.
-    mark(called, 1_144_000)
+    # Equity 430 is between 322 and 1.5 times that.
+    called.mark(1, 1_144_000)
     event = next(events)
     assert (event.account_id, event.instrument_id) == (7, 0)
     assert (event.level_before, event.level_after) == (SAFE, SEARCH)
     assert (event.equity, event.requirement) == ("430", "322")
     assert event.time_ns == called.clock()
-    mark(called, 1_140_000)
+    called.mark(1, 1_140_000)
     event = next(events)
     assert (event.level_before, event.level_after) == (SEARCH, LIQUIDATION)
     assert (event.equity, event.requirement) == ("230", "320")
@@ -113,9 +80,9 @@ def test_a_stream_goes_on_after_a_revision(called: Rig) -> None:
     whole = watch(called)
     next(whole)
     events = events_of(whole)
-    mark(called, 1_144_000)
+    called.mark(1, 1_144_000)
     first = next(events)
-    mark(called, 1_200_000)
+    called.mark(1, 1_200_000)
     second = next(events)
     assert (second.level_before, second.level_after) == (SEARCH, SAFE)
     assert second.revision > first.revision
@@ -133,7 +100,7 @@ def test_of_another_account_nothing_is_told(called: Rig) -> None:
     other, own = watch(called, account_id=8), watch(called, account_id=7)
     assert not next(other).events
     next(own)
-    mark(called, 1_144_000)
+    called.mark(1, 1_144_000)
     assert next(events_of(own)).account_id == 7
     assert not next(watch(called, account_id=8)).events
 
@@ -174,7 +141,7 @@ def test_streams_hold_no_threads_and_end_at_once_when_the_service_stops(called: 
     streams = [watch(called) for _ in range(32)]
     for stream in streams:
         next(stream)
-    mark(called, 1_144_000)
+    called.mark(1, 1_144_000)
     for stream in streams:
         assert len(next(stream).events) == 1
     start = time.monotonic()
@@ -193,7 +160,7 @@ def test_nothing_is_looked_at_when_that_is_off(new_rig: Callable[..., Rig], cloc
     engine.upsert_instrument("BTC-PERP", 1, 1, 1, 5, -1, 1, -3)
     engine.create_account(7, 1, types_pb2.MARGIN_MODE_CROSS, 2000, 10**6)
     engine.load_position(7, 1, types_pb2.POSITION_SIDE_NET, 1000, 60_000 * 10**6, 0)
-    mark(rig, 120_000)
+    rig.mark(1, 120_000)
     engine.set_margin_levels(1_500_000, 2_000_000)
     stream = watch(rig)
     assert not next(stream).events

@@ -6,7 +6,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from decimal import ROUND_CEILING, Decimal
-from typing import TYPE_CHECKING
 
 import pytest
 
@@ -15,12 +14,7 @@ from riskd.margin import Position
 from riskd.rulebooks import InstrumentRule, Rulebook, library, load, names, unsupported
 from riskd.v1 import account_service_pb2 as accounts_pb
 from riskd.v1 import margin_service_pb2 as margins_pb
-from riskd.v1 import market_data_service_pb2 as marks_pb
-from riskd.v1 import order_risk_service_pb2 as orders_pb
-from riskd.v1 import types_pb2
-
-if TYPE_CHECKING:
-    from tests.service.conftest import Clock, Rig
+from tests.service.conftest import Clock, Rig, new_order
 
 TICKS, LOTS, LEVERAGE = 10_000, 1000, 5
 
@@ -81,34 +75,9 @@ def buy(rig: Rig, rule: InstrumentRule, instrument_id: int) -> None:
             default_leverage=str(LEVERAGE),
         )
     )
-    units = TICKS * rule.mark_units_per_tick
-    mark = marks_pb.Mark(instrument_id=instrument_id, mark_price=units, time_ns=rig.clock())
-    reply = rig.marks.ReportMarks(marks_pb.ReportMarksRequest(marks=[mark]))
-    assert reply.taken_count == 1
-    decision = rig.orders.CheckOrder(
-        orders_pb.CheckOrderRequest(
-            account_id=1,
-            instrument_id=instrument_id,
-            client_order_id=1,
-            gateway_id=3,
-            side=types_pb2.SIDE_BUY,
-            order_type=types_pb2.ORDER_TYPE_LIMIT,
-            price_ticks=TICKS,
-            quantity_lots=LOTS,
-        )
-    )
-    assert decision.decision == types_pb2.DECISION_ACCEPTED, decision
-    rig.orders.ReportExecution(
-        orders_pb.ReportExecutionRequest(
-            reservation_id=decision.reservation_id,
-            instrument_id=instrument_id,
-            execution_id=1,
-            gateway_id=3,
-            kind=orders_pb.EXECUTION_KIND_FILL,
-            quantity_lots=LOTS,
-            price_ticks=TICKS,
-        )
-    )
+    rig.mark(instrument_id, TICKS * rule.mark_units_per_tick)
+    fields = {"instrument_id": instrument_id, "price_ticks": TICKS, "quantity_lots": LOTS}
+    rig.trade(new_order(account_id=1, **fields), instrument_id=instrument_id)
 
 
 @pytest.mark.parametrize(("name", "rule"), CASES, ids=lambda each: getattr(each, "symbol", each))

@@ -20,16 +20,16 @@ from riskd.commands.top import lines_of
 from riskd.metrics.reading import figures_of, read
 from riskd.native import NativeDoor
 from riskd.settings import Settings
-from tests.service.conftest import TIMEOUT_S, Rig
-from tests.service.test_metrics import endpoint, order
+from tests.service.conftest import TIMEOUT_S, Rig, new_order
+from tests.service.test_metrics import endpoint
 
 ROOT = Path(__file__).parents[2]
 
 
 def busy(market: Rig) -> None:
     for number in range(1, 30):
-        market.orders.CheckOrder(order(number))
-    market.orders.CheckOrder(order(99, account_id=99))
+        market.orders.CheckOrder(new_order(number))
+    market.orders.CheckOrder(new_order(99, account_id=99))
 
 
 def test_once_shows_what_happened_since_the_start(
@@ -105,7 +105,7 @@ def test_it_goes_on_when_the_service_is_started_again(market: Rig) -> None:
             process = stack.enter_context(watching(address, *options, stdout=subprocess.PIPE))
             assert process.stdout is not None
             line_with(process.stdout, '"version"')
-            market.orders.CheckOrder(order(1))
+            market.orders.CheckOrder(new_order(1))
             figures = json.loads(line_with(process.stdout, '"order ACCEPTED NONE"'))
             assert not figures["is_since_start"]
         assert address in json.loads(line_with(process.stdout, '"error"'))["error"]

@@ -11,19 +11,15 @@ from typing import Any
 
 import grpc
 import pytest
+from opentelemetry.proto.collector.trace.v1 import trace_service_pb2 as collector_pb
+from opentelemetry.proto.collector.trace.v1 import trace_service_pb2_grpc as collector_grpc
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from riskd import tracing, wiring
 from riskd.settings import Settings, SettingsError
 from riskd.v1 import account_service_pb2 as accounts_pb
 from riskd.v1 import instrument_service_pb2 as instruments_pb
-from tests.service.conftest import Clock, Rig
-from tests.service.test_metrics import order
-
-memory = pytest.importorskip("opentelemetry.sdk.trace.export.in_memory_span_exporter")
-collector_pb = pytest.importorskip("opentelemetry.proto.collector.trace.v1.trace_service_pb2")
-collector_grpc = pytest.importorskip(
-    "opentelemetry.proto.collector.trace.v1.trace_service_pb2_grpc"
-)
+from tests.service.conftest import Clock, Rig, new_order
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 PARENT = "00f067aa0ba902b7"
@@ -34,7 +30,7 @@ def spans(
     new_rig: Callable[..., Rig], clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> tuple[Rig, Any]:
     """A service that keeps its spans in memory."""
-    exporter = memory.InMemorySpanExporter()
+    exporter = InMemorySpanExporter()
     build = tracing.build_provider
     monkeypatch.setattr(wiring, "build_provider", lambda settings: build(settings, exporter))
     return new_rig(clock, traces_endpoint="http://127.0.0.1:4317"), exporter
@@ -55,7 +51,7 @@ def test_a_span_has_method_status_and_revision_under_the_clients_trace(
         metadata=(("traceparent", f"00-{TRACE}-{PARENT}-01"), ("authorization", "Bearer secret")),
     )
     rig.fail(rig.accounts.GetAccount, accounts_pb.GetAccountRequest(account_id=99))
-    rig.orders.CheckOrder(order(1))
+    rig.orders.CheckOrder(new_order(1))
     created, failed, checked = finished(rig, exporter)
     assert created.name == "riskd.v1.InstrumentService/CreateAsset"
     assert f"{created.context.trace_id:032x}" == TRACE
@@ -90,13 +86,13 @@ def collector() -> Iterator[tuple[str, list[Any]]]:
     """Run a collector that speaks OTLP over gRPC; gives its address and what it gets."""
     got: list[Any] = []
 
-    class Service(collector_grpc.TraceServiceServicer):  # type: ignore[misc,name-defined]
+    class Service(collector_grpc.TraceServiceServicer):
         def Export(self, request: Any, context: grpc.ServicerContext) -> Any:
             got.append(request)
             return collector_pb.ExportTraceServiceResponse()
 
     server = grpc.server(futures.ThreadPoolExecutor(2))
-    collector_grpc.add_TraceServiceServicer_to_server(Service(), server)
+    collector_grpc.add_TraceServiceServicer_to_server(Service(), server)  # type: ignore[no-untyped-call]
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()
     try:
@@ -108,7 +104,7 @@ def collector() -> Iterator[tuple[str, list[Any]]]:
 def test_a_collector_gets_the_spans_over_otlp(new_rig: Callable[..., Rig], clock: Clock) -> None:
     with collector() as (address, got):
         rig = new_rig(clock, traces_endpoint=f"http://{address}")
-        rig.orders.CheckOrder(order(1))
+        rig.orders.CheckOrder(new_order(1))
         rig.server.stop(0)
     (resource,) = [each for request in got for each in request.resource_spans]
     assert {each.key: each.value.string_value for each in resource.resource.attributes}[

@@ -14,7 +14,7 @@ from riskd.v1 import margin_service_pb2 as pb
 from riskd.v1 import market_data_service_pb2 as marks_pb
 from riskd.v1 import order_risk_service_pb2 as orders_pb
 from riskd.v1 import types_pb2
-from tests.service.conftest import NOW_NS, btc_instrument, btc_schedule
+from tests.service.conftest import NOW_NS, btc_instrument, btc_schedule, new_order
 
 if TYPE_CHECKING:
     from tests.service.conftest import Clock, Rig
@@ -42,35 +42,8 @@ def state(rig: Rig, account_id: int) -> tuple[pb.MarginSummary, list[pb.Position
     return summary.summary, list(positions.positions)
 
 
-def trade(rig: Rig, account_id: int, number: int, **fields: Any) -> None:
-    """Check an order, which must be accepted, and fill it."""
-    order = check(account_id, number, **fields)
-    reply = rig.orders.CheckOrder(order)
-    assert reply.decision == types_pb2.DECISION_ACCEPTED, reply
-    rig.orders.ReportExecution(
-        orders_pb.ReportExecutionRequest(
-            execution_id=number,
-            reservation_id=reply.reservation_id,
-            gateway_id=3,
-            kind=orders_pb.EXECUTION_KIND_FILL,
-            price_ticks=order.price_ticks,
-            quantity_lots=order.quantity_lots,
-        )
-    )
-
-
 def check(account_id: int, number: int, **fields: Any) -> orders_pb.CheckOrderRequest:
-    values: dict[str, Any] = {
-        "instrument_id": 1,
-        "side": BUY,
-        "order_type": types_pb2.ORDER_TYPE_LIMIT,
-        "price_ticks": 120_000,
-        "quantity_lots": 100,
-        "gateway_id": 3,
-    }
-    return orders_pb.CheckOrderRequest(
-        account_id=account_id, client_order_id=number, **(values | fields)
-    )
+    return new_order(number, account_id=account_id, **({"quantity_lots": 100} | fields))
 
 
 @pytest.fixture
@@ -94,8 +67,8 @@ def book(market: Rig) -> Rig:
     market.accounts.AdjustCollateral(
         accounts_pb.AdjustCollateralRequest(account_id=7, asset="BNB", amount="3")
     )
-    trade(market, 7, 1)
-    trade(market, 7, 2, instrument_id=2, side=SELL, price_ticks=6000, quantity_lots=700)
+    market.trade(check(7, 1))
+    market.trade(check(7, 2, instrument_id=2, side=SELL, price_ticks=6000, quantity_lots=700))
     for number, side, price in ((3, BUY, 119_000), (4, SELL, 121_000), (5, BUY, 119_500)):
         reply = market.orders.CheckOrder(check(7, number, side=side, price_ticks=price))
         assert reply.decision == types_pb2.DECISION_ACCEPTED
@@ -228,8 +201,8 @@ def test_both_sides_of_hedge_mode(market: Rig) -> None:
     market.accounts.ChangePositionMode(
         accounts_pb.ChangePositionModeRequest(account_id=7, position_mode=HEDGE)
     )
-    trade(market, 7, 1, position_side=LONG)
-    trade(market, 7, 2, position_side=SHORT, side=SELL, quantity_lots=60)
+    market.trade(check(7, 1, position_side=LONG))
+    market.trade(check(7, 2, position_side=SHORT, side=SELL, quantity_lots=60))
     summary, positions = state(market, 7)
     same = what_if(market, account_id=7)
     assert (same.summary, list(same.positions)) == (summary, positions)

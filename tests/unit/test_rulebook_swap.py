@@ -19,8 +19,10 @@ from riskd.v1 import market_data_service_pb2 as marks_pb
 from riskd.v1 import order_risk_service_pb2 as orders_pb
 from riskd.v1 import types_pb2
 from riskd.wiring import build_audited_engine
+from tests.service.conftest import Clock
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
+START_NS = int(START.timestamp()) * 10**9
 VERSIONS = 40
 THREADS = 4
 # Positions of 100 at 1000 on A and B and a short option: a version with rate r asks for
@@ -82,16 +84,6 @@ def book_of(count: int) -> Rulebook:
     return loads(text)
 
 
-class Clock:
-    """A clock that stands still until it is moved."""
-
-    def __init__(self) -> None:
-        self.now_ns = int(START.timestamp()) * 10**9
-
-    def __call__(self) -> int:
-        return self.now_ns
-
-
 def position(engine: Engine, instrument_id: int, lots: int, value: int) -> None:
     reason, *_ = engine.load_position(1, instrument_id, types_pb2.POSITION_SIDE_NET, lots, value, 0)
     assert reason == types_pb2.REASON_CODE_NONE
@@ -127,8 +119,7 @@ def ask(engine: Engine, ids: dict[str, int], number: int) -> float:
         quantity_lots=10**6,
     )
     reply = orders_pb.CheckOrderResponse()
-    now_ns = int(START.timestamp()) * 10**9
-    reply.ParseFromString(engine.handle(METHOD_CHECK_ORDER, request.SerializeToString(), now_ns))
+    reply.ParseFromString(engine.handle(METHOD_CHECK_ORDER, request.SerializeToString(), START_NS))
     assert reply.reason == types_pb2.REASON_CODE_MARGIN_INSUFFICIENT
     return reply.available_minor / 10**6
 
@@ -146,7 +137,7 @@ def quick_switches() -> Iterator[None]:
 def test_no_order_is_decided_by_a_part_of_a_version(
     tmp_path: Path, has_journal: bool, quick_switches: None
 ) -> None:
-    book, clock, engine = book_of(VERSIONS), Clock(), Engine()
+    book, clock, engine = book_of(VERSIONS), Clock(START_NS), Engine()
     if has_journal:
         engine.open_journal(tmp_path, durability="process")
     ids = apply(book, engine, START)
@@ -198,7 +189,7 @@ def test_a_version_that_a_crash_cut_in_two_is_completed_before_the_service_answe
     before = Engine()
     before.open_journal(values["journal_directory"], durability="process")
     ids = apply(book, before, START)
-    fill(before, ids, int(START.timestamp()) * 10**9)
+    fill(before, ids, START_NS)
     # Of its four changes the first is on record when the process dies.
     usd = next(row.asset_id for row in before.assets() if row.symbol == "USD")
     tiers = [(0, 40_000_000, 10_000_000, 10_000)]
@@ -214,7 +205,7 @@ def test_a_version_that_a_crash_cut_in_two_is_completed_before_the_service_answe
 def test_a_version_that_the_engine_refuses_in_its_middle_changes_nothing(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    clock, engine = Clock(), Engine(schedules_max=3)
+    clock, engine = Clock(START_NS), Engine(schedules_max=3)
     apply(book_of(1), engine, START)
     more = section(
         "schedule.C",
