@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import random
 import struct
@@ -136,6 +137,11 @@ class Client:
 @pytest.fixture
 def client(market: Rig) -> Client:
     return Client(market.engine)
+
+
+def details_of(client: Client, stream: int) -> bytes:
+    """Return the google.rpc.Status of a call."""
+    return base64.b64decode(client.headers[stream]["grpc-status-details-bin"] + "==")
 
 
 def order_bytes(number: int = 1) -> bytes:
@@ -530,6 +536,36 @@ def test_whoever_only_watches_takes_no_room_from_orders(market: Rig) -> None:
     # All are told of the end.
     told = [frame for frame in frames_of(first.server.drain()) if isinstance(frame, DataFrame)]
     assert [frame.data[5:] for frame in told] == [NOT_SERVING] * 4
+
+
+def status_of(client: Client, stream: int) -> str | None:
+    return client.headers.get(stream, {}).get("grpc-status")
+
+
+def test_each_connection_has_a_stream_and_of_more_as_many_as_are_free(market: Rig) -> None:
+    greedy = Client(market.engine, streams_max=6, calls_max=2)
+    streams = [greedy.begin(STREAM) for _ in range(5)]
+    # Its first, and then of 6 as many as are left.
+    assert [status_of(greedy, stream) for stream in streams] == [None] * 4 + [EXHAUSTED]
+    assert b"STREAMS_FULL" in details_of(greedy, streams[4])
+    assert greedy.server.calls == 0
+    others = [Client(market.engine, beside=greedy.server) for _ in range(3)]
+    counts = []
+    for other in others:
+        streams = [other.begin(STREAM) for _ in range(4)]
+        counts.append([status_of(other, stream) for stream in streams].count(None))
+    # With 3, 1 and none left.
+    assert counts == [3, 2, 1]
+    for client in (greedy, *others):
+        client.send(1, framed(b"\x0a" + bytes([len(order_bytes())]) + order_bytes()))
+        assert client.bytes[1][5:6] == b"\x0a"
+        assert client.call(order_bytes())[0] == OK
+    # What ends is free for all.
+    for stream in (1, 3, 5, 7):
+        greedy.http.end_stream(stream)
+    greedy.exchange()
+    assert [status_of(greedy, stream) for stream in (1, 3, 5, 7)] == [OK] * 4
+    assert status_of(others[2], others[2].begin(STREAM)) is None
 
 
 def test_messages_of_a_stream_whose_replies_nobody_takes_are_not_decided(market: Rig) -> None:

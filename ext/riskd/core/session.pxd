@@ -97,6 +97,7 @@ cdef struct Limits:
     uint32_t message_size_max
     uint32_t header_size_max
     uint32_t resets_per_s_max
+    # Streams of requests beyond the first of each connection.
     uint32_t lanes_max
     uint64_t buffered_size_max
     uint64_t request_wait_ns
@@ -165,9 +166,10 @@ cdef struct Session:
     nghttp2_session *http
     Front *front
     Call *calls
-    # In work; and of those that stand beside them, who watches the health.
+    # In work; and beside them: who watches the health, and streams of requests.
     uint32_t calls_count
     uint32_t watchers_count
+    uint32_t lanes_count
     # Of its calls' messages that need memory of their own.
     uint64_t buffered_size
     # The call that came last, which the next frame is most often of; NULL: none.
@@ -257,7 +259,9 @@ cdef struct Front:
     Queue waiting
     Session *dirty
     uint64_t buffered_size
+    # All, and those that are not the first of their connection.
     uint32_t lanes_count
+    uint32_t lanes_shared
     # Of this round: monotonic, and since 1970.
     uint64_t now_ns
     uint64_t time_ns

@@ -22,6 +22,7 @@ class Loopback:
         time_ns: int = ...,
         connections_max: int = ...,
         calls_max: int = ...,
+        streams_max: int = ...,
         streams_per_connection_max: int = ...,
         message_bytes_max: int = ...,
         header_bytes_max: int = ...,
@@ -42,7 +43,7 @@ class Loopback:
         """Whether the server would keep the connection."""
     @property
     def calls(self) -> int:
-        """Calls in work."""
+        """Calls in work, without streams of orders and calls that watch the health."""
     @property
     def buffered_bytes(self) -> int:
         """Memory of large requests and replies."""

@@ -255,7 +255,11 @@ cdef void _depart(Call *call) noexcept nogil:
 
 cdef inline size_t _places(const Limits *limits) noexcept nogil:
     """Return how many calls there can be, with those that stand beside the calls in work."""
-    return limits.calls_max + <size_t>limits.connections_max * WATCHERS_PER_CONNECTION_MAX
+    return (
+        <size_t>limits.calls_max
+        + limits.lanes_max
+        + <size_t>limits.connections_max * (1 + WATCHERS_PER_CONNECTION_MAX)
+    )
 
 
 cdef inline void _push(Queue *queue, Call *call) noexcept nogil:
@@ -361,8 +365,16 @@ cdef void _call_close(Call *call) noexcept nogil:
     _drop_bytes(front, call)
     if call.lane != NULL:
         set_number(&front.lanes_count, front.lanes_count - 1)
+        session.lanes_count -= 1
+        if session.lanes_count > 0:
+            front.lanes_shared -= 1
         free(call.lane)
         call.lane = NULL
+    elif call.is_standing:
+        session.watchers_count -= 1
+    else:
+        session.calls_count -= 1
+        set_number(&front.calls_free, front.calls_free + 1)
     if call.session_previous != NULL:
         call.session_previous.session_next = call.session_next
     else:
@@ -370,11 +382,6 @@ cdef void _call_close(Call *call) noexcept nogil:
         session.calls = call.session_next
     if call.session_next != NULL:
         call.session_next.session_previous = call.session_previous
-    if not call.is_standing:
-        session.calls_count -= 1
-        set_number(&front.calls_free, front.calls_free + 1)
-    else:
-        session.watchers_count -= 1
     if session.current == call:
         session.current = NULL
     session.busy_ns = front.now_ns
@@ -764,10 +771,15 @@ cdef Py_ssize_t _read_lane(
 
 
 cdef void _open_lane(Call *call) noexcept nogil:
-    """Begin a call with streams: its headers go at once, and what it answers as it comes."""
-    cdef Front *front = call.session.front
+    """Begin a call with streams: its headers go at once, and what it answers as it comes.
+
+    It may last for ever, so a connection always gets its first. Beyond that it has at most as many
+    as are free.
+    """
+    cdef Session *session = call.session
+    cdef Front *front = session.front
     cdef nghttp2_data_provider provider
-    if front.lanes_count == front.limits.lanes_max:
+    if session.lanes_count > front.limits.lanes_max - front.lanes_shared:
         _refuse(call, GRPC_RESOURCE_EXHAUSTED, "as many streams are open as can be", "STREAMS_FULL")
         return
     call.lane = <Lane *>calloc(1, sizeof(Lane))
@@ -775,15 +787,17 @@ cdef void _open_lane(Call *call) noexcept nogil:
         _refuse(call, GRPC_RESOURCE_EXHAUSTED, "no memory for a stream", "STREAMS_FULL")
         return
     set_number(&front.lanes_count, front.lanes_count + 1)
+    if session.lanes_count > 0:
+        front.lanes_shared += 1
+    session.lanes_count += 1
+    _stand_aside(call)
     call.state = CALL_STREAMING
     provider.source.ptr = call
     provider.read_callback = _read_lane
-    if nghttp2_submit_response(
-        call.session.http, call.stream, REPLY_HEADERS, 2, &provider
-    ) != 0:
-        call.session.is_broken = True
+    if nghttp2_submit_response(session.http, call.stream, REPLY_HEADERS, 2, &provider) != 0:
+        session.is_broken = True
     count_one(&front.calls_answered)
-    _mark_dirty(call.session)
+    _mark_dirty(session)
 
 
 cdef void _receive_lane(Call *call, const uint8_t *start, size_t size) noexcept nogil:
@@ -1927,6 +1941,7 @@ cdef class Loopback:
         time_ns=1_700_000_000_000_000_000,
         connections_max=64,
         calls_max=64,
+        streams_max=64,
         streams_per_connection_max=32,
         message_bytes_max=1 << 20,
         header_bytes_max=8192,
@@ -1947,6 +1962,7 @@ cdef class Loopback:
             return
         limits.connections_max = connections_max
         limits.calls_max = calls_max
+        limits.lanes_max = streams_max
         limits.streams_per_connection_max = streams_per_connection_max
         limits.message_size_max = message_bytes_max
         limits.header_size_max = header_bytes_max
