@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
+import ctypes.util
 import re
 import signal
 import socket
 import ssl
 import subprocess
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -223,3 +226,60 @@ def test_an_address_for_other_machines_needs_tls_and_identities() -> None:
         for where in ({"listener_addresses": addresses}, {"control_address": "[::]:0"}):
             with pytest.raises(SettingsError, match=message):
                 Settings(**where, **values)
+
+
+class Renewer:
+    """A client in a thread that renews its keys for ever, which Python's ssl cannot."""
+
+    def __init__(self, address: str) -> None:
+        library = ctypes.CDLL(ctypes.util.find_library("ssl"))
+        for name in ("TLS_client_method", "SSL_CTX_new", "SSL_new"):
+            getattr(library, name).restype = ctypes.c_void_p
+        self._library = library
+        host, port = address.split(":")
+        self._socket = socket.create_connection((host, int(port)))
+        self._context = ctypes.c_void_p(
+            library.SSL_CTX_new(ctypes.c_void_p(library.TLS_client_method()))
+        )
+        self._tls = ctypes.c_void_p(library.SSL_new(self._context))
+        library.SSL_set_alpn_protos(self._tls, b"\2h2", 3)
+        library.SSL_set_fd(self._tls, self._socket.fileno())
+        assert library.SSL_connect(self._tls) == 1
+        self._asked_to_stop = False
+        self._thread = threading.Thread(target=self._renew)
+        self.count = 0
+
+    def _renew(self) -> None:
+        library = self._library
+        while not self._asked_to_stop and library.SSL_key_update(self._tls, 0) == 1:
+            if library.SSL_do_handshake(self._tls) != 1:
+                return
+            self.count += 1
+
+    def __enter__(self) -> Renewer:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._asked_to_stop = True
+        # It may wait for a server that reads no more.
+        self._socket.shutdown(socket.SHUT_RDWR)
+        self._thread.join()
+        self._library.SSL_free(self._tls)
+        self._library.SSL_CTX_free(self._context)
+        self._socket.close()
+
+
+@pytest.mark.skipif(ctypes.util.find_library("ssl") is None, reason="no libssl to renew keys with")
+def test_a_client_that_only_renews_its_keys_keeps_no_other_waiting(
+    market: Rig, authority: Authority
+) -> None:
+    with (
+        listening(market.engine, tls=Tls(*authority.sign("server"))) as native,
+        Renewer(native.address) as renewer,
+    ):
+        for _ in range(10):
+            before = renewer.count
+            while renewer.count < before + 1000:
+                pass
+            assert code_of(native.address, authority) is grpc.StatusCode.OK

@@ -93,6 +93,7 @@ cdef extern from *:
         SSL_MODE_ENABLE_PARTIAL_WRITE
         SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER
         SSL_MODE_RELEASE_BUFFERS
+        SSL_MODE_AUTO_RETRY
         SSL_ERROR_WANT_READ
         SSL_ERROR_WANT_WRITE
         SSL_ERROR_ZERO_RETURN
@@ -105,6 +106,7 @@ cdef extern from *:
     int SSL_CTX_set_min_proto_version(SSL_CTX *context, int version) nogil
     int SSL_CTX_set_num_tickets(SSL_CTX *context, size_t count) nogil
     long SSL_CTX_set_mode(SSL_CTX *context, long mode) nogil
+    long SSL_CTX_clear_mode(SSL_CTX *context, long mode) nogil
     void SSL_CTX_set_default_passwd_cb(
         SSL_CTX *context, int (*call)(char *, int, int, void *) noexcept nogil
     ) nogil
@@ -355,6 +357,8 @@ cdef class Tls:
                 | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER
                 | SSL_MODE_RELEASE_BUFFERS,
             )
+            # A client that only renews keys would never let SSL_read() return.
+            SSL_CTX_clear_mode(context, SSL_MODE_AUTO_RETRY)
             SSL_CTX_set_default_passwd_cb(context, _no_password)
             SSL_CTX_set_alpn_select_cb(context, _select_h2, NULL)
             path = os.fsencode(self._certificate)
@@ -369,9 +373,10 @@ cdef class Tls:
             if self._client_ca is not None:
                 path = os.fsencode(self._client_ca)
                 names = SSL_load_client_CA_file(path)
+                # The context has them from here on.
+                SSL_CTX_set_client_CA_list(context, names)
                 if names == NULL or SSL_CTX_load_verify_locations(context, path, NULL) != 1:
                     raise _refusal("client certificate authority", self._client_ca)
-                SSL_CTX_set_client_CA_list(context, names)
                 SSL_CTX_set_verify(
                     context, SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT, NULL
                 )
