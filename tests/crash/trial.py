@@ -20,6 +20,7 @@ from typing import Literal, TypeAlias
 from riskd.core.engine import Engine
 from tests.crash.clients import TIMEOUT_S, Clients, FindingError, Service
 from tests.crash.power import Power, build_shim
+from tests.processes import environment
 
 Durability: TypeAlias = Literal["process", "machine"]
 ROOT = Path(__file__).resolve().parents[2]
@@ -99,7 +100,7 @@ class Trial:
         self._copy = base / "copy"
         self._notes = base / "syncs"
         loaded = f"{os.environ.get('LD_PRELOAD', '')} {build_shim(base)}".strip()
-        self._environment = os.environ | {"LD_PRELOAD": loaded}
+        self._environment = environment() | {"LD_PRELOAD": loaded}
         if durability == "machine":
             self._environment["RISKD_TEST_SYNCS"] = str(self._notes)
         else:

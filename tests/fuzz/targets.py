@@ -98,11 +98,12 @@ def wire(content: bytes) -> None:
         return
     method, request_type, reply_type = METHODS[content[0] % len(METHODS)]
     request = content[1:]
-    before = ENGINE.state_hash()
+    before = ENGINE.state_hash(), ENGINE.answers_hash(), ENGINE.revision
     try:
         reply = ENGINE.handle(method, request, NOW_NS)
     except MalformedRequestError:
-        assert ENGINE.state_hash() == before, "a refused message changed the state"
+        now = ENGINE.state_hash(), ENGINE.answers_hash(), ENGINE.revision
+        assert now == before, "a refused message changed the state"
         return
     parsed = request_type.FromString(request)
     size = parsed.ByteSize()

@@ -20,11 +20,10 @@ from riskd.snapshots import take_snapshot
 from riskd.v1 import account_service_pb2 as accounts
 from riskd.v1 import audit_service_pb2 as audit
 from riskd.v1 import control_service_pb2 as control
-from riskd.v1 import instrument_service_pb2 as instruments
 from riskd.v1 import limit_service_pb2 as limits
 from riskd.v1 import order_risk_service_pb2 as orders
 from riskd.v1 import types_pb2
-from tests.service.conftest import btc_instrument, btc_schedule
+from tests.service.conftest import open_market
 from tests.unit.desk import SIZES, Desk
 
 if TYPE_CHECKING:
@@ -35,19 +34,13 @@ if TYPE_CHECKING:
 def kept(new_rig: Callable[..., Rig], clock: Clock, tmp_path: Path) -> Rig:
     """The market of the other tests with a journal, and a limit of 0.15 on account 7."""
     rig = new_rig(clock, durability="process", journal_directory=str(tmp_path / "journal"))
-    rig.instruments.CreateAsset(instruments.CreateAssetRequest(symbol="USDT", scale=6))
-    rig.instruments.UpsertMarginSchedule(
-        instruments.UpsertMarginScheduleRequest(schedule=btc_schedule())
-    )
-    rig.instruments.UpsertInstrument(
-        instruments.UpsertInstrumentRequest(instrument=btc_instrument())
+    open_market(rig)
+    rig.accounts.CreateAccount(
+        accounts.CreateAccountRequest(
+            account_id=8, settlement_asset="USDT", initial_collateral="10000"
+        )
     )
     for account_id in (7, 8):
-        rig.accounts.CreateAccount(
-            accounts.CreateAccountRequest(
-                account_id=account_id, settlement_asset="USDT", initial_collateral="10000"
-            )
-        )
         limit(rig, "0.15", account_id)
     rig.mark(1, 1_200_000)
     return rig
