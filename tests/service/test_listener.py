@@ -592,3 +592,27 @@ def test_who_stops_it_second_waits_for_the_first(market: Rig) -> None:
         assert time.monotonic() - began_s >= 0.4
         first.join()
     assert listener.counts()["connections_open"] == 0
+
+
+def test_a_stop_leaves_the_socket_of_who_listens_there_next(market: Rig, tmp_path: Path) -> None:
+    path = tmp_path / "riskd.sock"
+    address = f"unix:{path}"
+    first, second = (Listener(market.engine, **DEFAULTS) for _ in range(2))
+    first.listen(address)
+    first.start()
+    with socket.socket(socket.AF_UNIX) as client, grpc.insecure_channel(address) as channel:
+        client.connect(str(path))
+        assert client.recv(9)
+        # A connection that says nothing keeps it from its end for a while.
+        stopping = threading.Thread(target=first.stop, args=(500,))
+        stopping.start()
+        bound = ""
+        while not bound:
+            with contextlib.suppress(OSError):
+                bound = second.listen(address)
+        second.start()
+        try:
+            stopping.join()
+            assert call(channel, SERVICE + "GetReservation", b"")[0] is grpc.StatusCode.OK
+        finally:
+            second.stop()

@@ -999,11 +999,12 @@ cdef class Listener:
 
     def stop(self, grace_ms=0):
         with self._stopping:
-            self._end(grace_ms)
+            # Before the sockets are shut: then another may listen there.
             for path in self._paths:
                 if os.path.exists(path):
                     os.unlink(path)
             self._paths.clear()
+            self._end(grace_ms)
 
     cdef _end(self, grace_ms):
         """End all threads, and close all that is open."""
