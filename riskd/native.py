@@ -91,6 +91,7 @@ class NativeDoor:
             room_wait_ms_max=settings.journal_wait_ms_max,
             idle_ms_max=settings.listener_idle_ms_max,
             age_ms_max=settings.listener_age_ms_max,
+            age_grace_ms=settings.listener_age_grace_ms,
             calls_per_timed=settings.listener_calls_per_timed,
             permits=None if self._guard is None else self._guard.permits,
         )

@@ -127,8 +127,15 @@ class Settings:
     )
     listener_age_ms_max: int = _setting(
         0,
-        "Age at which a connection of the native listener is asked to end, its calls first; "
-        "0 = none.",
+        "Age, 10 % less or more, at which a connection of the native listener is asked to end, its "
+        "calls first; 0 = none.",
+        minimum=0,
+        maximum=1 << 40,
+    )
+    listener_age_grace_ms: int = _setting(
+        10_000,
+        "How long calls and streams may go on after their connection was asked to end for its age; "
+        "then they get UNAVAILABLE, and it is closed.",
         minimum=0,
         maximum=1 << 40,
     )

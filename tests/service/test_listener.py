@@ -365,6 +365,28 @@ def test_an_old_connection_is_asked_to_end_and_no_call_fails(market: Rig) -> Non
             native.health.Check(health_pb2.HealthCheckRequest())
 
 
+def test_a_stream_on_an_old_connection_ends_after_its_grace(market: Rig) -> None:
+    done = threading.Event()
+
+    def messages() -> Iterator[bytes]:
+        yield b"\x0a\x00"
+        done.wait(TIMEOUT_S)
+
+    with listening(market.engine, age_ms_max=200, age_grace_ms=200) as native:
+        bare: Any = native.channel.stream_stream(
+            SERVICE + "StreamOrders", request_serializer=None, response_deserializer=None
+        )
+        replies = bare(messages(), timeout=TIMEOUT_S)
+        assert next(replies)
+        with pytest.raises(grpc.RpcError):
+            next(replies)
+        assert replies.code() is grpc.StatusCode.UNAVAILABLE
+        assert replies.details().startswith("the connection has had its time")
+        while native.listener.counts()["connections_open"] > 0:
+            pass
+        done.set()
+
+
 @pytest.mark.parametrize("failing", ["write", "fdatasync"])
 def test_when_the_disk_fails_all_calls_do_and_health_says_so(
     tmp_path: Path, order: pb.CheckOrderRequest, failing: Any

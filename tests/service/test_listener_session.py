@@ -13,6 +13,7 @@ import h2.config
 import h2.connection
 import h2.events
 import h2.settings
+import hpack
 import pytest
 from hyperframe.frame import (
     ContinuationFrame,
@@ -501,6 +502,93 @@ def test_a_connection_that_is_old_or_idle_gets_goaway(market: Rig, limit: str) -
     assert [type(frame) for frame in frames] == [GoAwayFrame]
     server.tick(10**9)
     assert not server.is_open
+
+
+def statuses_in(decoder: hpack.Decoder, frames: list[Frame]) -> dict[int, tuple[str, str]]:
+    """Return status and message of the calls that end in these frames, by stream."""
+    found = {}
+    for frame in frames:
+        if isinstance(frame, HeadersFrame):
+            headers = dict(decoder.decode(frame.data))
+            if "grpc-status" in headers:
+                found[frame.stream_id] = (headers["grpc-status"], headers.get("grpc-message", ""))
+    return found
+
+
+ENDING = "the connection has had its time, make a new one: what has no reply was not done"
+
+
+@pytest.mark.parametrize("takes", [True, False], ids=["", "a client that takes nothing"])
+def test_what_is_open_on_an_old_connection_ends_after_its_grace(market: Rig, takes: bool) -> None:
+    server = Loopback(market.engine, age_ns=2 * 10**9, grace_ns=3 * 10**9)
+    window = SettingsFrame(0, {4: 65_535 if takes else 0}).serialize()
+    order = framed(b"\x0a" + bytes([len(order_bytes())]) + order_bytes())
+    decoder = hpack.Decoder()
+    opened = server.feed(PREFACE + window)
+    for stream, path in ((1, STREAM), (3, WATCH), (5, CHECK)):
+        opened += server.feed(
+            HeadersFrame(stream, encoded(path), flags=["END_HEADERS"]).serialize()
+        )
+    opened += server.feed(DataFrame(1, order).serialize())
+    opened += server.feed(DataFrame(3, framed(b""), flags=["END_STREAM"]).serialize())
+    assert statuses_in(decoder, frames_of(opened)) == {}
+    (announced,) = frames_of(server.tick(2 * 10**9 + 2 * 10**8))
+    assert isinstance(announced, GoAwayFrame)
+    (final,) = frames_of(server.tick(10**8))
+    assert isinstance(final, GoAwayFrame)
+    # Within the grace all goes on.
+    assert server.tick(3 * 10**9 - 1) == b""
+    replies = frames_of(server.feed(DataFrame(1, order).serialize()))
+    assert [frame.type for frame in replies] == [DataFrame.type] * takes
+    revision = market.engine.revision
+    ended = server.tick(1)
+    assert server.is_open is not takes
+    late = server.feed(DataFrame(1, order).serialize())
+    assert market.engine.revision == revision
+    if takes:
+        assert statuses_in(decoder, frames_of(ended)) == dict.fromkeys((1, 3, 5), ("14", ENDING))
+        assert late == b""
+    else:
+        # It has no room for what comes before a status.
+        assert statuses_in(decoder, frames_of(ended)) == {5: ("14", ENDING)}
+        server.tick(5 * 10**9 - 1)
+        assert server.is_open
+        server.tick(1)
+        assert not server.is_open
+
+
+def test_connections_that_began_together_do_not_end_together(market: Rig) -> None:
+    first = Loopback(market.engine, age_ns=10 * 10**9, connections_max=100)
+    servers = [first, *(Loopback(market.engine, beside=first) for _ in range(99))]
+    for server in servers:
+        server.feed(PREFACE + SettingsFrame(0).serialize())
+    first.tick(9 * 10**9 - 1)
+    counts = []
+    for _ in range(10):
+        announced = [first.tick(2 * 10**8), *(server.tick(0) for server in servers[1:])]
+        frames = [frame for sent in announced for frame in frames_of(sent)]
+        assert all(isinstance(frame, GoAwayFrame) for frame in frames)
+        counts.append(len([frame for frame in frames if frame.last_stream_id == 2**31 - 1]))
+    # All between 9 and 11 s, in each fifth of a second about as many.
+    assert sum(counts) == len(servers)
+    assert 8 <= min(counts) <= max(counts) <= 12
+
+
+def test_a_stop_is_told_on_an_old_connection_too(market: Rig) -> None:
+    server = Loopback(market.engine, age_ns=10**9)
+    decoder = hpack.Decoder()
+    opened = server.feed(PREFACE + SettingsFrame(0).serialize())
+    for stream, path in ((1, STREAM), (3, WATCH)):
+        opened += server.feed(
+            HeadersFrame(stream, encoded(path), flags=["END_HEADERS"]).serialize()
+        )
+    opened += server.feed(DataFrame(3, framed(b""), flags=["END_STREAM"]).serialize())
+    assert statuses_in(decoder, frames_of(opened)) == {}
+    assert server.tick(2 * 10**9)
+    frames = frames_of(server.drain())
+    assert [frame.data[5:] for frame in frames if isinstance(frame, DataFrame)] == [NOT_SERVING]
+    stopping = ("14", "the service is stopping")
+    assert statuses_in(decoder, frames) == {1: stopping, 3: (OK, "")}
 
 
 def test_a_greedy_connection_leaves_room_for_others(market: Rig) -> None:

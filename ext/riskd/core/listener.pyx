@@ -864,6 +864,7 @@ cdef class Listener:
         room_wait_ms_max=10_000,
         idle_ms_max=0,
         age_ms_max=0,
+        age_grace_ms=10_000,
         calls_per_timed=64,
         time_ns=0,
         Permits permits=None,
@@ -881,6 +882,7 @@ cdef class Listener:
         limits.room_wait_ns = room_wait_ms_max * 1_000_000
         limits.idle_ns = idle_ms_max * 1_000_000 or UINT64_MAX
         limits.age_ns = age_ms_max * 1_000_000 or UINT64_MAX
+        limits.grace_ns = age_grace_ms * 1_000_000
         limits.calls_per_timed = calls_per_timed
         self._paths = []
         self._secured = []

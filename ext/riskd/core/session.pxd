@@ -105,6 +105,7 @@ cdef struct Limits:
     uint64_t handshake_ns
     uint64_t idle_ns
     uint64_t age_ns
+    uint64_t grace_ns
     uint64_t keepalive_ns
     uint64_t keepalive_wait_ns
     # One call in so many is timed; 0: none.
@@ -182,6 +183,8 @@ cdef struct Session:
     const uint8_t *left
     size_t left_size
     uint64_t opened_ns
+    # How old it may become.
+    uint64_t age_ns
     uint64_t heard_ns
     uint64_t pinged_ns
     uint64_t drained_ns
@@ -198,6 +201,8 @@ cdef struct Session:
     bint has_begun
     bint is_draining
     bint has_goaway
+    # What is open has had its time after that: nothing more is decided.
+    bint is_ending
     # Nothing more is read; it is closed once what is to be sent is sent.
     bint is_broken
     # What its certificate is known by, and who that was by the table of a generation.
@@ -267,6 +272,7 @@ cdef struct Front:
     uint64_t time_ns
     bint is_draining
     bint has_failed
+    uint64_t sessions_opened
     uint64_t calls_begun
     uint64_t calls_answered
     uint64_t calls_refused

@@ -30,6 +30,7 @@ class Loopback:
         buffered_bytes_max: int = ...,
         idle_ns: int = ...,
         age_ns: int = ...,
+        grace_ns: int = ...,
         permits: Permits | None = ...,
     ) -> Self: ...
     def feed(self, received: bytes) -> bytes:

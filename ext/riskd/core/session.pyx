@@ -13,7 +13,7 @@ https://github.com/grpc/grpc/blob/master/doc/statuscodes.md
 
 cimport cython
 
-from libc.stdint cimport UINT64_MAX, int32_t, int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport UINT64_MAX, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdio cimport snprintf
 from libc.stdlib cimport calloc, free, realloc
 from libc.string cimport memcmp, memcpy, memmove, memset, strlen
@@ -169,6 +169,10 @@ cdef enum:
     SCHEME_SIZE = 7
 
 cdef uint64_t SECOND_NS = 1_000_000_000
+# A connection that had its time, and its grace, is closed so long after its last statuses.
+cdef uint64_t LAST_NS = 5_000_000_000
+# 2^64 divided by the golden ratio: multiples of it, modulo 2^64, are spread evenly.
+cdef uint64_t GOLDEN = 0x9E3779B97F4A7C15
 
 
 # --- what is written of HTTP/2 headers -------------------------------------------------------
@@ -206,6 +210,12 @@ cdef const char *STATUSES[17]
 STATUSES[:] = [
     "0", "1", "2", "3", "4", "5", "6", "7", "8", "9", "10", "11", "12", "13", "14", "15", "16"
 ]
+
+
+cdef const char *ENDING = "CONNECTION_ENDING"
+cdef const char *ENDING_TEXT = (
+    "the connection has had its time, make a new one: what has no reply was not done"
+)
 
 
 # --- what is measured ------------------------------------------------------------------------
@@ -442,6 +452,21 @@ cdef Session *front_dirty(Front *front) noexcept nogil:
 
 # --- answers ---------------------------------------------------------------------------------
 
+cdef Py_ssize_t _read_watcher(Call *call, size_t size, uint32_t *flags) noexcept nogil:
+    """Say what follows all that there is now for who watches: more, or the connection's end."""
+    cdef Status status
+    if not call.session.is_ending:
+        return <Py_ssize_t>size if size > 0 else <Py_ssize_t>NGHTTP2_ERR_DEFERRED
+    flags[0] = NGHTTP2_DATA_FLAG_EOF | NGHTTP2_DATA_FLAG_NO_END_STREAM
+    call.state = CALL_REFUSED
+    _write_status(&status, GRPC_UNAVAILABLE, ENDING_TEXT, ENDING, NULL)
+    if nghttp2_submit_trailer(
+        call.session.http, call.stream, status.headers, status.count
+    ) != 0:
+        return NGHTTP2_ERR_CALLBACK_FAILURE
+    return <Py_ssize_t>size
+
+
 cdef Py_ssize_t _read_reply(
     nghttp2_session *http,
     int32_t stream,
@@ -464,7 +489,7 @@ cdef Py_ssize_t _read_reply(
     if call.sent < call.size:
         return <Py_ssize_t>size
     if call.state == CALL_WATCHING:
-        return <Py_ssize_t>size if size > 0 else <Py_ssize_t>NGHTTP2_ERR_DEFERRED
+        return _read_watcher(call, size, flags)
     flags[0] = NGHTTP2_DATA_FLAG_EOF | NGHTTP2_DATA_FLAG_NO_END_STREAM
     if nghttp2_submit_trailer(http, stream, OK_TRAILERS, 1) != 0:
         return NGHTTP2_ERR_CALLBACK_FAILURE
@@ -721,7 +746,9 @@ cdef void _advance_lane(Call *call) noexcept nogil:
     cdef Lane *lane = call.lane
     if call.state != CALL_STREAMING or lane.is_ended:
         return
-    if _has_message(lane):
+    if call.session.is_ending:
+        _end_lane(call, GRPC_UNAVAILABLE, ENDING_TEXT, ENDING)
+    elif _has_message(lane):
         if _make_lane_room(lane):
             call.state = CALL_READY
             call.began_ns = call.session.front.now_ns
@@ -1699,12 +1726,26 @@ cdef void front_close(Front *front) noexcept nogil:
 
 # --- sessions --------------------------------------------------------------------------------
 
+cdef uint64_t _next_age(Front *front) noexcept nogil:
+    """Return how old the next connection may become: what is set, and up to 10 % less or more.
+
+    Connections that began together, as after a start, would else all end together (gRFC A9).
+    """
+    cdef uint64_t age_ns = front.limits.age_ns
+    cdef uint64_t part = <uint16_t>(front.sessions_opened * GOLDEN >> 48)
+    front.sessions_opened += 1
+    if age_ns == UINT64_MAX:
+        return age_ns
+    return age_ns - age_ns // 10 + (age_ns // 5 >> 16) * part
+
+
 cdef bint session_open(Session *session, Front *front, void *owner) noexcept nogil:
     cdef nghttp2_settings_entry settings[2]
     memset(session, 0, sizeof(Session))
     session.front = front
     session.owner = owner
     session.opened_ns = front.now_ns
+    session.age_ns = _next_age(front)
     session.heard_ns = front.now_ns
     session.busy_ns = front.now_ns
     session.second_ns = front.now_ns
@@ -1795,15 +1836,55 @@ cdef void _end_idle_lanes(Session *session) noexcept nogil:
 
 
 cdef void session_drain(Session *session) noexcept nogil:
+    if session.front.is_draining:
+        _tell_watchers(session)
+        _end_idle_lanes(session)
     if session.is_draining:
         return
     session.is_draining = True
     session.drained_ns = session.front.now_ns
     nghttp2_submit_shutdown_notice(session.http)
-    if session.front.is_draining:
-        _tell_watchers(session)
-        _end_idle_lanes(session)
     _mark_dirty(session)
+
+
+cdef void _end_calls(Session *session) noexcept nogil:
+    """End what is open; what is in the engine's turn, or waits for the journal, is answered yet."""
+    cdef Call *call = session.calls
+    session.is_ending = True
+    while call != NULL:
+        if call.state == CALL_RECEIVING:
+            _refuse(call, GRPC_UNAVAILABLE, ENDING_TEXT, ENDING)
+        elif call.state == CALL_DOOMED:
+            _refuse_http(call)
+        elif call.state == CALL_STREAMING:
+            _advance_lane(call)
+        elif call.state == CALL_WATCHING:
+            nghttp2_session_resume_data(session.http, call.stream)
+            _mark_dirty(session)
+        call = call.session_next
+
+
+cdef bint _tick_draining(Session *session) noexcept nogil:
+    """Go on with the end of a connection; False if it has to be closed."""
+    cdef uint64_t waited_ns = session.front.now_ns - session.drained_ns
+    cdef uint64_t grace_ns = GOAWAY_NS + session.front.limits.grace_ns
+    if not session.has_goaway and waited_ns >= GOAWAY_NS:
+        session.has_goaway = True
+        nghttp2_submit_goaway(
+            session.http,
+            NGHTTP2_FLAG_NONE,
+            nghttp2_session_get_last_proc_stream_id(session.http),
+            NGHTTP2_NO_ERROR,
+            NULL,
+            0,
+        )
+        _mark_dirty(session)
+    if session.front.is_draining:
+        # The service stops, which has a time of its own.
+        return True
+    if waited_ns >= grace_ns and not session.is_ending:
+        _end_calls(session)
+    return waited_ns < grace_ns + LAST_NS
 
 
 cdef bint session_tick(Session *session) noexcept nogil:
@@ -1814,18 +1895,9 @@ cdef bint session_tick(Session *session) noexcept nogil:
     if not session.has_begun:
         return now_ns - session.opened_ns <= limits.handshake_ns
     if session.is_draining:
-        if not session.has_goaway and now_ns - session.drained_ns >= GOAWAY_NS:
-            session.has_goaway = True
-            nghttp2_submit_goaway(
-                session.http,
-                NGHTTP2_FLAG_NONE,
-                nghttp2_session_get_last_proc_stream_id(session.http),
-                NGHTTP2_NO_ERROR,
-                NULL,
-                0,
-            )
-            _mark_dirty(session)
-    elif session.front.is_draining or now_ns - session.opened_ns > limits.age_ns:
+        if not _tick_draining(session):
+            return False
+    elif session.front.is_draining or now_ns - session.opened_ns > session.age_ns:
         session_drain(session)
     elif session.calls == NULL and now_ns - session.busy_ns > limits.idle_ns:
         session_drain(session)
@@ -1855,6 +1927,7 @@ cdef Limits limits_default() noexcept nogil:
     limits.handshake_ns = 5 * SECOND_NS
     limits.idle_ns = UINT64_MAX
     limits.age_ns = UINT64_MAX
+    limits.grace_ns = 10 * SECOND_NS
     limits.keepalive_ns = 60 * SECOND_NS
     limits.keepalive_wait_ns = 20 * SECOND_NS
     limits.calls_per_timed = 64
@@ -1949,6 +2022,7 @@ cdef class Loopback:
         buffered_bytes_max=4 << 20,
         idle_ns=UINT64_MAX,
         age_ns=UINT64_MAX,
+        grace_ns=10 * SECOND_NS,
         Permits permits=None,
     ):
         cdef Limits limits = limits_default()
@@ -1970,6 +2044,7 @@ cdef class Loopback:
         limits.buffered_size_max = buffered_bytes_max
         limits.idle_ns = idle_ns
         limits.age_ns = age_ns
+        limits.grace_ns = grace_ns
         capsule = engine.door()
         door = <const HotDoor *>PyCapsule_GetPointer(capsule, "riskd.core.hot.HotDoor")
         if not front_open(self._front, door, &limits):
