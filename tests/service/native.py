@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -20,6 +21,10 @@ if TYPE_CHECKING:
     from riskd.core.tls import Tls
 
 SERVICE = "/riskd.v1.OrderRiskService/"
+needs_native = pytest.mark.skipif(
+    find_spec("riskd.core.listener") is None,
+    reason="the native door is not built: it needs libnghttp2-dev and libssl-dev",
+)
 # Options of the listeners of a test, unless it says otherwise.
 DEFAULTS: dict[str, Any] = {}
 

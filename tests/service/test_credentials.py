@@ -28,6 +28,7 @@ from riskd_client import (
 from tests.processes import running
 from tests.service.authority import Authority, needs_openssl
 from tests.service.conftest import Clock, Rig, new_order, open_market
+from tests.service.native import needs_native
 from tests.service.test_identities import ORDERS, ask, guarded_door, identity, token_of
 
 pytestmark = needs_openssl
@@ -237,6 +238,7 @@ def test_denials_of_more_kinds_than_are_kept_are_counted_still(
     }
 
 
+@needs_native
 def test_a_unix_socket_wants_a_token_too(
     tmp_path: Path, clock: Clock, new_rig: Callable[..., Rig]
 ) -> None:
@@ -268,6 +270,7 @@ def test_no_door_opens_without_the_identities_of_its_settings(rig: Rig) -> None:
             door(settings, rig.engine)
 
 
+@needs_native
 def test_no_token_is_in_a_log_an_error_or_a_row(tmp_path: Path) -> None:
     path = tmp_path / "identities.toml"
     path.write_text("".join(TABLES))

@@ -7,10 +7,8 @@ import os
 import pty
 import signal
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from pathlib import Path
 from typing import IO, Any
 
 import pytest
@@ -20,10 +18,9 @@ from riskd.commands.top import lines_of
 from riskd.metrics.reading import figures_of, read
 from riskd.native import NativeDoor
 from riskd.settings import Settings
+from tests.processes import RISKD, environment
 from tests.service.conftest import TIMEOUT_S, Rig, new_order
 from tests.service.test_metrics import endpoint
-
-ROOT = Path(__file__).parents[2]
 
 
 def busy(market: Rig) -> None:
@@ -79,9 +76,9 @@ def test_no_service_is_1_and_says_where(capsys: pytest.CaptureFixture[str]) -> N
 @contextmanager
 def watching(address: str, *words: str, **options: Any) -> Iterator[subprocess.Popen[str]]:
     process = subprocess.Popen(
-        [sys.executable, "-m", "riskd.cli", "top", "--metrics-address", address, *words],
+        [*RISKD, "top", "--metrics-address", address, *words],
         text=True,
-        cwd=ROOT,
+        env=environment(),
         **options,
     )
     try:

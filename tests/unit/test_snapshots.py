@@ -5,7 +5,6 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -20,6 +19,7 @@ from riskd.core.journal import JournalDamagedError
 from riskd.core.snapshot import snapshot_paths
 from riskd.journal import closed_sequence, segments_of
 from riskd.snapshots import LOCK_NAME, SnapshotBusyError, SnapshotKeeper, take_snapshot
+from tests.processes import RISKD, environment
 from tests.unit.desk import SIZES, Desk
 
 JOURNAL: dict[str, Any] = {
@@ -250,9 +250,9 @@ def test_a_journal_without_its_beginning_can_be_verified_and_read(
 def test_a_snapshot_that_is_killed_leaves_what_was_there(service: Service) -> None:
     service.fill_segments(30)
     before = names(service.directory)
-    command = [sys.executable, "-m", "riskd.cli", "journal", "snapshot", str(service.directory)]
+    command = [*RISKD, "journal", "snapshot", str(service.directory)]
     for wait_s in (0.0, 0.1, 0.2, 0.3, 0.4):
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, env=environment())
         time.sleep(wait_s)
         process.kill()
         process.wait()
