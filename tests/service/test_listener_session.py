@@ -336,6 +336,25 @@ def test_a_reply_waits_for_the_clients_window(market: Rig) -> None:
     assert Client(market.engine).call(order_bytes()) == client.outcome(stream)
 
 
+def test_a_table_of_headers_that_shrinks_under_a_reply_is_followed_at_once(market: Rig) -> None:
+    client = Client(market.engine)
+    client.acknowledges = False
+    client.http.update_settings({h2.settings.SettingCodes.INITIAL_WINDOW_SIZE: 3})
+    client.exchange()
+    stream = client.begin()
+    client.send(stream, framed(order_bytes()), end=True)
+    assert len(client.bytes[stream]) == 3
+    # The trailers are the first block after it: they begin with the new size (RFC 7541, 4.2).
+    client.http.update_settings({h2.settings.SettingCodes.HEADER_TABLE_SIZE: 0})
+    client.exchange()
+    client.http.increment_flow_control_window(1000, stream)
+    client.exchange()
+    assert client.outcome(stream)[0] == OK
+    client.http.update_settings({h2.settings.SettingCodes.INITIAL_WINDOW_SIZE: 1000})
+    client.exchange()
+    assert client.call(order_bytes())[0] == OK
+
+
 def test_a_reset_gives_the_place_back(client: Client) -> None:
     for size in (0, 3, 100, 100_000):
         stream = client.begin()

@@ -58,6 +58,10 @@ cdef extern from "<nghttp2/nghttp2.h>" nogil:
         nghttp2_session *session, uint8_t flags, int32_t stream, const uint8_t *start, size_t size,
         void *user,
     ) noexcept nogil
+    ctypedef int (*send_data_type "nghttp2_send_data_callback")(
+        nghttp2_session *session, nghttp2_frame *frame, const uint8_t *head, size_t size,
+        nghttp2_data_source *source, void *user,
+    ) noexcept nogil
     ctypedef int (*on_close_type "nghttp2_on_stream_close_callback")(
         nghttp2_session *session, int32_t stream, uint32_t error, void *user
     ) noexcept nogil
@@ -74,16 +78,20 @@ cdef extern from "<nghttp2/nghttp2.h>" nogil:
         NGHTTP2_HCAT_REQUEST
         NGHTTP2_FLAG_NONE
         NGHTTP2_FLAG_END_STREAM
+        NGHTTP2_FLAG_END_HEADERS
+        NGHTTP2_FLAG_ACK
         NGHTTP2_NV_FLAG_NO_COPY_NAME
         NGHTTP2_NV_FLAG_NO_COPY_VALUE
         NGHTTP2_DATA_FLAG_EOF
         NGHTTP2_DATA_FLAG_NO_END_STREAM
+        NGHTTP2_DATA_FLAG_NO_COPY
         NGHTTP2_NO_ERROR
         NGHTTP2_CANCEL
         NGHTTP2_ENHANCE_YOUR_CALM
         NGHTTP2_PROTOCOL_ERROR
         NGHTTP2_ERR_CALLBACK_FAILURE
         NGHTTP2_ERR_DEFERRED
+        NGHTTP2_ERR_WOULDBLOCK
         NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS
         NGHTTP2_SETTINGS_MAX_HEADER_LIST_SIZE
 
@@ -109,6 +117,9 @@ cdef extern from "<nghttp2/nghttp2.h>" nogil:
     )
     void nghttp2_session_callbacks_set_on_frame_send_callback(
         nghttp2_session_callbacks *callbacks, on_frame_type call
+    )
+    void nghttp2_session_callbacks_set_send_data_callback(
+        nghttp2_session_callbacks *callbacks, send_data_type call
     )
     int nghttp2_option_new(nghttp2_option **option)
     void nghttp2_option_del(nghttp2_option *option)

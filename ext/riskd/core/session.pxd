@@ -70,6 +70,8 @@ cdef enum:
     METHODS = 40
     HOT_METHODS = 8
     STATUSES_COUNT = 17
+    # A frame of DATA, which nghttp2 makes up to 16,384 bytes long, with trailers.
+    TAKEN_SIZE_MIN = 1 << 15
     # Timed calls whose replies are on their way into one write.
     DEPARTURES_MAX = 64
 
@@ -179,6 +181,10 @@ cdef struct Session:
     void *owner
     Session *dirty_next
     bint is_dirty
+    # The bytes that are being given to the taker.
+    uint8_t *given
+    size_t given_size
+    size_t given_capacity
     # What nghttp2 gave and the taker had no room for.
     const uint8_t *left
     size_t left_size
@@ -197,6 +203,8 @@ cdef struct Session:
     # The newest stream that the client opened, and of that and the 63 before which were, by bits.
     int64_t newest_stream
     uint64_t opened
+    # The client's SETTINGS came, which may ask for a word in the next block of headers.
+    bint is_resettled
     # Whether the client's first frame came; whether GOAWAY was announced, and sent.
     bint has_begun
     bint is_draining
@@ -308,7 +316,7 @@ cdef bint session_open(Session *session, Front *front, void *owner) noexcept nog
 cdef void session_close(Session *session) noexcept nogil
 # Take bytes of the client; False if the connection has to be closed.
 cdef bint session_feed(Session *session, const uint8_t *start, size_t size) noexcept nogil
-# Give bytes for the client; 0 if there are none now.
+# Give bytes for the client; 0 if there are none now. The capacity is TAKEN_SIZE_MIN or more.
 cdef size_t session_take(Session *session, uint8_t *start, size_t capacity) noexcept nogil
 # Whether nothing will be sent or read any more.
 cdef bint session_is_over(Session *session) noexcept nogil
