@@ -25,6 +25,7 @@ import h2.events
 import h2.settings
 import pytest
 from grpc_health.v1 import health_pb2
+from hyperframe.frame import SettingsFrame, WindowUpdateFrame
 
 from riskd.core.engine import Engine
 from riskd.core.journal import Faults, JournalFailedError
@@ -551,6 +552,52 @@ def test_without_files_for_connections_those_that_are_there_are_answered_and_not
         late.settimeout(TIMEOUT_S)
         # The server's SETTINGS, once there is a file again.
         assert late.recv(9)[3] == 4
+
+
+def send_for_ever(
+    client: socket.socket, http: Any, headers: list[tuple[str, str]], message: bytes
+) -> None:
+    """Make calls, and take nothing of what comes back."""
+    while True:
+        stream = http.get_next_available_stream_id()
+        http.send_headers(stream, headers)
+        http.send_data(stream, message, end_stream=True)
+        left = http.data_to_send()
+        while left:
+            with contextlib.suppress(TimeoutError):
+                left = left[client.send(left) :]
+
+
+def test_a_connection_whose_socket_takes_nothing_is_closed(market: Rig) -> None:
+    config = h2.config.H2Configuration(header_encoding="utf-8")
+    http = h2.connection.H2Connection(config)
+    http.initiate_connection()
+    http.update_settings({h2.settings.SettingCodes.INITIAL_WINDOW_SIZE: (1 << 31) - 1})
+    http.increment_flow_control_window((1 << 31) - 1 - 65_535)
+    # What the server says is not read: the library takes its windows for large.
+    settings = SettingsFrame(0, {SettingsFrame.INITIAL_WINDOW_SIZE: (1 << 31) - 1})
+    window = WindowUpdateFrame(0, (1 << 31) - 1 - 65_535)
+    http.receive_data(settings.serialize() + window.serialize())
+    batch = pb.BatchCheckOrdersRequest(
+        mode=pb.BATCH_MODE_INDEPENDENT,
+        orders=[pb.CheckOrderRequest(account_id=7, view=pb.DECISION_VIEW_FULL)] * 64,
+    ).SerializeToString()
+    headers = [
+        (":method", "POST"), (":scheme", "http"), (":path", SERVICE + "BatchCheckOrders"),
+        (":authority", "riskd"), ("content-type", "application/grpc"), ("te", "trailers"),
+    ]  # fmt: skip
+    with listening(market.engine, socket_wait_ms_max=500) as native, socket.socket() as stuck:
+        stuck.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        host, port = native.address.split(":")
+        stuck.connect((host, int(port)))
+        stuck.settimeout(0.1)
+        # After a while the server reads no more, as nothing of its replies is taken.
+        with pytest.raises((ConnectionResetError, BrokenPipeError)):
+            send_for_ever(stuck, http, headers, struct.pack(">BI", 0, len(batch)) + batch)
+        while native.listener.counts()["connections_open"] > 0:
+            pass
+        # Another, which has nothing to take, stays.
+        native.health.Check(health_pb2.HealthCheckRequest())
 
 
 def test_a_client_that_takes_no_replies_stops_no_other(market: Rig) -> None:

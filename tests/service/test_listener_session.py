@@ -645,6 +645,65 @@ def test_whoever_only_watches_takes_no_room_from_orders(market: Rig) -> None:
     assert [frame.data[5:] for frame in told] == [NOT_SERVING] * 4
 
 
+def wait(client: Client, seconds: int) -> None:
+    """Let time pass, in which the client answers when it is asked whether it is there."""
+    while seconds > 0:
+        client.take(client.server.tick(min(seconds, 10) * 10**9))
+        client.exchange()
+        seconds -= 10
+
+
+def small_windows(market: Rig) -> Client:
+    """Return a client that takes 3 bytes of a stream, and more when it says so."""
+    client = Client(market.engine)
+    client.acknowledges = False
+    client.http.update_settings({h2.settings.SettingCodes.INITIAL_WINDOW_SIZE: 3})
+    client.exchange()
+    return client
+
+
+def test_a_reply_of_which_nothing_is_taken_for_a_minute_is_given_up(market: Rig) -> None:
+    client = small_windows(market)
+    stream = client.begin()
+    # The request may take its time: that is none of the reply's.
+    wait(client, 9)
+    client.send(stream, framed(order_bytes()), end=True)
+    for _ in range(3):
+        wait(client, 59)
+        assert client.server.calls == 1
+        client.http.increment_flow_control_window(1, stream)
+        client.exchange()
+    wait(client, 60)
+    assert client.server.calls == 1
+    wait(client, 1)
+    # CANCEL
+    assert client.resets == {stream: 8}
+    assert client.server.calls == 0
+
+
+def test_a_stream_whose_replies_nobody_takes_is_given_up_after_a_minute(market: Rig) -> None:
+    client = small_windows(market)
+    order = framed(b"\x0a" + bytes([len(order_bytes())]) + order_bytes())
+    quiet, stuck = client.begin(STREAM), client.begin(STREAM)
+    client.send(stuck, order)
+    wait(client, 59)
+    client.http.increment_flow_control_window(1, stuck)
+    client.exchange()
+    # More to take is not something taken.
+    wait(client, 50)
+    client.send(stuck, order)
+    wait(client, 10)
+    assert client.resets == {}
+    wait(client, 1)
+    assert client.resets == {stuck: 8}
+    # One that has nothing to take may wait for ever; so may its end, which needs no window.
+    wait(client, 600)
+    assert client.resets == {stuck: 8}
+    client.http.end_stream(quiet)
+    client.exchange()
+    assert client.outcome(quiet)[0] == OK
+
+
 def status_of(client: Client, stream: int) -> str | None:
     return client.headers.get(stream, {}).get("grpc-status")
 

@@ -31,6 +31,7 @@ class Listener:
         idle_ms_max: int = ...,
         age_ms_max: int = ...,
         age_grace_ms: int = ...,
+        socket_wait_ms_max: int = ...,
         calls_per_timed: int = ...,
         time_ns: int = ...,
         permits: Permits | None = None,
@@ -46,7 +47,9 @@ class Listener:
         Callers are let in by permits; without it everybody may do everything.
 
         A connection without a call for idle_ms_max, or older than age_ms_max (10 % less or more), is
-        asked to end with GOAWAY; 0: none is. What is open then has age_grace_ms. One call in calls_per_timed is timed; 0: none is.
+        asked to end with GOAWAY; 0: none is. What is open then has age_grace_ms. One whose socket
+        takes nothing for socket_wait_ms_max is closed. One call in calls_per_timed is timed; 0:
+        none is.
         """
     def listen(self, address: str, tls: Tls | None = None) -> str:
         """Listen on host:port, [IPv6]:port or unix:path; return the address with its port.

@@ -44,7 +44,6 @@ from riskd.core.session cimport (
     front_look,
     front_open,
     front_sent,
-    front_tick,
     front_wake,
     gauges_add,
     gauges_row,
@@ -208,8 +207,6 @@ cdef enum:
     EVENT_CONNECTIONS = 16
 
 cdef uint64_t SECOND_NS = 1_000_000_000
-# A client that takes nothing for so long is gone, or an attack.
-cdef uint64_t STUCK_NS = 20_000_000_000
 
 # The thread's state; it only grows.
 cdef enum Phase:
@@ -255,6 +252,8 @@ cdef struct State:
     # Where it runs: a CPU's number, or -1.
     int cpu
     uint64_t busy_poll_ns
+    # A client whose socket takes nothing for so long is gone, or an attack.
+    uint64_t socket_wait_ns
     # Whether the last event came soon, so that the next one may.
     bint is_lively
     # All threads, of which the first has the listening sockets, and counts what it gave to each.
@@ -597,13 +596,13 @@ cdef void _tick(State *state) noexcept nogil:
     if state.is_paused:
         state.is_paused = False
         _watch_sockets(state, EPOLLIN)
-    front_tick(&state.front)
     for index in range(state.connections_max):
         connection = &state.connections[index]
         if not connection.is_open:
             continue
         if not session_tick(&connection.session) or (
-            connection.left_size > 0 and state.front.now_ns - connection.stuck_ns > STUCK_NS
+            connection.left_size > 0
+            and state.front.now_ns - connection.stuck_ns > state.socket_wait_ns
         ):
             _close_connection(state, connection)
 
@@ -865,6 +864,7 @@ cdef class Listener:
         idle_ms_max=0,
         age_ms_max=0,
         age_grace_ms=10_000,
+        socket_wait_ms_max=20_000,
         calls_per_timed=64,
         time_ns=0,
         Permits permits=None,
@@ -902,6 +902,7 @@ cdef class Listener:
             self._states[index].connections_all_max = connections_max
             self._states[index].cpu = cpus[index] if cpus else -1
             self._states[index].busy_poll_ns = busy_poll_us * 1000
+            self._states[index].socket_wait_ns = socket_wait_ms_max * 1_000_000
         if self._states[0].front.door.log != NULL:
             journal_attach(self._states[0].front.door.log, self._commit_file)
             self._is_attached = True

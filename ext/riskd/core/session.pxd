@@ -82,6 +82,8 @@ cdef struct Lane:
     uint32_t output_size
     uint32_t visible_size
     uint32_t sent_size
+    # Since when nothing of what is visible was taken.
+    uint64_t since_ns
     # Nothing more comes; nothing more is decided, and the status is to be sent after the output.
     bint is_half_closed
     bint is_ended
@@ -103,6 +105,7 @@ cdef struct Limits:
     uint32_t lanes_max
     uint64_t buffered_size_max
     uint64_t request_wait_ns
+    uint64_t reply_wait_ns
     uint64_t room_wait_ns
     uint64_t handshake_ns
     uint64_t idle_ns
@@ -120,7 +123,8 @@ cdef struct Call:
     Call *previous
     Call *session_next
     Call *session_previous
-    uint64_t began_ns
+    # Since when it waits for what its state waits for; of a reply, since when nothing was taken.
+    uint64_t since_ns
     # 0: none.
     uint64_t deadline_ns
     # The record that must be durable before the reply leaves.
@@ -305,8 +309,6 @@ cdef void front_wake(Front *front) noexcept nogil
 cdef void front_commit(Front *front) noexcept nogil
 # Say that the kernel has what was taken of a session.
 cdef void front_sent(Front *front) noexcept nogil
-# End calls that took too long.
-cdef void front_tick(Front *front) noexcept nogil
 # Take no new calls from now on.
 cdef void front_drain(Front *front) noexcept nogil
 # Return a session that has something to send, or NULL.
@@ -321,5 +323,5 @@ cdef size_t session_take(Session *session, uint8_t *start, size_t capacity) noex
 # Whether nothing will be sent or read any more.
 cdef bint session_is_over(Session *session) noexcept nogil
 cdef void session_drain(Session *session) noexcept nogil
-# Look at the times of a session; False if it has to be closed.
+# Look at the times of a session and its calls; False if it has to be closed.
 cdef bint session_tick(Session *session) noexcept nogil

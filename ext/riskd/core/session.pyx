@@ -329,7 +329,7 @@ cdef inline Call *_call_open(Session *session, int32_t stream) noexcept nogil:
     call.session = session
     call.stream = stream
     call.state = CALL_RECEIVING
-    call.began_ns = front.now_ns
+    call.since_ns = front.now_ns
     if sampler_takes(&front.gauges.sampler):
         call.is_timed = True
         call.first_ns = clock_ns()
@@ -500,6 +500,7 @@ cdef Py_ssize_t _read_reply(
         call.sent = call.size
         flags[0] = NGHTTP2_DATA_FLAG_EOF | NGHTTP2_DATA_FLAG_NO_COPY
         return <Py_ssize_t>size
+    call.since_ns = call.session.front.now_ns
     memcpy(start, call.bytes + call.sent, size)
     call.sent += <uint32_t>size
     if call.sent < call.size:
@@ -549,6 +550,7 @@ cdef void _send_reply(Call *call) noexcept nogil:
     cdef nghttp2_data_provider provider
     cdef Session *session = call.session
     debug_assert(call.state == CALL_ANSWERING or call.state == CALL_WATCHING)
+    call.since_ns = session.front.now_ns
     provider.source.ptr = call
     provider.read_callback = _read_reply
     if nghttp2_submit_response(session.http, call.stream, REPLY_HEADERS, 2, &provider) != 0:
@@ -734,7 +736,7 @@ cdef void _tell_watchers(Session *session) noexcept nogil:
             else:
                 _put_message(session.front, call, message, 2)
             call.state = CALL_ANSWERING
-            call.began_ns = session.front.now_ns
+            call.since_ns = session.front.now_ns
             nghttp2_session_resume_data(session.http, call.stream)
             _mark_dirty(session)
         call = call.session_next
@@ -779,7 +781,6 @@ cdef void _end_lane(
 ) noexcept nogil:
     """Send what is visible, then the status; nothing more is decided."""
     cdef Lane *lane = call.lane
-    call.began_ns = call.session.front.now_ns
     lane.is_ended = True
     lane.output_size = lane.visible_size
     lane.code = code
@@ -799,7 +800,7 @@ cdef void _advance_lane(Call *call) noexcept nogil:
     elif _has_message(lane):
         if _make_lane_room(lane):
             call.state = CALL_READY
-            call.began_ns = call.session.front.now_ns
+            call.since_ns = call.session.front.now_ns
             _push(&call.session.front.ready, call)
     elif lane.is_half_closed:
         if lane.input_size > 0:
@@ -827,8 +828,10 @@ cdef Py_ssize_t _read_lane(
     debug_assert(call.stream == stream and call.session == user)
     if size > left:
         size = left
-    memcpy(start, lane.output + lane.sent_size, size)
-    lane.sent_size += <uint32_t>size
+    if size > 0:
+        memcpy(start, lane.output + lane.sent_size, size)
+        lane.sent_size += <uint32_t>size
+        lane.since_ns = call.session.front.now_ns
     if lane.sent_size == lane.output_size:
         lane.output_size = lane.visible_size = lane.sent_size = 0
     _advance_lane(call)
@@ -1320,6 +1323,7 @@ cdef void _complete(Call *call) noexcept nogil:
         _answer_health(call)
     else:
         call.state = CALL_READY
+        call.since_ns = call.session.front.now_ns
         _push(&call.session.front.ready, call)
         if call.is_timed:
             call.last_ns = clock_ns()
@@ -1546,7 +1550,7 @@ cdef bint _decide_lane(Front *front, Call *call) noexcept nogil:
         call.sequence = hot_sequence(&front.door)
         _push(&front.waiting, call)
         return verdict != HOT_FULL
-    if verdict == HOT_FULL and front.now_ns - call.began_ns < front.limits.room_wait_ns:
+    if verdict == HOT_FULL and front.now_ns - call.since_ns < front.limits.room_wait_ns:
         return False
     if verdict != HOT_ANSWERED:
         _refuse_verdict(front, call, verdict, &malformed, &caller)
@@ -1611,7 +1615,7 @@ cdef bint _decide(Front *front, Call *call) noexcept nogil:
     if verdict == HOT_FAILED:
         front.has_failed = True
         return False
-    if verdict == HOT_FULL and front.now_ns - call.began_ns < front.limits.room_wait_ns:
+    if verdict == HOT_FULL and front.now_ns - call.since_ns < front.limits.room_wait_ns:
         return False
     if verdict != HOT_ANSWERED:
         _refuse_verdict(front, call, verdict, &malformed, &caller)
@@ -1640,6 +1644,8 @@ cdef void _answer_durable(Front *front) noexcept nogil:
         _unlink(&front.waiting, call)
         if call.lane != NULL:
             call.state = CALL_STREAMING
+            if call.lane.sent_size == call.lane.visible_size:
+                call.lane.since_ns = front.now_ns
             call.lane.visible_size = call.lane.output_size
             nghttp2_session_resume_data(call.session.http, call.stream)
             _mark_dirty(call.session)
@@ -1709,30 +1715,6 @@ cdef void front_commit(Front *front) noexcept nogil:
     if front.has_failed:
         _refuse_all(front, &front.waiting)
         _refuse_all(front, &front.ready)
-
-
-cdef void front_tick(Front *front) noexcept nogil:
-    """A request that does not come, and a reply that nobody takes, give their places back."""
-    cdef Call *call = front.calls
-    while call < front.fresh:
-        if call.state == CALL_RECEIVING:
-            if call.deadline_ns != 0 and call.deadline_ns <= front.now_ns:
-                _refuse_expired(call)
-            elif front.now_ns - call.began_ns > front.limits.request_wait_ns:
-                _refuse(call, GRPC_DEADLINE_EXCEEDED, "no whole request within the time", NULL)
-        elif call.state == CALL_DOOMED:
-            if front.now_ns - call.began_ns > front.limits.request_wait_ns:
-                _refuse_http(call)
-        elif call.state == CALL_STREAMING and not call.lane.is_ended:
-            if call.deadline_ns != 0 and call.deadline_ns <= front.now_ns:
-                _end_lane(call, GRPC_DEADLINE_EXCEEDED, "the deadline has passed", NULL)
-        elif call.state >= CALL_ANSWERING and call.state != CALL_WATCHING:
-            if front.now_ns - call.began_ns > 6 * front.limits.request_wait_ns:
-                nghttp2_submit_rst_stream(
-                    call.session.http, NGHTTP2_FLAG_NONE, call.stream, NGHTTP2_CANCEL
-                )
-                _mark_dirty(call.session)
-        call += 1
 
 
 cdef void front_drain(Front *front) noexcept nogil:
@@ -1944,11 +1926,52 @@ cdef bint _tick_draining(Session *session) noexcept nogil:
     return waited_ns < grace_ns + LAST_NS
 
 
+cdef void _abandon(Call *call) noexcept nogil:
+    """Give up a stream whose client takes nothing of its replies."""
+    call.since_ns = call.session.front.now_ns
+    nghttp2_submit_rst_stream(call.session.http, NGHTTP2_FLAG_NONE, call.stream, NGHTTP2_CANCEL)
+    _mark_dirty(call.session)
+
+
+cdef void _tick_lane(Call *call) noexcept nogil:
+    cdef Front *front = call.session.front
+    cdef Lane *lane = call.lane
+    if call.state == CALL_STREAMING and not lane.is_ended:
+        if call.deadline_ns != 0 and call.deadline_ns <= front.now_ns:
+            _end_lane(call, GRPC_DEADLINE_EXCEEDED, "the deadline has passed", NULL)
+    if lane.sent_size < lane.visible_size:
+        if front.now_ns - lane.since_ns > front.limits.reply_wait_ns:
+            lane.since_ns = front.now_ns
+            _abandon(call)
+
+
+cdef void _tick_call(Call *call) noexcept nogil:
+    """A request that does not come, and a reply that nobody takes, give their places back."""
+    cdef Front *front = call.session.front
+    cdef uint64_t waited_ns = front.now_ns - call.since_ns
+    if call.lane != NULL:
+        _tick_lane(call)
+    elif call.state == CALL_RECEIVING:
+        if call.deadline_ns != 0 and call.deadline_ns <= front.now_ns:
+            _refuse_expired(call)
+        elif waited_ns > front.limits.request_wait_ns:
+            _refuse(call, GRPC_DEADLINE_EXCEEDED, "no whole request within the time", NULL)
+    elif call.state == CALL_DOOMED:
+        if waited_ns > front.limits.request_wait_ns:
+            _refuse_http(call)
+    elif call.state == CALL_ANSWERING and waited_ns > front.limits.reply_wait_ns:
+        _abandon(call)
+
+
 cdef bint session_tick(Session *session) noexcept nogil:
     cdef const Limits *limits = &session.front.limits
     cdef uint64_t now_ns = session.front.now_ns
+    cdef Call *call = session.calls
     if session.front.has_failed:
         _tell_watchers(session)
+    while call != NULL:
+        _tick_call(call)
+        call = call.session_next
     if not session.has_begun:
         return now_ns - session.opened_ns <= limits.handshake_ns
     if session.is_draining:
@@ -1980,6 +2003,7 @@ cdef Limits limits_default() noexcept nogil:
     limits.lanes_max = 256
     limits.buffered_size_max = 64 << 20
     limits.request_wait_ns = 10 * SECOND_NS
+    limits.reply_wait_ns = 60 * SECOND_NS
     limits.room_wait_ns = 10 * SECOND_NS
     limits.handshake_ns = 5 * SECOND_NS
     limits.idle_ns = UINT64_MAX
@@ -2135,7 +2159,6 @@ cdef class Loopback:
     def tick(self, wait_ns):
         self._front.now_ns += <uint64_t>wait_ns
         self._front.time_ns += <uint64_t>wait_ns
-        front_tick(self._front)
         if self._is_open:
             self._is_open = session_tick(&self._session)
         return self._answer()
