@@ -119,6 +119,29 @@ def test_certificates_change_without_a_restart(
     assert code_of(rig.port, other) is grpc.StatusCode.OK
 
 
+def test_the_authority_of_clients_changes_without_a_restart(
+    secured: Callable[..., Rig], authority: Authority
+) -> None:
+    other = Authority(authority.directory, "next_clients")
+    taken = authority.directory / "clients.pem"
+    taken.write_bytes(authority.certificate.read_bytes())
+    old, new = authority.sign("old_client"), other.sign("new_client")
+    rig = secured(authority.sign("server"), taken)
+    assert code_of(rig.port, authority, old) is grpc.StatusCode.OK
+    assert code_of(rig.port, authority, new) is grpc.StatusCode.UNAVAILABLE
+    taken.write_bytes(other.certificate.read_bytes())
+    rig.server.reload()
+    assert code_of(rig.port, authority, old) is grpc.StatusCode.UNAVAILABLE
+    assert code_of(rig.port, authority, new) is grpc.StatusCode.OK
+    taken.write_text("broken")
+    with pytest.raises(SettingsError, match=r"client_ca_file .*clients\.pem"):
+        rig.server.reload()
+    # What was in use stays: nobody else is let in.
+    assert code_of(rig.port, authority, new) is grpc.StatusCode.OK
+    for client in (old, None):
+        assert code_of(rig.port, authority, client) is grpc.StatusCode.UNAVAILABLE
+
+
 def test_files_that_cannot_be_used_are_named(
     secured: Callable[..., Rig], authority: Authority
 ) -> None:

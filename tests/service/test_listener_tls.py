@@ -96,6 +96,31 @@ def test_certificates_change_without_a_restart(market: Rig, authority: Authority
         assert code_of(address, other) is grpc.StatusCode.OK
 
 
+def test_the_authority_of_clients_changes_without_a_restart(
+    market: Rig, authority: Authority
+) -> None:
+    other = Authority(authority.directory, "next_clients")
+    taken = authority.directory / "clients.pem"
+    taken.write_bytes(authority.certificate.read_bytes())
+    old, new = authority.sign("old_client"), other.sign("new_client")
+    tls = Tls(*authority.sign("server"), taken)
+    with listening(market.engine, tls=tls) as native:
+        address = native.address
+        assert code_of(address, authority, old) is grpc.StatusCode.OK
+        assert code_of(address, authority, new) is grpc.StatusCode.UNAVAILABLE
+        taken.write_bytes(other.certificate.read_bytes())
+        tls.reload()
+        assert code_of(address, authority, old) is grpc.StatusCode.UNAVAILABLE
+        assert code_of(address, authority, new) is grpc.StatusCode.OK
+        taken.write_text("broken")
+        with pytest.raises(ValueError, match=r"client certificate authority .*clients\.pem"):
+            tls.reload()
+        # What was in use stays: nobody else is let in.
+        assert code_of(address, authority, new) is grpc.StatusCode.OK
+        for client in (old, None):
+            assert code_of(address, authority, client) is grpc.StatusCode.UNAVAILABLE
+
+
 def bytes_of(context: ssl.SSLContext, plain: socket.socket) -> bytes:
     """Return what a server says before it ends the connection; nothing if it is never secured."""
     received = b""
