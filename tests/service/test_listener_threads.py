@@ -12,6 +12,7 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from riskd.core.engine import Engine
 from riskd.settings import Settings, SettingsError
 from tests.service.conftest import TIMEOUT_S, Rig, new_order
 from tests.service.native import SERVICE, Native, call, listening
@@ -95,9 +96,36 @@ def test_threads_stay_on_the_cpus_that_are_named(market: Rig) -> None:
             assert threads_on(cpu) == before + 2
 
 
-def test_a_thread_that_looks_for_events_without_sleeping_answers_and_ends(market: Rig) -> None:
-    with listening(market.engine, threads=2, busy_poll_us=1_000_000) as native:
-        assert is_serving(native.channel)
+def sleeps(threads: set[str]) -> int:
+    """Return how often threads of this process went to sleep."""
+    found = 0
+    for thread in threads:
+        status = Path(f"/proc/self/task/{thread}/status").read_text()
+        found += int(status.partition("\nvoluntary_ctxt_switches:")[2].split()[0])
+    return found
+
+
+@pytest.mark.parametrize(("busy_poll_us", "least", "most"), [(0, 100, 1000), (1_000_000, 0, 20)])
+def test_a_thread_sleeps_between_calls_unless_it_looks_for_events(
+    busy_poll_us: int, least: int, most: int
+) -> None:
+    listener = pytest.importorskip("riskd.core.listener").Listener(
+        Engine(), busy_poll_us=busy_poll_us
+    )
+    address = listener.listen("127.0.0.1:0")
+    before = set(os.listdir("/proc/self/task"))
+    listener.start()
+    threads = set(os.listdir("/proc/self/task")) - before
+    assert len(threads) == 1
+    with grpc.insecure_channel(address) as channel:
+        # After two events the thread knows that they come soon.
+        assert is_serving(channel)
+        assert is_serving(channel)
+        slept = sleeps(threads)
+        for _ in range(200):
+            assert is_serving(channel)
+        assert least <= sleeps(threads) - slept <= most
+    listener.stop()
 
 
 @pytest.mark.parametrize(
