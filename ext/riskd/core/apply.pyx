@@ -27,6 +27,8 @@ from riskd.core.book cimport (
     answer_find,
     answer_undo,
     book_prefetch,
+    book_step,
+    book_step_back,
     closed_add,
     closed_find,
     closed_prefetch,
@@ -50,6 +52,7 @@ from riskd.core.book cimport (
     ring_find,
     ring_take,
     settings_of,
+    sums_forget,
 )
 from riskd.core.collateral cimport is_foreign
 from riskd.core.controls cimport (
@@ -88,6 +91,7 @@ from riskd.core.pool cimport (
     liquidation_price_ticks_of,
     pool_fits,
     pool_of,
+    sums_add,
     terms_of,
 )
 from riskd.core.settlement cimport settle_fill
@@ -157,6 +161,10 @@ cdef void _reserve(
     position.working_orders += 1
     position.protective_orders += <uint32_t>is_protective(order.order_type, order.flags)
     account.working_orders += 1
+    if hold.keeps_sums:
+        sums_add(book, account, hold.margin_added)
+    else:
+        sums_forget(book, account)
     level_follow(book, account, position, &before)
     credit_follow(book, account)
 
@@ -195,6 +203,7 @@ cdef void _drop(Book *book, Order *order) noexcept nogil:
     position.working_orders -= 1
     position.protective_orders -= <uint32_t>is_protective(order.order_type, order.flags)
     account.working_orders -= 1
+    sums_forget(book, account)
     order_drop(book, order)
     level_follow(book, account, position, &before)
 
@@ -327,7 +336,7 @@ cdef void _apply_order(
     if not reserves:
         encode_order_reply(writer, &reply)
         return
-    book.revision += 1
+    book_step(book)
     reply.revision = book.revision
     if hold.counts:
         controls_count_order(
@@ -511,7 +520,7 @@ cdef uint32_t _reserve_all(
             )
         if reason != REASON_NONE:
             return index
-        book.revision += 1
+        book_step(book)
         _reserve(book, order, &hold, book.revision, now_ns)
         reply.revision = revision
         if reserves:
@@ -532,7 +541,7 @@ cdef void _take_back(Book *book, uint64_t revision) noexcept nogil:
         position = &book.positions[order.position_index]
         _drop(book, order)
         position_drop_if_absent(book, position)
-        book.revision -= 1
+        book_step_back(book)
 
 
 cdef void _remember_all(
@@ -580,7 +589,8 @@ cdef void _apply_all_or_none(
         for index in range(batch.count):
             controls_raise_peaks(book, account_find(book, batch.orders[index].account_id))
     if accepted < batch.count:
-        book.revision += 1 if reserves else 0
+        if reserves:
+            book_step(book)
         reply.revision = book.revision
         writer.size = 0
         for index in range(batch.count):
@@ -638,6 +648,7 @@ cdef void _replace(
     order.trailing_offset_ticks = request.trailing_offset_ticks
     order.quantity_lots = hold.quantity_lots
     _put_on(position, order, hold, order.quantity_lots - filled)
+    sums_forget(book, account)
     level_follow(book, account, position, &before)
     credit_follow(book, account)
     if hold.is_limited:
@@ -685,7 +696,7 @@ cdef void _apply_amendment(
         return
     order = order_find(book, request.reservation_id)
     check_amendment(book, request, order, now_ns, &reply, &hold)
-    book.revision += 1
+    book_step(book)
     reply.revision = book.revision
     if hold.counts:
         account = &book.accounts[book.positions[order.position_index].account_index]
@@ -1018,6 +1029,7 @@ cdef void _book_fill(
     position.lots = <int64_t>booking.fill.lots
     position.entry_value = <int64_t>booking.fill.entry_value
     position.wallet = <int64_t>booking.fill.wallet
+    sums_forget(book, account)
     money_set(book, account, booking.asset_id, <int64_t>booking.money)
     book.assets[booking.asset_id - 1].deficit = <int64_t>booking.deficit
     if booking.fee_asset_id != booking.asset_id:
@@ -1178,7 +1190,7 @@ cdef void _apply_execution(
         encode_execution_reply(writer, &reply)
         return
     reply.reason = _execute(book, ring, request, now_ns, &target, &reply)
-    book.revision += 1
+    book_step(book)
     reply.revision = book.revision
     if reply.reason == REASON_NONE:
         reply.decision = DECISION_ACCEPTED
@@ -1361,7 +1373,7 @@ cdef void _advance_time(Book *book, uint64_t now_ns, Writer *writer) noexcept no
         released += _sweep(book, gateway.gateway_id)
         gateway = _gateway_to_sweep(book, now_ns)
     if changed:
-        book.revision += 1
+        book_step(book)
     write_unsigned(writer, 1, released)
     write_unsigned(writer, 2, book.revision)
     write_unsigned(writer, 3, <uint64_t>is_full)
@@ -1420,7 +1432,7 @@ cdef uint32_t _apply_marks(
             refusals[refused].reason = reason
             refused += 1
     if refused < count:
-        book.revision += 1
+        book_step(book)
     encode_marks_reply(writer, book.revision, count - refused, refusals, refused)
     return APPLY_ANSWERED
 

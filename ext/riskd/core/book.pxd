@@ -113,6 +113,14 @@ ctypedef struct Capacities:
     uint32_t entries[TABLES]
     uint64_t answer_bytes           # of one ring
 
+# What all positions of an account add to its pool, kept while nothing but its own orders and fills
+# changes it. It is not a part of the state: it is summed anew whenever it is not known.
+ctypedef struct Sums:
+    int64_t initial_margin
+    int64_t isolated_wallets
+    uint64_t age                    # Book.sums_age when it was summed; another: it is not known
+    bint are_still                  # else a mark, or another asset, is in the figures: not kept
+
 # What a book holds beside its tables and answers; the revision apart.
 ctypedef struct Scalars:
     uint64_t answer_bytes
@@ -140,6 +148,9 @@ ctypedef struct Book:
     uint32_t account_count
     uint32_t account_capacity
     Index account_index
+    Sums *sums                      # of each account, at its place
+    uint64_t sums_age               # of the sums that count
+    uint64_t sums_revision          # another than the revision: none of them does any more
 
     Position *positions
     uint32_t position_count
@@ -233,6 +244,25 @@ cdef void book_capacities(const Book *book, Capacities *capacities) noexcept nog
 cdef uint32_t book_resize(
     Book *book, const Capacities *capacities, uint32_t *table
 ) noexcept nogil
+
+cdef inline void book_step(Book *book) noexcept nogil:
+    """Raise the revision for a change after which the sums that are kept are still right.
+
+    Whoever raises it otherwise lets go of all of them.
+    """
+    if book.sums_revision == book.revision:
+        book.sums_revision += 1
+    book.revision += 1
+
+cdef inline void book_step_back(Book *book) noexcept nogil:
+    """Take a step back; the caller lets go of the sums that it changes."""
+    if book.sums_revision == book.revision:
+        book.sums_revision -= 1
+    book.revision -= 1
+
+cdef inline void sums_forget(Book *book, const Account *account) noexcept nogil:
+    """Let go of an account's sums: its positions are changed."""
+    book.sums[account - book.accounts].age = 0
 
 # How many orders ahead each step of order_expect is taken.
 cdef enum:

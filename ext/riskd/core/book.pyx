@@ -261,9 +261,13 @@ cdef bint book_open(Book *book, const Capacities *capacities, uint64_t seed) noe
         if tables[id].free != NULL:
             tables[id].free[0] = NOWHERE
     book.expiries = <uint32_t *>table_open(book.order_capacity, sizeof(uint32_t))
+    book.sums = <Sums *>table_open(book.account_capacity, sizeof(Sums))
+    # Rows begin at age 0: nothing is known.
+    book.sums_age = 1
     return (
         is_whole
         and book.expiries != NULL
+        and book.sums != NULL
         and _index_open(&book.account_index, book.account_capacity, seed)
         and _index_open(&book.position_index, book.position_capacity, seed + 1)
         and _index_open(&book.order_index, book.order_capacity, seed + 2)
@@ -286,6 +290,7 @@ cdef void book_close(Book *book) noexcept nogil:
     for id in range(<uint32_t>TABLES):
         free(tables[id].entries[0])
     free(book.expiries)
+    free(book.sums)
     free(book.rings)
     lazy_close(book.ring_memory, 2 * <size_t>book.gateway_capacity, book.ring_size)
     free(book.account_index.entries)
@@ -1828,6 +1833,7 @@ cdef void order_expect(
     if distance == EXPECT_ACCOUNT:
         prefetch(&book.accounts[place])
         prefetch(&book.accounts[place].level)
+        prefetch(&book.sums[place])
         tag = _position_tag(
             book, place, order.instrument_id, max(order.position_side, <uint32_t>1)
         )

@@ -3,6 +3,7 @@
 from libc.stdint cimport uint32_t, uint64_t
 
 from riskd.core.book cimport Book
+from riskd.core.money cimport i128
 from riskd.core.types cimport AmendmentRequest, Order, OrderReply, OrderRequest
 
 # What an accepted order puts on the books.
@@ -14,6 +15,8 @@ ctypedef struct Hold:
     long long margin_price_ticks
     long long open_loss
     long long value
+    i128 margin_added               # what the position adds to the pool beyond what it did
+    bint keeps_sums                 # the account's sums are right with that added
 
 cdef uint32_t check_order(
     const Book *book,

@@ -96,10 +96,11 @@ from riskd.core.pool cimport (
     fill_of,
     holding_is_open,
     holding_of,
+    is_still,
     liquidation_price_ticks_of,
     mark_value_down,
     mark_value_up,
-    pool_beside,
+    pool_beside_order,
     pool_fits,
     pool_join,
     share_clear,
@@ -458,7 +459,8 @@ cdef void _prepare(
     case.is_foreign = is_foreign(case.account, case.instrument)
     case.money = money_of(book, case.account, case.instrument.asset_id)
     case.is_exposed = case.instrument.base_asset_id != 0 and _is_exposed(case)
-    _sum_others(case, &case.holding, &case.others, &case.purse)
+    share_of(&case.terms, &case.holding, &share)
+    _sum_others(case, &case.holding, &share, &case.others, &case.purse)
     case.group.count = 0
     case.group.pnl = 0
     case.group.requirement = 0
@@ -467,12 +469,11 @@ cdef void _prepare(
         group_of(
             book, case.account, &case.terms, order.instrument_id, case.position, &case.group
         )
-    share_of(&case.terms, &case.holding, &share)
     _join(case, &share, &case.holding, &case.current)
     if case.replaced != NULL and not case.is_protective:
         _take_replaced_off(case)
         if case.is_exposed:
-            _sum_others(case, &case.holding, &case.others, &case.purse)
+            _sum_others(case, &case.holding, NULL, &case.others, &case.purse)
     case.controls = NULL
     if controls_of(
         book,
@@ -522,19 +523,24 @@ cdef bint _is_exposed(const Case *case) noexcept nogil:
 
 
 cdef void _sum_others(
-    const Case *case, const Holding *holding, Pool *others, Purse *purse
+    const Case *case, const Holding *holding, const Share *share, Pool *others, Purse *purse
 ) noexcept nogil:
-    """Sum the account's other positions, exposed as they are with the buys of the holding."""
+    """Sum the account's other positions, exposed as they are with the buys of the holding.
+
+    `share` is what the order's position adds as it is; NULL where it is another now.
+    """
     cdef i128 exposed = 0
     if case.is_exposed:
         exposed = holding.buy.value
         if case.position != NULL:
             exposed -= case.position.buy.value
-    pool_beside(
+    pool_beside_order(
         case.book,
         case.account,
-        case.instrument,
+        &case.terms,
         case.position,
+        case.position_side,
+        share,
         not case.is_protective or holding_is_open(&case.holding),
         exposed,
         case.now_ns,
@@ -549,7 +555,7 @@ cdef void _join_exposed(
     """As _join, where the order itself lowers what collateral counts."""
     cdef Pool others
     cdef Purse purse
-    _sum_others(case, holding, &others, &purse)
+    _sum_others(case, holding, NULL, &others, &purse)
     pool_join(case.book, &others, &purse, share, holding_is_open(holding), 0, pool)
 
 
@@ -1282,6 +1288,8 @@ cdef uint32_t _decide(Case *case, i128 lots, OrderReply *reply, Hold *hold) noex
             figures.after.initial_margin - case.current.initial_margin
         )
     _report_liquidation(case, &figures.fill, reply)
+    hold.margin_added = figures.share.initial_margin - case.share_before.initial_margin
+    hold.keeps_sums = is_still(&case.terms, case.holding.lots, case.position_side)
     hold.quantity_lots = <int64_t>lots
     if closes_all(order.order_type, order.flags):
         hold.quantity_lots = 0

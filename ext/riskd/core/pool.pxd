@@ -6,7 +6,15 @@ from riskd.core.book cimport Book
 from riskd.core.hedge cimport Group
 from riskd.core.margin cimport Terms
 from riskd.core.money cimport i128
-from riskd.core.types cimport Account, Collateral, Instrument, Position, WorkingSum
+from riskd.core.types cimport (
+    MARGIN_MODE_ISOLATED,
+    POSITION_SIDE_NET,
+    Account,
+    Collateral,
+    Instrument,
+    Position,
+    WorkingSum,
+)
 
 ctypedef struct Holding:
     int64_t lots
@@ -48,6 +56,7 @@ ctypedef struct Pool:
     uint32_t mark_reason            # first missing or stale mark that the sums need, or REASON_NONE
     uint32_t unknown
     bint has_sides                  # some position is of another side than NET
+    bint are_still                  # each of the positions is_still
 
 # What the caller's position adds to (or takes from) what the books say that an account loses with a
 # base asset.
@@ -115,6 +124,20 @@ cdef void pool_beside(
     Pool *pool,
     Purse *purse,
 ) noexcept nogil
+cdef void pool_beside_order(
+    const Book *book,
+    const Account *account,
+    const Terms *terms,
+    const Position *left_out,
+    uint32_t position_side,
+    const Share *share,
+    bint needs_index,
+    i128 exposed,
+    uint64_t now_ns,
+    Pool *pool,
+    Purse *purse,
+) noexcept nogil
+cdef void sums_add(Book *book, const Account *account, i128 margin_added) noexcept nogil
 cdef uint32_t next_foreign_asset(
     const Book *book, const Account *account, uint32_t last
 ) noexcept nogil
@@ -133,6 +156,14 @@ cdef void pool_add_foreign(
     i128 flow,
     Pool *pool,
 ) noexcept nogil
+
+cdef inline bint is_still(const Terms *terms, int64_t lots, uint32_t position_side) noexcept nogil:
+    """Whether what a position adds to the pool is the same whatever the marks are."""
+    return (
+        terms.is_plain
+        and position_side == POSITION_SIDE_NET
+        and (lots == 0 or terms.margin_mode == MARGIN_MODE_ISOLATED)
+    )
 
 cdef inline bint holding_is_open(const Holding *holding) noexcept nogil:
     """Whether there is a position, or an order that holds something."""

@@ -7,7 +7,14 @@ money type is checked where they are stored or returned. The rules are those of 
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.string cimport memset
 
-from riskd.core.book cimport Book, balance_of, collateral_find, settings_of
+from riskd.core.book cimport (
+    Book,
+    Sums,
+    account_place,
+    balance_of,
+    collateral_find,
+    settings_of,
+)
 from riskd.core.collateral cimport collateral_value_of, is_foreign, converted_up
 from riskd.core.credit cimport credit_of
 from riskd.core.families cimport (
@@ -30,6 +37,7 @@ from riskd.core.money cimport (
     PPB,
     ceil_div,
     clamp,
+    debug_assert,
     fits,
     floor_div,
     i128,
@@ -341,6 +349,7 @@ cdef void _sum(
     pool.unknown = 0
     pool.mark_reason = REASON_NONE
     pool.has_sides = False
+    pool.are_still = True
     while place != NOWHERE:
         position = &book.positions[place]
         place = position.next_of_account
@@ -354,6 +363,7 @@ cdef void _sum(
         instrument = &book.instruments[position.instrument_id - 1]
         if is_foreign(account, instrument):
             has_foreign = True
+            pool.are_still = False
         else:
             pool.isolated_wallets += position.wallet
         if position == left_out:
@@ -363,6 +373,8 @@ cdef void _sum(
             holding_of(position, &holding)
             share_of(&terms, &holding, &share)
             pool_add(pool, &share)
+        if not is_still(&terms, position.lots, position.position_side):
+            pool.are_still = False
         if pool.mark_reason != REASON_NONE:
             continue
         if terms.is_option:
@@ -711,6 +723,132 @@ cdef void pool_beside(
     more.base_asset_id = instrument.base_asset_id if exposed != 0 else 0
     purse.asset_id = apart
     _sum(book, account, left_out, apart, needs_index, &more, now_ns, pool, purse)
+
+
+cdef bint _take_sums(
+    const Book *book, const Account *account, const Share *share, Pool *pool
+) noexcept nogil:
+    """Write the pool beside a position from the sums that are kept; False if they are not known."""
+    cdef const Sums *sums = &book.sums[account_place(book, account)]
+    if book.sums_revision != book.revision or sums.age != book.sums_age or not sums.are_still:
+        return False
+    if account.first_balance != NOWHERE:
+        return False
+    pool.cash = account.cash
+    pool.pnl = 0
+    pool.initial_margin = sums.initial_margin - share.initial_margin
+    pool.maintenance = 0
+    pool.requirement = 0
+    pool.isolated_wallets = sums.isolated_wallets
+    pool.collateral = 0
+    pool.credit = 0
+    pool.mark_reason = REASON_NONE
+    pool.unknown = 0
+    pool.has_sides = False
+    pool.are_still = True
+    if account.credit_line != 0:
+        pool.credit = credit_of(book, account)
+    return True
+
+
+cdef void _keep_sums(
+    Book *book, const Account *account, const Pool *beside, const Share *share, bint are_still
+) noexcept nogil:
+    """Keep the sums of an account without money in other assets; only if they are still is there
+    anything to keep.
+    """
+    cdef Sums *sums = &book.sums[account_place(book, account)]
+    cdef i128 initial_margin = beside.initial_margin + share.initial_margin
+    if book.sums_revision != book.revision:
+        book.sums_age += 1
+        book.sums_revision = book.revision
+    if sums.age == book.sums_age:
+        return
+    sums.age = book.sums_age
+    sums.are_still = are_still and fits(initial_margin) and fits(beside.isolated_wallets)
+    if sums.are_still:
+        sums.initial_margin = <int64_t>initial_margin
+        sums.isolated_wallets = <int64_t>beside.isolated_wallets
+
+
+cdef void sums_add(Book *book, const Account *account, i128 margin_added) noexcept nogil:
+    """Add what an order's position adds to the pool with the order."""
+    cdef Sums *sums = &book.sums[account_place(book, account)]
+    cdef i128 initial_margin = sums.initial_margin + margin_added
+    if sums.age != book.sums_age or not sums.are_still:
+        return
+    if fits(initial_margin):
+        sums.initial_margin = <int64_t>initial_margin
+    else:
+        sums.age = 0
+
+
+cdef inline bint _are_right(
+    const Book *book,
+    const Account *account,
+    const Instrument *instrument,
+    const Position *left_out,
+    const Pool *pool,
+) noexcept nogil:
+    """Whether sums that are kept are what the positions come to."""
+    cdef Pool summed
+    cdef Purse purse
+    pool_beside(book, account, instrument, left_out, False, 0, 0, &summed, &purse)
+    return (
+        summed.are_still
+        and summed.cash == pool.cash
+        and summed.credit == pool.credit
+        and summed.initial_margin == pool.initial_margin
+        and summed.isolated_wallets == pool.isolated_wallets
+        and summed.pnl == 0
+        and summed.maintenance == 0
+        and summed.requirement == 0
+        and summed.collateral == 0
+        and summed.mark_reason == REASON_NONE
+        and summed.unknown == 0
+        and not summed.has_sides
+    )
+
+
+cdef void pool_beside_order(
+    const Book *book,
+    const Account *account,
+    const Terms *terms,
+    const Position *left_out,
+    uint32_t position_side,
+    const Share *share,
+    bint needs_index,
+    i128 exposed,
+    uint64_t now_ns,
+    Pool *pool,
+    Purse *purse,
+) noexcept nogil:
+    """As pool_beside, of the position that an order is for.
+
+    Most accounts have no position whose figures move with a mark: they are then not gone through,
+    but taken from sums that their orders add to. For that `share` says what the position adds as it
+    is on the books; NULL: it is not as it is on the books.
+    """
+    cdef const Instrument *instrument = terms.instrument
+    if share == NULL or is_foreign(account, instrument):
+        pool_beside(
+            book, account, instrument, left_out, needs_index, exposed, now_ns, pool, purse
+        )
+        return
+    purse.asset_id = 0
+    if _take_sums(book, account, share, pool):
+        debug_assert(_are_right(book, account, instrument, left_out, pool))
+        return
+    pool_beside(book, account, instrument, left_out, needs_index, exposed, now_ns, pool, purse)
+    _keep_sums(
+        <Book *>book,
+        account,
+        pool,
+        share,
+        pool.are_still
+        and account.first_balance == NOWHERE
+        and (left_out == NULL or is_still(terms, left_out.lots, position_side)),
+    )
 
 
 cdef bint pool_fits(const Pool *pool) noexcept nogil:
