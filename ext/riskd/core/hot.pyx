@@ -31,7 +31,7 @@ from riskd.core.journal cimport (
     journal_status,
 )
 from riskd.core.money cimport debug_assert
-from riskd.core.wire cimport inner_writer, message_at, order_keys
+from riskd.core.wire cimport decode_order, inner_writer, message_at
 
 cdef extern from "<pthread.h>" nogil:
     int pthread_mutex_lock(pthread_mutex_t *mutex)
@@ -130,9 +130,11 @@ cdef void hot_foresee(
     const HotDoor *door, HotAhead *ahead, uint32_t method, const uint8_t *request, size_t size
 ) noexcept nogil:
     cdef uint32_t slot = ahead.count % HOT_AHEAD
+    cdef Malformed unused
     ahead.count += 1
-    ahead.is_order[slot] = method == HOT_CHECK_ORDER and order_keys(
-        request, size, &ahead.orders[slot]
+    # What is wrong with it is told when its turn comes.
+    ahead.is_order[slot] = method == HOT_CHECK_ORDER and decode_order(
+        request, size, &ahead.orders[slot], &unused
     )
     if ahead.is_order[slot]:
         order_expect(door.book, &ahead.orders[slot], EXPECT_ENTRIES)

@@ -57,8 +57,6 @@ cdef void malformed_text(const Malformed *malformed, char *text) noexcept nogil
 cdef bint decode_order(
     const uint8_t *start, size_t size, OrderRequest *order, Malformed *malformed
 ) noexcept nogil
-# Read what an order is found by, and only that; False if it does not look like an order.
-cdef bint order_keys(const uint8_t *start, size_t size, OrderRequest *order) noexcept nogil
 cdef bint decode_batch(
     const uint8_t *start, size_t size, BatchRequest *batch, Malformed *malformed
 ) noexcept nogil

@@ -9,9 +9,9 @@ Written as protobuf writes it: fields in rising order of number, zero values lef
 any protobuf library writes the same bytes.
 """
 
-from libc.stdint cimport INT32_MAX, UINT32_MAX, int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport INT32_MAX, UINT32_MAX, UINT64_MAX, int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdio cimport snprintf
-from libc.string cimport memcpy, memset
+from libc.string cimport memcpy
 
 from riskd.core.histogram cimport timer_begin, timer_encoded
 from riskd.core.money cimport debug_assert
@@ -32,10 +32,17 @@ from riskd.core.types cimport (
     Violation,
 )
 
+cdef extern from "core.h" nogil:
+    void clear "riskd_clear"(void *object, size_t size) noexcept
+    size_t varint_read "riskd_varint_read"(const uint8_t *bytes, uint64_t *value) noexcept
+    size_t varint_write "riskd_varint_write"(uint8_t *bytes, uint64_t value) noexcept
+
 cdef enum:
     WIRE_VARINT = 0
     WIRE_FIXED64 = 1
     WIRE_BYTES = 2
+    # A tag of one byte and the longest varint.
+    FIELD_ROOM = 11
 
 
 # --- cursor ----------------------------------------------------------------------------------
@@ -59,6 +66,22 @@ cdef inline bint _take(Cursor *cursor, size_t count, const uint8_t **taken) noex
 cdef inline bint _varint(
     Cursor *cursor, uint64_t *value, Malformed *malformed, uint32_t field
 ) noexcept nogil:
+    cdef const uint8_t *bytes_
+    cdef size_t size
+    if cursor.remaining >= 8:
+        if cursor.next[0] < 0x80:
+            value[0] = cursor.next[0]
+            return _take(cursor, 1, &bytes_)
+        size = varint_read(cursor.next, value)
+        if size != 0:
+            return _take(cursor, size, &bytes_)
+    return _varint_by_byte(cursor, value, malformed, field)
+
+
+cdef bint _varint_by_byte(
+    Cursor *cursor, uint64_t *value, Malformed *malformed, uint32_t field
+) noexcept nogil:
+    """Read one that is near the end, or of 9 or 10 bytes."""
     cdef const uint8_t *byte
     cdef uint64_t bits = 0
     cdef uint32_t shift = 0
@@ -88,62 +111,17 @@ cdef inline bint _tag(
     return True
 
 
-cdef inline bint _uint64(
-    Cursor *cursor, uint32_t wire_type, uint64_t *value, Malformed *malformed, uint32_t field
-) noexcept nogil:
-    if wire_type != WIRE_VARINT:
-        return _fail(malformed, FAULT_WIRE_TYPE, field)
-    return _varint(cursor, value, malformed, field)
-
-
-cdef inline bint _uint32(
-    Cursor *cursor, uint32_t wire_type, uint32_t *value, Malformed *malformed, uint32_t field
-) noexcept nogil:
-    cdef uint64_t wide
-    if not _uint64(cursor, wire_type, &wide, malformed, field):
-        return False
-    if wide > UINT32_MAX:
-        return _fail(malformed, FAULT_OUT_OF_RANGE, field)
-    value[0] = <uint32_t>wide
-    return True
-
-
 cdef inline bint _enum(
     Cursor *cursor, uint32_t wire_type, uint32_t *value, Malformed *malformed, uint32_t field
 ) noexcept nogil:
     cdef uint64_t wide
-    if not _uint64(cursor, wire_type, &wide, malformed, field):
+    if wire_type != WIRE_VARINT:
+        return _fail(malformed, FAULT_WIRE_TYPE, field)
+    if not _varint(cursor, &wide, malformed, field):
         return False
     if wide > INT32_MAX:
         return _fail(malformed, FAULT_OUT_OF_RANGE, field)
     value[0] = <uint32_t>wide
-    return True
-
-
-cdef inline bint _sint64(
-    Cursor *cursor, uint32_t wire_type, int64_t *value, Malformed *malformed, uint32_t field
-) noexcept nogil:
-    cdef uint64_t wide
-    if not _uint64(cursor, wire_type, &wide, malformed, field):
-        return False
-    # Zigzag: 0, -1, 1, -2, ...
-    value[0] = <int64_t>((wide >> 1) ^ (~(wide & 1) + 1))
-    return True
-
-
-cdef inline bint _fixed64(
-    Cursor *cursor, uint32_t wire_type, uint64_t *value, Malformed *malformed, uint32_t field
-) noexcept nogil:
-    cdef const uint8_t *bytes_
-    cdef uint32_t index
-    cdef uint64_t bits = 0
-    if wire_type != WIRE_FIXED64:
-        return _fail(malformed, FAULT_WIRE_TYPE, field)
-    if not _take(cursor, 8, &bytes_):
-        return _fail(malformed, FAULT_TRUNCATED, field)
-    for index in range(8):
-        bits |= <uint64_t>bytes_[index] << (8 * index)
-    value[0] = bits
     return True
 
 
@@ -202,96 +180,202 @@ cdef void malformed_text(const Malformed *malformed, char *text) noexcept nogil:
 
 
 # --- decode ----------------------------------------------------------------------------------
+#
+# What a message of scalars looks like is a table: of each field by its number where its value goes,
+# and how it is read.
+
+cdef enum:
+    # The highest number of a field.
+    FIELDS_MAX = 18
+
+cdef enum Kind:
+    KIND_UINT64 = 1
+    KIND_UINT32 = 2
+    KIND_ENUM = 3
+    KIND_SINT64 = 4
+    KIND_FIXED64 = 5
+
+ctypedef struct Field:
+    uint64_t largest                # of what is on the wire
+    uint32_t offset
+    uint8_t tag                     # number and wire type; 0 = there is no such field
+    uint8_t is_zigzag
+    uint8_t is_fixed
+    uint8_t is_wide                 # 8 bytes in the struct, else 4
+
+ctypedef struct Message:
+    Field fields[FIELDS_MAX + 1]
+
+cdef Message ORDER
+cdef Message AMENDMENT
+cdef Message EXECUTION
+cdef Message RESERVATION
+cdef Message MARK
+
+
+cdef void _field(
+    Message *message, uint32_t number, Kind kind, const void *struct_, const void *member
+) noexcept:
+    cdef Field *field = &message.fields[number]
+    field.offset = <uint32_t>(<const char *>member - <const char *>struct_)
+    field.is_zigzag = kind == KIND_SINT64
+    field.is_fixed = kind == KIND_FIXED64
+    field.is_wide = kind != KIND_UINT32 and kind != KIND_ENUM
+    field.tag = <uint8_t>(number << 3 | <uint32_t>(WIRE_FIXED64 if field.is_fixed else WIRE_VARINT))
+    field.largest = UINT64_MAX
+    if kind == KIND_UINT32:
+        field.largest = UINT32_MAX
+    elif kind == KIND_ENUM:
+        field.largest = INT32_MAX
+
+
+cdef void _describe_messages() noexcept:
+    """Fill in the tables, once at import."""
+    cdef OrderRequest order
+    cdef AmendmentRequest amendment
+    cdef ExecutionRequest execution
+    cdef ReservationRequest reservation
+    cdef MarkReport mark
+    _field(&ORDER, 1, KIND_UINT64, &order, &order.account_id)
+    _field(&ORDER, 2, KIND_UINT32, &order, &order.instrument_id)
+    _field(&ORDER, 3, KIND_FIXED64, &order, &order.client_order_id)
+    _field(&ORDER, 4, KIND_ENUM, &order, &order.side)
+    _field(&ORDER, 5, KIND_ENUM, &order, &order.order_type)
+    _field(&ORDER, 6, KIND_ENUM, &order, &order.time_in_force)
+    _field(&ORDER, 7, KIND_ENUM, &order, &order.margin_mode)
+    _field(&ORDER, 8, KIND_SINT64, &order, &order.price_ticks)
+    _field(&ORDER, 9, KIND_UINT64, &order, &order.quantity_lots)
+    _field(&ORDER, 10, KIND_UINT32, &order, &order.flags)
+    _field(&ORDER, 11, KIND_UINT32, &order, &order.gateway_id)
+    _field(&ORDER, 12, KIND_FIXED64, &order, &order.sent_time_ns)
+    _field(&ORDER, 13, KIND_ENUM, &order, &order.mode)
+    _field(&ORDER, 14, KIND_ENUM, &order, &order.view)
+    _field(&ORDER, 15, KIND_ENUM, &order, &order.position_side)
+    _field(&ORDER, 16, KIND_SINT64, &order, &order.trigger_price_ticks)
+    _field(&ORDER, 17, KIND_SINT64, &order, &order.trailing_offset_ticks)
+    _field(&ORDER, 18, KIND_FIXED64, &order, &order.expire_time_ns)
+    _field(&AMENDMENT, 1, KIND_UINT32, &amendment, &amendment.gateway_id)
+    _field(&AMENDMENT, 2, KIND_UINT64, &amendment, &amendment.reservation_id)
+    _field(&AMENDMENT, 3, KIND_FIXED64, &amendment, &amendment.client_order_id)
+    _field(&AMENDMENT, 4, KIND_SINT64, &amendment, &amendment.price_ticks)
+    _field(&AMENDMENT, 5, KIND_UINT64, &amendment, &amendment.quantity_lots)
+    _field(&AMENDMENT, 6, KIND_FIXED64, &amendment, &amendment.sent_time_ns)
+    _field(&AMENDMENT, 7, KIND_ENUM, &amendment, &amendment.view)
+    _field(&AMENDMENT, 8, KIND_SINT64, &amendment, &amendment.trigger_price_ticks)
+    _field(&AMENDMENT, 9, KIND_SINT64, &amendment, &amendment.trailing_offset_ticks)
+    _field(&EXECUTION, 1, KIND_UINT32, &execution, &execution.gateway_id)
+    _field(&EXECUTION, 2, KIND_FIXED64, &execution, &execution.execution_id)
+    _field(&EXECUTION, 3, KIND_UINT64, &execution, &execution.reservation_id)
+    _field(&EXECUTION, 4, KIND_ENUM, &execution, &execution.kind)
+    _field(&EXECUTION, 5, KIND_SINT64, &execution, &execution.price_ticks)
+    _field(&EXECUTION, 6, KIND_UINT64, &execution, &execution.quantity_lots)
+    _field(&EXECUTION, 7, KIND_SINT64, &execution, &execution.fee_minor)
+    _field(&EXECUTION, 8, KIND_FIXED64, &execution, &execution.venue_time_ns)
+    _field(&EXECUTION, 9, KIND_UINT32, &execution, &execution.instrument_id)
+    _field(&EXECUTION, 10, KIND_FIXED64, &execution, &execution.original_execution_id)
+    _field(&EXECUTION, 11, KIND_UINT32, &execution, &execution.fee_asset_id)
+    _field(&RESERVATION, 1, KIND_UINT64, &reservation, &reservation.reservation_id)
+    _field(&RESERVATION, 2, KIND_UINT32, &reservation, &reservation.gateway_id)
+    _field(&RESERVATION, 3, KIND_FIXED64, &reservation, &reservation.client_order_id)
+    _field(&MARK, 1, KIND_UINT32, &mark, &mark.instrument_id)
+    _field(&MARK, 2, KIND_SINT64, &mark, &mark.price)
+    _field(&MARK, 3, KIND_FIXED64, &mark, &mark.time_ns)
+    _field(&MARK, 4, KIND_UINT64, &mark, &mark.volatility_ppb)
+    _field(&MARK, 5, KIND_SINT64, &mark, &mark.forward)
+
+
+_describe_messages()
+
+
+cdef inline void _store(const Field *field, uint64_t value, void *target) noexcept nogil:
+    cdef void *member = <char *>target + field.offset
+    if field.is_wide:
+        # Zigzag: 0, -1, 1, -2, ...
+        (<uint64_t *>member)[0] = (value >> field.is_zigzag) ^ (~(value & field.is_zigzag) + 1)
+    else:
+        (<uint32_t *>member)[0] = <uint32_t>value
+
+
+cdef inline bint _read_usual(
+    const Message *message, Cursor *cursor, void *target
+) noexcept nogil:
+    """Read a field as almost all are: right, its tag of one byte, more bytes after it.
+
+    False if it is not, and then nothing has happened.
+    """
+    cdef const Field *field
+    cdef const uint8_t *unused
+    cdef uint64_t value
+    cdef size_t size = 9
+    if cursor.remaining < 9 or cursor.next[0] >= 0x80:
+        return False
+    field = &message.fields[cursor.next[0] >> 3]
+    if field.tag != cursor.next[0] or field.tag == 0:
+        return False
+    if field.is_fixed:
+        memcpy(&value, cursor.next + 1, 8)
+    elif cursor.next[1] < 0x80:
+        value = cursor.next[1]
+        size = 2
+    else:
+        size = 1 + varint_read(cursor.next + 1, &value)
+    if size == 1 or value > field.largest:
+        return False
+    _store(field, value, target)
+    return _take(cursor, size, &unused)
+
+
+cdef bint _read_field(
+    const Message *message, Cursor *cursor, void *target, Malformed *malformed
+) noexcept nogil:
+    """Read any field, or say what is wrong with it."""
+    cdef uint32_t number, wire_type
+    cdef const Field *field
+    cdef const uint8_t *bytes_
+    cdef uint64_t value
+    if not _tag(cursor, &number, &wire_type, malformed):
+        return False
+    if number > FIELDS_MAX or message.fields[number].tag == 0:
+        return _fail(malformed, FAULT_UNKNOWN_FIELD, number)
+    field = &message.fields[number]
+    if (number << 3 | wire_type) != field.tag:
+        return _fail(malformed, FAULT_WIRE_TYPE, number)
+    if not field.is_fixed:
+        if not _varint(cursor, &value, malformed, number):
+            return False
+    elif _take(cursor, 8, &bytes_):
+        memcpy(&value, bytes_, 8)
+    else:
+        return _fail(malformed, FAULT_TRUNCATED, number)
+    if value > field.largest:
+        return _fail(malformed, FAULT_OUT_OF_RANGE, number)
+    _store(field, value, target)
+    return True
+
+
+cdef bint _decode(
+    const Message *message, const uint8_t *start, size_t size, void *target, Malformed *malformed
+) noexcept nogil:
+    """Read a message of scalars into a struct of zeros."""
+    cdef Cursor cursor, rest
+    cursor.next = start
+    cursor.remaining = size
+    while cursor.remaining > 0:
+        if _read_usual(message, &cursor, target):
+            continue
+        # A copy, so that the address of the other is nobody's and it stays in registers.
+        rest = cursor
+        if not _read_field(message, &rest, target, malformed):
+            return False
+        cursor = rest
+    return True
+
 
 cdef bint decode_order(
     const uint8_t *start, size_t size, OrderRequest *order, Malformed *malformed
 ) noexcept nogil:
-    cdef Cursor cursor
-    cdef uint32_t field, wire_type
-    cdef bint taken
-    cursor.next = start
-    cursor.remaining = size
-    memset(order, 0, sizeof(OrderRequest))
-    while cursor.remaining > 0:
-        if not _tag(&cursor, &field, &wire_type, malformed):
-            return False
-        if field == 1:
-            taken = _uint64(&cursor, wire_type, &order.account_id, malformed, field)
-        elif field == 2:
-            taken = _uint32(&cursor, wire_type, &order.instrument_id, malformed, field)
-        elif field == 3:
-            taken = _fixed64(&cursor, wire_type, &order.client_order_id, malformed, field)
-        elif field == 4:
-            taken = _enum(&cursor, wire_type, &order.side, malformed, field)
-        elif field == 5:
-            taken = _enum(&cursor, wire_type, &order.order_type, malformed, field)
-        elif field == 6:
-            taken = _enum(&cursor, wire_type, &order.time_in_force, malformed, field)
-        elif field == 7:
-            taken = _enum(&cursor, wire_type, &order.margin_mode, malformed, field)
-        elif field == 8:
-            taken = _sint64(&cursor, wire_type, &order.price_ticks, malformed, field)
-        elif field == 9:
-            taken = _uint64(&cursor, wire_type, &order.quantity_lots, malformed, field)
-        elif field == 10:
-            taken = _uint32(&cursor, wire_type, &order.flags, malformed, field)
-        elif field == 11:
-            taken = _uint32(&cursor, wire_type, &order.gateway_id, malformed, field)
-        elif field == 12:
-            taken = _fixed64(&cursor, wire_type, &order.sent_time_ns, malformed, field)
-        elif field == 13:
-            taken = _enum(&cursor, wire_type, &order.mode, malformed, field)
-        elif field == 14:
-            taken = _enum(&cursor, wire_type, &order.view, malformed, field)
-        elif field == 15:
-            taken = _enum(&cursor, wire_type, &order.position_side, malformed, field)
-        elif field == 16:
-            taken = _sint64(&cursor, wire_type, &order.trigger_price_ticks, malformed, field)
-        elif field == 17:
-            taken = _sint64(&cursor, wire_type, &order.trailing_offset_ticks, malformed, field)
-        elif field == 18:
-            taken = _fixed64(&cursor, wire_type, &order.expire_time_ns, malformed, field)
-        else:
-            return _fail(malformed, FAULT_UNKNOWN_FIELD, field)
-        if not taken:
-            return False
-    return True
-
-
-cdef bint order_keys(const uint8_t *start, size_t size, OrderRequest *order) noexcept nogil:
-    """Read the keys of an order that is decoded soon; what is wrong with it is told then."""
-    cdef Cursor cursor
-    cdef Malformed unused
-    cdef uint32_t field, wire_type
-    cdef uint64_t skipped
-    cdef bint taken
-    cursor.next = start
-    cursor.remaining = size
-    order.account_id = 0
-    order.client_order_id = 0
-    order.instrument_id = 0
-    order.gateway_id = 0
-    order.position_side = 0
-    while cursor.remaining > 0:
-        if not _tag(&cursor, &field, &wire_type, &unused):
-            return False
-        if field == 1:
-            taken = _uint64(&cursor, wire_type, &order.account_id, &unused, field)
-        elif field == 2:
-            taken = _uint32(&cursor, wire_type, &order.instrument_id, &unused, field)
-        elif field == 3:
-            taken = _fixed64(&cursor, wire_type, &order.client_order_id, &unused, field)
-        elif field == 11:
-            taken = _uint32(&cursor, wire_type, &order.gateway_id, &unused, field)
-        elif field == 15:
-            taken = _enum(&cursor, wire_type, &order.position_side, &unused, field)
-        elif wire_type == WIRE_FIXED64:
-            taken = _fixed64(&cursor, wire_type, &skipped, &unused, field)
-        else:
-            taken = _uint64(&cursor, wire_type, &skipped, &unused, field)
-        if not taken:
-            return False
-    return True
+    clear(order, sizeof(OrderRequest))
+    return _decode(&ORDER, start, size, order, malformed)
 
 
 cdef bint decode_batch(
@@ -331,81 +415,15 @@ cdef bint decode_batch(
 cdef bint decode_amendment(
     const uint8_t *start, size_t size, AmendmentRequest *amendment, Malformed *malformed
 ) noexcept nogil:
-    cdef Cursor cursor
-    cdef uint32_t field, wire_type
-    cdef bint taken
-    cursor.next = start
-    cursor.remaining = size
-    memset(amendment, 0, sizeof(AmendmentRequest))
-    while cursor.remaining > 0:
-        if not _tag(&cursor, &field, &wire_type, malformed):
-            return False
-        if field == 1:
-            taken = _uint32(&cursor, wire_type, &amendment.gateway_id, malformed, field)
-        elif field == 2:
-            taken = _uint64(&cursor, wire_type, &amendment.reservation_id, malformed, field)
-        elif field == 3:
-            taken = _fixed64(&cursor, wire_type, &amendment.client_order_id, malformed, field)
-        elif field == 4:
-            taken = _sint64(&cursor, wire_type, &amendment.price_ticks, malformed, field)
-        elif field == 5:
-            taken = _uint64(&cursor, wire_type, &amendment.quantity_lots, malformed, field)
-        elif field == 6:
-            taken = _fixed64(&cursor, wire_type, &amendment.sent_time_ns, malformed, field)
-        elif field == 7:
-            taken = _enum(&cursor, wire_type, &amendment.view, malformed, field)
-        elif field == 8:
-            taken = _sint64(&cursor, wire_type, &amendment.trigger_price_ticks, malformed, field)
-        elif field == 9:
-            taken = _sint64(&cursor, wire_type, &amendment.trailing_offset_ticks, malformed, field)
-        else:
-            return _fail(malformed, FAULT_UNKNOWN_FIELD, field)
-        if not taken:
-            return False
-    return True
+    clear(amendment, sizeof(AmendmentRequest))
+    return _decode(&AMENDMENT, start, size, amendment, malformed)
 
 
 cdef bint decode_execution(
     const uint8_t *start, size_t size, ExecutionRequest *execution, Malformed *malformed
 ) noexcept nogil:
-    cdef Cursor cursor
-    cdef uint32_t field, wire_type
-    cdef bint taken
-    cursor.next = start
-    cursor.remaining = size
-    memset(execution, 0, sizeof(ExecutionRequest))
-    while cursor.remaining > 0:
-        if not _tag(&cursor, &field, &wire_type, malformed):
-            return False
-        if field == 1:
-            taken = _uint32(&cursor, wire_type, &execution.gateway_id, malformed, field)
-        elif field == 2:
-            taken = _fixed64(&cursor, wire_type, &execution.execution_id, malformed, field)
-        elif field == 3:
-            taken = _uint64(&cursor, wire_type, &execution.reservation_id, malformed, field)
-        elif field == 4:
-            taken = _enum(&cursor, wire_type, &execution.kind, malformed, field)
-        elif field == 5:
-            taken = _sint64(&cursor, wire_type, &execution.price_ticks, malformed, field)
-        elif field == 6:
-            taken = _uint64(&cursor, wire_type, &execution.quantity_lots, malformed, field)
-        elif field == 7:
-            taken = _sint64(&cursor, wire_type, &execution.fee_minor, malformed, field)
-        elif field == 8:
-            taken = _fixed64(&cursor, wire_type, &execution.venue_time_ns, malformed, field)
-        elif field == 9:
-            taken = _uint32(&cursor, wire_type, &execution.instrument_id, malformed, field)
-        elif field == 10:
-            taken = _fixed64(
-                &cursor, wire_type, &execution.original_execution_id, malformed, field
-            )
-        elif field == 11:
-            taken = _uint32(&cursor, wire_type, &execution.fee_asset_id, malformed, field)
-        else:
-            return _fail(malformed, FAULT_UNKNOWN_FIELD, field)
-        if not taken:
-            return False
-    return True
+    clear(execution, sizeof(ExecutionRequest))
+    return _decode(&EXECUTION, start, size, execution, malformed)
 
 
 cdef bint decode_empty(const uint8_t *start, size_t size, Malformed *malformed) noexcept nogil:
@@ -424,50 +442,8 @@ cdef bint decode_empty(const uint8_t *start, size_t size, Malformed *malformed) 
 cdef bint decode_reservation(
     const uint8_t *start, size_t size, ReservationRequest *request, Malformed *malformed
 ) noexcept nogil:
-    cdef Cursor cursor
-    cdef uint32_t field, wire_type
-    cdef bint taken
-    cursor.next = start
-    cursor.remaining = size
-    memset(request, 0, sizeof(ReservationRequest))
-    while cursor.remaining > 0:
-        if not _tag(&cursor, &field, &wire_type, malformed):
-            return False
-        if field == 1:
-            taken = _uint64(&cursor, wire_type, &request.reservation_id, malformed, field)
-        elif field == 2:
-            taken = _uint32(&cursor, wire_type, &request.gateway_id, malformed, field)
-        elif field == 3:
-            taken = _fixed64(&cursor, wire_type, &request.client_order_id, malformed, field)
-        else:
-            return _fail(malformed, FAULT_UNKNOWN_FIELD, field)
-        if not taken:
-            return False
-    return True
-
-
-cdef bint _decode_mark(Cursor cursor, MarkReport *mark, Malformed *malformed) noexcept nogil:
-    cdef uint32_t field, wire_type
-    cdef bint taken
-    memset(mark, 0, sizeof(MarkReport))
-    while cursor.remaining > 0:
-        if not _tag(&cursor, &field, &wire_type, malformed):
-            return False
-        if field == 1:
-            taken = _uint32(&cursor, wire_type, &mark.instrument_id, malformed, field)
-        elif field == 2:
-            taken = _sint64(&cursor, wire_type, &mark.price, malformed, field)
-        elif field == 3:
-            taken = _fixed64(&cursor, wire_type, &mark.time_ns, malformed, field)
-        elif field == 4:
-            taken = _uint64(&cursor, wire_type, &mark.volatility_ppb, malformed, field)
-        elif field == 5:
-            taken = _sint64(&cursor, wire_type, &mark.forward, malformed, field)
-        else:
-            return _fail(malformed, FAULT_UNKNOWN_FIELD, field)
-        if not taken:
-            return False
-    return True
+    clear(request, sizeof(ReservationRequest))
+    return _decode(&RESERVATION, start, size, request, malformed)
 
 
 cdef bint decode_marks(
@@ -478,7 +454,8 @@ cdef bint decode_marks(
     uint32_t *count,
     Malformed *malformed,
 ) noexcept nogil:
-    cdef Cursor cursor, inner
+    cdef Cursor cursor
+    cdef const uint8_t *mark
     cdef uint32_t field, wire_type
     cdef uint64_t length
     cursor.next = start
@@ -489,12 +466,12 @@ cdef bint decode_marks(
             return False
         if field != 1:
             return _fail(malformed, FAULT_UNKNOWN_FIELD, field)
-        if not _message(&cursor, wire_type, &inner.next, &length, malformed, field):
+        if not _message(&cursor, wire_type, &mark, &length, malformed, field):
             return False
-        inner.remaining = length
         if count[0] == capacity:
             return _fail(malformed, FAULT_TOO_MANY, field)
-        if not _decode_mark(inner, &marks[count[0]], malformed):
+        clear(&marks[count[0]], sizeof(MarkReport))
+        if not _decode(&MARK, mark, length, &marks[count[0]], malformed):
             return False
         count[0] += 1
     if count[0] == 0:
@@ -554,20 +531,22 @@ cdef void write_unsigned(Writer *writer, uint32_t field, uint64_t value) noexcep
     _write_varint(writer, value)
 
 
+cdef inline uint64_t _zigzag(int64_t value) noexcept nogil:
+    return (<uint64_t>value << 1) ^ (~(<uint64_t>value >> 63) + 1)
+
+
 cdef void write_signed(Writer *writer, uint32_t field, int64_t value) noexcept nogil:
-    write_unsigned(writer, field, (<uint64_t>value << 1) ^ (~(<uint64_t>value >> 63) + 1))
+    write_unsigned(writer, field, _zigzag(value))
 
 
 cdef inline void _write_fixed64(Writer *writer, uint32_t field, uint64_t value) noexcept nogil:
-    cdef uint32_t index
     if value == 0:
         return
     _write_varint(writer, field << 3 | WIRE_FIXED64)
     debug_assert(writer.size + 8 <= writer.capacity)
     if writer.size + 8 > writer.capacity:
         return
-    for index in range(8):
-        writer.start[writer.size + index] = <uint8_t>(value >> (8 * index))
+    memcpy(writer.start + writer.size, &value, 8)
     writer.size += 8
 
 
@@ -665,21 +644,48 @@ cdef void _write_detail(
     write_bytes(writer, field, inner.start, inner.size)
 
 
+cdef uint8_t *_put_long(uint8_t *at, uint64_t value) noexcept nogil:
+    if value < <uint64_t>1 << 56:
+        return at + varint_write(at, value)
+    while value >= 0x80:
+        at[0] = <uint8_t>(value | 0x80)
+        at += 1
+        value >>= 7
+    at[0] = <uint8_t>value
+    return at + 1
+
+
+cdef inline uint8_t *_put(uint8_t *at, uint32_t field, uint64_t value) noexcept nogil:
+    """Write a field whose number is below 16 into at least FIELD_ROOM bytes; return its end."""
+    if value == 0:
+        return at
+    at[0] = <uint8_t>(field << 3 | WIRE_VARINT)
+    if value >= 0x80:
+        return _put_long(at + 1, value)
+    at[1] = <uint8_t>value
+    return at + 2
+
+
 cdef void encode_order_reply(Writer *writer, const OrderReply *reply) noexcept nogil:
     cdef uint64_t begun_ns = timer_begin(writer.timer)
-    write_unsigned(writer, 1, reply.decision)
-    write_unsigned(writer, 2, reply.reason)
-    write_unsigned(writer, 3, reply.reservation_id)
-    write_unsigned(writer, 4, reply.revision)
-    write_signed(writer, 5, reply.initial_margin)
-    write_signed(writer, 6, reply.available)
-    write_signed(writer, 7, reply.liquidation_price_ticks)
-    write_unsigned(writer, 8, reply.liquidation_status)
-    write_unsigned(writer, 9, reply.max_quantity_lots)
-    write_signed(writer, 10, reply.reserved_margin)
-    write_unsigned(writer, 11, <uint64_t>reply.margin_unknown)
-    write_unsigned(writer, 12, reply.quantity_lots)
-    write_unsigned(writer, 13, reply.account_asset_id)
+    cdef uint8_t *at = writer.start + writer.size
+    debug_assert(writer.size + 13 * FIELD_ROOM <= writer.capacity)
+    if writer.size + 13 * FIELD_ROOM > writer.capacity:
+        return
+    at = _put(at, 1, reply.decision)
+    at = _put(at, 2, reply.reason)
+    at = _put(at, 3, reply.reservation_id)
+    at = _put(at, 4, reply.revision)
+    at = _put(at, 5, _zigzag(reply.initial_margin))
+    at = _put(at, 6, _zigzag(reply.available))
+    at = _put(at, 7, _zigzag(reply.liquidation_price_ticks))
+    at = _put(at, 8, reply.liquidation_status)
+    at = _put(at, 9, reply.max_quantity_lots)
+    at = _put(at, 10, _zigzag(reply.reserved_margin))
+    at = _put(at, 11, <uint64_t>reply.margin_unknown)
+    at = _put(at, 12, reply.quantity_lots)
+    at = _put(at, 13, reply.account_asset_id)
+    writer.size = <size_t>(at - writer.start)
     if reply.has_detail:
         _write_detail(writer, 15, &reply.detail)
     timer_encoded(writer.timer, begun_ns)
