@@ -149,5 +149,7 @@ def _table(figures: Json) -> str:
     rows += [(f"ratio: {name}", value) for name, value in ratios.items()]
     missing = cast(Json, figures["missing"])
     rows += [(f"missing: {name}", value) for name, value in missing.items()]
-    body = "".join(f"<tr><td>{escape(name)}</td><td>{value}</td></tr>" for name, value in rows)
+    body = "".join(
+        f"<tr><td>{escape(name)}</td><td>{escape(str(value))}</td></tr>" for name, value in rows
+    )
     return f"<table><tr><th>figure</th><th>value</th></tr>{body}</table>"

@@ -43,6 +43,22 @@ FIGURES = {
         "echo_p50_us",
     },
 }
+# What listener.py promises; null if its peer cannot be built.
+LISTENER_FIGURES = {
+    "native_calls_per_s",
+    "native_calls_per_cpu_s",
+    "cpp_echo_calls_per_cpu_s",
+    "grpcio_calls_per_cpu_s",
+    "nghttp2_echo_calls_per_cpu_s",
+    "cpp_echo_calls_per_s",
+    "grpcio_calls_per_s",
+    "nghttp2_echo_calls_per_s",
+    "batch_checks_per_s",
+    "native_p50_us",
+    "cpp_echo_p50_us",
+    "tcp_pingpong_p50_us",
+    "overload_goodput_ratio",
+}
 
 
 def run_quickly(name: str, out: Path) -> tuple[list[str], dict[str, Any]]:
@@ -82,8 +98,26 @@ def test_listener_says_what_is_missing_and_measures_the_rest(tmp_path: Path) -> 
     for peer in ("grpcio", "nghttp2_echo", "control"):
         assert figures[f"{peer}_calls_per_s"] > 0
         assert figures[f"{peer}_calls_per_cpu_s"] > 0
+    assert figures.keys() >= LISTENER_FIGURES
     assert figures["tcp_pingpong_p50_us"] > 0
-    assert (figures["native_calls_per_s"] is None) == ("native" in figures["missing"])
+    # They need C++ gRPC, which a short run does without.
+    for name in ("cpp_echo_calls_per_s", "cpp_echo_calls_per_cpu_s", "cpp_echo_p50_us"):
+        assert figures[name] is None
+    measured = (
+        "native_calls_per_s",
+        "native_calls_per_cpu_s",
+        "native_client_p50_us",
+        "native_at_70_p99_us",
+        "batch_checks_per_s",
+        "stream_checks_per_s",
+        "overload_goodput_ratio",
+        "native_overloaded_p50_us",
+    )
+    for name in measured:
+        if "native" in figures["missing"]:
+            assert figures.get(name) is None
+        else:
+            assert figures[name] > 0
 
 
 def test_histogram_of_the_c_programs_gives_the_percentiles_of_all_calls() -> None:
