@@ -134,8 +134,11 @@ from riskd.core.hot cimport (
     HotDoor,
     HotHead,
     hot_count,
+    hot_queue,
     hot_streamed_method,
     pthread_mutex_t,
+    pthread_mutex_trylock,
+    pthread_mutex_unlock,
 )
 from riskd.core.journal cimport (
     JOURNAL_FULL,
@@ -201,9 +204,6 @@ cdef extern from "<pthread.h>" nogil:
     int pthread_mutexattr_settype(pthread_mutexattr_t *attributes, int kind)
     int pthread_mutexattr_destroy(pthread_mutexattr_t *attributes)
     int pthread_mutex_init(pthread_mutex_t *mutex, const void *attributes)
-    int pthread_mutex_lock(pthread_mutex_t *mutex)
-    int pthread_mutex_trylock(pthread_mutex_t *mutex)
-    int pthread_mutex_unlock(pthread_mutex_t *mutex)
     int pthread_mutex_destroy(pthread_mutex_t *mutex)
 
 cdef enum:
@@ -320,6 +320,8 @@ cdef class Engine:
     cdef Book _book
     # Recursive: who holds it for several changes makes each of them by itself.
     cdef pthread_mutex_t _mutex
+    # Who has it is the next to have the other.
+    cdef pthread_mutex_t _turn
     # How many _Held have it.
     cdef uint32_t _holds
     cdef uint8_t _reply[REPLY_SIZE_MAX]
@@ -384,6 +386,7 @@ cdef class Engine:
         pthread_mutexattr_settype(&attributes, PTHREAD_MUTEX_RECURSIVE)
         pthread_mutex_init(&self._mutex, &attributes)
         pthread_mutexattr_destroy(&attributes)
+        pthread_mutex_init(&self._turn, NULL)
         if not book_open(&self._book, &capacities, int.from_bytes(os.urandom(8), "little")):
             book_close(&self._book)
             raise MemoryError("the tables do not fit in memory")
@@ -394,6 +397,7 @@ cdef class Engine:
 
     def __dealloc__(self):
         book_close(&self._book)
+        pthread_mutex_destroy(&self._turn)
         pthread_mutex_destroy(&self._mutex)
 
     @property
@@ -439,6 +443,7 @@ cdef class Engine:
     def door(self):
         self._door = HotDoor(
             &self._mutex,
+            &self._turn,
             &self._book,
             self._log,
             &self._sequence,
@@ -520,7 +525,7 @@ cdef class Engine:
         # A request takes less time than handing the GIL over and back: it is let go only to wait.
         if pthread_mutex_trylock(&self._mutex) != 0:
             with nogil:
-                pthread_mutex_lock(&self._mutex)
+                hot_queue(&self._turn, &self._mutex)
         if self._log == NULL:
             return 0
         status = journal_status(self._log)
@@ -538,7 +543,7 @@ cdef class Engine:
         while True:
             if pthread_mutex_trylock(&self._mutex) != 0:
                 with nogil:
-                    pthread_mutex_lock(&self._mutex)
+                    hot_queue(&self._turn, &self._mutex)
             if self._log == NULL:
                 return 0
             status = journal_make_room(self._log, size, False)

@@ -13,6 +13,9 @@ from riskd.core.wire cimport Malformed, Writer
 cdef extern from "<pthread.h>" nogil:
     ctypedef struct pthread_mutex_t:
         pass
+    int pthread_mutex_lock(pthread_mutex_t *mutex)
+    int pthread_mutex_trylock(pthread_mutex_t *mutex)
+    int pthread_mutex_unlock(pthread_mutex_t *mutex)
 
 cdef enum:
     DECISIONS = 4
@@ -30,12 +33,29 @@ cdef struct HotCounts:
 cdef struct HotDoor:
     # An engine's own; valid as long as the engine. Everything is under the mutex.
     pthread_mutex_t *mutex
+    # Who has it is the next to have the mutex.
+    pthread_mutex_t *turn
     Book *book
     # NULL: nothing is kept.
     JournalState *log
     uint64_t *sequence
     uint64_t *time_ns
     HotCounts *counts
+
+cdef inline void hot_queue(pthread_mutex_t *turn, pthread_mutex_t *mutex) noexcept nogil:
+    """Take an engine's mutex, in turn.
+
+    A mutex alone is taken again by who gave it back before the one that was woken gets to run, and
+    a kill switch would wait until nothing is left to decide.
+    """
+    pthread_mutex_lock(turn)
+    pthread_mutex_lock(mutex)
+    pthread_mutex_unlock(turn)
+
+cdef inline void hot_lock(const HotDoor *door) noexcept nogil:
+    """Take the mutex, which the same thread may have."""
+    if pthread_mutex_trylock(door.mutex) != 0:
+        hot_queue(door.turn, door.mutex)
 
 # What a hot record has before its request.
 cdef struct HotHead:

@@ -33,13 +33,9 @@ from riskd.core.journal cimport (
 from riskd.core.money cimport debug_assert
 from riskd.core.wire cimport decode_order, inner_writer, message_at
 
-cdef extern from "<pthread.h>" nogil:
-    int pthread_mutex_lock(pthread_mutex_t *mutex)
-    int pthread_mutex_unlock(pthread_mutex_t *mutex)
-
 
 cdef void hot_begin(const HotDoor *door) noexcept nogil:
-    pthread_mutex_lock(door.mutex)
+    hot_queue(door.turn, door.mutex)
     if door.log != NULL:
         journal_hold(door.log)
 

@@ -21,14 +21,10 @@ from riskd.core.histogram cimport (
     count_of,
     histogram_row,
 )
-from riskd.core.hot cimport DECISIONS, REASONS, HotDoor, pthread_mutex_t
+from riskd.core.hot cimport DECISIONS, REASONS, HotDoor, hot_lock, pthread_mutex_unlock
 from riskd.core.journal cimport JOURNAL_FAILED, JournalLag, journal_lag
 from riskd.core.rows import JournalLagRow, LimitUseRow, LimitUses, MarkAges
 from riskd.core.types cimport NAME_SIZE, Instrument, Limit
-
-cdef extern from "<pthread.h>" nogil:
-    int pthread_mutex_lock(pthread_mutex_t *mutex)
-    int pthread_mutex_unlock(pthread_mutex_t *mutex)
 
 cdef extern from "<string.h>" nogil:
     size_t strnlen(const char *text, size_t size)
@@ -96,7 +92,7 @@ cdef uint32_t _copy_marks(
     cdef const Book *book = door.book
     cdef const Instrument *instrument
     cdef uint32_t count = 0
-    pthread_mutex_lock(door.mutex)
+    hot_lock(door)
     while next[0] < book.instrument_count and count < SLICE_ROWS:
         instrument = &book.instruments[next[0]]
         next[0] += 1
@@ -139,7 +135,7 @@ cdef bint _copy_limits(
     cdef const Limit *limit
     cdef uint64_t end_ns
     count[0] = 0
-    pthread_mutex_lock(door.mutex)
+    hot_lock(door)
     end_ns = clock_ns() + SLICE_NS
     now_ns = max(now_ns, door.time_ns[0])
     while next[0] < book.limit_top and count[0] < SLICE_ROWS and clock_ns() < end_ns:
@@ -218,7 +214,7 @@ cdef class Monitor:
     def revision(self):
         cdef uint64_t revision
         with nogil:
-            pthread_mutex_lock(self._door.mutex)
+            hot_lock(&self._door)
             revision = self._door.book.revision
             pthread_mutex_unlock(self._door.mutex)
         return revision
@@ -226,7 +222,7 @@ cdef class Monitor:
     def time_ns(self):
         cdef uint64_t time_ns
         with nogil:
-            pthread_mutex_lock(self._door.mutex)
+            hot_lock(&self._door)
             time_ns = self._door.time_ns[0]
             pthread_mutex_unlock(self._door.mutex)
         return time_ns
@@ -237,7 +233,7 @@ cdef class Monitor:
         cdef uint32_t capacities[TABLES]
         cdef uint32_t index
         with nogil:
-            pthread_mutex_lock(self._door.mutex)
+            hot_lock(&self._door)
             book_tables(self._door.book, tables)
             for index in range(<uint32_t>TABLES):
                 counts[index] = tables[index].count[0]
@@ -252,7 +248,7 @@ cdef class Monitor:
         cdef char symbol[NAME_SIZE]
         cdef bint is_known
         with nogil:
-            pthread_mutex_lock(self._door.mutex)
+            hot_lock(&self._door)
             is_known = 1 <= instrument_id <= self._door.book.instrument_count
             if is_known:
                 memcpy(symbol, self._door.book.instruments[instrument_id - 1].symbol, NAME_SIZE)

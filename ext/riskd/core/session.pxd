@@ -274,6 +274,8 @@ cdef struct Front:
     uint32_t calls_free
     Queue ready
     Queue waiting
+    # What was decided since the lock was taken.
+    uint32_t round_weight
     Session *dirty
     uint64_t buffered_size
     # All, and those that are not the first of their connection.

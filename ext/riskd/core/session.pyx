@@ -134,8 +134,10 @@ cdef enum HeaderFault:
     HEADER_FAULT_TOO_LARGE = 3
 
 cdef enum:
-    # Calls decided under one lock.
-    ROUND_CALLS_MAX = 256
+    # What is decided under one lock: orders, and one more for each so many bytes of a request. It
+    # is how long others wait for the engine, of whom one may want to stop all trading.
+    ROUND_WEIGHT_MAX = 256
+    WEIGHT_SIZE = 128
     # Messages of a stream that are decided in one turn; more wait for the next.
     LANE_TURN_MAX = 64
     # A reply to one, in its frame.
@@ -1496,6 +1498,7 @@ cdef uint32_t _decide_message(
         LANE_OUTPUT_SIZE - lane.output_size - PREFIX_SIZE,
     )
     cdef Timer timer
+    front.round_weight += 1
     if not decode_streamed(
         lane.input + PREFIX_SIZE, size, &field, &request, &request_size, malformed
     ):
@@ -1582,6 +1585,7 @@ cdef bint _decide(Front *front, Call *call) noexcept nogil:
     cdef Writer writer = inner_writer(front.reply, REPLY_SIZE_MAX)
     cdef uint32_t verdict
     debug_assert(call.state == CALL_READY)
+    front.round_weight += 1 + call.size // WEIGHT_SIZE
     if call.deadline_ns != 0 and call.deadline_ns <= front.now_ns:
         _refuse_queued(
             &front.ready, call, GRPC_DEADLINE_EXCEEDED, "the deadline had passed: nothing was done",
@@ -1682,7 +1686,8 @@ cdef bint front_decide(Front *front) noexcept nogil:
         return False
     hot_begin(&front.door)
     ahead.count = 0
-    while front.ready.first != NULL and decided < ROUND_CALLS_MAX and not is_full:
+    front.round_weight = 0
+    while front.ready.first != NULL and front.round_weight < ROUND_WEIGHT_MAX and not is_full:
         while next != NULL and ahead.count < decided + HOT_AHEAD:
             hot_foresee(
                 &front.door,
