@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import shutil
 import socket
 import struct
 import time
@@ -32,19 +31,20 @@ from riskd.v1 import market_data_service_pb2 as marks_pb
 from riskd.v1 import order_risk_service_pb2 as pb
 from riskd.v1 import types_pb2
 from riskd.wiring import build_guard, build_server
-from tests.service.authority import Authority
+from tests.service.authority import Authority, needs_openssl
 from tests.service.conftest import (
     TIMEOUT_S,
     Clock,
     Rig,
     btc_instrument,
+    new_order,
     open_market,
 )
 from tests.service.test_identities import SETUP, _Token, token_of
-from tests.service.test_metrics import Samples, find, order, samples_of
+from tests.service.test_metrics import Samples, find, samples_of
 
 pytest.importorskip("riskd.core.listener")
-pytestmark = pytest.mark.skipif(shutil.which("openssl") is None, reason="no openssl to make keys")
+pytestmark = needs_openssl
 
 METHODS = "/riskd.v1.OrderRiskService/"
 TOKEN = token_of("setup")
@@ -267,15 +267,15 @@ def test_each_sample_is_what_was_done(service: Service, clock: Clock) -> None:
         engine.set_limit(3, 7, instrument, limit, value, 0, 1, clock.now_ns)
     # The control server: two orders, a repeat, and two that nobody may send.
     for number in (1, 2, 2):
-        assert setup.orders.CheckOrder(order(number)).decision == types_pb2.DECISION_ACCEPTED
+        assert setup.orders.CheckOrder(new_order(number)).decision == types_pb2.DECISION_ACCEPTED
     for _ in range(2):
         with pytest.raises(grpc.RpcError):
-            service.rig.orders.CheckOrder(order(3))
+            service.rig.orders.CheckOrder(new_order(3))
     # The native door: orders, what is no gRPC, what is taken back, who is nobody, a stream.
     peer = Peer(service.door)
-    assert peer.answered(peer.call("CheckOrder", order(11))) == {"0"}
+    assert peer.answered(peer.call("CheckOrder", new_order(11))) == {"0"}
     for _ in range(NOT_POSTED):
-        got = peer.call("CheckOrder", order(12), headers={":method": "GET"})
+        got = peer.call("CheckOrder", new_order(12), headers={":method": "GET"})
         assert peer.answered(got) == {"HTTP 405"}
     for _ in range(RESETS):
         stream = peer.call("CheckOrder")
@@ -284,8 +284,10 @@ def test_each_sample_is_what_was_done(service: Service, clock: Clock) -> None:
         peer.exchange()
     for token, count in (("", 1), (token_of("nobody"), 4)):
         for _ in range(count):
-            assert peer.answered(peer.call("CheckOrder", order(13), token=token)) == {"16"}
-    messages = [pb.StreamOrdersRequest(order=order(number)) for number in range(20, 20 + STREAMED)]
+            assert peer.answered(peer.call("CheckOrder", new_order(13), token=token)) == {"16"}
+    messages = [
+        pb.StreamOrdersRequest(order=new_order(number)) for number in range(20, 20 + STREAMED)
+    ]
     peer.call("StreamOrders", *messages, ends=False)
     peer.exchange()
     until(lambda: find(service.samples(), "riskd_streamed_messages_total") == STREAMED)
@@ -301,9 +303,9 @@ def test_each_sample_is_what_was_done(service: Service, clock: Clock) -> None:
     service.disk.hold("fdatasync")
     held = []
     for number in range(HELD):
-        held.append(peer.call("CheckOrder", order(30 + number)))
+        held.append(peer.call("CheckOrder", new_order(30 + number)))
         peer.exchange()
-    beyond = [peer.call("CheckOrder", order(40 + number)) for number in range(OVERLOADED)]
+    beyond = [peer.call("CheckOrder", new_order(40 + number)) for number in range(OVERLOADED)]
     assert peer.answered(*beyond) == {"8"}
     # All that was sent is read.
     peer.exchange()
@@ -375,7 +377,7 @@ def test_each_sample_is_what_was_done(service: Service, clock: Clock) -> None:
     assert of_journal(service.samples()) == before | {"batches_total": batches + 2}
     assert service.journal_size() - durable_size == find(samples, "riskd_journal_lag_bytes")
     service.disk.fail("fdatasync", 0, errno.EIO)
-    assert peer.answered(peer.call("CheckOrder", order(50))) == {"14"}
+    assert peer.answered(peer.call("CheckOrder", new_order(50))) == {"14"}
     assert find(service.samples(), "riskd_journal_failed") == 1
     peer.socket.close()
 
