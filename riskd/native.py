@@ -86,6 +86,7 @@ class NativeDoor:
             cpus=[int(cpu) for cpu in settings.listener_cpus],
             busy_poll_us=settings.listener_busy_poll_us,
             connections_max=settings.listener_connections_max,
+            connections_per_address_max=settings.listener_connections_per_address_max,
             calls_max=settings.listener_calls_max,
             message_bytes_max=settings.receive_message_bytes_max,
             room_wait_ms_max=settings.journal_wait_ms_max,

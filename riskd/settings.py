@@ -118,6 +118,13 @@ class Settings:
         minimum=1,
         maximum=65_536,
     )
+    listener_connections_per_address_max: int = _setting(
+        256,
+        "Of those, connections from one IPv4 address or IPv6 network of 64 bits; Unix sockets are "
+        "not counted.",
+        minimum=1,
+        maximum=65_536,
+    )
     listener_idle_ms_max: int = _setting(
         0,
         "How long a connection of the native listener may be without a call before it is asked to "

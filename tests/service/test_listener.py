@@ -522,6 +522,57 @@ def test_connections_beyond_capacity_are_closed(market: Rig) -> None:
         native.health.Check(health_pb2.HealthCheckRequest())
 
 
+def is_taken(host: str, port: int, source: str, stack: contextlib.ExitStack) -> bool:
+    """Connect from an address; say whether the server speaks, and stay connected."""
+    client = stack.enter_context(
+        socket.create_connection((host, port), TIMEOUT_S, source_address=(source, 0))
+    )
+    with contextlib.suppress(ConnectionResetError):
+        # Its SETTINGS.
+        return client.recv(9)[3:4] == b"\x04"
+    return False
+
+
+@pytest.mark.parametrize(
+    ("address", "source", "other"),
+    [("127.0.0.1:0", "127.0.0.5", "127.0.0.6"), ("[::1]:0", "::1", None)],
+    ids=["ipv4", "ipv6"],
+)
+def test_one_address_does_not_take_all_connections(
+    market: Rig, address: str, source: str, other: str | None
+) -> None:
+    with (
+        listening(market.engine, address, connections_max=6, connections_per_address_max=3) as native,
+        contextlib.ExitStack() as others,
+    ):
+        host, port = native.address.removeprefix("[").replace("]", "").rsplit(":", 1)
+        for _ in range(3):
+            # Those that are closed do not count any more.
+            with contextlib.ExitStack() as stack:
+                taken = [is_taken(host, int(port), source, stack) for _ in range(5)]
+                assert taken == [True] * 3 + [False] * 2
+                if other is not None:
+                    assert is_taken(host, int(port), other, stack)
+            while native.listener.counts()["connections_open"] > 0:
+                pass
+        assert native.listener.counts()["connections_refused"] == 6
+        if other is not None:
+            assert [is_taken(host, int(port), other, others) for _ in range(4)] == [True] * 3 + [False]
+
+
+def test_unix_sockets_are_not_counted_by_address(market: Rig, tmp_path: Path) -> None:
+    path = tmp_path / "riskd.sock"
+    with (
+        listening(market.engine, f"unix:{path}", connections_per_address_max=1),
+        contextlib.ExitStack() as stack,
+    ):
+        for _ in range(3):
+            client = stack.enter_context(socket.socket(socket.AF_UNIX))
+            client.settimeout(TIMEOUT_S)
+            client.connect(str(path))
+            assert client.recv(9)[3] == 4
+
+
 @contextmanager
 def no_file_left() -> Iterator[None]:
     """Let this process open no file, inside the with block."""

@@ -23,6 +23,7 @@ class Listener:
         cpus: Sequence[int] = ...,
         busy_poll_us: int = ...,
         connections_max: int = ...,
+        connections_per_address_max: int = ...,
         calls_max: int = ...,
         streams_per_connection_max: int = ...,
         message_bytes_max: int = ...,

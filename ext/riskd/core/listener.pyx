@@ -23,7 +23,7 @@ from libc cimport errno as c_errno
 from libc.errno cimport EAGAIN, ECONNABORTED, EINTR
 from libc.stdint cimport UINT64_MAX, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
-from libc.string cimport memcpy
+from libc.string cimport memcmp, memcpy
 
 from cpython.pycapsule cimport PyCapsule_GetPointer
 
@@ -110,6 +110,7 @@ cdef extern from *:
     #include <netinet/in.h>
     #include <netinet/tcp.h>
     #include <stdio.h>
+    #include <string.h>
     #include <sys/epoll.h>
     #include <sys/eventfd.h>
     #include <sys/socket.h>
@@ -123,22 +124,32 @@ cdef extern from *:
     /* glibc declares it only for _GNU_SOURCE, which Python's headers may come too late for. */
     extern int accept4(int file, struct sockaddr *address, socklen_t *size, int flags);
 
-    /* Accept a connection and write where it comes from, for people. */
-    static int riskd_accept(int listening, char *peer, size_t size) {
+    /* Accept a connection and write where it comes from: for people; and the network, in which one
+     * client may have many addresses: an IPv4 address, as IPv6 writes it, or an IPv6 /64. A Unix
+     * socket is of none. */
+    static int riskd_accept(
+        int listening, char *peer, size_t size, unsigned char network[16], int *is_unix
+    ) {
         union { struct sockaddr any; struct sockaddr_in v4; struct sockaddr_in6 v6; } from;
         char host[INET6_ADDRSTRLEN] = "";
         socklen_t from_size = sizeof(from);
         int file = accept4(listening, &from.any, &from_size, SOCK_CLOEXEC | SOCK_NONBLOCK);
         if (file < 0)
             return file;
+        memset(network, 0, 16);
+        *is_unix = 0;
         if (from.any.sa_family == AF_INET) {
             inet_ntop(AF_INET, &from.v4.sin_addr, host, sizeof(host));
             snprintf(peer, size, "ipv4:%s:%u", host, ntohs(from.v4.sin_port));
+            memset(network + 10, 0xff, 2);
+            memcpy(network + 12, &from.v4.sin_addr, 4);
         } else if (from.any.sa_family == AF_INET6) {
             inet_ntop(AF_INET6, &from.v6.sin6_addr, host, sizeof(host));
             snprintf(peer, size, "ipv6:[%s]:%u", host, ntohs(from.v6.sin6_port));
+            memcpy(network, &from.v6.sin6_addr, 8);
         } else {
             snprintf(peer, size, "unix");
+            *is_unix = 1;
         }
         return file;
     }
@@ -154,7 +165,9 @@ cdef extern from *:
     }
     """
     void _pin "riskd_pin"(unsigned int cpu) nogil
-    int _accept_from "riskd_accept"(int listening, char *peer, size_t size) nogil
+    int _accept_from "riskd_accept"(
+        int listening, char *peer, size_t size, uint8_t *network, bint *is_unix
+    ) nogil
     ctypedef union epoll_data_t:
         uint64_t u64
     cdef struct epoll_event:
@@ -181,6 +194,8 @@ cdef extern from *:
     uint64_t _load_long "__atomic_load_n"(const uint64_t *place, int order) nogil
     void _store_long "__atomic_store_n"(uint64_t *place, uint64_t value, int order) nogil
     void _store "__atomic_store_n"(uint32_t *place, uint32_t value, int order) nogil
+    uint32_t _add "__atomic_add_fetch"(uint32_t *place, uint32_t value, int order) nogil
+    uint32_t _subtract "__atomic_sub_fetch"(uint32_t *place, uint32_t value, int order) nogil
     enum:
         _ACQUIRE "__ATOMIC_ACQUIRE"
         _RELEASE "__ATOMIC_RELEASE"
@@ -197,6 +212,7 @@ cdef enum:
     WRITE_SIZE = 1 << 16
     TICK_MS = 100
     BACKLOG = 1024
+    NETWORK_SIZE = 16
     BUSY_POLL_US_MAX = 1_000_000
     CPUS_MAX = 1024
     # Places in an event's data, before those of connections.
@@ -213,9 +229,16 @@ cdef enum Phase:
     PHASE_SERVING = 1
     PHASE_DRAINING = 2
 
+# Where connections come from, and how many are open: each thread takes its own away.
+cdef struct Network:
+    uint8_t address[NETWORK_SIZE]
+    uint32_t count
+
 cdef struct Connection:
     Session session
     Connection *next
+    # NULL: a Unix socket.
+    Network *network
     int file
     bint is_open
     # NULL: plain text; and whether bytes can be sent.
@@ -229,6 +252,7 @@ cdef struct Connection:
 
 # A connection on its way from the thread that accepted it to its own.
 cdef struct Given:
+    Network *network
     int file
     uint32_t place
     char peer[PEER_SIZE]
@@ -260,6 +284,10 @@ cdef struct State:
     State **threads
     uint32_t threads_count
     uint32_t connections_all_max
+    # Of the first thread: those with connections, and up to the last the free ones among them.
+    Network *networks
+    uint32_t networks_count
+    uint32_t connections_per_address_max
     uint64_t given[THREADS_MAX]
     # Of those: refused, or closed.
     uint64_t ended
@@ -311,6 +339,11 @@ cdef void _watch(
     epoll_ctl(state.epoll, operation, connection.file, &event)
 
 
+cdef inline void _leave(Network *network) noexcept nogil:
+    if network != NULL:
+        _subtract(&network.count, 1, _RELEASE)
+
+
 cdef void _close_connection(State *state, Connection *connection) noexcept nogil:
     if not connection.is_open:
         return
@@ -325,6 +358,7 @@ cdef void _close_connection(State *state, Connection *connection) noexcept nogil
     connection.is_open = False
     connection.next = state.closed
     state.closed = connection
+    _leave(connection.network)
     count_one(&state.ended)
     set_number(&state.connections_count, state.connections_count - 1)
 
@@ -338,30 +372,31 @@ cdef void _free_closed(State *state) noexcept nogil:
         state.free = connection
 
 
-cdef void _refuse_connection(State *state, int file) noexcept nogil:
+cdef void _refuse_connection(State *state, const Given *given) noexcept nogil:
     count_one(&state.connections_refused)
+    _leave(given.network)
     count_one(&state.ended)
-    close(file)
+    close(given.file)
 
 
-cdef void _give_up(State *state, Connection *connection, int file) noexcept nogil:
+cdef void _give_up(State *state, Connection *connection, const Given *given) noexcept nogil:
     """Undo the beginning of a connection that there is no memory for."""
     if connection.tls != NULL:
         tls_close(connection.tls)
         connection.tls = NULL
     connection.next = state.free
     state.free = connection
-    _refuse_connection(state, file)
+    _refuse_connection(state, given)
 
 
-cdef void _open_connection(
-    State *state, TlsContext *context, int file, const char *peer
-) noexcept nogil:
+cdef void _open_connection(State *state, const Given *given) noexcept nogil:
+    cdef TlsContext *context = state.contexts[given.place]
+    cdef int file = given.file
     cdef Connection *connection = state.free
     cdef int one = 1
     cdef int busy_poll_us = <int>(state.busy_poll_ns / 1000)
     if connection == NULL or _load(&state.phase, _ACQUIRE) != PHASE_SERVING:
-        _refuse_connection(state, file)
+        _refuse_connection(state, given)
         return
     state.free = connection.next
     # It fails on a Unix socket, which has nothing to delay.
@@ -370,22 +405,55 @@ cdef void _open_connection(
         # Where the network's driver can be polled, and the process may ask for it.
         setsockopt(file, SOL_SOCKET, SO_BUSY_POLL, &busy_poll_us, sizeof(busy_poll_us))
     connection.file = file
+    connection.network = given.network
     connection.left = NULL
     connection.left_size = 0
     connection.left_sent = 0
     connection.tls = tls_open(context, file) if context != NULL else NULL
     connection.is_secured = context == NULL
     if context != NULL and connection.tls == NULL:
-        _give_up(state, connection, file)
+        _give_up(state, connection, given)
         return
     if not session_open(&connection.session, &state.front, connection):
-        _give_up(state, connection, file)
+        _give_up(state, connection, given)
         return
-    memcpy(connection.session.peer, peer, PEER_SIZE)
+    memcpy(connection.session.peer, given.peer, PEER_SIZE)
     connection.is_open = True
     set_number(&state.connections_count, state.connections_count + 1)
     count_one(&state.connections_opened)
     _watch(state, connection, EPOLL_CTL_ADD, EPOLLIN)
+
+
+cdef Network *_network_of(State *state, const uint8_t *address) noexcept nogil:
+    """Return where it is counted what comes from an address; NULL if all places are taken.
+
+    There are as many as connections, so that those that have one leave a place for one more.
+    """
+    cdef Network *network
+    cdef Network *vacant = NULL
+    cdef uint32_t index
+    for index in range(state.networks_count):
+        network = &state.networks[index]
+        if _load(&network.count, _ACQUIRE) == 0:
+            vacant = network
+        elif memcmp(network.address, address, NETWORK_SIZE) == 0:
+            return network
+    if vacant == NULL and state.networks_count < state.connections_all_max:
+        vacant = &state.networks[state.networks_count]
+        state.networks_count += 1
+    if vacant != NULL:
+        memcpy(vacant.address, address, NETWORK_SIZE)
+    return vacant
+
+
+cdef bint _enter(State *state, Network *network) noexcept nogil:
+    """Count one more connection of a network; False if it has as many as it may."""
+    if network == NULL:
+        return True
+    if _load(&network.count, _RELAXED) >= state.connections_per_address_max:
+        return False
+    _add(&network.count, 1, _RELAXED)
+    return True
 
 
 cdef void _give(State *state, const Given *given) noexcept nogil:
@@ -403,16 +471,17 @@ cdef void _give(State *state, const Given *given) noexcept nogil:
             fewest = open
             chosen = index
     thread = state.threads[chosen]
-    if all_open >= state.connections_all_max:
+    if all_open >= state.connections_all_max or not _enter(state, given.network):
         count_one(&state.connections_refused)
         close(given.file)
     elif thread == state:
         state.given[chosen] += 1
-        _open_connection(state, state.contexts[given.place], given.file, given.peer)
+        _open_connection(state, given)
     elif write(thread.given_write, given, sizeof(Given)) == sizeof(Given):
         state.given[chosen] += 1
     else:
         # It takes nothing: thousands are on their way.
+        _leave(given.network)
         count_one(&state.connections_refused)
         close(given.file)
 
@@ -420,7 +489,7 @@ cdef void _give(State *state, const Given *given) noexcept nogil:
 cdef void _take_given(State *state) noexcept nogil:
     cdef Given given
     while read(state.given_read, &given, sizeof(Given)) == sizeof(Given):
-        _open_connection(state, state.contexts[given.place], given.file, given.peer)
+        _open_connection(state, &given)
 
 
 cdef void _watch_sockets(State *state, uint32_t events) noexcept nogil:
@@ -434,12 +503,19 @@ cdef void _watch_sockets(State *state, uint32_t events) noexcept nogil:
 
 cdef void _accept(State *state, uint32_t place) noexcept nogil:
     cdef Given given
+    cdef uint8_t address[NETWORK_SIZE]
+    cdef bint is_unix
     cdef int _index
     given.place = place
     for _index in range(ACCEPTS_PER_ROUND_MAX):
-        given.file = _accept_from(state.sockets[place], given.peer, PEER_SIZE)
+        given.file = _accept_from(state.sockets[place], given.peer, PEER_SIZE, address, &is_unix)
         if given.file >= 0:
-            _give(state, &given)
+            given.network = NULL if is_unix else _network_of(state, address)
+            if given.network == NULL and not is_unix:
+                count_one(&state.connections_refused)
+                close(given.file)
+            else:
+                _give(state, &given)
         elif c_errno.errno == EAGAIN:
             return
         elif c_errno.errno != EINTR and c_errno.errno != ECONNABORTED:
@@ -826,6 +902,7 @@ cdef void _free_state(State *state) noexcept:
             close(file)
     front_close(&state.front)
     free(state.connections)
+    free(state.networks)
     free(state)
 
 
@@ -856,6 +933,7 @@ cdef class Listener:
         cpus=(),
         busy_poll_us=50,
         connections_max=1024,
+        connections_per_address_max=256,
         calls_max=4096,
         streams_per_connection_max=256,
         message_bytes_max=1 << 20,
@@ -900,9 +978,13 @@ cdef class Listener:
             self._states[index].threads = self._states
             self._states[index].threads_count = self._count
             self._states[index].connections_all_max = connections_max
+            self._states[index].connections_per_address_max = connections_per_address_max
             self._states[index].cpu = cpus[index] if cpus else -1
             self._states[index].busy_poll_ns = busy_poll_us * 1000
             self._states[index].socket_wait_ns = socket_wait_ms_max * 1_000_000
+        self._states[0].networks = <Network *>calloc(connections_max, sizeof(Network))
+        if self._states[0].networks == NULL:
+            raise MemoryError("no memory for the networks of connections")
         if self._states[0].front.door.log != NULL:
             journal_attach(self._states[0].front.door.log, self._commit_file)
             self._is_attached = True
