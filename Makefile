@@ -30,6 +30,8 @@ CHECKED := $(wildcard riskd benchmarks tests)
 TESTS := $(wildcard tests clients/python/tests)
 THREADED := $(wildcard tests/service/test_listener*.py) \
 	tests/service/test_doors.py tests/service/test_durability.py \
+	tests/service/test_identities.py tests/service/test_credentials.py \
+	$(wildcard tests/service/test_metric*.py) tests/unit/test_histogram.py \
 	tests/unit/test_journal.py tests/unit/test_durable_engine.py
 
 .DELETE_ON_ERROR:
