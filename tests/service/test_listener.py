@@ -542,7 +542,9 @@ def test_one_address_does_not_take_all_connections(
     market: Rig, address: str, source: str, other: str | None
 ) -> None:
     with (
-        listening(market.engine, address, connections_max=6, connections_per_address_max=3) as native,
+        listening(
+            market.engine, address, connections_max=6, connections_per_address_max=3
+        ) as native,
         contextlib.ExitStack() as others,
     ):
         host, port = native.address.removeprefix("[").replace("]", "").rsplit(":", 1)
@@ -557,7 +559,9 @@ def test_one_address_does_not_take_all_connections(
                 pass
         assert native.listener.counts()["connections_refused"] == 6
         if other is not None:
-            assert [is_taken(host, int(port), other, others) for _ in range(4)] == [True] * 3 + [False]
+            assert [is_taken(host, int(port), other, others) for _ in range(4)] == [True] * 3 + [
+                False
+            ]
 
 
 def test_unix_sockets_are_not_counted_by_address(market: Rig, tmp_path: Path) -> None:

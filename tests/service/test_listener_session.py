@@ -528,7 +528,8 @@ def statuses_in(decoder: hpack.Decoder, frames: list[Frame]) -> dict[int, tuple[
     found = {}
     for frame in frames:
         if isinstance(frame, HeadersFrame):
-            headers = dict(decoder.decode(frame.data))
+            pairs: Any = decoder.decode(frame.data)
+            headers: dict[str, str] = dict(pairs)
             if "grpc-status" in headers:
                 found[frame.stream_id] = (headers["grpc-status"], headers.get("grpc-message", ""))
     return found
@@ -585,7 +586,7 @@ def test_connections_that_began_together_do_not_end_together(market: Rig) -> Non
     counts = []
     for _ in range(10):
         announced = [first.tick(2 * 10**8), *(server.tick(0) for server in servers[1:])]
-        frames = [frame for sent in announced for frame in frames_of(sent)]
+        frames: list[Any] = [frame for sent in announced for frame in frames_of(sent)]
         assert all(isinstance(frame, GoAwayFrame) for frame in frames)
         counts.append(len([frame for frame in frames if frame.last_stream_id == 2**31 - 1]))
     # All between 9 and 11 s, in each fifth of a second about as many.
