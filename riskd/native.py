@@ -6,7 +6,7 @@ import threading
 from typing import TYPE_CHECKING
 
 from riskd.guard import Guard, check_guarded
-from riskd.settings import Settings, SettingsError
+from riskd.settings import LISTENER_BUFFERED_BYTES, Settings, SettingsError
 
 if TYPE_CHECKING:
     from riskd.core.engine import Engine
@@ -89,6 +89,7 @@ class NativeDoor:
             connections_per_address_max=settings.listener_connections_per_address_max,
             calls_max=settings.listener_calls_max,
             message_bytes_max=settings.receive_message_bytes_max,
+            buffered_bytes_max=LISTENER_BUFFERED_BYTES,
             room_wait_ms_max=settings.journal_wait_ms_max,
             idle_ms_max=settings.listener_idle_ms_max,
             age_ms_max=settings.listener_age_ms_max,

@@ -34,6 +34,8 @@ _OTHER_VARIABLES = (
     TOKEN_FILE_VARIABLE,
 )
 LISTENER_ADDRESSES_MAX = 8
+# Memory of the native listener for requests and replies that are not small; threads share it.
+LISTENER_BUFFERED_BYTES = 64 << 20
 
 Kind = Literal["integer", "boolean", "text", "list"]
 Value = int | bool | str | tuple[str, ...]
@@ -314,6 +316,7 @@ class Settings:
                 f"must have at most {LISTENER_ADDRESSES_MAX}"
             )
         self._check_cpus()
+        self._check_largest_request()
         if bool(self.certificate_file) != bool(self.key_file):
             raise SettingsError("certificate_file and key_file must both be set, or neither")
         if self.client_ca_file and not self.certificate_file:
@@ -331,6 +334,16 @@ class Settings:
                 )
         if self.traces_endpoint:
             self._check_traces()
+
+    def _check_largest_request(self) -> None:
+        # A connection has at most half of what is free, while a request grows.
+        bytes_max = LISTENER_BUFFERED_BYTES // self.listener_threads // 2
+        if self.listener_addresses and self.receive_message_bytes_max > bytes_max:
+            raise SettingsError(
+                f"receive_message_bytes_max {self.receive_message_bytes_max} with "
+                f"{self.listener_threads} listener_threads: must be at most {bytes_max}, half of "
+                f"what each thread has of the native listener's {LISTENER_BUFFERED_BYTES} bytes"
+            )
 
     def _check_cpus(self) -> None:
         for cpu in self.listener_cpus:

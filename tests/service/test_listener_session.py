@@ -28,6 +28,7 @@ from hyperframe.frame import (
 )
 
 from riskd.core.permits import Permits
+from riskd.v1 import order_risk_service_pb2 as pb
 from tests.service.conftest import Rig, new_order
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ else:
     Loopback = pytest.importorskip("riskd.core.session").Loopback
 
 CHECK = "/riskd.v1.OrderRiskService/CheckOrder"
+BATCH = "/riskd.v1.OrderRiskService/BatchCheckOrders"
 STREAM = "/riskd.v1.OrderRiskService/StreamOrders"
 HEALTH = "/grpc.health.v1.Health/Check"
 WATCH = "/grpc.health.v1.Health/Watch"
@@ -319,6 +321,40 @@ def test_a_large_request_passes_both_windows(client: Client, market: Rig) -> Non
             small.exchange()
     assert small.outcome(stream)[0] == EXHAUSTED
     assert small.server.buffered_bytes == 0
+
+
+@pytest.mark.parametrize("size", [1 << 20, 700_001, 16_385, 16_384, 600])
+def test_a_request_of_half_the_memory_is_taken_in_pieces(market: Rig, size: int) -> None:
+    client = Client(market.engine, message_bytes_max=size, buffered_bytes_max=2 * size)
+    stream = client.begin()
+    message = framed(bytes(size))
+    for at in range(0, len(message), 5000):
+        client.send(stream, message[at : at + 5000])
+    # It is read as a whole, and is no CheckOrderRequest.
+    client.http.end_stream(stream)
+    client.exchange()
+    assert client.outcome(stream)[0] == INVALID
+    assert client.server.buffered_bytes == 0
+
+
+def test_requests_that_stop_half_way_leave_memory_for_others(market: Rig) -> None:
+    greedy = Client(market.engine, buffered_bytes_max=1 << 20, message_bytes_max=1 << 19)
+    statuses = []
+    for _ in range(8):
+        stream = greedy.begin(BATCH)
+        greedy.http.send_data(stream, struct.pack(">BI", 0, 200_000))
+        for _ in range(20):
+            if stream not in greedy.headers:
+                greedy.http.send_data(stream, bytes(8192))
+                greedy.exchange()
+        statuses.append(status_of(greedy, stream))
+    assert statuses == [None] * 2 + [EXHAUSTED] * 6
+    other = Client(market.engine, beside=greedy.server)
+    orders = [new_order(number) for number in range(1, 65)]
+    batch = pb.BatchCheckOrdersRequest(mode=pb.BATCH_MODE_INDEPENDENT, orders=orders)
+    status, reply = other.call(batch.SerializeToString(), BATCH)
+    assert status == OK
+    assert len(pb.BatchCheckOrdersResponse.FromString(reply).decisions) == 64
 
 
 def test_a_reply_waits_for_the_clients_window(market: Rig) -> None:

@@ -3,6 +3,7 @@
 import argparse
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -107,6 +108,24 @@ def test_mistake_in_the_file_is_named(tmp_path: Path, text: str, message: str) -
 def test_mistake_in_the_environment_is_named(environment: Mapping[str, str], message: str) -> None:
     with pytest.raises(SettingsError, match=message):
         load(environment=environment)
+
+
+def test_a_largest_request_that_no_thread_has_memory_for_is_refused() -> None:
+    # 64 MiB for all threads, of which a connection has at most half.
+    assert Settings(listener_threads=32).receive_message_bytes_max == 1 << 20
+    assert Settings(receive_message_bytes_max=32 << 20).listener_threads == 1
+    cases: list[tuple[dict[str, Any], int]] = [
+        ({"listener_threads": 33}, 1_016_800),
+        ({"listener_threads": 64}, 524_288),
+        ({"receive_message_bytes_max": (32 << 20) + 1}, 33_554_432),
+    ]
+    for values, bound in cases:
+        with pytest.raises(
+            SettingsError, match=f"receive_message_bytes_max .* listener_threads: .*most {bound},"
+        ):
+            Settings(**values)
+        # The control server alone has no such bound.
+        Settings(**values, listener_addresses=())
 
 
 def test_plain_text_off_loopback_must_be_asked_for() -> None:

@@ -425,6 +425,7 @@ cdef bint _make_room(Front *front, Call *call, uint32_t wanted, bint is_bounded)
     """Give a call bytes for so much, keeping what is there; False if there is no memory for it."""
     cdef uint32_t capacity = call.capacity
     cdef uint32_t added
+    cdef uint64_t held
     cdef uint8_t *bytes_
     if wanted <= call.capacity:
         return True
@@ -432,8 +433,14 @@ cdef bint _make_room(Front *front, Call *call, uint32_t wanted, bint is_bounded)
         capacity = BUFFER_SIZE_MIN
     while capacity < wanted:
         capacity *= 2
-    if is_bounded and capacity + call.session.buffered_size > _free_size(front):
-        return False
+    if is_bounded:
+        # Of a request: it has the size that was announced, and no more.
+        capacity = min(capacity, max(call.message_size, <uint32_t>CALL_INLINE_SIZE))
+        held = call.session.buffered_size
+        if call.bytes != call.inline_:
+            held -= call.capacity
+        if capacity + held > _free_size(front):
+            return False
     bytes_ = <uint8_t *>realloc(call.bytes if call.bytes != call.inline_ else NULL, capacity)
     if bytes_ == NULL:
         return False
