@@ -209,7 +209,7 @@ class ServingRounds:
 async def closed_loops(engine: Engine, requests: Sequence[bytes], clients: int) -> list[bytes]:
     """Answer all requests, so many at a time, as the service does; return the replies."""
     commits = Commits(engine, room_wait_s=10.0)
-    commits.watch(lambda: None)
+    commits.watch(lambda _: None)
     left = iter(requests)
     replies: list[bytes] = []
 

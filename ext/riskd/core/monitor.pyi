@@ -25,7 +25,7 @@ class Monitor:
     def revision(self) -> int:
         """Return the number of the last change."""
     def time_ns(self) -> int:
-        """Return the time of the last change, in ns since 1970: the engine's time is never before."""
+        """Return the time of the last change (ns since 1970): the engine's is never before."""
     def tables(self) -> dict[str, tuple[int, int]]:
         """Return (rows, room for rows) of each table, by name."""
     def symbol(self, instrument_id: int) -> str:

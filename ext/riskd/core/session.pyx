@@ -208,8 +208,8 @@ REPLY_HEADERS[1] = _constant("content-type", "application/grpc")
 cdef nghttp2_nv OK_TRAILERS[1]
 OK_TRAILERS[0] = _constant("grpc-status", "0")
 
-# The same as a frame: its size, type, flags and stream, then a literal field without indexing, whose
-# name is new (RFC 7541, 6.2.2).
+# The same as a frame: its size, type, flags and stream, then a literal field without indexing,
+# whose name is new (RFC 7541, 6.2.2).
 cdef enum:
     FRAME_FLAGS = 4
     FRAME_STREAM = 5
