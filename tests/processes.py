@@ -39,8 +39,8 @@ def running(
             if line.startswith("serving on "):
                 break
         else:
-            _, error = server.communicate()
-            raise RuntimeError(f"riskd serve ended with {server.returncode}: {error or said}")
+            error = server.stderr.read() if server.stderr else said
+            raise RuntimeError(f"riskd serve ended with status {server.wait()}: {error}")
         yield server, said
     finally:
         server.kill()

@@ -6,7 +6,6 @@ Three times: in plain text, with TLS, and with TLS that asks clients for a certi
 from __future__ import annotations
 
 import re
-import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
@@ -23,6 +22,7 @@ from riskd.v1.account_service_pb2_grpc import AccountServiceStub
 from riskd.v1.instrument_service_pb2_grpc import InstrumentServiceStub
 from riskd.v1.market_data_service_pb2_grpc import MarketDataServiceStub
 from tests.processes import running
+from tests.service.authority import Authority
 from tests.service.conftest import btc_instrument, btc_schedule
 
 STOP_S = 30
@@ -71,21 +71,9 @@ def serving() -> Iterator[Service]:
 
 def make_certificates(folder: Path) -> None:
     """Write an authority, a server's certificate for localhost and a client's: NAME.pem, .key."""
-    leaf = ["-CA", f"{folder}/ca.pem", "-CAkey", f"{folder}/ca.key"]
-    leaf += ["-addext", "basicConstraints=critical,CA:FALSE"]
-    for name, words in {
-        "ca": ["-subj", "/CN=riskd interop"],
-        "server": ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost", *leaf],
-        "client": ["-subj", "/CN=gateway-3", *leaf],
-    }.items():
-        # The curve that every library of every language has.
-        key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
-        out = ["-keyout", f"{folder}/{name}.key", "-out", f"{folder}/{name}.pem"]
-        subprocess.run(
-            ["openssl", "req", "-x509", "-days", "2", *key, *out, *words],
-            check=True,
-            capture_output=True,
-        )
+    authority = Authority(folder, "ca")
+    authority.sign("server")
+    authority.sign("client", subject="/CN=gateway-3")
 
 
 @contextmanager
