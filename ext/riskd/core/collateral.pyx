@@ -27,7 +27,8 @@ cdef i128 _product_over(
     """Return factor * other / divisor, all at least 0, exactly and then rounded; or beyond().
 
     The product may have 256 bits: then the quotient is found bit by bit of the other factor, from
-    the top, as in long division. Remainders stay below the divisor, which is below 2^126.
+    the top, as in long division. A remainder stays below three divisors; one is below 2^93, of 62
+    bits and 10^9.
     """
     cdef i128 product, whole, rest
     cdef i128 quotient = 0

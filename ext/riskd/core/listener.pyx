@@ -173,7 +173,7 @@ cdef extern from *:
     cdef struct epoll_event:
         uint32_t events
         epoll_data_t data
-    int EPOLL_CLOEXEC, EPOLL_CTL_ADD, EPOLL_CTL_MOD, EPOLL_CTL_DEL
+    int EPOLL_CLOEXEC, EPOLL_CTL_ADD, EPOLL_CTL_MOD
     uint32_t EPOLLIN, EPOLLOUT, EPOLLERR, EPOLLHUP, EPOLLET
     int epoll_create1(int flags) nogil
     int epoll_ctl(int epoll, int operation, int file, epoll_event *event) nogil
