@@ -19,6 +19,8 @@ SUMMARY_S = 10.0
 
 CONTROL = "control"
 NATIVE = "native"
+# In the place of a reason: a kind of denial beyond those that the native door keeps.
+NOT_KEPT = "NOT_KEPT"
 
 _logger = logging.getLogger("riskd.denials")
 
@@ -79,7 +81,7 @@ class Denials:
     def add_unseen(self, door: str, count: int) -> None:
         """Count denials of which nothing is known but that they were."""
         with self._lock:
-            self._counts[door, "NOT_KEPT"] += count
+            self._counts[door, NOT_KEPT] += count
 
     def counts(self) -> dict[tuple[str, str], int]:
         """Return how many calls were denied since the start, by door and reason."""

@@ -130,7 +130,8 @@ FAMILIES = (
     Family(
         "riskd_denials",
         "counter",
-        "Calls that were denied for who their client is, by the reason of the error.",
+        "Calls that were denied for who their client is, by the reason of the error; NOT_KEPT: by "
+        "the native door, of more kinds than it keeps until somebody looks.",
         ("door", "reason"),
     ),
     Family("riskd_scrape_duration_seconds", "gauge", "How long the last reading took."),
