@@ -15,6 +15,7 @@ import h2.events
 import h2.settings
 import hpack
 import pytest
+from grpc_health.v1 import health_pb2
 from hyperframe.frame import (
     ContinuationFrame,
     DataFrame,
@@ -25,6 +26,7 @@ from hyperframe.frame import (
     PriorityFrame,
     RstStreamFrame,
     SettingsFrame,
+    WindowUpdateFrame,
 )
 
 from riskd.core.permits import Permits
@@ -48,6 +50,9 @@ PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 OK, INVALID, EXPIRED, EXHAUSTED, UNIMPLEMENTED, INTERNAL, UNAVAILABLE = (
     "0", "3", "4", "8", "12", "13", "14",
 )  # fmt: skip
+
+
+LANE_EXPIRED = "the deadline has passed: what has no reply was not done"
 
 
 def framed(message: bytes, flag: int = 0) -> bytes:
@@ -149,6 +154,12 @@ def details_of(client: Client, stream: int) -> bytes:
 
 def order_bytes(number: int = 1) -> bytes:
     return new_order(number).SerializeToString()
+
+
+def streamed_order(number: int = 1) -> bytes:
+    """Return a message of a stream."""
+    order = order_bytes(number)
+    return framed(b"\x0a" + bytes([len(order)]) + order)
 
 
 def literal(name: str, value: str) -> bytes:
@@ -264,9 +275,126 @@ def test_other_http_methods_are_not_allowed(client: Client) -> None:
     assert client.server.calls == 0
 
 
-@pytest.mark.parametrize("timeout", ["1H", "99999999H", "1M", "1S", "999m", "99999u", "99999999n"])
-def test_a_timeout_may_have_any_unit(client: Client, timeout: str) -> None:
-    assert client.call(order_bytes(), grpc_timeout=timeout)[0] == OK
+@pytest.mark.parametrize(
+    ("timeout", "wait_ns"),
+    [
+        ("1H", 3_600_000_000_000),
+        ("2M", 120_000_000_000),
+        ("3S", 3_000_000_000),
+        ("4m", 4_000_000),
+        ("5u", 5_000),
+        ("6n", 6),
+        ("99999999n", 99_999_999),
+    ],
+)
+def test_a_timeout_in_any_unit_ends_a_stream_at_its_time(
+    client: Client, timeout: str, wait_ns: int
+) -> None:
+    stream = client.begin(STREAM, grpc_timeout=timeout)
+    client.take(client.server.tick(wait_ns - 1))
+    client.exchange()
+    client.send(stream, streamed_order())
+    assert client.bytes[stream]
+    assert status_of(client, stream) is None
+    client.take(client.server.tick(1))
+    assert client.headers[stream]["grpc-status"] == EXPIRED
+    assert client.headers[stream]["grpc-message"] == LANE_EXPIRED
+
+
+# In nanoseconds the first is 2^64 and a little more.
+@pytest.mark.parametrize("timeout", ["5124096H", "99999999H", "99999999M", "99999999S"])
+def test_a_timeout_of_years_does_not_end_now(client: Client, timeout: str) -> None:
+    stream = client.begin(STREAM, grpc_timeout=timeout)
+    client.take(client.server.tick(10**16))
+    client.exchange()
+    client.send(stream, streamed_order())
+    assert status_of(client, stream) is None
+    assert client.bytes[stream]
+
+
+def test_a_deadline_that_passes_before_a_streams_next_turn_says_what_was_done(
+    market: Rig,
+) -> None:
+    client = Client(market.engine)
+    stream = client.begin(STREAM, grpc_timeout="5m")
+    client.send(stream, streamed_order())
+    # Time passes, and the message comes before the next look at the clock.
+    Client(market.engine, beside=client.server).server.tick(5_000_000)
+    revision = market.engine.revision
+    client.send(stream, streamed_order(2))
+    assert client.headers[stream]["grpc-status"] == EXPIRED
+    assert client.headers[stream]["grpc-message"] == LANE_EXPIRED
+    assert client.bytes[stream]
+    assert market.engine.revision == revision
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("100%", "100%25"),
+        ("\r\n\t\x7f", "%0D%0A%09%7F"),
+        ("ünï ~!", "%C3%BCn%C3%AF ~!"),
+        ("x" * 128, "x" * 128),
+    ],
+)
+def test_a_service_that_is_unknown_is_named_in_a_header_that_is_ascii(
+    client: Client, name: str, shown: str
+) -> None:
+    request = health_pb2.HealthCheckRequest(service=name).SerializeToString()
+    stream = client.begin(HEALTH)
+    client.send(stream, framed(request), end=True)
+    assert client.outcome(stream) == ("5", b"")
+    assert client.headers[stream]["grpc-message"] == f"service {shown} is unknown"
+    # SERVICE_UNKNOWN
+    stream = client.begin(WATCH)
+    client.send(stream, framed(request), end=True)
+    assert client.bytes[stream][5:] == b"\x08\x03"
+
+
+@pytest.mark.parametrize(
+    "request_bytes",
+    [b"\x0a", b"\x0a\x80", b"\x0a\x05abcd", b"\x0a\x03abcd", b"\x12\x00", b"\x0a" + b"\xff" * 9],
+)
+def test_what_asks_for_no_service_is_refused(client: Client, request_bytes: bytes) -> None:
+    assert client.call(request_bytes, HEALTH) == (INVALID, b"")
+
+
+# What HTTP does not allow in a header costs as much.
+@pytest.mark.parametrize("byte", [b"y", b"\0"], ids=["valid", "invalid"])
+@pytest.mark.parametrize("calls_max", [8, 1], ids=["", "with no room for the call"])
+def test_headers_that_unpack_to_too_much_end_the_connection(
+    market: Rig, byte: bytes, calls_max: int
+) -> None:
+    # RFC 7541, 6.2.1: a literal that is put into the table, of 127 + 1 + 30 * 128 bytes; then its
+    # index. In the table it counts 4001.
+    bomb = b"\x40\x01x\x7f\x81\x1e" + byte * 3968
+    for count, is_open in ((65, True), (66, False)):
+        server = Loopback(market.engine, calls_max=calls_max)
+        server.feed(PREFACE + SettingsFrame(0).serialize())
+        server.feed(HeadersFrame(1, encoded(), flags=["END_HEADERS"]).serialize())
+        block = encoded() + bomb + b"\xbe" * (count - 1)
+        sent = server.feed(HeadersFrame(3, block, flags=["END_HEADERS"]).serialize())
+        assert server.is_open is is_open
+        if is_open and (calls_max == 1 or byte == b"y"):
+            assert statuses_in(hpack.Decoder(), frames_of(sent))[3][0] == EXHAUSTED
+
+
+def test_headers_that_stop_half_way_hold_nothing_for_long(market: Rig) -> None:
+    server = Loopback(market.engine)
+    server.feed(PREFACE + SettingsFrame(0).serialize())
+    server.feed(HeadersFrame(1, encoded()[:40]).serialize())
+    assert server.calls == 1
+    server.tick(11 * 10**9)
+    assert server.calls == 0
+    # The rest is of no call.
+    server.feed(ContinuationFrame(1, encoded()[40:], flags=["END_HEADERS"]).serialize())
+    assert (server.is_open, server.calls) == (True, 0)
+    # Without it the connection is asked whether it is there, and cannot answer.
+    server.feed(HeadersFrame(3, encoded()[:40]).serialize())
+    assert server.calls == 1
+    server.tick(61 * 10**9)
+    server.tick(21 * 10**9)
+    assert not server.is_open
 
 
 @pytest.mark.parametrize("timeout", ["", "1", "S", "123456789S", "1x", "-1S", "1 S", "1.5S"])
@@ -436,6 +564,7 @@ def rapid_resets() -> list[Frame]:
         lambda: [PingFrame(0, bytes(8)) for _ in range(200)],
         lambda: [SettingsFrame(0) for _ in range(100)],
         lambda: [PriorityFrame(1) for _ in range(2000)],
+        lambda: [WindowUpdateFrame(0, 1)] * 100_001,
         lambda: [
             HeadersFrame(1, encoded(), flags=["END_HEADERS"]),
             *[DataFrame(1) for _ in range(2000)],
@@ -446,7 +575,16 @@ def rapid_resets() -> list[Frame]:
             *[ContinuationFrame(1, b"\x00\x01x\x7f\x81\x7f" + bytes(256)) for _ in range(5000)],
         ],
     ],
-    ids=["resets", "pings", "settings", "priorities", "empty data", "continuations", "headers"],
+    ids=[
+        "resets",
+        "pings",
+        "settings",
+        "priorities",
+        "windows",
+        "empty data",
+        "continuations",
+        "headers",
+    ],
 )
 def test_a_flood_ends_its_connection(market: Rig, frames: Callable[[], list[Frame]]) -> None:
     server = Loopback(market.engine)

@@ -106,6 +106,9 @@ cdef extern from "<nghttp2/nghttp2.h>" nogil:
     void nghttp2_session_callbacks_set_on_header_callback(
         nghttp2_session_callbacks *callbacks, on_header_type call
     )
+    void nghttp2_session_callbacks_set_on_invalid_header_callback(
+        nghttp2_session_callbacks *callbacks, on_header_type call
+    )
     void nghttp2_session_callbacks_set_on_frame_recv_callback(
         nghttp2_session_callbacks *callbacks, on_frame_type call
     )

@@ -33,6 +33,7 @@ class Listener:
         age_ms_max: int = ...,
         age_grace_ms: int = ...,
         socket_wait_ms_max: int = ...,
+        handshake_ms_max: int = ...,
         calls_per_timed: int = ...,
         time_ns: int = ...,
         permits: Permits | None = None,
@@ -49,8 +50,8 @@ class Listener:
 
         A connection without a call for idle_ms_max, or older than age_ms_max (10 % less or more),
         is asked to end with GOAWAY; 0: none is. What is open then has age_grace_ms. One whose
-        socket takes nothing for socket_wait_ms_max is closed. One call in calls_per_timed is timed;
-        0: none is.
+        socket takes nothing for socket_wait_ms_max, or whose first frame does not come within
+        handshake_ms_max, is closed. One call in calls_per_timed is timed; 0: none is.
         """
     def listen(self, address: str, tls: Tls | None = None) -> str:
         """Listen on host:port, [IPv6]:port or unix:path; return the address with its port.

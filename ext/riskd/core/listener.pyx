@@ -236,7 +236,9 @@ cdef struct Network:
 
 cdef struct Connection:
     Session session
+    # In the list of those that are open, or free, or closed; the latter have no previous.
     Connection *next
+    Connection *previous
     # NULL: a Unix socket.
     Network *network
     int file
@@ -261,6 +263,7 @@ cdef struct Given:
 cdef struct State:
     Front front
     Connection *connections
+    Connection *open
     Connection *free
     # Closed in this round: an event of it may still be on its way.
     Connection *closed
@@ -356,6 +359,12 @@ cdef void _close_connection(State *state, Connection *connection) noexcept nogil
     connection.left = NULL
     connection.left_size = 0
     connection.is_open = False
+    if connection.previous != NULL:
+        connection.previous.next = connection.next
+    else:
+        state.open = connection.next
+    if connection.next != NULL:
+        connection.next.previous = connection.previous
     connection.next = state.closed
     state.closed = connection
     _leave(connection.network)
@@ -419,6 +428,11 @@ cdef void _open_connection(State *state, const Given *given) noexcept nogil:
         return
     memcpy(connection.session.peer, given.peer, PEER_SIZE)
     connection.is_open = True
+    connection.previous = NULL
+    connection.next = state.open
+    if state.open != NULL:
+        state.open.previous = connection
+    state.open = connection
     set_number(&state.connections_count, state.connections_count + 1)
     count_one(&state.connections_opened)
     _watch(state, connection, EPOLL_CTL_ADD, EPOLLIN)
@@ -667,15 +681,14 @@ cdef void _read(State *state, Connection *connection) noexcept nogil:
 cdef void _tick(State *state) noexcept nogil:
     """Look at all times, once in TICK_MS."""
     cdef Connection *connection
-    cdef uint32_t index
+    cdef Connection *next = state.open
     state.ticked_ns = state.front.now_ns
     if state.is_paused:
         state.is_paused = False
         _watch_sockets(state, EPOLLIN)
-    for index in range(state.connections_max):
-        connection = &state.connections[index]
-        if not connection.is_open:
-            continue
+    while next != NULL:
+        connection = next
+        next = connection.next
         if not session_tick(&connection.session) or (
             connection.left_size > 0
             and state.front.now_ns - connection.stuck_ns > state.socket_wait_ns
@@ -943,6 +956,7 @@ cdef class Listener:
         age_ms_max=0,
         age_grace_ms=10_000,
         socket_wait_ms_max=20_000,
+        handshake_ms_max=5_000,
         calls_per_timed=64,
         time_ns=0,
         Permits permits=None,
@@ -961,6 +975,7 @@ cdef class Listener:
         limits.idle_ns = idle_ms_max * 1_000_000 or UINT64_MAX
         limits.age_ns = age_ms_max * 1_000_000 or UINT64_MAX
         limits.grace_ns = age_grace_ms * 1_000_000
+        limits.handshake_ns = handshake_ms_max * 1_000_000
         limits.calls_per_timed = calls_per_timed
         self._paths = []
         self._secured = []

@@ -204,6 +204,8 @@ cdef struct Session:
     uint32_t frames[FRAME_TYPES]
     uint32_t empty_frames
     uint32_t continuations
+    # Of the block of headers that comes.
+    uint32_t headers_size
     # The newest stream that the client opened, and of that and the 63 before which were, by bits.
     int64_t newest_stream
     uint64_t opened

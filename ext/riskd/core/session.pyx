@@ -226,6 +226,8 @@ STATUSES[:] = [
 ]
 
 
+cdef const char *EXPIRED_TEXT = "the deadline had passed: nothing was done"
+cdef const char *LANE_EXPIRED_TEXT = "the deadline has passed: what has no reply was not done"
 cdef const char *ENDING = "CONNECTION_ENDING"
 cdef const char *ENDING_TEXT = (
     "the connection has had its time, make a new one: what has no reply was not done"
@@ -667,24 +669,41 @@ cdef void _refuse_http(Call *call) noexcept nogil:
 
 
 cdef void _refuse_expired(Call *call) noexcept nogil:
-    _refuse(call, GRPC_DEADLINE_EXCEEDED, "the deadline had passed: nothing was done", NULL)
+    _refuse(call, GRPC_DEADLINE_EXCEEDED, EXPIRED_TEXT, NULL)
 
 
 # --- health ----------------------------------------------------------------------------------
 
-cdef uint32_t _health_of(Front *front, const uint8_t *request, size_t size) noexcept nogil:
-    """Return the state of the service that a HealthCheckRequest names; 0 if it is none."""
-    cdef bint is_known = size == 0
-    # One field: service = 1, a string shorter than 128 bytes.
-    if size >= 2 and request[0] == 0x0A and request[1] < 0x80 and request[1] == size - 2:
-        is_known = (
-            size == 2
-            or _is(request + 2, size - 2, "riskd.v1.OrderRiskService")
-            or _is(request + 2, size - 2, "grpc.health.v1.Health")
-        )
-    elif size != 0:
-        return 0
-    if not is_known:
+cdef bint _find_service(
+    const uint8_t *request, size_t size, const uint8_t **name, size_t *name_size
+) noexcept nogil:
+    """Find what a HealthCheckRequest asks for; False if it is none."""
+    cdef size_t index = 1
+    cdef uint32_t shift = 0
+    name[0] = request
+    name_size[0] = 0
+    if size == 0:
+        return True
+    # One field: service = 1, a string, which is not longer than the largest message.
+    if request[0] != 0x0A:
+        return False
+    while index < size and shift < 32:
+        name_size[0] |= <size_t>(request[index] & 0x7F) << shift
+        shift += 7
+        index += 1
+        if request[index - 1] < 0x80:
+            name[0] = request + index
+            return name_size[0] == size - index
+    return False
+
+
+cdef uint32_t _health_of(Front *front, const uint8_t *name, size_t size) noexcept nogil:
+    """Return the state of a service."""
+    if (
+        size > 0
+        and not _is(name, size, "riskd.v1.OrderRiskService")
+        and not _is(name, size, "grpc.health.v1.Health")
+    ):
         return HEALTH_SERVICE_UNKNOWN
     if front.is_draining or front.has_failed:
         return HEALTH_NOT_SERVING
@@ -693,20 +712,23 @@ cdef uint32_t _health_of(Front *front, const uint8_t *request, size_t size) noex
 
 cdef void _answer_health(Call *call) noexcept nogil:
     cdef Front *front = call.session.front
-    cdef uint32_t health = _health_of(front, call.bytes, call.size)
+    cdef uint32_t health
     cdef uint8_t message[2]
     cdef char text[MESSAGE_SIZE_MAX]
-    if health == 0:
+    cdef const uint8_t *name
+    cdef size_t size
+    if not _find_service(call.bytes, call.size, &name, &size):
         _refuse(call, GRPC_INVALID_ARGUMENT, "not a HealthCheckRequest", "REQUEST_MALFORMED")
         return
+    health = _health_of(front, name, size)
     if health == HEALTH_SERVICE_UNKNOWN and call.method == METHOD_HEALTH_CHECK:
         # Whatever a client calls it: on its way in a header it is encoded.
         snprintf(
             text,
             sizeof(text),
             "service %.*s is unknown",
-            <int>call.size - 2,
-            <const char *>call.bytes + 2,
+            <int>min(size, <size_t>MESSAGE_SIZE_MAX),
+            <const char *>name,
         )
         _refuse(call, GRPC_NOT_FOUND, text, NULL)
         return
@@ -1185,6 +1207,7 @@ cdef int _on_begin_headers(
 ) noexcept nogil:
     cdef Session *session = <Session *>user
     cdef Call *call
+    session.headers_size = 0
     if frame.hd.type != NGHTTP2_HEADERS or frame.headers.cat != NGHTTP2_HCAT_REQUEST:
         return 0
     call = _call_open(session, frame.hd.stream_id)
@@ -1192,6 +1215,34 @@ cdef int _on_begin_headers(
     if call != NULL:
         nghttp2_session_set_stream_user_data(http, frame.hd.stream_id, call)
     return 0
+
+
+cdef inline bint _count_header(Session *session, size_t size) noexcept nogil:
+    """Whether a block of headers may go on, whoever's it is and whatever is in it.
+
+    An index of a byte can stand for a header of 4 KiB, which is read again each time.
+    """
+    if session.headers_size + size > HEADER_SIZE_HARD_MAX:
+        count_one(&session.front.sessions_abused)
+        return False
+    session.headers_size += <uint32_t>size
+    return True
+
+
+cdef int _on_invalid_header(
+    nghttp2_session *http,
+    const nghttp2_frame *frame,
+    const uint8_t *name,
+    size_t name_size,
+    const uint8_t *value,
+    size_t value_size,
+    uint8_t flags,
+    void *user,
+) noexcept nogil:
+    """Ignore a header that HTTP does not allow."""
+    if _count_header(<Session *>user, name_size + value_size + HEADER_OVERHEAD):
+        return 0
+    return NGHTTP2_ERR_CALLBACK_FAILURE
 
 
 cdef int _on_header(
@@ -1208,11 +1259,10 @@ cdef int _on_header(
     cdef Call *call = _call_of(session, frame.hd.stream_id)
     cdef size_t size = name_size + value_size + HEADER_OVERHEAD
     cdef uint64_t timeout_ns = 0
+    if not _count_header(session, size):
+        return NGHTTP2_ERR_CALLBACK_FAILURE
     if call == NULL:
         return 0
-    if call.header_size + size > HEADER_SIZE_HARD_MAX:
-        count_one(&session.front.sessions_abused)
-        return NGHTTP2_ERR_CALLBACK_FAILURE
     call.header_size += <uint32_t>size
     if call.header_size > session.front.limits.header_size_max:
         call.fault = HEADER_FAULT_TOO_LARGE
@@ -1595,8 +1645,8 @@ cdef bint _decide(Front *front, Call *call) noexcept nogil:
     front.round_weight += 1 + call.size // WEIGHT_SIZE
     if call.deadline_ns != 0 and call.deadline_ns <= front.now_ns:
         _refuse_queued(
-            &front.ready, call, GRPC_DEADLINE_EXCEEDED, "the deadline had passed: nothing was done",
-            NULL,
+            &front.ready, call, GRPC_DEADLINE_EXCEEDED,
+            EXPIRED_TEXT if call.lane == NULL else LANE_EXPIRED_TEXT, NULL,
         )
         return True
     if call.lane != NULL:
@@ -1752,6 +1802,7 @@ cdef bint front_open(Front *front, const HotDoor *door, const Limits *limits) no
     nghttp2_session_callbacks_set_on_begin_frame_callback(front.callbacks, _on_begin_frame)
     nghttp2_session_callbacks_set_on_begin_headers_callback(front.callbacks, _on_begin_headers)
     nghttp2_session_callbacks_set_on_header_callback(front.callbacks, _on_header)
+    nghttp2_session_callbacks_set_on_invalid_header_callback(front.callbacks, _on_invalid_header)
     nghttp2_session_callbacks_set_on_frame_recv_callback(front.callbacks, _on_frame)
     nghttp2_session_callbacks_set_on_data_chunk_recv_callback(front.callbacks, _on_data)
     nghttp2_session_callbacks_set_on_stream_close_callback(front.callbacks, _on_close)
@@ -1950,7 +2001,7 @@ cdef void _tick_lane(Call *call) noexcept nogil:
     cdef Lane *lane = call.lane
     if call.state == CALL_STREAMING and not lane.is_ended:
         if call.deadline_ns != 0 and call.deadline_ns <= front.now_ns:
-            _end_lane(call, GRPC_DEADLINE_EXCEEDED, "the deadline has passed", NULL)
+            _end_lane(call, GRPC_DEADLINE_EXCEEDED, LANE_EXPIRED_TEXT, NULL)
     if lane.sent_size < lane.visible_size:
         if front.now_ns - lane.since_ns > front.limits.reply_wait_ns:
             lane.since_ns = front.now_ns
