@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import socket
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -83,3 +86,15 @@ def listening(
             yield Native(listener, bound, channel)
     finally:
         listener.stop(0)
+
+
+def seconds_open(address: str, opening: bytes) -> float:
+    """Connect, say no more than an opening, and return how long the server waits for the rest."""
+    host, port = address.rsplit(":", 1)
+    with socket.create_connection((host, int(port)), TIMEOUT_S) as client:
+        begun = time.monotonic()
+        client.sendall(opening)
+        with contextlib.suppress(ConnectionResetError):
+            while client.recv(4096):
+                pass
+        return time.monotonic() - begun

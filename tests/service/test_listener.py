@@ -36,7 +36,7 @@ from riskd.v1 import types_pb2
 from riskd.v1.order_risk_service_pb2_grpc import OrderRiskServiceStub
 from tests.processes import running
 from tests.service.conftest import TIMEOUT_S, Clock, Rig, new_order, open_market
-from tests.service.native import DEFAULTS, SERVICE, Native, call, listening
+from tests.service.native import DEFAULTS, SERVICE, Native, call, listening, seconds_open
 
 if TYPE_CHECKING:
     from riskd.core.listener import Listener
@@ -562,6 +562,24 @@ def test_one_address_does_not_take_all_connections(
             assert [is_taken(host, int(port), other, others) for _ in range(4)] == [True] * 3 + [
                 False
             ]
+
+
+def test_a_service_that_is_unknown_is_named_to_clients_as_they_named_it(
+    market: Rig, native: Native
+) -> None:
+    for name in ("100%", "%41", "\r\n\t\x7f", "ünï ☃", "x" * 200):
+        request = health_pb2.HealthCheckRequest(service=name).SerializeToString()
+        code, message, *_ = call(native.channel, "/grpc.health.v1.Health/Check", request)
+        assert (code, message) == (grpc.StatusCode.NOT_FOUND, f"service {name} is unknown")
+        code, *_ = call(market.channel, "/grpc.health.v1.Health/Check", request)
+        assert code is grpc.StatusCode.NOT_FOUND
+
+
+@pytest.mark.parametrize("opening", [b"", b"PRI * HTTP/2.0"])
+def test_a_connection_that_does_not_begin_is_closed(market: Rig, opening: bytes) -> None:
+    with listening(market.engine, handshake_ms_max=300) as native:
+        assert seconds_open(native.address, opening) > 0.2
+        native.health.Check(health_pb2.HealthCheckRequest())
 
 
 def test_unix_sockets_are_not_counted_by_address(market: Rig, tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from riskd.settings import Settings, SettingsError
 from tests.processes import running
 from tests.service.authority import Authority, needs_openssl
 from tests.service.conftest import Rig
-from tests.service.native import SERVICE, call, listening
+from tests.service.native import SERVICE, call, listening, seconds_open
 
 if TYPE_CHECKING:
     from riskd.core.listener import Listener
@@ -65,6 +65,15 @@ def test_a_client_that_trusts_the_certificate_is_answered(
         assert code_of(address, other) is grpc.StatusCode.UNAVAILABLE
         assert native.call("CheckOrder", b"")[0] is grpc.StatusCode.UNAVAILABLE
         assert native.listener.counts()["handshakes_failed"] >= 2
+
+
+@pytest.mark.parametrize("opening", [b"", b"\x16\x03\x01\x02\x00\x01\x00"])
+def test_a_handshake_that_stops_is_closed(
+    market: Rig, authority: Authority, opening: bytes
+) -> None:
+    tls = Tls(*authority.sign("patient"))
+    with listening(market.engine, tls=tls, handshake_ms_max=300) as native:
+        assert seconds_open(native.address, opening) > 0.2
 
 
 def test_with_an_authority_only_its_clients_are_answered(market: Rig, authority: Authority) -> None:
