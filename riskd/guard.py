@@ -279,12 +279,12 @@ class Guard:
     def look(self) -> None:
         """Take over what native threads denied; to be called again and again."""
         rows, unseen = self.permits.take_denials()
-        for count, time_ns, reason, method, value, identity, peer, shown in rows:
+        for count, first_ns, time_ns, reason, method, value, identity, peer, shown in rows:
             name = _REASONS[reason]
             subject = str(value) if name in _SUBJECTS else ""
             self.denials.add(
                 Denial(
-                    NATIVE, name, identity, _METHODS[method], time_ns, time_ns, peer, subject,
+                    NATIVE, name, identity, _METHODS[method], time_ns, first_ns, peer, subject,
                     shown, count,
                 )
             )  # fmt: skip

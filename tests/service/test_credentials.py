@@ -27,7 +27,7 @@ from riskd_client import (
 )
 from tests.processes import running
 from tests.service.authority import Authority, needs_openssl
-from tests.service.conftest import Clock, Rig, new_order, open_market
+from tests.service.conftest import NOW_NS, Clock, Rig, new_order, open_market
 from tests.service.native import needs_native
 from tests.service.test_identities import ORDERS, ask, guarded_door, identity, token_of
 
@@ -217,6 +217,29 @@ def test_native_denials_are_counted_and_listed(
         "desk",
         "9",
     )
+
+
+def test_a_row_has_the_first_time_and_all_else_of_the_last(
+    tmp_path: Path, clock: Clock, new_rig: Callable[..., Rig]
+) -> None:
+    path = tmp_path / "identities.toml"
+    path.write_text("".join(TABLES))
+    rig = new_rig(clock, identities_file=str(path), tick_interval_ms=60_000)
+    assert rig.guard is not None
+    desk = (("authorization", f"Bearer {TOKEN}"),)
+    peers = []
+    # Three within one look, and one after it.
+    for late, gateway_id in enumerate((9, 8, 7, 6)):
+        with guarded_door(rig) as native:
+            native.listener.set_time(NOW_NS + late)
+            ask(native.channel, ORDERS + "CheckOrder", new_order(gateway_id=gateway_id), desk)
+        if late >= 2:
+            rig.guard.look()
+            (row,) = rig.guard.denials.rows()
+            assert (row.count, row.first_time_ns, row.time_ns) == (late + 1, NOW_NS, NOW_NS + late)
+            assert row.subject == str(gateway_id)
+            peers.append(row.peer)
+    assert len(set(peers)) == 2
 
 
 def test_denials_of_more_kinds_than_are_kept_are_counted_still(

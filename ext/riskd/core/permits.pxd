@@ -71,8 +71,10 @@ cdef struct Table:
 
 cdef struct Denial:
     uint64_t count
-    # Of the first: since 1970, and what it was about.
+    # Since 1970, of the first; all below is of the last.
+    uint64_t first_time_ns
     uint64_t time_ns
+    # What it was about.
     uint64_t value
     uint32_t reason
     uint32_t method

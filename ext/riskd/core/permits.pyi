@@ -8,8 +8,9 @@ _Ranges = Sequence[tuple[int, int]]
 # (name, bits of methods, bits of methods as its own gateways only, accounts, gateways, keys); a key
 # is a kind (1 token, 2 SPIFFE id, 3 subject, 4 common name) and a SHA-256.
 _Row = tuple[str, int, int, _Ranges, _Ranges, Sequence[tuple[int, bytes]]]
-# (count, time since 1970 in ns, reason, method, account or gateway, identity, peer, name shown).
-_DenialRow = tuple[int, int, int, int, int, str, str, str]
+# (count, first and last time since 1970 in ns, reason, method, and of the last: account or gateway,
+# identity, peer, name shown).
+_DenialRow = tuple[int, int, int, int, int, int, str, str, str]
 
 class Permission:
     """What one identity may do, as it was when it was given; for Engine.submit."""

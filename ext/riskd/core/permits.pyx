@@ -101,8 +101,9 @@ cdef void gate_leave(Gate *gate, Table *table) noexcept nogil:
 
 
 cdef void gate_deny(Gate *gate, const Denial *denial) noexcept nogil:
-    """Count a denial; the first of its kind is kept whole until somebody looks."""
+    """Count a denial; the last of its kind is kept whole until somebody looks."""
     cdef Denial *kept
+    cdef uint64_t count, first_time_ns
     cdef uint32_t index
     pthread_mutex_lock(&gate.mutex)
     for index in range(gate.denials_count):
@@ -112,12 +113,17 @@ cdef void gate_deny(Gate *gate, const Denial *denial) noexcept nogil:
             and kept.method == denial.method
             and strcmp(kept.identity, denial.identity) == 0
         ):
-            kept.count += 1
+            count = kept.count
+            first_time_ns = kept.first_time_ns
+            kept[0] = denial[0]
+            kept.count = count + 1
+            kept.first_time_ns = first_time_ns
             break
     else:
         if gate.denials_count < DENIALS_KEPT_MAX:
             gate.denials[gate.denials_count] = denial[0]
             gate.denials[gate.denials_count].count = 1
+            gate.denials[gate.denials_count].first_time_ns = denial.time_ns
             gate.denials_count += 1
         else:
             gate.denials_beyond += 1
@@ -252,6 +258,7 @@ cdef class Permits:
             rows = [
                 (
                     kept[index].count,
+                    kept[index].first_time_ns,
                     kept[index].time_ns,
                     kept[index].reason,
                     kept[index].method,
