@@ -93,6 +93,9 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "native_machine": {"durability": "machine"},
     "native_threads": {"threads": 2},
     "native_sleeping": {"busy_poll_us": 0},
+    # What timing one call in 64 costs: beside none, and one in 16.
+    "native_untimed": {"calls_per_timed": 0},
+    "native_timed_16": {"calls_per_timed": 16},
     # Millions of orders: overload, batches and streams.
     "native_bulk": {"orders_max": 1 << 23},
 }
@@ -151,7 +154,10 @@ def serve(options: dict[str, Any]) -> None:
     # Not everywhere built: it needs libnghttp2.
     with suppress(ModuleNotFoundError):
         listener = import_module("riskd.core.listener").Listener(
-            engine, threads=options["threads"], busy_poll_us=options["busy_poll_us"]
+            engine,
+            threads=options["threads"],
+            busy_poll_us=options["busy_poll_us"],
+            calls_per_timed=options["calls_per_timed"],
         )
         addresses["native"] = listener.listen("127.0.0.1:0")
         if options["certificate"]:
@@ -209,6 +215,7 @@ def riskd(
             "durability": "process",
             "threads": 1,
             "busy_poll_us": Settings(durability="none").listener_busy_poll_us,
+            "calls_per_timed": Settings(durability="none").listener_calls_per_timed,
             "orders_max": 1 << 22,
             "directory": str(Path(directory) / "journal"),
             "accounts": accounts,
@@ -581,6 +588,8 @@ def _figures(rounds: ListenerRounds, missing: dict[str, str], scale: Scale) -> J
         "machine_cpu_to_process": ("native_machine_calls_per_cpu_s", "native_calls_per_cpu_s"),
         "none_cpu_to_process": ("native_none_calls_per_cpu_s", "native_calls_per_cpu_s"),
         "threads_cpu_to_one": ("native_threads_calls_per_cpu_s", "native_calls_per_cpu_s"),
+        "untimed_cpu_to_native": ("native_untimed_calls_per_cpu_s", "native_calls_per_cpu_s"),
+        "timed_16_cpu_to_native": ("native_timed_16_calls_per_cpu_s", "native_calls_per_cpu_s"),
         "sleeping_cpu_to_native": ("native_sleeping_calls_per_cpu_s", "native_calls_per_cpu_s"),
         "sleeping_p50_to_native": ("native_sleeping_call_p50_us", "native_call_p50_us"),
         "sleeping_p50_to_cpp_echo": ("native_sleeping_call_p50_us", "cpp_echo_call_p50_us"),
