@@ -4,6 +4,7 @@ Everything that does not depend on the machine or the environment is in pyprojec
 """
 
 import os
+import shlex
 import subprocess
 import sys
 import sysconfig
@@ -40,6 +41,21 @@ FLAGS = [
 # CPython's own flags contain -fwrapv, which would hide signed overflow from UBSan.
 FLAGS += ["-O1", "-g", "-DRISKD_DEBUG=1", "-fno-wrapv", *SANITIZE] if DEBUG else ["-O3"]
 FLAGS += ["-Werror"] if WERROR else []
+
+
+def takes(flag: str) -> bool:
+    """Return whether the C compiler, for the machine that it compiles for, knows a flag."""
+    compiler = shlex.split(os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc")
+    command = [*compiler, "-Werror", flag, "-x", "c", "-E", os.devnull, "-o", os.devnull]
+    try:
+        return subprocess.run(command, check=False, stderr=subprocess.DEVNULL).returncode == 0
+    except FileNotFoundError:
+        return False
+
+
+# GCC for x86 moves 128-bit integers through vector registers, also where their halves were just
+# stored one by one: then the load waits for both stores.
+FLAGS += [flag for flag in ["-mno-stv"] if takes(flag)]
 
 # What pkg-config calls them, and their libraries.
 SYSTEM_PACKAGES = {

@@ -58,6 +58,7 @@ from riskd.core.value cimport is_spot
 
 cdef extern from "core.h" nogil:
     void size_is "riskd_size_is"(AnswerHead object, int size) noexcept
+    void clear "riskd_clear"(void *object, size_t size) noexcept
     void prefetch "__builtin_prefetch"(const void *address) noexcept
     void *table_open "riskd_table_open"(size_t count, size_t size) noexcept
     void *lazy_open "riskd_lazy_open"(size_t count, size_t size) noexcept
@@ -1012,7 +1013,7 @@ cdef Order *order_add(Book *book, uint64_t reservation_id) noexcept nogil:
     else:
         return NULL
     order = &book.orders[place]
-    memset(order, 0, sizeof(Order))
+    clear(order, sizeof(Order))
     order.reservation_id = reservation_id
     order.in_use = 1
     _index_order(book, place)
@@ -1723,23 +1724,43 @@ cdef const Ring *ring_find(const Book *book, uint32_t kind, uint32_t gateway_id)
     return NULL if place == NOWHERE else _ring_at(book, kind, place)
 
 
-cdef void answer_copy(
+cdef inline uint64_t _in_ring(const Ring *ring, uint64_t offset) noexcept nogil:
+    """Return where an offset is that may be beyond the end, by a little more than a round."""
+    while offset >= ring.capacity:
+        offset -= ring.capacity
+    return offset
+
+
+cdef inline void _copy_out(
     const Ring *ring, uint64_t offset, uint8_t *target, uint64_t size
 ) noexcept nogil:
-    """Copy bytes out of the ring."""
     cdef uint64_t first
-    offset %= ring.capacity
-    first = min(size, ring.capacity - offset)
+    offset = _in_ring(ring, offset)
+    first = ring.capacity - offset
+    if size <= first:
+        # By itself, so that a size that is known costs no loop.
+        memcpy(target, ring.bytes + offset, size)
+        return
     memcpy(target, ring.bytes + offset, first)
     memcpy(target + first, ring.bytes, size - first)
 
 
-cdef void _answer_write(
+cdef void answer_copy(
+    const Ring *ring, uint64_t offset, uint8_t *target, uint64_t size
+) noexcept nogil:
+    """Copy bytes out of the ring."""
+    _copy_out(ring, offset, target, size)
+
+
+cdef inline void _copy_in(
     Ring *ring, uint64_t offset, const uint8_t *source, uint64_t size
 ) noexcept nogil:
     cdef uint64_t first
-    offset %= ring.capacity
-    first = min(size, ring.capacity - offset)
+    offset = _in_ring(ring, offset)
+    first = ring.capacity - offset
+    if size <= first:
+        memcpy(ring.bytes + offset, source, size)
+        return
     memcpy(ring.bytes + offset, source, first)
     memcpy(ring.bytes, source + first, size - first)
 
@@ -1759,9 +1780,9 @@ cdef bint answer_find(
             return False
         offset = <uint64_t>place * 16
         # The key comes first in a head: id, then gateway and kind.
-        answer_copy(ring, offset, <uint8_t *>key, sizeof(key))
+        _copy_out(ring, offset, <uint8_t *>key, sizeof(key))
         if key[0] == id and key[1] >> 32 == kind:
-            answer_copy(ring, offset, <uint8_t *>head, sizeof(AnswerHead))
+            _copy_out(ring, offset, <uint8_t *>head, sizeof(AnswerHead))
             reply_offset[0] = offset + sizeof(AnswerHead)
             return True
 
@@ -1769,12 +1790,12 @@ cdef bint answer_find(
 cdef void _forget_oldest(Ring *ring) noexcept nogil:
     cdef AnswerHead oldest
     cdef uint64_t size
-    answer_copy(ring, ring.start, <uint8_t *>&oldest, sizeof(AnswerHead))
+    _copy_out(ring, ring.start, <uint8_t *>&oldest, sizeof(AnswerHead))
     _index_drop(
         &ring.index, _hash(&ring.index, oldest.kind, oldest.id), <uint32_t>(ring.start / 16)
     )
     size = answer_size(oldest.reply_size)
-    ring.start = (ring.start + size) % ring.capacity
+    ring.start = _in_ring(ring, ring.start + size)
     ring.used -= size
 
 
@@ -1786,9 +1807,9 @@ cdef void answer_add(Ring *ring, const AnswerHead *head, const uint8_t *reply) n
     debug_assert(size <= ring.capacity)
     while ring.used + size > ring.capacity:
         _forget_oldest(ring)
-    offset = (ring.start + ring.used) % ring.capacity
-    _answer_write(ring, offset, <const uint8_t *>head, sizeof(AnswerHead))
-    _answer_write(ring, offset + sizeof(AnswerHead), reply, head.reply_size)
+    offset = _in_ring(ring, ring.start + ring.used)
+    _copy_in(ring, offset, <const uint8_t *>head, sizeof(AnswerHead))
+    _copy_in(ring, offset + sizeof(AnswerHead), reply, head.reply_size)
     _index_add(&ring.index, _hash(&ring.index, head.kind, head.id), <uint32_t>(offset / 16))
     ring.used += size
 
@@ -1797,7 +1818,7 @@ cdef void answer_undo(Ring *ring, uint64_t reply_offset, AnswerHead *head) noexc
     """Note that a remembered execution, as `answer_find` returned it, was undone."""
     debug_assert(head.fact == ANSWER_FACT_APPLIED)
     head.fact = ANSWER_FACT_UNDONE
-    _answer_write(
+    _copy_in(
         ring, reply_offset - sizeof(AnswerHead), <const uint8_t *>head, sizeof(AnswerHead)
     )
 
@@ -1841,10 +1862,6 @@ cdef void order_expect(
         return
     tag = _position_tag(book, place, order.instrument_id, max(order.position_side, <uint32_t>1))
     at = tag
-    place = book.accounts[place].first_position
-    if place != NOWHERE:
-        prefetch(&book.positions[place])
-        prefetch(<const char *>&book.positions[place] + 64)
     place = _candidate(&book.position_index, tag, &at)
     if place != NOWHERE:
         prefetch(&book.positions[place])
@@ -1860,7 +1877,7 @@ cdef void book_prefetch(
     ring, the oldest answer and its place in the index, and the next reservation's.
     """
     cdef const AnswerHead *oldest
-    cdef uint64_t end = (ring.start + ring.used) % ring.capacity
+    cdef uint64_t end = _in_ring(ring, ring.start + ring.used)
     cdef uint32_t tag = _hash(&ring.index, kind, id)
     prefetch(&ring.index.entries[tag & ring.index.mask])
     tag = _hash(&book.order_index, 0, book.revision + 1)
@@ -1868,8 +1885,8 @@ cdef void book_prefetch(
     tag = _hash(&book.client_order_index, gateway_id, id)
     prefetch(&book.client_order_index.entries[tag & book.client_order_index.mask])
     prefetch(ring.bytes + end)
-    prefetch(ring.bytes + (end + 64) % ring.capacity)
-    prefetch(ring.bytes + (ring.start + 1024) % ring.capacity)
+    prefetch(ring.bytes + _in_ring(ring, end + 64))
+    prefetch(ring.bytes + _in_ring(ring, ring.start + 1024))
     if ring.used + 1024 > ring.capacity and ring.start + sizeof(AnswerHead) <= ring.capacity:
         oldest = <const AnswerHead *>(ring.bytes + ring.start)
         tag = _hash(&ring.index, oldest.kind, oldest.id)

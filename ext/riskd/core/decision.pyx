@@ -105,6 +105,7 @@ from riskd.core.pool cimport (
     pool_join,
     share_clear,
     share_of,
+    share_with_order,
     terms_of,
     unrealised_pnl_at,
 )
@@ -647,9 +648,9 @@ cdef void _figure(const Case *case, i128 lots, Figures *figures) noexcept nogil:
     cdef uint32_t unknown = 0       # an isolated contract needs nothing of the pool
     figures.has_fill = False
     figures.fill.fits = False
-    figures.share = case.share_before
-    figures.after = case.before
     if case.is_protective:
+        figures.share = case.share_before
+        figures.after = case.before
         figures.margin_price = 0
         figures.open_loss = 0
         figures.sums_fit = True
@@ -660,12 +661,16 @@ cdef void _figure(const Case *case, i128 lots, Figures *figures) noexcept nogil:
             &holding.buy if case.order.side == SIDE_BUY else &holding.sell, case, lots, figures
         )
         if figures.sums_fit:
-            share_of(&case.terms, &holding, &figures.share)
+            share_with_order(
+                &case.terms, &holding, case.order.side, &case.share_before, &figures.share
+            )
             if case.is_exposed:
                 _join_exposed(case, &figures.share, &holding, &figures.after)
             else:
                 _join(case, &figures.share, &holding, &figures.after)
-
+        else:
+            figures.share = case.share_before
+            figures.after = case.before
     fill_of(
         &case.terms,
         &case.holding,

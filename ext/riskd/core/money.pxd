@@ -20,7 +20,7 @@ cdef enum:
 
 cdef inline bint fits(i128 amount) noexcept nogil:
     """Return whether the amount fits the money type: 64 bits, the least value left out."""
-    return -<i128>INT64_MAX <= amount and amount <= <i128>INT64_MAX
+    return <int64_t>amount == amount and <int64_t>amount != INT64_MIN
 
 cdef inline int64_t clamp(i128 amount) noexcept nogil:
     """Return the nearest amount that fits 64 bits."""
@@ -37,7 +37,8 @@ cdef inline i128 floor_div(i128 dividend, i128 divisor) noexcept nogil:
     """
     cdef i128 quotient
     debug_assert(divisor > 0)
-    if 0 <= dividend <= INT64_MAX and divisor <= INT64_MAX:
+    # Neither is below 0 nor above 2^63 - 1.
+    if (dividend | divisor) >> 63 == 0:
         return <uint64_t>dividend / <uint64_t>divisor
     quotient = dividend / divisor
     if quotient * divisor > dividend:
@@ -49,7 +50,7 @@ cdef inline i128 ceil_div(i128 dividend, i128 divisor) noexcept nogil:
     cdef i128 quotient
     debug_assert(divisor > 0)
     # The sum of two numbers below 2^63 fits an unsigned 64 bits.
-    if 0 <= dividend <= INT64_MAX and divisor <= INT64_MAX:
+    if (dividend | divisor) >> 63 == 0:
         return (<uint64_t>dividend + <uint64_t>divisor - 1) / <uint64_t>divisor
     quotient = dividend / divisor
     if quotient * divisor < dividend:

@@ -41,6 +41,8 @@ ctypedef struct Share:
     i128 sell_notional
     i128 buy_lots                   # held and opened on the side
     i128 sell_lots
+    i128 buy_initial                # initial margin of the side
+    i128 sell_initial
     uint32_t unknown
 
 # The sums of an account.
@@ -106,6 +108,9 @@ cdef i128 unrealised_pnl_at(
 ) noexcept nogil
 cdef i128 unrealised_pnl_of(const Terms *terms, i128 lots, i128 entry_value) noexcept nogil
 cdef void share_of(const Terms *terms, const Holding *holding, Share *share) noexcept nogil
+cdef void share_with_order(
+    const Terms *terms, const Holding *holding, uint32_t side, const Share *before, Share *share
+) noexcept nogil
 cdef void pool_of(
     const Book *book,
     const Account *account,

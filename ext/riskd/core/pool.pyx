@@ -64,6 +64,7 @@ from riskd.core.types cimport (
     POSITION_SIDE_NET,
     REASON_NONE,
     SIDE_BUY,
+    SIDE_SELL,
     Account,
     Collateral,
     Instrument,
@@ -191,6 +192,9 @@ cdef i128 _side_initial(
     size.is_short = is_sell
     side_notional[0] = size.notional
     side_lots[0] = size.lots
+    # Nothing needs nothing; families may ask for more than a part of the amount.
+    if terms.is_plain and (size.notional if with_held else open_value) == 0:
+        return 0
     if with_held:
         return initial_margin_of(terms, size.notional, size.lots, &size)
     return initial_margin_of(terms, open_value, open_lots, &size)
@@ -240,7 +244,54 @@ cdef void share_clear(Share *share) noexcept nogil:
     share.sell_notional = 0
     share.buy_lots = 0
     share.sell_lots = 0
+    share.buy_initial = 0
+    share.sell_initial = 0
     share.unknown = 0
+
+
+cdef inline void _add_side(
+    const Terms *terms, const Holding *holding, uint32_t side, i128 held, Share *share
+) noexcept nogil:
+    """Write what one side comes to; `held` is what the position counts with on its own side."""
+    cdef bint is_cross = terms.margin_mode == MARGIN_MODE_CROSS
+    cdef int64_t lots = holding.lots
+    if side == SIDE_BUY:
+        share.buy_initial = _side_initial(
+            terms,
+            &holding.buy,
+            False,
+            -<i128>lots if lots < 0 else 0,
+            held if lots > 0 else 0,
+            lots if lots > 0 else 0,
+            is_cross,
+            &share.buy_notional,
+            &share.buy_lots,
+        )
+    else:
+        share.sell_initial = _side_initial(
+            terms,
+            &holding.sell,
+            True,
+            lots if lots > 0 else 0,
+            held if lots < 0 else 0,
+            -<i128>lots if lots < 0 else 0,
+            is_cross,
+            &share.sell_notional,
+            &share.sell_lots,
+        )
+
+
+cdef inline void _add_initial(
+    const Terms *terms, const Holding *holding, Share *share
+) noexcept nogil:
+    # The margin of buys and sells is never summed: the worse side counts, and what closes is free.
+    share.initial_margin = larger(share.buy_initial, share.sell_initial)
+    # Rates may rise with the mark faster than what leverage asks for.
+    share.initial_margin = larger(share.initial_margin, share.requirement)
+    # But each order may fill: all of them count with the loss that they lock in, and with their
+    # fee.
+    share.initial_margin += <i128>holding.buy.open_loss + holding.sell.open_loss
+    share.initial_margin += _fee_of(terms, &holding.buy) + _fee_of(terms, &holding.sell)
 
 
 cdef void share_of(const Terms *terms, const Holding *holding, Share *share) noexcept nogil:
@@ -275,37 +326,25 @@ cdef void share_of(const Terms *terms, const Holding *holding, Share *share) noe
         )
     elif lots != 0:
         held = holding.entry_value
-    # The margin of buys and sells is never summed: the worse side counts, and what closes is free.
-    share.initial_margin = larger(
-        _side_initial(
-            terms,
-            &holding.buy,
-            False,
-            lots if holding.lots < 0 else 0,
-            held if holding.lots > 0 else 0,
-            lots if holding.lots > 0 else 0,
-            is_cross,
-            &share.buy_notional,
-            &share.buy_lots,
-        ),
-        _side_initial(
-            terms,
-            &holding.sell,
-            True,
-            lots if holding.lots > 0 else 0,
-            held if holding.lots < 0 else 0,
-            lots if holding.lots < 0 else 0,
-            is_cross,
-            &share.sell_notional,
-            &share.sell_lots,
-        ),
-    )
-    # Rates may rise with the mark faster than what leverage asks for.
-    share.initial_margin = larger(share.initial_margin, share.requirement)
-    # But each order may fill: all of them count with the loss that they lock in, and with their
-    # fee.
-    share.initial_margin += <i128>holding.buy.open_loss + holding.sell.open_loss
-    share.initial_margin += _fee_of(terms, &holding.buy) + _fee_of(terms, &holding.sell)
+    _add_side(terms, holding, SIDE_BUY, held, share)
+    _add_side(terms, holding, SIDE_SELL, held, share)
+    _add_initial(terms, holding, share)
+
+
+cdef void share_with_order(
+    const Terms *terms, const Holding *holding, uint32_t side, const Share *before, Share *share
+) noexcept nogil:
+    """As share_of, of a holding that was `before` but for the working orders of one side."""
+    cdef i128 held
+    if terms.is_option or before.unknown:
+        share_of(terms, holding, share)
+        return
+    held = holding.entry_value
+    if terms.margin_mode == MARGIN_MODE_CROSS and holding.lots != 0:
+        held = mark_value_up(terms, magnitude(holding.lots), terms.instrument.mark.price)
+    share[0] = before[0]
+    _add_side(terms, holding, side, held, share)
+    _add_initial(terms, holding, share)
 
 
 cdef void pool_add(Pool *pool, const Share *share) noexcept nogil:
