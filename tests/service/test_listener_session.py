@@ -168,13 +168,24 @@ def literal(name: str, value: str) -> bytes:
     return b"\x00" + bytes([len(name)]) + name.encode() + bytes([len(value)]) + value.encode()
 
 
-def encoded(path: str = CHECK) -> bytes:
+FIELDS = {
+    ":method": "POST", ":scheme": "http", ":path": CHECK, ":authority": "riskd",
+    "content-type": "application/grpc",
+}  # fmt: skip
+
+
+def block(*pairs: tuple[str, str]) -> bytes:
     """Return a block of headers that needs no state of the connection."""
-    pairs = [
-        (":method", "POST"), (":scheme", "http"), (":path", path), (":authority", "riskd"),
-        ("content-type", "application/grpc"),
-    ]  # fmt: skip
-    return b"".join(literal(*pair) for pair in pairs)
+    # RFC 7541, 6.2.2: literal without indexing, new name, no Huffman.
+    return b"".join(
+        b"\x00" + bytes([len(name)]) + name.encode() + bytes([len(value)]) + value.encode("latin-1")
+        for name, value in pairs
+    )
+
+
+def encoded(path: str = CHECK) -> bytes:
+    """Return the headers of a call."""
+    return block(*(FIELDS | {":path": path}).items())
 
 
 def test_a_call_that_comes_byte_by_byte_is_answered_as_a_whole_one(market: Rig) -> None:
@@ -202,10 +213,113 @@ def test_a_message_comes_in_many_frames_with_padding(client: Client) -> None:
     assert client.outcome(stream)[0] == OK
 
 
+def fields(*more: tuple[str, str], **changed: str | None) -> tuple[tuple[str, str], ...]:
+    """Return the fields of a call with some others, left out if None; `more` come at the end."""
+    named = FIELDS | {f":{name}": value for name, value in changed.items()}
+    return tuple((name, value) for name, value in named.items() if value is not None) + more
+
+
+def ask(client: Client, pairs: tuple[tuple[str, str], ...]) -> int:
+    """Send an order with headers that the library would not; return the stream."""
+    stream = client.http.get_next_available_stream_id()
+    # The library must know the stream; what it says of it is not sent.
+    client.http.send_headers(stream, list(fields()))
+    client.http.data_to_send()
+    client.raw(
+        HeadersFrame(stream, block(*pairs), flags=["END_HEADERS"]),
+        DataFrame(stream, framed(order_bytes()), flags=["END_STREAM"]),
+    )
+    return stream
+
+
+@pytest.mark.parametrize(
+    "pairs",
+    [
+        fields(method=None), fields(scheme=None), fields(path=None), fields(authority=None),
+        fields(method=""), fields(scheme=""), fields(path=""), fields(authority=""),
+        fields(path="riskd"), fields(path="/a b"), fields(path="/a\n"), fields(path="/\x80"),
+        fields(method="CONNECT"), fields(protocol="websocket"), fields(status="200"),
+        (*fields(), (":method", "POST")), ((":path", CHECK), *fields()),
+        (("te", "trailers"), *fields()), (*fields(path=None), (":path", CHECK)),
+        fields(("Te", "trailers")), fields(("", "x")), fields(("a b", "x")), fields(("x\x7f", "x")),
+        fields(("a:b", "x")), fields(("x", "a\0")), fields(("x", "a\r\nb")), fields(("x", "\x7f")),
+        fields(("te", "gzip")), fields(("te", "")), fields(("connection", "close")),
+        fields(("keep-alive", "1")), fields(("proxy-connection", "x")),
+        fields(("transfer-encoding", "chunked")), fields(("upgrade", "h2c")),
+        fields(("host", "x"), ("host", "x")), fields(("host", "")), fields(("host", "a b")),
+        fields(("content-length", "")), fields(("content-length", "x")),
+        fields(("content-length", "-1")), fields(("content-length", "1" * 19)),
+        fields(("content-length", "1")), fields(("content-length", "10000")),
+        fields(("content-length", "46"), ("content-length", "46")),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("again", [False, True])
+def test_a_malformed_request_is_reset(
+    client: Client, market: Rig, pairs: tuple[tuple[str, str], ...], *, again: bool
+) -> None:
+    revision = market.engine.revision
+    if again:
+        # What is known of good fields makes no bad ones good.
+        assert client.call(order_bytes(9))[0] == OK
+        revision += 1
+    stream = ask(client, pairs)
+    assert client.resets == {stream: 1}
+    assert stream not in client.headers
+    assert market.engine.revision == revision
+    assert client.server.calls == 0
+    assert client.outcome(ask(client, fields()))[0] == OK
+
+
+@pytest.mark.parametrize(
+    "pairs",
+    [
+        fields(("te", "trailers")), fields(("host", "riskd")), fields(("x", "")),
+        fields(("host", "riskd"), authority=None), fields(("x", "a\tb \x80\xff")),
+        fields(("x-bin", " a ")), fields(("x", "1"), ("x", "2")), fields(("cookie", "a=b")),
+        fields(("content-length", str(len(framed(order_bytes()))))), fields(scheme="https"),
+        fields(("!#$%&'*+-.^_`|~09az", "x")), fields(authority="[::1]:50052"),
+    ],
+)  # fmt: skip
+def test_a_request_may_have_other_fields(
+    client: Client, pairs: tuple[tuple[str, str], ...]
+) -> None:
+    assert client.outcome(ask(client, pairs))[0] == OK
+
+
+@pytest.mark.parametrize(
+    ("pairs", "flags", "is_reset"),
+    [
+        ((("x", "1"),), ["END_HEADERS", "END_STREAM"], False),
+        ((("x", "1"),), ["END_HEADERS"], True),
+        (((":path", CHECK),), ["END_HEADERS", "END_STREAM"], True),
+        ((("connection", "close"),), ["END_HEADERS", "END_STREAM"], True),
+        ((("grpc-timeout", "x"), ("content-type", "x")), ["END_HEADERS", "END_STREAM"], False),
+    ],
+)
+def test_trailers_of_a_request_say_nothing_and_end_it(
+    client: Client, pairs: tuple[tuple[str, str], ...], flags: list[str], *, is_reset: bool
+) -> None:
+    stream = client.begin()
+    client.send(stream, framed(order_bytes()))
+    client.raw(HeadersFrame(stream, block(*pairs), flags=flags))
+    assert (stream in client.resets) == is_reset
+    if not is_reset:
+        assert client.outcome(stream)[0] == OK
+    assert client.server.calls == 0
+
+
+def test_many_fields_that_change_leave_those_known_that_do_not(client: Client) -> None:
+    for number in range(40):
+        more = {f"x-{number % 7}-{index}": f"{number}" for index in range(number % 5)}
+        path = "/riskd.v1.OrderRiskService/GetReservation" if number % 3 else CHECK
+        status, _ = client.call(b"" if number % 3 else order_bytes(number + 1), path, **more)
+        assert status == OK
+
+
 def test_headers_come_in_continuations(client: Client) -> None:
-    block = encoded()
-    frames: list[Frame] = [HeadersFrame(1, block[:40])]
-    frames += [ContinuationFrame(1, block[at : at + 40]) for at in range(40, len(block), 40)]
+    whole = encoded()
+    frames: list[Frame] = [HeadersFrame(1, whole[:40])]
+    frames += [ContinuationFrame(1, whole[at : at + 40]) for at in range(40, len(whole), 40)]
     frames[-1].flags.add("END_HEADERS")
     # The library must know the stream to take the answer.
     client.http.send_headers(

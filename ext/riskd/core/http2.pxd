@@ -9,6 +9,11 @@ cdef extern from "<nghttp2/nghttp2.h>" nogil:
         pass
     ctypedef struct nghttp2_option:
         pass
+    ctypedef struct nghttp2_rcbuf:
+        pass
+    ctypedef struct nghttp2_vec:
+        uint8_t *base
+        size_t len
     ctypedef struct nghttp2_mem:
         void *mem_user_data
         void *(*malloc)(size_t size, void *user) noexcept nogil
@@ -50,9 +55,9 @@ cdef extern from "<nghttp2/nghttp2.h>" nogil:
     ctypedef int (*on_begin_frame_type "nghttp2_on_begin_frame_callback")(
         nghttp2_session *session, const nghttp2_frame_hd *head, void *user
     ) noexcept nogil
-    ctypedef int (*on_header_type "nghttp2_on_header_callback")(
-        nghttp2_session *session, const nghttp2_frame *frame, const uint8_t *name,
-        size_t name_size, const uint8_t *value, size_t value_size, uint8_t flags, void *user,
+    ctypedef int (*on_header_type "nghttp2_on_header_callback2")(
+        nghttp2_session *session, const nghttp2_frame *frame, nghttp2_rcbuf *name,
+        nghttp2_rcbuf *value, uint8_t flags, void *user,
     ) noexcept nogil
     ctypedef int (*on_data_type "nghttp2_on_data_chunk_recv_callback")(
         nghttp2_session *session, uint8_t flags, int32_t stream, const uint8_t *start, size_t size,
@@ -103,10 +108,7 @@ cdef extern from "<nghttp2/nghttp2.h>" nogil:
     void nghttp2_session_callbacks_set_on_begin_headers_callback(
         nghttp2_session_callbacks *callbacks, on_frame_type call
     )
-    void nghttp2_session_callbacks_set_on_header_callback(
-        nghttp2_session_callbacks *callbacks, on_header_type call
-    )
-    void nghttp2_session_callbacks_set_on_invalid_header_callback(
+    void nghttp2_session_callbacks_set_on_header_callback2(
         nghttp2_session_callbacks *callbacks, on_header_type call
     )
     void nghttp2_session_callbacks_set_on_frame_recv_callback(
@@ -127,6 +129,11 @@ cdef extern from "<nghttp2/nghttp2.h>" nogil:
     int nghttp2_option_new(nghttp2_option **option)
     void nghttp2_option_del(nghttp2_option *option)
     void nghttp2_option_set_no_auto_window_update(nghttp2_option *option, int value)
+    void nghttp2_option_set_no_http_messaging(nghttp2_option *option, int value)
+
+    void nghttp2_rcbuf_incref(nghttp2_rcbuf *buffer)
+    void nghttp2_rcbuf_decref(nghttp2_rcbuf *buffer)
+    nghttp2_vec nghttp2_rcbuf_get_buf(nghttp2_rcbuf *buffer)
 
     int nghttp2_session_server_new3(
         nghttp2_session **session, const nghttp2_session_callbacks *callbacks, void *user,

@@ -13,6 +13,7 @@ from riskd.core.blocks cimport Blocks
 from riskd.core.http2 cimport (
     nghttp2_mem,
     nghttp2_option,
+    nghttp2_rcbuf,
     nghttp2_session,
     nghttp2_session_callbacks,
 )
@@ -72,6 +73,8 @@ cdef enum:
     STATUSES_COUNT = 17
     # A frame of DATA, which nghttp2 makes up to 16,384 bytes long, with trailers.
     TAKEN_SIZE_MIN = 1 << 15
+    # More than the fields of most clients.
+    KNOWN_MAX = 16
     # Timed calls whose replies are on their way into one write.
     DEPARTURES_MAX = 64
 
@@ -147,6 +150,11 @@ cdef struct Call:
     uint32_t method
     # What is wrong with the headers; 0 if nothing is.
     uint32_t fault
+    # Which fields came, by bits, and the body that was announced and that came.
+    uint32_t fields
+    uint64_t announced_size
+    uint64_t body_size
+    bint is_connect
     bint is_post
     bint has_content_type
     # The client has sent all that it will.
@@ -169,6 +177,15 @@ cdef struct Queue:
     Call *first
     Call *last
 
+# A field that came before: that is known by its memory, which is held, and need not be read again.
+cdef struct Known:
+    nghttp2_rcbuf *name
+    nghttp2_rcbuf *value
+    # A Field; as bytes of a header's list (RFC 9113, 6.5.2); what it says.
+    uint32_t field
+    uint32_t size
+    uint32_t meaning
+
 cdef struct Session:
     nghttp2_session *http
     Front *front
@@ -181,6 +198,12 @@ cdef struct Session:
     uint64_t buffered_size
     # The call that came last, which the next frame is most often of; NULL: none.
     Call *current
+    # In a ring: as they came first, and which is expected next, and given up next.
+    Known known[KNOWN_MAX]
+    uint32_t known_next
+    uint32_t known_oldest
+    # The last field that is none of these.
+    Known unknown
     # The socket that it belongs to.
     void *owner
     Session *dirty_next

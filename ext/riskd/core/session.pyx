@@ -31,6 +31,22 @@ from riskd.core.apply cimport (
     HOT_REPORT_EXECUTION,
 )
 from riskd.core.blocks cimport blocks_close, blocks_open
+from riskd.core.fields cimport (
+    FIELD_AUTHORITY,
+    FIELD_AUTHORIZATION,
+    FIELD_CONTENT_LENGTH,
+    FIELD_CONTENT_TYPE,
+    FIELD_GRPC_ENCODING,
+    FIELD_GRPC_TIMEOUT,
+    FIELD_HOST,
+    FIELD_MALFORMED,
+    FIELD_METHOD,
+    FIELD_OTHER,
+    FIELD_PATH,
+    FIELD_SCHEME,
+    field_is_pseudo,
+    field_of,
+)
 from riskd.core.grpc_text cimport *
 from riskd.core.histogram cimport (
     HISTOGRAM_BUCKETS,
@@ -132,6 +148,22 @@ cdef enum HeaderFault:
     HEADER_FAULT_TIMEOUT = 1
     HEADER_FAULT_ENCODING = 2
     HEADER_FAULT_TOO_LARGE = 3
+    # Its stream is reset.
+    HEADER_FAULT_MALFORMED = 4
+
+# What a field says.
+cdef enum Meaning:
+    MEANING_NONE = 0
+    MEANING_POST = 1
+    MEANING_CONNECT = 2
+
+cdef enum:
+    # Of a call's fields, by bits: some field that is no pseudo-header; which there must be.
+    FIELDS_REGULAR = 1 << 30
+    FIELDS_REQUEST = 1 << FIELD_METHOD | 1 << FIELD_SCHEME | 1 << FIELD_PATH
+    FIELDS_AUTHORITY = 1 << FIELD_AUTHORITY | 1 << FIELD_HOST
+    # A larger field is looked at each time.
+    KNOWN_SIZE_MAX = 512
 
 cdef enum:
     # What is decided under one lock: orders, and one more for each so many bytes of a request. It
@@ -1229,70 +1261,179 @@ cdef inline bint _count_header(Session *session, size_t size) noexcept nogil:
     return True
 
 
-cdef int _on_invalid_header(
-    nghttp2_session *http,
-    const nghttp2_frame *frame,
-    const uint8_t *name,
-    size_t name_size,
-    const uint8_t *value,
-    size_t value_size,
-    uint8_t flags,
-    void *user,
+cdef uint32_t _meaning_of(uint32_t field, const uint8_t *value, size_t size) noexcept nogil:
+    if field == FIELD_PATH:
+        return _method_of(value, size)
+    if field == FIELD_METHOD:
+        if _is(value, size, "POST"):
+            return MEANING_POST
+        return MEANING_CONNECT if _is(value, size, "CONNECT") else MEANING_NONE
+    if field == FIELD_CONTENT_TYPE:
+        return <uint32_t>_is_grpc(value, size)
+    if field == FIELD_GRPC_ENCODING:
+        return <uint32_t>_is(value, size, "identity")
+    return MEANING_NONE
+
+
+cdef const Known *_learn(
+    Session *session, nghttp2_rcbuf *name, nghttp2_rcbuf *value
 ) noexcept nogil:
-    """Ignore a header that HTTP does not allow."""
-    if _count_header(<Session *>user, name_size + value_size + HEADER_OVERHEAD):
-        return 0
-    return NGHTTP2_ERR_CALLBACK_FAILURE
+    """Look at a field that is not known, and remember it unless it is large or read each time."""
+    cdef nghttp2_vec name_bytes = nghttp2_rcbuf_get_buf(name)
+    cdef nghttp2_vec value_bytes = nghttp2_rcbuf_get_buf(value)
+    cdef size_t size = name_bytes.len + value_bytes.len + HEADER_OVERHEAD
+    cdef uint32_t field = field_of(
+        name_bytes.base, name_bytes.len, value_bytes.base, value_bytes.len
+    )
+    cdef Known *known = &session.unknown
+    if size <= KNOWN_SIZE_MAX and (
+        FIELD_OTHER <= field <= FIELD_HOST
+        or field == FIELD_CONTENT_TYPE
+        or field == FIELD_GRPC_ENCODING
+    ):
+        known = &session.known[session.known_oldest]
+        session.known_oldest = (session.known_oldest + 1) % KNOWN_MAX
+        nghttp2_rcbuf_incref(name)
+        nghttp2_rcbuf_incref(value)
+        nghttp2_rcbuf_decref(known.name)
+        nghttp2_rcbuf_decref(known.value)
+        known.name = name
+        known.value = value
+    known.field = field
+    # nghttp2 takes at most 64 KiB of a name or a value.
+    known.size = <uint32_t>size
+    known.meaning = _meaning_of(field, value_bytes.base, value_bytes.len)
+    return known
+
+
+cdef inline const Known *_look(
+    Session *session, nghttp2_rcbuf *name, nghttp2_rcbuf *value
+) noexcept nogil:
+    """Return what a field is; most often the one that came after the last before, too."""
+    cdef uint32_t index = session.known_next
+    cdef const Known *known
+    cdef uint32_t _tried
+    for _tried in range(<uint32_t>KNOWN_MAX):
+        known = &session.known[index]
+        index = (index + 1) % KNOWN_MAX
+        if known.value == value and known.name == name:
+            session.known_next = index
+            return known
+    return _learn(session, name, value)
+
+
+cdef void _reset_malformed(Call *call) noexcept nogil:
+    """A malformed request is an error of its stream (RFC 9113, 8.1.1)."""
+    cdef Session *session = call.session
+    if call.fault == HEADER_FAULT_MALFORMED:
+        return
+    call.fault = HEADER_FAULT_MALFORMED
+    if call.state == CALL_RECEIVING or call.state == CALL_DOOMED:
+        call.state = CALL_REFUSED
+        _count_status(session.front, call.method, GRPC_INTERNAL)
+    nghttp2_submit_rst_stream(
+        session.http, NGHTTP2_FLAG_NONE, call.stream, NGHTTP2_PROTOCOL_ERROR
+    )
+    _mark_dirty(session)
+
+
+cdef bint _take_length(Call *call, const uint8_t *value, size_t size) noexcept nogil:
+    """Take a content-length; False if it is none."""
+    cdef size_t index
+    if size == 0 or size > 18:
+        return False
+    for index in range(size):
+        if value[index] < c"0" or value[index] > c"9":
+            return False
+        call.announced_size = 10 * call.announced_size + value[index] - c"0"
+    return True
+
+
+cdef void _take_value(Call *call, uint32_t field, nghttp2_vec value) noexcept nogil:
+    """Take a field that is read each time."""
+    cdef uint64_t timeout_ns = 0
+    if field == FIELD_GRPC_TIMEOUT:
+        if not parse_timeout(value.base, value.len, &timeout_ns):
+            call.fault = HEADER_FAULT_TIMEOUT
+        call.deadline_ns = call.session.front.now_ns + timeout_ns
+        call.is_due = timeout_ns == 0
+    elif field == FIELD_AUTHORIZATION:
+        if call.session.front.gate != NULL:
+            _take_authorization(call, value.base, value.len)
+    elif field == FIELD_CONTENT_LENGTH:
+        if not _take_length(call, value.base, value.len):
+            _reset_malformed(call)
+
+
+cdef inline bint _is_in_order(Call *call, uint32_t field, bint is_trailer) noexcept nogil:
+    """Note that a field came; False if it may not come here, or not again."""
+    cdef uint32_t seen = call.fields
+    cdef uint32_t bit = <uint32_t>1 << field
+    call.fields |= bit
+    if field_is_pseudo(field):
+        return not is_trailer and seen & (bit | FIELDS_REGULAR) == 0
+    call.fields |= FIELDS_REGULAR
+    if field == FIELD_HOST or field == FIELD_CONTENT_LENGTH:
+        return not seen & bit
+    return field != FIELD_MALFORMED
 
 
 cdef int _on_header(
     nghttp2_session *http,
     const nghttp2_frame *frame,
-    const uint8_t *name,
-    size_t name_size,
-    const uint8_t *value,
-    size_t value_size,
+    nghttp2_rcbuf *name,
+    nghttp2_rcbuf *value,
     uint8_t flags,
     void *user,
 ) noexcept nogil:
     cdef Session *session = <Session *>user
     cdef Call *call = _call_of(session, frame.hd.stream_id)
-    cdef size_t size = name_size + value_size + HEADER_OVERHEAD
-    cdef uint64_t timeout_ns = 0
-    if not _count_header(session, size):
+    cdef bint is_trailer = frame.headers.cat != NGHTTP2_HCAT_REQUEST
+    cdef const Known *known = _look(session, name, value)
+    if not _count_header(session, known.size):
         return NGHTTP2_ERR_CALLBACK_FAILURE
     if call == NULL:
         return 0
-    call.header_size += <uint32_t>size
-    if call.header_size > session.front.limits.header_size_max:
+    call.header_size += known.size
+    if not _is_in_order(call, known.field, is_trailer):
+        _reset_malformed(call)
+    if call.header_size > session.front.limits.header_size_max and (
+        call.fault != HEADER_FAULT_MALFORMED
+    ):
         call.fault = HEADER_FAULT_TOO_LARGE
         return 0
     # Trailers of a request say nothing.
-    if frame.hd.type != NGHTTP2_HEADERS or frame.headers.cat != NGHTTP2_HCAT_REQUEST:
+    if is_trailer or call.fault == HEADER_FAULT_MALFORMED or known.field == FIELD_OTHER:
         return 0
-    if _is(name, name_size, ":path"):
-        call.method = _method_of(value, value_size)
-    elif _is(name, name_size, ":method"):
-        call.is_post = _is(value, value_size, "POST")
-    elif _is(name, name_size, "content-type"):
-        call.has_content_type = _is_grpc(value, value_size)
-    elif _is(name, name_size, "grpc-encoding"):
-        if not _is(value, value_size, "identity"):
+    if known.field == FIELD_PATH:
+        call.method = known.meaning
+    elif known.field == FIELD_METHOD:
+        call.is_post = known.meaning == MEANING_POST
+        call.is_connect = known.meaning == MEANING_CONNECT
+    elif known.field == FIELD_CONTENT_TYPE:
+        call.has_content_type = known.meaning != MEANING_NONE
+    elif known.field == FIELD_GRPC_ENCODING:
+        if known.meaning == MEANING_NONE:
             call.fault = HEADER_FAULT_ENCODING
-    elif _is(name, name_size, "authorization"):
-        if session.front.gate != NULL:
-            _take_authorization(call, value, value_size)
-    elif _is(name, name_size, "grpc-timeout"):
-        if not parse_timeout(value, value_size, &timeout_ns):
-            call.fault = HEADER_FAULT_TIMEOUT
-        call.deadline_ns = session.front.now_ns + timeout_ns
-        call.is_due = timeout_ns == 0
+    elif known == &session.unknown:
+        _take_value(call, known.field, nghttp2_rcbuf_get_buf(value))
     return 0
+
+
+cdef inline bint _has_its_fields(const Call *call) noexcept nogil:
+    """Whether the fields came that every request has (RFC 9113, 8.3.1 and 8.5)."""
+    if call.is_connect:
+        return call.fields & FIELDS_REQUEST == 1 << FIELD_METHOD and (
+            call.fields & FIELDS_AUTHORITY != 0
+        )
+    return call.fields & FIELDS_REQUEST == FIELDS_REQUEST and call.fields & FIELDS_AUTHORITY != 0
 
 
 cdef void _begin(Call *call) noexcept nogil:
     """Look at the headers of a call, all of which have come."""
     cdef Front *front = call.session.front
+    if call.fault == HEADER_FAULT_MALFORMED:
+        return
     if call.fault == HEADER_FAULT_TOO_LARGE:
         _refuse(call, GRPC_RESOURCE_EXHAUSTED, "the request's metadata is too large", NULL)
     elif not call.is_post or not call.has_content_type:
@@ -1444,10 +1585,20 @@ cdef int _on_frame(nghttp2_session *http, const nghttp2_frame *frame, void *user
                 NULL,
             )
             return 0
-        _begin(call)
+        if _has_its_fields(call):
+            _begin(call)
+        else:
+            _reset_malformed(call)
+    elif frame.hd.type == NGHTTP2_HEADERS and call != NULL:
+        if not frame.hd.flags & NGHTTP2_FLAG_END_STREAM:
+            # Trailers are the end (RFC 9113, 8.1).
+            _reset_malformed(call)
     if call != NULL and frame.hd.flags & NGHTTP2_FLAG_END_STREAM:
         call.is_whole = True
-        _complete(call)
+        if call.fields & 1 << FIELD_CONTENT_LENGTH and call.body_size != call.announced_size:
+            _reset_malformed(call)
+        if call.fault != HEADER_FAULT_MALFORMED:
+            _complete(call)
     return 0
 
 
@@ -1460,6 +1611,10 @@ cdef int _on_data(
     void *user,
 ) noexcept nogil:
     cdef Call *call = _call_of(<Session *>user, stream)
+    if call != NULL:
+        call.body_size += size
+        if call.fields & 1 << FIELD_CONTENT_LENGTH and call.body_size > call.announced_size:
+            _reset_malformed(call)
     if call != NULL and call.lane != NULL:
         # One stream that waits must not keep the others of its connection from coming.
         _receive_lane(call, start, size)
@@ -1801,14 +1956,16 @@ cdef bint front_open(Front *front, const HotDoor *door, const Limits *limits) no
     front.calls_free = limits.calls_max
     nghttp2_session_callbacks_set_on_begin_frame_callback(front.callbacks, _on_begin_frame)
     nghttp2_session_callbacks_set_on_begin_headers_callback(front.callbacks, _on_begin_headers)
-    nghttp2_session_callbacks_set_on_header_callback(front.callbacks, _on_header)
-    nghttp2_session_callbacks_set_on_invalid_header_callback(front.callbacks, _on_invalid_header)
+    nghttp2_session_callbacks_set_on_header_callback2(front.callbacks, _on_header)
     nghttp2_session_callbacks_set_on_frame_recv_callback(front.callbacks, _on_frame)
     nghttp2_session_callbacks_set_on_data_chunk_recv_callback(front.callbacks, _on_data)
     nghttp2_session_callbacks_set_on_stream_close_callback(front.callbacks, _on_close)
     nghttp2_session_callbacks_set_on_frame_send_callback(front.callbacks, _on_sent)
     nghttp2_session_callbacks_set_send_data_callback(front.callbacks, _send_end)
     nghttp2_option_set_no_auto_window_update(front.option, 1)
+    # What of HTTP is in the fields and the size of the body is looked at here: nghttp2 would read
+    # every byte of every field again.
+    nghttp2_option_set_no_http_messaging(front.option, 1)
     return True
 
 
@@ -1871,8 +2028,12 @@ cdef bint session_open(Session *session, Front *front, void *owner) noexcept nog
 
 cdef void session_close(Session *session) noexcept nogil:
     cdef Session **place = &session.front.dirty
+    cdef uint32_t index
     while session.calls != NULL:
         _call_close(session.calls)
+    for index in range(<uint32_t>KNOWN_MAX):
+        nghttp2_rcbuf_decref(session.known[index].name)
+        nghttp2_rcbuf_decref(session.known[index].value)
     if session.is_dirty:
         while place[0] != session:
             place = &place[0].dirty_next
