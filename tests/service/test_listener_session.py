@@ -1092,6 +1092,7 @@ def test_of_two_tokens_none_counts_and_their_table_may_be_gone(market: Rig) -> N
     permits.replace([("bob", 1 << 1, 0, everything, everything, (key,))])
     client.raw(ContinuationFrame(1, header, flags=["END_HEADERS"]))
     assert client.outcome(1)[0] == "16"
-    [(_, _, reason, _, _, identity, _, _)], _ = permits.take_denials()
+    [row], _ = permits.take_denials()
+    *_, reason, _, _, identity, _, _ = row
     # TOKEN_UNKNOWN, of nobody.
     assert (reason, identity) == (3, "")
