@@ -131,8 +131,15 @@ def test_unexpected_error_is_internal_with_an_id_that_the_log_has(
     assert reply.reason == types_pb2.REASON_CODE_CLIENT_ORDER_ID_MISSING
 
 
+# The longest that there is, which is as long as a test waits for anything.
+TICK_INTERVAL_MS = 60_000
+
+
 class Gate:
-    """A clock that lets nothing pass until it is released; it holds a cold call in its thread."""
+    """A clock that lets nothing pass until it is released; it holds a cold call in its thread.
+
+    A tick would be held too, and with it the event loop: the service must not tick meanwhile.
+    """
 
     def __init__(self) -> None:
         self.entered = threading.Event()
@@ -158,7 +165,7 @@ def test_shutdown_turns_health_off_refuses_new_calls_and_finishes_those_in_fligh
     new_rig: Callable[..., Rig],
 ) -> None:
     gate = Gate()
-    rig = new_rig(gate)
+    rig = new_rig(gate, tick_interval_ms=TICK_INTERVAL_MS)
     health: Any = health_pb2_grpc.HealthStub(rig.channel)
     watch = health.Watch(
         health_pb2.HealthCheckRequest(service="riskd.v1.OrderRiskService"), timeout=TIMEOUT_S
@@ -185,7 +192,7 @@ def test_shutdown_turns_health_off_refuses_new_calls_and_finishes_those_in_fligh
 
 def test_call_cancelled_in_its_thread_harms_nothing(new_rig: Callable[..., Rig]) -> None:
     gate = Gate()
-    rig = new_rig(gate, worker_threads=1)
+    rig = new_rig(gate, tick_interval_ms=TICK_INTERVAL_MS, worker_threads=1)
     in_flight = deposit(rig)
     assert gate.entered.wait(TIMEOUT_S)
     in_flight.cancel()
