@@ -22,8 +22,10 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from multiprocessing import get_context
 from pathlib import Path
 from time import perf_counter_ns
 from typing import Literal, TypeAlias
@@ -388,7 +390,15 @@ def _measure_file(holder: Holder, samples: Samples) -> None:
 
 
 def memory_of(sizes: dict[str, int]) -> int:
-    """Return the bytes of memory that an engine takes more than the smallest."""
+    """Return the bytes of memory that an engine takes more than the smallest.
+
+    In a process of its own, where there is no memory that was given back and is taken again.
+    """
+    with ProcessPoolExecutor(1, get_context("spawn")) as pool:
+        return pool.submit(_memory_taken, sizes).result()
+
+
+def _memory_taken(sizes: dict[str, int]) -> int:
     before = _resident_bytes()
     smallest = Engine(accounts_max=1, positions_max=1)
     between = _resident_bytes()
