@@ -22,13 +22,20 @@ OUT = ROOT / "build" / "fuzz"
 # The instrumented modules.
 CORE = OUT / "core"
 # The modules that read what comes from outside, and the C that the ordinary build made of them.
-MODULES = {"wire": [], "session": ["nghttp2", "crypto"], "journal": []}
+MODULES = {
+    "wire": [],
+    "session": ["nghttp2", "crypto"],
+    "grpc_text": [],
+    "journal": [],
+}
 GENERATED = ROOT / "build" / "cython-release" / "ext" / "riskd" / "core"
 HEADERS = ROOT / "ext" / "riskd" / "core"
 SANITIZE = "-fsanitize=address,undefined"
-# Lines of the corpus that are kept, and how large an input may become.
+# Lines of the corpus that are kept.
 CORPUS_LINES_MAX = 300
-INPUT_BYTES_MAX = 1024
+# How large an input may become. Of a connection: messages that have memory of their own, and more
+# than the first window of a stream.
+INPUT_BYTES_MAX = {"wire": 1024, "session": 80_000, "journal": 1024}
 
 
 class MissingError(Exception):
@@ -117,7 +124,11 @@ def command(fuzzer: Path, target: str) -> tuple[list[str], dict[str, str]]:
         "ASAN_OPTIONS": "detect_leaks=0",
         "UBSAN_OPTIONS": "print_stacktrace=1",
     }
-    words = [str(fuzzer), f"-artifact_prefix={OUT}/{target}-", f"-max_len={INPUT_BYTES_MAX}"]
+    words = [
+        str(fuzzer),
+        f"-artifact_prefix={OUT}/{target}-",
+        f"-max_len={INPUT_BYTES_MAX[target]}",
+    ]
     return words, variables
 
 

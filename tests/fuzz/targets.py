@@ -279,6 +279,18 @@ def session_seeds() -> Iterator[bytes]:
             again = (1, 4, 3, named[3]), (0, 1, 3, content.replace(b"\7", b"\6", 1))
             yield b"\x08\0" + packed(settings, named, (0, 1, 1, content), *again)
     yield b"\1\x10" + PREFACE + frame(4, 0, 0) + frame(7, 0, 0, bytes(8))
+    # Messages with memory of their own, and a stream beyond its first window.
+    order = orders_pb.CheckOrderRequest.FromString(ORDER)
+    batch = orders_pb.BatchCheckOrdersRequest(orders=[order] * 64).SerializeToString()
+    for method, content, count in (
+        ("BatchCheckOrders", struct.pack(">BI", 0, len(batch)) + batch, 1),
+        ("CheckOrder", struct.pack(">BI", 0, 60_000) + bytes(60_000), 1),
+        ("StreamOrders", streamed, 70_000 // len(streamed)),
+    ):
+        sent = frame(1, 4, 1, headers(f"/riskd.v1.OrderRiskService/{method}"))
+        for at in range(0, len(content) * count, 16_000):
+            sent += frame(0, 0, 1, (content * count)[at : at + 16_000])
+        yield b"\1\x80" + PREFACE + frame(4, 0, 0) + sent + frame(0, 1, 1)
 
 
 # --- the journal -------------------------------------------------------------------------------
