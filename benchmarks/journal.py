@@ -399,13 +399,14 @@ def memory_of(sizes: dict[str, int]) -> int:
 
 
 def _memory_taken(sizes: dict[str, int]) -> int:
+    # The first one also takes what all of them share, and is held like the others.
+    first = Engine(accounts_max=1, positions_max=1)
     before = _resident_bytes()
     smallest = Engine(accounts_max=1, positions_max=1)
     between = _resident_bytes()
     engine = Engine(**sizes)
     taken = _resident_bytes() - between
-    assert between >= before
-    del smallest, engine
+    del first, smallest, engine
     return taken - (between - before)
 
 
