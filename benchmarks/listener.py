@@ -96,6 +96,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     # What timing one call in 64 costs: beside none, and one in 16.
     "native_untimed": {"calls_per_timed": 0},
     "native_timed_16": {"calls_per_timed": 16},
+    "native_tls": {},
     # Millions of orders: overload, batches and streams.
     "native_bulk": {"orders_max": 1 << 23},
 }
@@ -331,12 +332,17 @@ class Load:
         connections: int = CONNECTIONS,
         streams: int = STREAMS,
         window: int = 0,
+        from_sending: bool = False,
     ) -> dict[str, Any]:
         """Run a closed loop, or an open one of this rate; window > 0: streams of messages.
+
+        Latencies of an open loop count from when a call was due, or from_sending.
 
         Raises RuntimeError if a call fails, or an order is rejected.
         """
         more = ["--streaming", "--window", str(window)] if window else []
+        if from_sending:
+            more.append("--from-sending")
         if door == "tls":
             more += ["--ca", str(self._authority)]
         out = self._call(
@@ -403,9 +409,14 @@ class ListenerRounds:
         self._load = load
         self._requests = requests
         self._market = market
+        self._is_reversed = False
 
     def run(self, variants: dict[str, Server], peers: dict[str, Server]) -> None:
-        """Run one round: every server in each kind of load before the next kind."""
+        """Run one round: every server in each kind of load before the next kind.
+
+        Every other round they come in the other order: who is later meets what the earlier ones
+        left to the disk.
+        """
         native = variants["native"]
         bulk = variants.pop("native_bulk", native)
         doors = {name: (server, "echo") for name, server in peers.items()}
@@ -413,8 +424,12 @@ class ListenerRounds:
         if "native" in native.addresses:
             doors |= {name: (server, "native") for name, server in variants.items()}
             doors["native_unix"] = (native, "unix")
-        if "tls" in native.addresses:
-            doors["native_tls"] = (native, "tls")
+        secured = variants.get("native_tls", native)
+        if "tls" in secured.addresses:
+            doors["native_tls"] = (secured, "tls")
+        if self._is_reversed:
+            doors = dict(reversed(doors.items()))
+        self._is_reversed = not self._is_reversed
         for name, (server, door) in doors.items():
             self._closed(name, server, door)
         for name, (server, door) in doors.items():
@@ -459,6 +474,7 @@ class ListenerRounds:
             rate=3 * capacity,
             connections=OVERLOAD_CONNECTIONS,
             streams=256,
+            from_sending=True,
         )
         self.samples.add("overload_offered_ratio", out["started"] / out["seconds"] / capacity)
         self.samples.add("overload_goodput_ratio", out["calls"] / out["seconds"] / capacity)

@@ -9,6 +9,8 @@
  * from the sending. Open loop: request k is due at k / rate, whatever the replies do; latency counts
  * from when it was due. A request that waits for a free slot has that wait in its latency, so that a
  * slow server cannot hide behind the calls that it kept from being made (coordinated omission).
+ * With --from-sending it counts from the sending there too: under overload, what is due and never
+ * sent would be all that is seen.
  *
  * --requests is a file of messages: for each uint32 size, uint32 n, n uint32 offsets of fixed64 ids,
  * and size bytes, all in the order of this machine. Messages go round; each id sent is a new one,
@@ -112,6 +114,7 @@ static struct {
     uint64_t next_id;
     int server_pid;
     bool streaming;
+    bool from_sending;
 } options = {.connections = 4, .streams = 32, .seconds = 1, .window = 1};
 
 static struct {
@@ -361,7 +364,7 @@ static bool start(Connection *connection, uint64_t due_ns) {
         if (!slot) {
             return false;
         }
-        slot->due_ns = due_ns;
+        slot->due_ns = options.from_sending ? now : due_ns;
         put_message(connection, slot->stream, NGHTTP2_FLAG_END_STREAM);
     } else {
         Slot *slot = NULL;
@@ -926,7 +929,7 @@ static void read_templates(const char *path) {
 
 int main(int count, char **words) {
     enum { ADDRESS, PATH, REQUESTS, CONNECTIONS, STREAMS, WINDOW, SECONDS, WARM_UP, RATE, FIRST_ID,
-           SERVER_PID, STREAMING, CA, CERTIFICATE, KEY };
+           SERVER_PID, STREAMING, FROM_SENDING, CA, CERTIFICATE, KEY };
     static const struct option names[] = {
         {"address", required_argument, NULL, ADDRESS},
         {"path", required_argument, NULL, PATH},
@@ -940,6 +943,7 @@ int main(int count, char **words) {
         {"first-id", required_argument, NULL, FIRST_ID},
         {"server-pid", required_argument, NULL, SERVER_PID},
         {"streaming", no_argument, NULL, STREAMING},
+        {"from-sending", no_argument, NULL, FROM_SENDING},
         {"ca", required_argument, NULL, CA},
         {"certificate", required_argument, NULL, CERTIFICATE},
         {"key", required_argument, NULL, KEY},
@@ -959,6 +963,7 @@ int main(int count, char **words) {
             case FIRST_ID: options.next_id = strtoull(optarg, NULL, 10); break;
             case SERVER_PID: options.server_pid = atoi(optarg); break;
             case STREAMING: options.streaming = true; break;
+            case FROM_SENDING: options.from_sending = true; break;
             case CA: options.ca = optarg; break;
             case CERTIFICATE: options.certificate = optarg; break;
             case KEY: options.key = optarg; break;
@@ -969,7 +974,7 @@ int main(int count, char **words) {
         options.connections > CONNECTIONS_MAX || options.streams == 0 || options.window == 0) {
         fputs("usage: load --address A --path P --requests FILE [--connections N] [--streams N]\n"
               "  [--streaming --window N] [--rate CALLS_PER_S] [--seconds S] [--warm-up S]\n"
-              "  [--first-id N] [--server-pid PID] [--ca FILE [--certificate FILE --key FILE]]\n",
+              "  [--from-sending] [--first-id N] [--server-pid PID] [--ca FILE [--certificate FILE --key FILE]]\n",
               stderr);
         return 2;
     }

@@ -44,7 +44,10 @@ PICTURES = {
     ),
     "_call": ("One call at a time, C++ gRPC client", "The same client for every server."),
     "_client": ("One call at a time, client over bare frames", "Beside a TCP ping-pong."),
-    "_overloaded": ("Three times the capacity", "The calls that were answered, open loop."),
+    "_overloaded": (
+        "Three times the capacity",
+        "Of what was answered, from the sending.",
+    ),
     "_refused": ("Three times the capacity: refused", "How soon RESOURCE_EXHAUSTED came."),
 }
 
