@@ -94,7 +94,11 @@ def test_a_truncated_message_is_refused_or_is_a_shorter_message(
         (b"\x98\x06\x01", "field 99 is not a field of the message"),
         (b"\x00\x01", "field number is not a field of the message"),
         (b"\x10\x80\x80\x80\x80\x10", "field 2 is outside the range of its type"),
-        (b"\x08" + b"\xff" * 10 + b"\x01", "field 1 is a varint of more than 64 bits"),
+        (b"\x08" + b"\xff" * 10 + b"\x01", "field 1 is a varint of more bytes than it may have"),
+        (
+            b"\x88\x80\x80\x80\x80\x00\x01",
+            "field number is a varint of more bytes than it may have",
+        ),
         (
             b"\x20\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01",
             "field 4 is outside the range of its type",

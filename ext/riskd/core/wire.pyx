@@ -98,11 +98,23 @@ cdef bint _varint_by_byte(
     return _fail(malformed, FAULT_VARINT_TOO_LONG, field)
 
 
+cdef inline bint _short_varint(
+    Cursor *cursor, uint64_t *value, Malformed *malformed, uint32_t field
+) noexcept nogil:
+    """Read one of a tag or a length, which has 32 bits and, as protobuf has it, at most 5 bytes."""
+    cdef size_t before = cursor.remaining
+    if not _varint(cursor, value, malformed, field):
+        return False
+    if before - cursor.remaining > 5:
+        return _fail(malformed, FAULT_VARINT_TOO_LONG, field)
+    return True
+
+
 cdef inline bint _tag(
     Cursor *cursor, uint32_t *field, uint32_t *wire_type, Malformed *malformed
 ) noexcept nogil:
     cdef uint64_t tag
-    if not _varint(cursor, &tag, malformed, 0):
+    if not _short_varint(cursor, &tag, malformed, 0):
         return False
     if tag >> 3 == 0 or tag > UINT32_MAX:
         return _fail(malformed, FAULT_UNKNOWN_FIELD, 0)
@@ -136,7 +148,7 @@ cdef inline bint _message(
     """Take the bytes of a message inside a message."""
     if wire_type != WIRE_BYTES:
         return _fail(malformed, FAULT_WIRE_TYPE, field)
-    if not _varint(cursor, size, malformed, field):
+    if not _short_varint(cursor, size, malformed, field):
         return False
     if not _take(cursor, size[0], start):
         return _fail(malformed, FAULT_TRUNCATED, field)
@@ -151,7 +163,7 @@ cdef const char *_fault_text(uint32_t fault) noexcept nogil:
     if fault == FAULT_WIRE_TYPE:
         return "has the wrong wire type"
     if fault == FAULT_VARINT_TOO_LONG:
-        return "is a varint of more than 64 bits"
+        return "is a varint of more bytes than it may have"
     if fault == FAULT_OUT_OF_RANGE:
         return "is outside the range of its type"
     if fault == FAULT_NOT_ALONE:
